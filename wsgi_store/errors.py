@@ -1,0 +1,149 @@
+"""Each failure as an exception that carries its evidence."""
+
+import errno
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+
+class WSGIStoreError(Exception):
+    """The base of every failure this package names.
+
+    `evidence` holds what a client may see of it beside the message.
+    """
+
+    def __init__(self, message: str, **evidence: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.evidence = evidence
+
+
+class ConfigError(WSGIStoreError):
+    """A setting is unknown, malformed or contradicts another; the message names it."""
+
+
+# What a store says.
+
+
+class StoreError(WSGIStoreError):
+    """The base of what a store raises."""
+
+
+class BlobNotFound(StoreError):
+    """The store holds no blob under this digest."""
+
+    def __init__(self, hash_: str) -> None:
+        super().__init__(f"no blob {hash_} in this store", hash=hash_)
+
+
+class DigestCollision(StoreError):
+    """Different bytes with this digest are already held; they were left untouched."""
+
+    def __init__(self, hash_: str) -> None:
+        super().__init__(f"a different file with the hash {hash_} is already held", hash=hash_)
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot do this now; trying again later may work."""
+
+
+class StorageFull(StoreError):
+    """There is no room for these bytes."""
+
+
+class WrongStore(StoreError):
+    """The directory is not a store of the configured kind; the message says what to do."""
+
+
+# What is wrong with a request.
+
+
+class RequestError(WSGIStoreError):
+    """The base of what a client did wrong."""
+
+
+class BadRequest(RequestError):
+    """The request cannot be understood."""
+
+
+class IncompleteBody(RequestError):
+    """The body ended early; sizes are in bytes."""
+
+    def __init__(self, message: str = "the body ended early", **evidence: object) -> None:
+        super().__init__(message, **evidence)
+
+
+class RequestTimeout(RequestError):
+    """The client sent nothing for too long."""
+
+
+class LengthRequired(RequestError):
+    """The length of the body cannot be known."""
+
+
+class TooLarge(RequestError):
+    """The file is larger than this service takes; `limit` is in bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the file is larger than {limit} bytes", limit=limit)
+
+
+class DigestMismatch(RequestError):
+    """The bytes received do not have the digest the client announced."""
+
+    def __init__(self, expected: object, actual: object) -> None:
+        super().__init__(
+            "the bytes received do not have the announced digest",
+            expected=str(expected),
+            actual=str(actual),
+        )
+
+
+class NotFound(RequestError):
+    """Nothing is served under this path."""
+
+
+class MethodNotAllowed(RequestError):
+    """The path is known, the method is not."""
+
+    def __init__(self, allowed: list[str]) -> None:
+        super().__init__("this method is not allowed here", allowed=allowed)
+        self.allowed = allowed
+
+
+class PreconditionFailed(RequestError):
+    """A condition in the request's header fields does not hold (RFC 9110 section 13)."""
+
+
+class RangeNotSatisfiable(RequestError):
+    """No requested range overlaps the blob, whose size is in bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"no requested range lies within {size} bytes", size=size)
+        self.size = size
+
+
+@contextmanager
+def mapped(table: Mapping[type[Exception], type[WSGIStoreError]], doing: str) -> Iterator[None]:
+    """Translate foreign exceptions at a seam, by the first row of `table` that fits."""
+    try:
+        yield
+    except Exception as error:
+        for foreign, ours in table.items():
+            if isinstance(error, foreign):
+                raise ours(f"{doing}: {error}") from error
+        raise
+
+
+# No space, no quota, past RLIMIT_FSIZE: what only more room can cure.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def disk_errors(doing: str) -> Iterator[None]:
+    """Translate OSError of a disk: StorageFull where room is missing, else StoreUnavailable."""
+    try:
+        yield
+    except OSError as error:
+        kind = StorageFull if error.errno in _NO_ROOM else StoreUnavailable
+        # `strerror` alone: a path on this machine is not the client's business.
+        raise kind(f"{doing}: {error.strerror or error}") from error
