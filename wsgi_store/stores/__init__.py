@@ -1,0 +1,127 @@
+"""What a store is: the contract in its docstrings, the values it deals in, how one is opened."""
+
+import enum
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import ConfigError
+
+
+class Durability(enum.Enum):
+    """What is synced before an upload is acknowledged (fsync(2))."""
+
+    FULL = "full"
+    """The file and the directory that names it: survives a power failure."""
+    FILE = "file"
+    """The file: after a power failure it may have lost its name."""
+    NONE = "none"
+    """Nothing: survives the end of this process, not that of the machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """An immutable file in a store: its digest, its size in bytes, when it was added."""
+
+    digest: Digest
+    size: int
+    modified: float  # seconds since the epoch
+
+
+class StagedFile:
+    """A file received but not yet published: whole, hashed, counted and synced.
+
+    It has a name only where the file system cannot link a nameless one. It is used as a
+    context manager; leaving it closes the descriptor and removes what was not published.
+    """
+
+    digest: Digest  # set once the bytes are whole
+
+    def __init__(self, fd: int, path: str | None = None) -> None:
+        self.fd = fd
+        self.path = path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.path is not None:
+            # What cannot be removed now is swept later; the blob itself is not harmed by it.
+            with suppress(OSError):
+                os.unlink(self.path)
+        os.close(self.fd)
+
+
+class BlobReader(Protocol):
+    """Part of a blob's bytes, read once from its beginning to its end.
+
+    A reader of a local file also has `fileno()`, whose offset is that of the first byte.
+    """
+
+    blob: Blob
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` bytes, b"" only at the end of the part."""
+
+    def close(self) -> None:
+        """Release what the reader holds; more than once does no harm."""
+
+
+class Store(Protocol):
+    """Immutable blobs, each under the digest of its bytes.
+
+    `add` is given staged files only: whole, hashed, counted, synced. Implementations
+    raise subclasses of StoreError, never OSError or a client library's own errors.
+    Every method may be called by any number of threads and processes at once.
+    """
+
+    algorithm: Algorithm
+    staging_directory: str
+    """Where a file has to be staged for `add` to take it."""
+
+    def stat(self, digest: Digest) -> Blob:
+        """Describe a blob; raises BlobNotFound."""
+
+    def open(self, digest: Digest, start: int = 0, length: int | None = None) -> BlobReader:
+        """Open `length` bytes from `start` on, to the end by default; raises BlobNotFound.
+
+        Removing the blob afterwards does not disturb the reader.
+        """
+
+    def add(self, staged: StagedFile) -> bool:
+        """Publish a staged file whole and at once; False when the blob was already held.
+
+        On return the blob survives a power failure, as far as the store was asked to see to
+        it. Raises DigestCollision where the bytes held under this digest are others, which
+        is looked at only when the algorithm is not collision resistant.
+        """
+
+    def remove(self, digest: Digest) -> None:
+        """Remove a blob; raises BlobNotFound."""
+
+    def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
+        """Yield the blobs in ascending order of digest, from the one behind `after` on."""
+
+    def local_path(self, digest: Digest) -> str | None:
+        """The blob's path relative to the root where a front server may read it, else None."""
+
+
+def open_store(url: str, algorithm: Algorithm, durability: Durability) -> Store:
+    """Open the store at a directory, making it when it is not there.
+
+    Raises ConfigError for a kind of URL unknown here, WrongStore when the directory holds
+    another kind of store, StoreUnavailable when it cannot be used.
+    """
+    scheme, separator, _ = url.partition("://")
+    if separator:
+        raise ConfigError(f"WSGI_STORE_ROOT: there is no kind of store {scheme!r}, give a directory")
+    # Each kind of store is imported when it is used: what another one needs may not be there.
+    from wsgi_store.stores.local import LocalStore  # pylint: disable=import-outside-toplevel,cyclic-import
+
+    return LocalStore(url, algorithm, durability)

@@ -1,0 +1,277 @@
+"""Blobs as plain files on a local disk: `ab/abcdef…` below the root."""
+
+import io
+import itertools
+import json
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import (
+    BlobNotFound,
+    DigestCollision,
+    StoreUnavailable,
+    WrongStore,
+    disk_errors,
+)
+from wsgi_store.stores import Blob, Durability, StagedFile
+
+MARKER = "store.json"
+STAGING = ".staging"
+LAYOUT = "ab/abcdef"
+SHARD = re.compile("[0-9a-f]{2}")
+BLOCK = 1 << 20
+# Each round of `add` that finds the blob and then does not was crossed by a removal.
+ROUNDS = 100
+
+
+class LocalReader(io.FileIO):
+    """Part of a local file, at the offset where it begins."""
+
+    def __init__(self, fd: int, digest: Digest, start: int, length: int | None) -> None:
+        super().__init__(fd)
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            raise BlobNotFound(digest.hex)
+        self.blob = Blob(digest, status.st_size, status.st_mtime)
+        rest = max(0, status.st_size - start)
+        self.start = start
+        self._left = rest if length is None else min(length, rest)
+        if start:
+            self.seek(start)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return up to `size` bytes of the part; raises StoreUnavailable when the file was cut."""
+        if size is None or size < 0 or size > self._left:
+            size = self._left
+        with disk_errors("cannot read the blob"):
+            data = super().read(size) or b""
+        if size and not data:
+            raise StoreUnavailable("the blob is shorter than it was when it was opened")
+        self._left -= len(data)
+        return data
+
+
+class LocalStore:
+    """A store in a directory of a local file system that has hard links."""
+
+    def __init__(self, root: str, algorithm: Algorithm, durability: Durability = Durability.FULL) -> None:
+        self.root = os.path.abspath(root)
+        self.algorithm = algorithm
+        self.staging_directory = os.path.join(self.root, STAGING)
+        self._full = durability is Durability.FULL
+        self._shards: set[str] = set()  # known to be there, and their names synced
+        with disk_errors(f"cannot open the store {self.root}"):
+            os.makedirs(self.staging_directory, exist_ok=True)
+            self._claim()
+
+    def stat(self, digest: Digest) -> Blob:
+        """Describe a blob; raises BlobNotFound."""
+        with disk_errors("cannot look at the blob"):
+            try:
+                status = os.stat(self._path(digest))
+            except FileNotFoundError:
+                raise self._absent(digest) from None
+        if not stat.S_ISREG(status.st_mode):
+            raise BlobNotFound(digest.hex)
+        return Blob(digest, status.st_size, status.st_mtime)
+
+    def open(self, digest: Digest, start: int = 0, length: int | None = None) -> LocalReader:
+        """Open `length` bytes from `start` on, to the end by default; raises BlobNotFound."""
+        with disk_errors("cannot open the blob"):
+            try:
+                fd = os.open(self._path(digest), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                raise self._absent(digest) from None
+            try:
+                return LocalReader(fd, digest, start, length)
+            except OSError:
+                os.close(fd)
+                raise
+
+    def add(self, staged: StagedFile) -> bool:
+        """Publish a staged file whole and at once; False when the blob was already held."""
+        digest = staged.digest
+        with disk_errors("cannot publish the blob"):
+            shard = self._open_shard(digest.hex[:2])
+            try:
+                created = self._link(staged, shard, digest)
+                # After a dedup hit as well: whoever linked the blob may not have synced yet,
+                # and this upload is about to be acknowledged too.
+                if self._full:
+                    os.fsync(shard)
+            finally:
+                os.close(shard)
+        return created
+
+    def remove(self, digest: Digest) -> None:
+        """Remove a blob; raises BlobNotFound."""
+        path = self._path(digest)
+        with disk_errors("cannot remove the blob"):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                raise self._absent(digest) from None
+            if self._full:
+                _sync_directory(os.path.dirname(path))
+
+    def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
+        """Yield the blobs in ascending order of digest, from the one behind `after` on."""
+        last = after.hex if after is not None else ""
+        name_of_blob = re.compile(f"[0-9a-f]{{{2 * self.algorithm.size}}}")
+        for shard in self._list("", SHARD):
+            if shard < last[:2]:
+                continue
+            for name in self._list(shard, name_of_blob):
+                if name > last and name.startswith(shard):
+                    try:
+                        yield self.stat(self.algorithm.parse(name))
+                    except BlobNotFound:
+                        continue  # removed since the directory was read
+
+    def local_path(self, digest: Digest) -> str | None:
+        """The blob's path relative to the root."""
+        return f"{digest.hex[:2]}/{digest.hex}"
+
+    def _path(self, digest: Digest) -> str:
+        name = digest.hex
+        return f"{self.root}/{name[:2]}/{name}"
+
+    def _absent(self, digest: Digest) -> BlobNotFound | StoreUnavailable:
+        # Without this a disk that is not mounted would answer 404 to everything.
+        if os.path.exists(os.path.join(self.root, MARKER)):
+            return BlobNotFound(digest.hex)
+        return StoreUnavailable("the store's directory is not there")
+
+    def _list(self, directory: str, pattern: re.Pattern[str]) -> list[str]:
+        with disk_errors("cannot list the store"):
+            try:
+                names = os.listdir(os.path.join(self.root, directory))
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        return sorted(name for name in names if pattern.fullmatch(name))
+
+    def _open_shard(self, name: str) -> int:
+        path = os.path.join(self.root, name)
+        if name not in self._shards:
+            try:
+                os.mkdir(path)
+            except FileExistsError:
+                pass  # by another process perhaps, which may not have synced it yet
+            if self._full:
+                _sync_directory(self.root)
+            self._shards.add(name)
+        try:
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._shards.discard(name)  # removed under our hands; the next upload makes it anew
+            raise
+
+    def _link(self, staged: StagedFile, shard: int, digest: Digest) -> bool:
+        # link(2) never replaces a file, so EEXIST is the dedup signal, and the only one.
+        # `dst_dir_fd` is what makes CPython call linkat(2), which can follow /proc's link.
+        source = staged.path or f"/proc/self/fd/{staged.fd}"
+        for _ in range(ROUNDS):
+            try:
+                os.link(source, digest.hex, dst_dir_fd=shard, follow_symlinks=True)
+                return True
+            except FileExistsError:
+                pass
+            try:
+                held = os.open(digest.hex, os.O_RDONLY | os.O_CLOEXEC, dir_fd=shard)
+            except FileNotFoundError:
+                continue
+            try:
+                self._compare(staged, held, digest)
+                return False
+            finally:
+                os.close(held)
+        raise StoreUnavailable("the blob is removed as fast as it is added")
+
+    def _compare(self, staged: StagedFile, held: int, digest: Digest) -> None:
+        """Raise unless the file held may stand for the staged one."""
+        same_size = os.fstat(held).st_size == os.fstat(staged.fd).st_size
+        if same_size and (digest.algorithm.collision_resistant or _same_bytes(staged.fd, held)):
+            return
+        hashed = digest.algorithm.new()
+        for block in _blocks(held):
+            hashed.update(block)
+        if hashed.digest() == digest.raw:
+            raise DigestCollision(digest.hex)
+        raise StoreUnavailable("the file held under this hash is damaged", hash=digest.hex)
+
+    def _claim(self) -> None:
+        """Read the marker that says what the directory holds, or write it."""
+        marker = os.path.join(self.root, MARKER)
+        try:
+            with open(marker, encoding="utf-8") as file:
+                self._check(file.read())
+            return
+        except FileNotFoundError:
+            self._check_unmarked()
+        # Written aside and linked: two servers starting at once agree on one marker.
+        draft = os.path.join(self.staging_directory, secrets.token_hex(8))
+        try:
+            with open(draft, "x", encoding="utf-8") as file:
+                json.dump({"algorithm": self.algorithm.value, "layout": LAYOUT}, file)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(draft, marker)
+            except FileExistsError:
+                with open(marker, encoding="utf-8") as file:
+                    self._check(file.read())
+        finally:
+            os.unlink(draft)
+        _sync_directory(self.root)
+        _sync_directory(os.path.dirname(self.root))
+
+    def _check(self, text: str) -> None:
+        try:
+            marker = json.loads(text)
+            algorithm, layout = marker["algorithm"], marker["layout"]
+        except (ValueError, KeyError, TypeError):
+            raise WrongStore(f"{self.root}/{MARKER} is not the marker of a store") from None
+        if algorithm != self.algorithm.value:
+            raise WrongStore(
+                f"{self.root} holds {algorithm} digests, not {self.algorithm.value}: "
+                f"set WSGI_STORE_HASH={algorithm}, or WSGI_STORE_ROOT to another directory"
+            )
+        if layout != LAYOUT:
+            raise WrongStore(f"{self.root} has the layout {layout!r}, which this version cannot read")
+
+    def _check_unmarked(self) -> None:
+        """Refuse files that a store of another algorithm left without its marker."""
+        for shard in self._list("", SHARD):
+            names = self._list(shard, re.compile(shard + "[0-9a-f]{30,}"))
+            if names and len(names[0]) != 2 * self.algorithm.size:
+                raise WrongStore(
+                    f"{self.root} has no {MARKER} and holds {shard}/{names[0]}, "
+                    f"which is not a {self.algorithm.value} digest: set WSGI_STORE_HASH "
+                    "to the algorithm of its files, or WSGI_STORE_ROOT to another directory"
+                )
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _blocks(fd: int) -> Iterator[bytes]:
+    for offset in itertools.count(0, BLOCK):
+        block = os.pread(fd, BLOCK, offset)
+        if not block:
+            return
+        yield block
+
+
+def _same_bytes(first: int, second: int) -> bool:
+    return all(a == b for a, b in itertools.zip_longest(_blocks(first), _blocks(second)))
