@@ -1,0 +1,169 @@
+"""Settings: one table, each row with its default, its help and its WSGI_STORE_* name."""
+
+import enum
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Self, TypeVar
+
+from wsgi_store.digest import Algorithm
+from wsgi_store.errors import ConfigError
+from wsgi_store.stores import Durability
+
+E = TypeVar("E", bound=enum.Enum)
+
+PREFIX = "WSGI_STORE_"
+_UNITS = {"": 1, "B": 1} | {
+    f"{letter}{infix}": base**power
+    for power, letter in enumerate("KMGT", start=1)
+    for infix, base in (("B", 1000), ("iB", 1024))
+}
+
+
+class Sendfile(enum.Enum):
+    """Who sends a blob's bytes."""
+
+    OFF = "off"
+    """This server."""
+    X_SENDFILE = "x-sendfile"
+    """The server in front, told by X-Sendfile (Apache, lighttpd)."""
+    X_ACCEL = "x-accel"
+    """The server in front, told by X-Accel-Redirect (nginx)."""
+
+
+class LogFormat(enum.Enum):
+    """How a log line is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(enum.Enum):
+    """The least severe messages that are logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def parse_size(text: str) -> int:
+    """Read a number of bytes such as `512`, `100MB` or `10GiB`; raises ValueError."""
+    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)", text)
+    if match is None or match[2] not in _UNITS:
+        raise ValueError("expected a size such as 512, 100MB or 10GiB")
+    return int(float(match[1]) * _UNITS[match[2]]) if "." in match[1] else int(match[1]) * _UNITS[match[2]]
+
+
+def _optional_size(text: str) -> int | None:
+    return None if text == "none" else parse_size(text)
+
+
+def _choice(kind: type[E]) -> Callable[[str], E]:
+    def parse(text: str) -> E:
+        try:
+            return kind(text.lower())
+        except ValueError:
+            raise ValueError(f"expected one of {', '.join(str(one.value) for one in kind)}") from None
+
+    return parse
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise ValueError("must not be empty")
+    return text
+
+
+def _location(text: str) -> str:
+    if not re.fullmatch(r"/([A-Za-z0-9._~-]+/)*", text):
+        raise ValueError("expected a path that begins and ends with /")
+    return text
+
+
+def _row(parse: Callable[[str], Any], help_: str) -> dict[str, Any]:
+    return {"parse": parse, "help": help_}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What a service is told. A host application makes one; a server reads the environment."""
+
+    root: str = field(default="./store", metadata=_row(_text, "The directory where the blobs lie."))
+    hash: Algorithm = field(
+        default=Algorithm.MD5,
+        metadata=_row(
+            _choice(Algorithm),
+            "The hash that names blobs: `md5`, `sha1`, `sha256`, `sha512` or `blake2b`.",
+        ),
+    )
+    max_size: int | None = field(
+        default=None,
+        metadata=_row(_optional_size, "The largest file taken, such as `10GiB`, or `none`."),
+    )
+    min_free: int = field(
+        default=64 << 20,
+        metadata=_row(parse_size, "Space that uploads leave free on the disk, such as `1GiB`."),
+    )
+    durability: Durability = field(
+        default=Durability.FULL,
+        metadata=_row(
+            _choice(Durability),
+            "What is synced before an upload is acknowledged: `full` (the file and its directory), "
+            "`file` or `none`.",
+        ),
+    )
+    sendfile: Sendfile = field(
+        default=Sendfile.OFF,
+        metadata=_row(
+            _choice(Sendfile),
+            "Who sends a blob's bytes: `off` (this server), or the one in front, told by "
+            "`x-sendfile` or `x-accel`.",
+        ),
+    )
+    accel_location: str = field(
+        default="/_blobs/",
+        metadata=_row(_location, "The internal location of nginx that `x-accel` names."),
+    )
+    log_level: LogLevel = field(
+        default=LogLevel.INFO,
+        metadata=_row(
+            _choice(LogLevel),
+            "The least severe messages logged: `debug`, `info`, `warning` or `error`.",
+        ),
+    )
+    log_format: LogFormat = field(
+        default=LogFormat.TEXT,
+        metadata=_row(_choice(LogFormat), "How log lines are written: `text` or `json`."),
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("max_size", "min_free"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ConfigError(f"{PREFIX}{name.upper()}: must not be negative")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read the settings from environment variables.
+
+        Raises ConfigError, in one line that names the variable, for an unknown name or a bad value.
+        """
+        known = {variable(row): row for row in fields(cls)}
+        values = {}
+        for name in sorted(environ):
+            if not name.startswith(PREFIX):
+                continue
+            if name not in known:
+                raise ConfigError(f"{name}: there is no such setting")
+            try:
+                values[known[name].name] = known[name].metadata["parse"](environ[name].strip())
+            except ValueError as error:
+                raise ConfigError(f"{name}: {error}, not {environ[name]!r}") from None
+        return cls(**values)
+
+
+def variable(row: "Field[Any]") -> str:
+    """The environment variable of a setting."""
+    return PREFIX + row.name.upper()
