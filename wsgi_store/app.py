@@ -1,0 +1,169 @@
+"""The WSGI application: its URLs, its errors as responses, how it is put together."""
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
+
+from loguru import logger
+from werkzeug import exceptions
+from werkzeug.routing import BaseConverter, Map, Rule
+
+from wsgi_store import errors, files, service
+from wsgi_store.config import Config
+from wsgi_store.receiving import Request
+from wsgi_store.sending import Response
+from wsgi_store.staging import Staging
+from wsgi_store.stores import open_store
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class Route(NamedTuple):
+    """A row of the URL table; `scope` is the right a caller needs."""
+
+    path: str
+    method: str
+    handler: Callable[..., Response]
+    scope: str | None
+
+
+URLS = [
+    Route("/", "GET", service.index, None),
+    Route("/", "POST", files.upload, "write"),
+    Route("/files", "GET", files.list_files, "list"),
+    Route("/healthz", "GET", service.healthy, None),
+    Route("/readyz", "GET", service.ready, None),
+    Route("/<hash:hash_>", "GET", files.download, "read"),
+    Route("/<hash:hash_>", "DELETE", files.delete, "delete"),
+    Route("/<hash:hash_>/<name:filename>", "GET", files.download, "read"),
+]
+
+STATUS: dict[type[errors.WSGIStoreError], tuple[int, str]] = {
+    errors.BadRequest: (400, "bad_request"),
+    errors.IncompleteBody: (400, "incomplete_body"),
+    errors.NotFound: (404, "not_found"),
+    errors.BlobNotFound: (404, "blob_not_found"),
+    errors.MethodNotAllowed: (405, "method_not_allowed"),
+    errors.RequestTimeout: (408, "request_timeout"),
+    errors.DigestCollision: (409, "digest_collision"),
+    errors.LengthRequired: (411, "length_required"),
+    errors.PreconditionFailed: (412, "precondition_failed"),
+    errors.TooLarge: (413, "too_large"),
+    errors.RangeNotSatisfiable: (416, "range_not_satisfiable"),
+    errors.DigestMismatch: (422, "digest_mismatch"),
+    errors.StoreUnavailable: (503, "store_unavailable"),
+    errors.StorageFull: (507, "storage_full"),
+    errors.WSGIStoreError: (500, "internal_error"),
+}
+REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,64}")
+RETRY_AFTER = "5"  # seconds: a guess at how soon a disk or a mount comes back
+
+
+class HashConverter(BaseConverter):
+    """32 to 128 hex digits in either case; whether the store has such hashes is its to say."""
+
+    regex = "[0-9a-fA-F]{32,128}"
+
+
+class NameConverter(BaseConverter):
+    """Any file name, slashes and line breaks included: it is never used as a path."""
+
+    regex = r"(?s:.+)"
+    part_isolating = False
+
+
+# Without these two a POST would be redirected (308) before its body is read.
+URL_MAP = Map(
+    [Rule(route.path, methods=[route.method], endpoint=route) for route in URLS],
+    converters={"hash": HashConverter, "name": NameConverter},
+    strict_slashes=False,
+    merge_slashes=False,
+).bind("localhost")
+
+
+class Application:
+    """The service as a WSGI callable (PEP 3333), mounted under any prefix."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.store = open_store(config.root, config.hash, config.durability)
+        self.staging = Staging(
+            self.store,
+            max_size=config.max_size,
+            min_free=config.min_free,
+            durability=config.durability,
+        )
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        request = Request(environ, self.config, self.store, self.staging)
+        identity = _request_id(environ)
+        try:
+            route, arguments = _match(request)
+            response = route.handler(request, **arguments)
+        except errors.WSGIStoreError as error:
+            response = problem(error, identity)
+        # Whatever escapes ends the connection without an answer on some servers.
+        except Exception as error:  # pylint: disable=broad-exception-caught
+            logger.bind(request_id=identity).opt(exception=error).error("unforeseen: {}", error)
+            response = problem(errors.WSGIStoreError("the server failed, its log says how"), identity)
+        response.headers["X-Request-ID"] = identity
+        return response(environ, start_response)
+
+
+def problem(error: errors.WSGIStoreError, identity: str) -> Response:
+    """A failure as application/problem+json (RFC 9457)."""
+    status, code = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    if status >= 500:
+        logger.bind(request_id=identity, code=code).error("{}", error.message)
+    body = {
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": error.message,
+        **error.evidence,
+    }
+    headers = [("Content-Type", "application/problem+json"), ("Cache-Control", "no-store")]
+    if isinstance(error, errors.MethodNotAllowed):
+        headers.append(("Allow", ", ".join(error.allowed)))
+    elif isinstance(error, errors.RangeNotSatisfiable):
+        headers.append(("Content-Range", f"bytes */{error.size}"))
+    elif isinstance(error, errors.StoreUnavailable):
+        headers.append(("Retry-After", RETRY_AFTER))
+    return Response(json.dumps(body, ensure_ascii=False) + "\n", status, headers)
+
+
+def create_app(config: Config | None = None) -> "WSGIApplication":
+    """Put a service together; raises ConfigError and StoreError when it cannot be opened."""
+    return Application(config or Config())
+
+
+def _match(request: Request) -> tuple[Route, dict[str, str]]:
+    path = request.path
+    method = request.environ["REQUEST_METHOD"]
+    extra = {}
+    # `/?hash=H&filename=F` is another spelling of `/H/F`; for an upload `hash` is a condition.
+    if path == "/" and method != "POST" and request.environ.get("QUERY_STRING") and "hash" in request.args:
+        path = "/" + quote(request.args["hash"], safe="")
+        if method in ("GET", "HEAD") and request.args.get("filename"):
+            extra["filename"] = request.args["filename"]
+    try:
+        route, arguments = URL_MAP.match(path, method)
+    except exceptions.MethodNotAllowed as error:
+        raise errors.MethodNotAllowed(sorted(error.valid_methods or ())) from None
+    except exceptions.NotFound:
+        raise errors.NotFound("nothing is served under this path") from None
+    return route, {**arguments, **extra}
+
+
+def _request_id(environ: "WSGIEnvironment") -> str:
+    """The caller's X-Request-ID where it is harmless, else a new one."""
+    identity: str = environ.get("HTTP_X_REQUEST_ID", "")
+    if not REQUEST_ID.fullmatch(identity):
+        identity = secrets.token_hex(8)
+    environ["wsgi_store.request_id"] = identity
+    return identity

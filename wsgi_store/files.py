@@ -1,0 +1,79 @@
+"""Handlers of blobs: upload, download, delete, list."""
+
+from wsgi_store import conditional
+from wsgi_store.digest import Digest
+from wsgi_store.errors import BadRequest, BlobNotFound
+from wsgi_store.receiving import Request
+from wsgi_store.sending import Response, json_response, send_blob
+
+PAGE = 100
+MAX_PAGE = 1000
+
+
+def upload(request: Request) -> Response:
+    """Store the body, or the one file of a form, and tell its hash."""
+    receipt, name = request.receive()
+    hash_ = receipt.digest.hex
+    url = _url(request, hash_)
+    headers = [("ETag", f'"{hash_}"'), ("Content-Location", url)]
+    if request.accept_mimetypes.best_match(["application/json", "text/plain"]) == "text/plain":
+        plain = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
+        return Response(hash_ + "\n", 200, plain + headers)
+    answer = {
+        "hash": hash_,
+        "algorithm": receipt.digest.algorithm.value,
+        "size": receipt.size,
+        "url": url,
+        "created": receipt.created,
+    }
+    if name is not None:
+        answer["name"] = name
+    return json_response(answer, headers)
+
+
+def download(request: Request, hash_: str, filename: str | None = None) -> Response:
+    """Send a blob, or parts of it."""
+    return send_blob(request, _digest(request, hash_), filename)
+
+
+def delete(request: Request, hash_: str) -> Response:
+    """Remove a blob and tell its size in bytes."""
+    digest = _digest(request, hash_)
+    blob = request.store.stat(digest)
+    conditional.not_modified(request.environ, blob)
+    request.store.remove(digest)
+    return json_response({"hash": digest.hex, "size": blob.size})
+
+
+def list_files(request: Request) -> Response:
+    """A page of the blobs, in the order of their hashes."""
+    text = request.args.get("limit", str(PAGE))
+    limit = int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
+    if not 1 <= limit <= MAX_PAGE:
+        raise BadRequest(f"limit: expected a number from 1 to {MAX_PAGE}", limit=MAX_PAGE)
+    after = None
+    if "after" in request.args:
+        try:
+            after = request.digest(request.args["after"])
+        except ValueError as error:
+            raise BadRequest(f"after: {error}") from None
+    page: list[dict[str, object]] = []
+    following = None
+    for blob in request.store.iterate(after):
+        if len(page) == limit:
+            following = f"{request.mount}/files?after={page[-1]['hash']}&limit={limit}"
+            break
+        hash_ = blob.digest.hex
+        page.append({"hash": hash_, "size": blob.size, "url": _url(request, hash_)})
+    return json_response({"files": page, "next": following})
+
+
+def _digest(request: Request, hash_: str) -> Digest:
+    try:
+        return request.digest(hash_)
+    except ValueError:
+        raise BlobNotFound(hash_.lower()) from None
+
+
+def _url(request: Request, hash_: str) -> str:
+    return f"{request.mount}/{hash_}"

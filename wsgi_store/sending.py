@@ -1,0 +1,224 @@
+"""A blob as the body of a response."""
+
+import json
+import mimetypes
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from werkzeug.http import dump_options_header, http_date
+from werkzeug.wrappers import Response as WerkzeugResponse
+from werkzeug.wsgi import FileWrapper, wrap_file
+
+from wsgi_store import conditional
+from wsgi_store.conditional import Range
+from wsgi_store.config import Sendfile
+from wsgi_store.digest import Digest
+from wsgi_store.errors import StoreUnavailable
+from wsgi_store.receiving import Request
+from wsgi_store.stores import Blob, BlobReader
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+Headers = list[tuple[str, str]]
+
+# Up to here one read and one write are faster than setting sendfile(2) up.
+SMALL = 64 << 10
+BLOCK = 1 << 18
+# The digest names the bytes, so a cached copy never goes stale;
+# one year is the customary ceiling (RFC 9111 section 5.2.2.1).
+FOREVER = 365 * 24 * 60 * 60
+CONSTANT: Headers = [
+    ("Cache-Control", f"public, max-age={FOREVER}, immutable"),
+    ("Accept-Ranges", "bytes"),
+    # What others uploaded must never act as this site: no guessing, no scripts, no frames.
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "sandbox; default-src 'none'"),
+]
+UNKNOWN = "application/octet-stream"
+# Types a browser shows without running anything. SVG, HTML, XML and PDF can carry scripts.
+INLINE = frozenset(
+    {"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp", "text/plain"}
+)
+INLINE_FAMILIES = ("audio/", "video/")
+# A compressed file is its own type: saying Content-Encoding would make clients unpack it,
+# and the bytes would no longer be those of the hash.
+COMPRESSED = {
+    "gzip": "application/gzip",
+    "bzip2": "application/x-bzip2",
+    "xz": "application/x-xz",
+    "br": "application/x-brotli",
+    "compress": "application/x-compress",
+}
+# Built without the machine's own tables, so that every server answers alike.
+TYPES = mimetypes.MimeTypes()
+
+
+class Response(WerkzeugResponse):
+    """A response that has just the header fields it was given."""
+
+    default_mimetype = None
+    autocorrect_location_header = False
+
+
+def json_response(payload: object, headers: Sequence[tuple[str, str]] = (), status: int = 200) -> Response:
+    """A JSON document that is true only now."""
+    return Response(
+        json.dumps(payload, ensure_ascii=False) + "\n",
+        status,
+        [("Content-Type", "application/json"), ("Cache-Control", "no-store"), *headers],
+    )
+
+
+def send_blob(request: Request, digest: Digest, filename: str | None) -> Response:
+    """Answer a GET or HEAD of a blob.
+
+    The file name shapes Content-Type and Content-Disposition only. Raises BlobNotFound,
+    PreconditionFailed, RangeNotSatisfiable and StoreError.
+    """
+    environ = request.environ
+    get = environ["REQUEST_METHOD"] == "GET"
+    accel = _accel(request, digest) if get else None
+    if get and not accel and conditional.FIELDS.isdisjoint(environ):
+        reader = request.store.open(digest)
+        return _send(environ, reader, Range(0, reader.blob.size), 200, _headers(reader.blob, filename))
+    blob = request.store.stat(digest)
+    if conditional.not_modified(environ, blob):
+        return Response(status=304, headers=_validators(blob) + CONSTANT[:1])
+    headers = _headers(blob, filename)
+    if not get:
+        return Response(status=200, headers=[*headers, ("Content-Length", str(blob.size))])
+    if accel:
+        return Response(status=200, headers=[*headers, accel])
+    wanted = conditional.ranges(environ, blob)
+    if wanted is None:
+        return _send(environ, request.store.open(digest), Range(0, blob.size), 200, headers)
+    if len(wanted) == 1:
+        (part,) = wanted
+        headers.append(("Content-Range", part.content_range(blob.size)))
+        reader = request.store.open(digest, part.start, part.stop - part.start)
+        return _send(environ, reader, part, 206, headers)
+    return _send_parts(request, blob, wanted, headers)
+
+
+def _accel(request: Request, digest: Digest) -> tuple[str, str] | None:
+    """The header field by which the server in front sends the blob, None to send it here."""
+    kind = request.config.sendfile
+    # nginx compares If-Range with validators of its own making, and would send the whole.
+    if kind is Sendfile.OFF or "HTTP_IF_RANGE" in request.environ:
+        return None
+    path = request.store.local_path(digest)
+    if path is None:
+        return None
+    if kind is Sendfile.X_ACCEL:
+        return "X-Accel-Redirect", request.config.accel_location + path
+    return "X-Sendfile", os.path.join(os.path.abspath(request.config.root), path)
+
+
+def _send(
+    environ: "WSGIEnvironment", reader: BlobReader, part: Range, status: int, headers: Headers
+) -> Response:
+    """Send what `reader` is open on, by the fastest way that this server does right."""
+    length = part.stop - part.start
+    headers.append(("Content-Length", str(length)))
+    if length <= SMALL:
+        with closing(reader):
+            data = reader.read(length)
+        if len(data) != length:
+            raise StoreUnavailable("the blob is shorter than it was when it was opened")
+        return Response(data, status, headers)
+    if "gunicorn.socket" in environ:
+        # gunicorn sends Content-Length bytes from the descriptor's offset, ranges too.
+        environ["wsgi_store.reader"] = reader
+        body: Any = wrap_file(environ, reader, BLOCK)  # type: ignore[arg-type]
+    elif status == 200:
+        body = wrap_file(environ, reader, BLOCK)  # type: ignore[arg-type]
+    else:
+        # uWSGI's wrapper sends the whole file whatever the offset: it may not see ranges.
+        body = FileWrapper(reader, BLOCK)  # type: ignore[arg-type]
+    return Response(body, status, headers, direct_passthrough=True)
+
+
+class _Parts:
+    """The body of a multipart/byteranges response; closing it closes what it did not send."""
+
+    def __init__(self, parts: list[tuple[bytes, BlobReader]], end: bytes) -> None:
+        self._parts = parts
+        self._end = end
+
+    def __iter__(self) -> Iterator[bytes]:
+        for head, reader in self._parts:
+            yield head
+            while data := reader.read(BLOCK):
+                yield data
+            reader.close()
+        yield self._end
+
+    def close(self) -> None:
+        """Close every reader."""
+        for _, reader in self._parts:
+            reader.close()
+
+
+def _send_parts(request: Request, blob: Blob, wanted: list[Range], headers: Headers) -> Response:
+    """Send several ranges (RFC 9110 section 15.3.7.2)."""
+    boundary = secrets.token_hex(16)
+    kind = next(value for name, value in headers if name == "Content-Type")
+    end = f"\r\n--{boundary}--\r\n".encode()
+    length = len(end)
+    parts: list[tuple[bytes, BlobReader]] = []
+    # All are opened now: a blob removed while it is sent still arrives whole.
+    with ExitStack() as stack:
+        for one in wanted:
+            fields = f"Content-Type: {kind}\r\nContent-Range: {one.content_range(blob.size)}"
+            head = f"\r\n--{boundary}\r\n{fields}\r\n\r\n".encode()
+            reader = request.store.open(blob.digest, one.start, one.stop - one.start)
+            stack.callback(reader.close)
+            parts.append((head, reader))
+            length += len(head) + one.stop - one.start
+        stack.pop_all()
+    headers = [field for field in headers if field[0] != "Content-Type"]
+    headers.append(("Content-Type", f"multipart/byteranges; boundary={boundary}"))
+    headers.append(("Content-Length", str(length)))
+    return Response(_Parts(parts, end), 206, headers, direct_passthrough=True)
+
+
+def _headers(blob: Blob, filename: str | None) -> Headers:
+    kind, disposition = _describe(filename)
+    return [
+        ("Content-Type", kind),
+        ("Content-Disposition", disposition),
+        *_validators(blob),
+        *CONSTANT,
+    ]
+
+
+def _validators(blob: Blob) -> Headers:
+    headers = [("ETag", f'"{blob.digest.hex}"'), ("Last-Modified", http_date(blob.modified))]
+    digest = blob.digest.field()
+    if digest is not None:
+        headers.append(("Repr-Digest", digest))
+    return headers
+
+
+def _describe(filename: str | None) -> tuple[str, str]:
+    """Content-Type and Content-Disposition (RFC 6266) for a file name."""
+    if not filename:
+        return UNKNOWN, "attachment"
+    guess, encoding = TYPES.guess_type("/" + quote(filename))
+    kind = COMPRESSED.get(encoding, UNKNOWN) if encoding else guess or UNKNOWN
+    inline = kind in INLINE or kind.startswith(INLINE_FAMILIES)
+    if kind.startswith("text/"):
+        kind += "; charset=utf-8"
+    options = {"filename": filename.encode("ascii", "replace").decode()}
+    # The plain form for old clients, the extended one (RFC 8187) where it says more.
+    options["filename"] = "".join(
+        c if c.isprintable() and c not in '"\\%' else "_" for c in options["filename"]
+    )
+    if options["filename"] != filename:
+        options["filename*"] = "UTF-8''" + quote(filename, safe="!#$&+.^_`|~")
+    return kind, dump_options_header("inline" if inline else "attachment", options)
