@@ -176,5 +176,5 @@ def _file_name(part: MultipartSegment) -> str | None:
         return part.filename.encode("latin-1", "replace").decode("utf-8", "replace")
     # RFC 7578 forbids `filename*`, some clients send it all the same.
     disposition: str | None = part.header("Content-Disposition")
-    _, options = parse_options_header(disposition)
+    options: dict[str, str] = parse_options_header(disposition)[1]
     return options.get("filename")

@@ -1,0 +1,59 @@
+"""What every test gets: nothing may be left open, and on demand nothing may be skipped."""
+
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from wsgi_store.app import Application
+from wsgi_store.config import Config
+
+# Set by .ci/run: a missing program is a failure there, not a skip.
+NO_SKIP = "TESTS_MUST_NOT_SKIP"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Turn a skip into a failure where everything must run."""
+    report = yield
+    if os.environ.get(NO_SKIP) and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although {NO_SKIP} is set: {report.longrepr}"
+    return report
+
+
+def open_descriptors() -> dict[int, str]:
+    """The descriptors of this process and what they are open on."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            continue  # the descriptor of the listing itself
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_descriptors() -> Iterator[None]:
+    """No test leaves a file open that it opened."""
+    before = open_descriptors()
+    yield
+    gc.collect()
+    leaked = {fd: name for fd, name in open_descriptors().items() if fd not in before and name.startswith("/")}
+    assert not leaked
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """Settings for a store in an empty directory that asks for no free space."""
+    return Config(root=str(tmp_path / "store"), min_free=0)
+
+
+@pytest.fixture
+def application(config: Config) -> Iterator[Application]:
+    """A service on an empty store; whatever a test does, no staged file may be left."""
+    application = Application(config)
+    yield application
+    assert not os.listdir(application.store.staging_directory)
