@@ -41,7 +41,9 @@ def no_leaked_descriptors() -> Iterator[None]:
     before = open_descriptors()
     yield
     gc.collect()
-    leaked = {fd: name for fd, name in open_descriptors().items() if fd not in before and name.startswith("/")}
+    leaked = {
+        fd: name for fd, name in open_descriptors().items() if fd not in before and name.startswith("/")
+    }
     assert not leaked
 
 

@@ -172,9 +172,8 @@ class _Form:
 
 def _file_name(part: MultipartSegment) -> str | None:
     """The name a part gives its file, replacing what is not UTF-8; None when it is no file."""
-    if part.filename is not None:
-        return part.filename.encode("latin-1", "replace").decode("utf-8", "replace")
+    name: str | None = part.filename
+    if name is not None:
+        return name.encode("latin-1", "replace").decode("utf-8", "replace")
     # RFC 7578 forbids `filename*`, some clients send it all the same.
-    disposition: str | None = part.header("Content-Disposition")
-    options: dict[str, str] = parse_options_header(disposition)[1]
-    return options.get("filename")
+    return parse_options_header(part.header("Content-Disposition"))[1].get("filename")
