@@ -1,8 +1,16 @@
-"""What this package adds to gunicorn: its log written through loguru."""
+"""What this package adds to gunicorn: its log written through loguru, a worker count that fits."""
 
+import logging
+import math
+import os
+import posixpath
+import string
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from gunicorn import glogging
 from loguru import logger
@@ -21,6 +29,8 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
         logs.configure(config.log_level, config.log_format)
         self.error_log.handlers = [logs.Intercept()]
         self.access_log.handlers = []
+        # Some of gunicorn's modules, and libraries, have loggers of their own.
+        logging.getLogger().handlers = [logs.Intercept()]
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
         """Log a request that was answered, or whose answer was cut off."""
@@ -29,15 +39,17 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
         status = str(resp.status).partition(" ")[0]
         sent = _bytes_sent(resp, environ)
         milliseconds = request_time.total_seconds() * 1000
+        # What a client sends may not steer the terminal that shows it.
+        path = quote(req.uri or "", safe=string.punctuation, encoding="latin-1")
         logger.bind(
             request_id=environ.get("wsgi_store.request_id"),
             client=environ.get("REMOTE_ADDR"),
             method=req.method,
-            path=req.uri,
+            path=path,
             status=int(status) if status.isdigit() else None,
             bytes=sent,
             ms=round(milliseconds, 3),
-        ).info("{} {} {} {} B {:.1f} ms", req.method, req.uri, status, sent, milliseconds)
+        ).info("{} {} {} {} B {:.1f} ms", req.method, path, status, sent, milliseconds)
 
 
 def _bytes_sent(resp: Any, environ: dict[str, Any]) -> int:
@@ -50,3 +62,43 @@ def _bytes_sent(resp: Any, environ: dict[str, Any]) -> int:
     # socket.sendfile leaves the file where it stopped when it fails.
     position: int = reader.tell() - reader.start
     return position
+
+
+def processors(proc: str = "/proc/self/cgroup", mounts: str = "/sys/fs/cgroup") -> int:
+    """The processors this process may use at once, by affinity and by cgroup quota (cgroups(7))."""
+    if hasattr(os, "sched_getaffinity"):
+        available = len(os.sched_getaffinity(0))
+    else:
+        available = os.cpu_count() or 1
+    return math.ceil(min([available, *_quotas(Path(proc), Path(mounts))]))
+
+
+def _quotas(proc: Path, mounts: Path) -> Iterator[float]:
+    """The quotas of this process's cgroup and of those around it: the least one holds."""
+    try:
+        lines = proc.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        # Version 1 has a hierarchy for each set of controllers, version 2 one that names none.
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # In a container the path may be that of the host, which cannot be seen from inside:
+        # the container's own group is then the top.
+        group = Path(posixpath.normpath(path).lstrip("/"))
+        for directory in (group, *group.parents):
+            yield _quota(mounts / controllers / directory)
+
+
+def _quota(directory: Path) -> float:
+    """The processors a cgroup allows, infinity without a limit."""
+    try:
+        limit, period = (directory / "cpu.max").read_text(encoding="ascii").split()
+    except OSError:
+        try:
+            limit = (directory / "cpu.cfs_quota_us").read_text(encoding="ascii")
+            period = (directory / "cpu.cfs_period_us").read_text(encoding="ascii")
+        except OSError:
+            return math.inf
+    return math.inf if limit == "max" or int(limit) < 0 else int(limit) / int(period)
