@@ -1,36 +1,65 @@
 # Two commands for a fresh clone with Python and make: `make serve` and `make test`.
+#
+#   make serve                                   on http://127.0.0.1:8000, data in store/
+#   make serve GUNICORN_CMD_ARGS='--bind :9000'  with options of gunicorn
+#   WSGI_STORE_HASH=sha256 make serve            with settings of the service
+#   make test                                    everything: style, types, tests, coverage
+#   make test ARGS='-x tests/test_digest.py'     some tests; what ARGS holds goes to pytest
+#   make PYTHON=python3.13 ...                   with this Python (it is used to make .venv)
 
-PYTHON ?= python3
+# The first Python here that is new enough.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
-BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check --quiet
+# What loses files when it is wrong has a gate of its own.
+CORE := wsgi_store/stores/*,wsgi_store/staging.py,wsgi_store/sending.py
 
 .PHONY: serve test lint format clean
+# Half an environment is none.
+.DELETE_ON_ERROR:
 
 serve: $(VENV)/.installed
-	$(BIN)/gunicorn -c deploy/gunicorn.conf.py
+	$(RUN) -m gunicorn -c deploy/gunicorn.conf.py
 
+ifdef ARGS
+test: $(VENV)/.installed-test
+	$(RUN) -X dev -W error -m pytest $(ARGS)
+else
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -X dev -W error -m pytest --cov --cov-report=term
+	$(RUN) -X dev -W error -m pytest --cov --cov-report=term --cov-fail-under=95
+	@$(RUN) -m coverage report --include='$(CORE)' --fail-under=98 --format=total >/dev/null \
+	|| { $(RUN) -m coverage report --include='$(CORE)'; \
+	echo 'make: the coverage of these files must be 98 % or more' >&2; exit 1; }
+endif
 
 lint: $(VENV)/.installed-test
-	$(BIN)/ruff format --check .
-	$(BIN)/flake8
-	$(BIN)/pylint wsgi_store tests deploy/gunicorn.conf.py
-	$(BIN)/mypy
+	$(RUN) -m ruff format --check .
+	$(RUN) -m flake8
+	$(RUN) -m pylint wsgi_store tests deploy/gunicorn.conf.py
+	$(RUN) -m mypy
 
 format: $(VENV)/.installed-test
-	$(BIN)/ruff format .
+	$(RUN) -m ruff format .
 
-$(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+# A dangling link counts as missing, so a Python that was removed makes a new environment.
+$(RUN):
+	@test -n '$(PYTHON)' || { echo 'make: no Python 3.11 or newer here:' \
+	'install one, or name it: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'make: $(PYTHON) is' \
+	'not Python 3.11 or newer: name another: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'make: $(PYTHON) lacks the module' \
+	'venv: install it (Debian, Ubuntu: apt install python3-venv)' >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+
+$(VENV)/.installed: pyproject.toml $(RUN)
 	$(PIP) install --editable .
-	touch $@
+	@touch $@
 
-$(VENV)/.installed-test: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+$(VENV)/.installed-test: pyproject.toml $(RUN)
 	$(PIP) install --editable '.[test]'
-	touch $@ $(VENV)/.installed
+	@touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
