@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from wsgi_store.digest import Algorithm, Digest
-from wsgi_store.errors import ConfigError
+from wsgi_store.errors import ConfigError, disk_errors
 
 
 class Durability(enum.Enum):
@@ -55,7 +55,8 @@ class StagedFile:
             # What cannot be removed now is swept later; the blob itself is not harmed by it.
             with suppress(OSError):
                 os.unlink(self.path)
-        os.close(self.fd)
+        with disk_errors("cannot close the file"):  # NFS tells here what it could not write
+            os.close(self.fd)
 
 
 class BlobReader(Protocol):

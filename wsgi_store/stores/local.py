@@ -8,6 +8,8 @@ import re
 import secrets
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import (
@@ -24,35 +26,34 @@ STAGING = ".staging"
 LAYOUT = "ab/abcdef"
 SHARD = re.compile("[0-9a-f]{2}")
 BLOCK = 1 << 20
-# Each round of `add` that finds the blob and then does not was crossed by a removal.
+# Each round of `add` that finds a blob or a shard and then does not was crossed by a removal.
 ROUNDS = 100
+# Not blocking: a pipe in a blob's place must not hold its caller for ever.
+READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# Nothing is there, or something that is no blob.
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class LocalReader(io.FileIO):
     """Part of a local file, at the offset where it begins."""
 
-    def __init__(self, fd: int, digest: Digest, start: int, length: int | None) -> None:
+    def __init__(self, fd: int, blob: Blob, start: int, length: int | None) -> None:
         super().__init__(fd)
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            self.close()
-            raise BlobNotFound(digest.hex)
-        self.blob = Blob(digest, status.st_size, status.st_mtime)
-        rest = max(0, status.st_size - start)
+        self.blob = blob
         self.start = start
-        self._left = rest if length is None else min(length, rest)
-        if start:
-            self.seek(start)
+        self._stop = blob.size if length is None else min(start + length, blob.size)
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return up to `size` bytes of the part; raises StoreUnavailable when the file was cut."""
-        if size is None or size < 0 or size > self._left:
-            size = self._left
         with disk_errors("cannot read the blob"):
+            # From the offset, not from a count: waitress reads, seeks back and reads again.
+            left = max(0, self._stop - self.tell())
+            if size is None or size < 0 or size > left:
+                size = left
             data = super().read(size) or b""
         if size and not data:
             raise StoreUnavailable("the blob is shorter than it was when it was opened")
-        self._left -= len(data)
         return data
 
 
@@ -63,50 +64,57 @@ class LocalStore:
         self.root = os.path.abspath(root)
         self.algorithm = algorithm
         self.staging_directory = os.path.join(self.root, STAGING)
+        self._sync = durability is not Durability.NONE
         self._full = durability is Durability.FULL
         self._shards: set[str] = set()  # known to be there, and their names synced
         with disk_errors(f"cannot open the store {self.root}"):
+            if not self._check_marker():
+                self._claim()
             os.makedirs(self.staging_directory, exist_ok=True)
-            self._claim()
 
     def stat(self, digest: Digest) -> Blob:
         """Describe a blob; raises BlobNotFound."""
         with disk_errors("cannot look at the blob"):
             try:
-                status = os.stat(self._path(digest))
-            except FileNotFoundError:
+                return _blob(digest, os.stat(self._path(digest)))
+            except ABSENT:
                 raise self._absent(digest) from None
-        if not stat.S_ISREG(status.st_mode):
-            raise BlobNotFound(digest.hex)
-        return Blob(digest, status.st_size, status.st_mtime)
 
     def open(self, digest: Digest, start: int = 0, length: int | None = None) -> LocalReader:
         """Open `length` bytes from `start` on, to the end by default; raises BlobNotFound."""
         with disk_errors("cannot open the blob"):
             try:
-                fd = os.open(self._path(digest), os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
+                fd = os.open(self._path(digest), READ)
+            except ABSENT:
                 raise self._absent(digest) from None
             try:
-                return LocalReader(fd, digest, start, length)
-            except OSError:
+                blob = _blob(digest, os.fstat(fd))
+                start = os.lseek(fd, min(start, blob.size), os.SEEK_SET)
+            except BaseException:
                 os.close(fd)
                 raise
+            return LocalReader(fd, blob, start, length)
 
     def add(self, staged: StagedFile) -> bool:
         """Publish a staged file whole and at once; False when the blob was already held."""
         digest = staged.digest
+        name = digest.hex[:2]
         with disk_errors("cannot publish the blob"):
-            shard = self._open_shard(digest.hex[:2])
-            try:
-                created = self._link(staged, shard, digest)
-                # After a dedup hit as well: whoever linked the blob may not have synced yet,
-                # and this upload is about to be acknowledged too.
-                if self._full:
-                    os.fsync(shard)
-            finally:
-                os.close(shard)
-        return created
+            for _ in range(ROUNDS):
+                try:
+                    shard = self._open_shard(name)
+                    try:
+                        created = self._link(staged, shard, digest)
+                        # After a dedup hit as well: whoever linked the blob may not have synced
+                        # yet, and this upload is about to be acknowledged too.
+                        if self._full:
+                            os.fsync(shard)
+                        return created
+                    finally:
+                        os.close(shard)
+                except FileNotFoundError:
+                    self._shards.discard(name)  # it may be the shard that was removed
+        raise StoreUnavailable("the blob or its directory is removed as fast as it is made")
 
     def remove(self, digest: Digest) -> None:
         """Remove a blob; raises BlobNotFound."""
@@ -114,10 +122,11 @@ class LocalStore:
         with disk_errors("cannot remove the blob"):
             try:
                 os.unlink(path)
-            except FileNotFoundError:
+            except ABSENT:
                 raise self._absent(digest) from None
             if self._full:
-                _sync_directory(os.path.dirname(path))
+                with suppress(FileNotFoundError):  # the shard may be removed once it is empty
+                    _sync_directory(os.path.dirname(path))
 
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
         """Yield the blobs in ascending order of digest, from the one behind `after` on."""
@@ -132,6 +141,7 @@ class LocalStore:
                         yield self.stat(self.algorithm.parse(name))
                     except BlobNotFound:
                         continue  # removed since the directory was read
+        self._require_marker()  # else a disk unmounted meanwhile would pass for fewer blobs
 
     def local_path(self, digest: Digest) -> str | None:
         """The blob's path relative to the root."""
@@ -141,11 +151,14 @@ class LocalStore:
         name = digest.hex
         return f"{self.root}/{name[:2]}/{name}"
 
-    def _absent(self, digest: Digest) -> BlobNotFound | StoreUnavailable:
-        # Without this a disk that is not mounted would answer 404 to everything.
-        if os.path.exists(os.path.join(self.root, MARKER)):
-            return BlobNotFound(digest.hex)
-        return StoreUnavailable("the store's directory is not there")
+    def _absent(self, digest: Digest) -> BlobNotFound:
+        self._require_marker()
+        return BlobNotFound(digest.hex)
+
+    def _require_marker(self) -> None:
+        """Raise unless the store is there: a disk that is not mounted is not an empty store."""
+        if not os.path.exists(os.path.join(self.root, MARKER)):
+            raise StoreUnavailable("the store's directory is not there")
 
     def _list(self, directory: str, pattern: re.Pattern[str]) -> list[str]:
         with disk_errors("cannot list the store"):
@@ -165,35 +178,30 @@ class LocalStore:
             if self._full:
                 _sync_directory(self.root)
             self._shards.add(name)
-        try:
-            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            self._shards.discard(name)  # removed under our hands; the next upload makes it anew
-            raise
+        return os.open(path, DIRECTORY)
 
     def _link(self, staged: StagedFile, shard: int, digest: Digest) -> bool:
+        """Name the staged file; raises FileNotFoundError when a removal crossed it."""
         # link(2) never replaces a file, so EEXIST is the dedup signal, and the only one.
         # `dst_dir_fd` is what makes CPython call linkat(2), which can follow /proc's link.
         source = staged.path or f"/proc/self/fd/{staged.fd}"
-        for _ in range(ROUNDS):
-            try:
-                os.link(source, digest.hex, dst_dir_fd=shard, follow_symlinks=True)
-                return True
-            except FileExistsError:
-                pass
-            try:
-                held = os.open(digest.hex, os.O_RDONLY | os.O_CLOEXEC, dir_fd=shard)
-            except FileNotFoundError:
-                continue
-            try:
-                self._compare(staged, held, digest)
-                return False
-            finally:
-                os.close(held)
-        raise StoreUnavailable("the blob is removed as fast as it is added")
+        try:
+            os.link(source, digest.hex, dst_dir_fd=shard, follow_symlinks=True)
+            return True
+        except FileExistsError:
+            held = os.open(digest.hex, READ, dir_fd=shard)
+        try:
+            self._compare(staged, held, digest)
+            if self._sync:
+                os.fsync(held)  # it may have been copied here, or added with less durability
+            return False
+        finally:
+            os.close(held)
 
     def _compare(self, staged: StagedFile, held: int, digest: Digest) -> None:
         """Raise unless the file held may stand for the staged one."""
+        if not stat.S_ISREG(os.fstat(held).st_mode):
+            raise StoreUnavailable("what lies in the place of this blob is not a file", hash=digest.hex)
         same_size = os.fstat(held).st_size == os.fstat(staged.fd).st_size
         if same_size and (digest.algorithm.collision_resistant or _same_bytes(staged.fd, held)):
             return
@@ -205,45 +213,45 @@ class LocalStore:
         raise StoreUnavailable("the file held under this hash is damaged", hash=digest.hex)
 
     def _claim(self) -> None:
-        """Read the marker that says what the directory holds, or write it."""
-        marker = os.path.join(self.root, MARKER)
-        try:
-            with open(marker, encoding="utf-8") as file:
-                self._check(file.read())
-            return
-        except FileNotFoundError:
-            self._check_unmarked()
+        """Write the marker that says what the directory holds, unless another does first."""
+        self._check_unmarked()  # before anything is made in a directory that is not ours
+        made = [str(path) for path in (Path(self.root), *Path(self.root).parents) if not path.is_dir()]
+        os.makedirs(self.staging_directory, exist_ok=True)
         # Written aside and linked: two servers starting at once agree on one marker.
-        draft = os.path.join(self.staging_directory, secrets.token_hex(8))
-        try:
-            with open(draft, "x", encoding="utf-8") as file:
+        draft = os.path.join(self.staging_directory, secrets.token_hex(16))
+        with open(draft, "x", encoding="utf-8") as file:
+            try:
                 json.dump({"algorithm": self.algorithm.value, "layout": LAYOUT}, file)
                 file.write("\n")
                 file.flush()
                 os.fsync(file.fileno())
-            try:
-                os.link(draft, marker)
-            except FileExistsError:
-                with open(marker, encoding="utf-8") as file:
-                    self._check(file.read())
-        finally:
-            os.unlink(draft)
-        _sync_directory(self.root)
-        _sync_directory(os.path.dirname(self.root))
+                with suppress(FileExistsError):
+                    os.link(draft, os.path.join(self.root, MARKER))
+            finally:
+                os.unlink(draft)
+        self._check_marker()
+        for path in (self.staging_directory, *made):
+            _sync_directory(os.path.dirname(path))
 
-    def _check(self, text: str) -> None:
+    def _check_marker(self) -> bool:
+        """Whether there is a marker; raises WrongStore when it is that of another store."""
+        try:
+            text = Path(self.root, MARKER).read_bytes()
+        except FileNotFoundError:
+            return False
         try:
             marker = json.loads(text)
-            algorithm, layout = marker["algorithm"], marker["layout"]
-        except (ValueError, KeyError, TypeError):
-            raise WrongStore(f"{self.root}/{MARKER} is not the marker of a store") from None
-        if algorithm != self.algorithm.value:
+            algorithm, layout = Algorithm(marker["algorithm"]), marker["layout"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise WrongStore(f"{self.root}/{MARKER} is not the marker of a store known here") from None
+        if algorithm is not self.algorithm:
             raise WrongStore(
-                f"{self.root} holds {algorithm} digests, not {self.algorithm.value}: "
-                f"set WSGI_STORE_HASH={algorithm}, or WSGI_STORE_ROOT to another directory"
+                f"{self.root} holds {algorithm.value} digests, not {self.algorithm.value}: "
+                f"set WSGI_STORE_HASH={algorithm.value}, or WSGI_STORE_ROOT to another directory"
             )
         if layout != LAYOUT:
             raise WrongStore(f"{self.root} has the layout {layout!r}, which this version cannot read")
+        return True
 
     def _check_unmarked(self) -> None:
         """Refuse files that a store of another algorithm left without its marker."""
@@ -257,8 +265,14 @@ class LocalStore:
                 )
 
 
+def _blob(digest: Digest, status: os.stat_result) -> Blob:
+    if not stat.S_ISREG(status.st_mode):
+        raise BlobNotFound(digest.hex)
+    return Blob(digest, status.st_size, status.st_mtime)
+
+
 def _sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(path, DIRECTORY)
     try:
         os.fsync(fd)
     finally:
