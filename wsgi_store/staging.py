@@ -50,6 +50,8 @@ class Staging:
             raise TooLarge(self._max_size)
         with disk_errors("cannot look at the free space"):
             status = os.statvfs(self._directory)
+        if not status.f_blocks:
+            return  # a file system without a size of its own, as some in memory or user space
         free = status.f_bavail * status.f_frsize - self._min_free
         if length > free:
             raise StorageFull("there is no room for these bytes", needed=length, available=max(0, free))
