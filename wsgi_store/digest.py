@@ -64,7 +64,7 @@ _FIELD_KEYS = {
 }
 _BY_FIELD_KEY = {key: algorithm for algorithm, key in _FIELD_KEYS.items()}
 # RFC 8941 section 3.2: a dictionary member whose value is a byte sequence, parameters ignored.
-_MEMBER = re.compile(r"([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):(?:[ ]*;.*)?")
+_MEMBER = re.compile(r"([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]*)={0,2}:(?:[ ]*;.*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +91,11 @@ class Digest:
 def parse_field(value: str) -> list[Digest]:
     """Read a Repr-Digest or Content-Digest field (RFC 9530).
 
-    Algorithms unknown here are left out, as the RFC allows.
+    Algorithms unknown here are left out, as the RFC allows. Where a key is given twice the
+    last one counts, and padding may be missing (RFC 8941 sections 3.2 and 4.2.7).
     Raises BadRequest when the field is malformed or a digest has the wrong length.
     """
-    digests = []
+    digests = {}
     for member in value.split(","):
         match = _MEMBER.fullmatch(member.strip(" \t"))
         if match is None:
@@ -103,13 +104,13 @@ def parse_field(value: str) -> list[Digest]:
         if algorithm is None:
             continue
         try:
-            raw = base64.b64decode(match[2], validate=True)
+            raw = base64.b64decode(match[2] + "=" * (-len(match[2]) % 4))
         except binascii.Error:
             raw = b""
         if len(raw) != algorithm.size:
             raise BadRequest(f"malformed digest field: not a {algorithm.value} digest")
-        digests.append(Digest(algorithm, raw))
-    return digests
+        digests[algorithm] = Digest(algorithm, raw)
+    return list(digests.values())
 
 
 class Hasher:
