@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from fractions import Fraction
 from typing import Any, Self, TypeVar
 
 from wsgi_store.digest import Algorithm
@@ -53,7 +54,8 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)", text)
     if match is None or match[2] not in _UNITS:
         raise ValueError("expected a size such as 512, 100MB or 10GiB")
-    return int(float(match[1]) * _UNITS[match[2]]) if "." in match[1] else int(match[1]) * _UNITS[match[2]]
+    # Exact, where a float would make 1000 bytes of 1.001KB.
+    return int(Fraction(match[1]) * _UNITS[match[2]])
 
 
 def _optional_size(text: str) -> int | None:
