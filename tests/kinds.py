@@ -1,0 +1,97 @@
+"""The kinds of store that the contract is tested on, and what its tests share."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.staging import Receipt, Staging
+from wsgi_store.stores import Durability, Store
+from wsgi_store.stores.local import LocalStore
+
+
+@dataclass(frozen=True)
+class LocalKind:
+    """Files on a local disk, staged without names or, as on NFS, with them."""
+
+    nameless: bool
+
+    def __str__(self) -> str:
+        return "local-nameless" if self.nameless else "local-named"
+
+    def open(self, root: Path, algorithm: Algorithm, durability: Durability = Durability.FULL) -> Store:
+        """Open the store at `root`, which may be new."""
+        return LocalStore(str(root), algorithm, durability)
+
+    def staging(self, store: Store, durability: Durability = Durability.FULL) -> Staging:
+        """The way into `store`."""
+        if self.nameless:
+            return Staging(store, durability=durability)
+        with refusing_nameless(errno.EOPNOTSUPP):
+            return Staging(store, durability=durability)
+
+    def litter(self, root: Path, algorithm: Algorithm) -> None:
+        """Put things into the store that are no blobs."""
+        name = "ab" + "0" * (2 * algorithm.size - 2)
+        (root / "ab").mkdir(exist_ok=True)
+        (root / "lost+found").mkdir()
+        (root / "0a").write_bytes(b"a file in the place of a shard")
+        (root / "README").write_bytes(b"a note")
+        (root / "ab" / "README").write_bytes(b"a note")
+        (root / "ab" / name[:-1]).write_bytes(b"too short a name")
+        (root / "ab" / name.upper()).write_bytes(b"a name in upper case")
+        (root / "ab" / name.replace("ab", "cd")).write_bytes(b"a name of another shard")
+        (root / "ab" / name).mkdir()
+        os.mkfifo(root / "ab" / name.replace("0", "1"))
+        (root / "ab" / name.replace("0", "2")).symlink_to("nowhere")
+
+
+# Every test of the contract runs on each of these.
+KINDS = [LocalKind(nameless=True), LocalKind(nameless=False)]
+
+
+@contextmanager
+def refusing_nameless(code: int) -> Iterator[None]:
+    """Make open(2) fail for a nameless file as a file system does that has none."""
+    real = os.open
+
+    def refuse(path: str, flags: int, mode: int = 0o777, **options: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(code, os.strerror(code), path)
+        return real(path, flags, mode, **options)
+
+    with mock.patch("os.open", refuse):
+        yield
+
+
+def put(staging: Staging, data: bytes) -> Receipt:
+    """Upload `data` in one chunk."""
+    return staging.receive([data])
+
+
+def content(store: Store, digest: Digest, start: int = 0, length: int | None = None) -> bytes:
+    """The bytes of a blob, or of a part of it."""
+    with closing(store.open(digest, start, length)) as reader:
+        return b"".join(iter(lambda: reader.read(1 << 16), b""))
+
+
+def digest_of(algorithm: Algorithm, data: bytes) -> Digest:
+    """The digest of `data`."""
+    return Digest(algorithm, hashlib.new(algorithm.value, data).digest())
+
+
+def neighbours(algorithm: Algorithm, count: int) -> list[bytes]:
+    """The first numbers as bytes whose hashes begin alike, in the order of their hashes."""
+    found: list[bytes] = []
+    number = 0
+    while len(found) < count:
+        data = str(number).encode()
+        if digest_of(algorithm, data).raw[0] == 0xAB:
+            found.append(data)
+        number += 1
+    return sorted(found, key=lambda data: digest_of(algorithm, data).raw)
