@@ -4,8 +4,10 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from wsgiref.validate import validator
 
 import pytest
+from webtest import TestApp
 
 from wsgi_store.app import Application
 from wsgi_store.config import Config
@@ -15,7 +17,7 @@ NO_SKIP = "TESTS_MUST_NOT_SKIP"
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport() -> Iterator[None]:
     """Turn a skip into a failure where everything must run."""
     report = yield
     if os.environ.get(NO_SKIP) and report.skipped and not hasattr(report, "wasxfail"):
@@ -59,3 +61,9 @@ def application(config: Config) -> Iterator[Application]:
     application = Application(config)
     yield application
     assert not os.listdir(application.store.staging_directory)
+
+
+@pytest.fixture
+def api(application: Application) -> TestApp:
+    """The service behind two judges of PEP 3333, WebTest's and the standard library's."""
+    return TestApp(validator(application))

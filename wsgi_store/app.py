@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import quote
 
 from loguru import logger
 from werkzeug import exceptions
@@ -60,14 +59,18 @@ STATUS: dict[type[errors.WSGIStoreError], tuple[int, str]] = {
     errors.StorageFull: (507, "storage_full"),
     errors.WSGIStoreError: (500, "internal_error"),
 }
+HASH = re.compile("[0-9a-fA-F]{32,128}")
 REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,64}")
+# A path and a method that no row has.
+NOWHERE = "/-"
+UNKNOWN = "-"
 RETRY_AFTER = "5"  # seconds: a guess at how soon a disk or a mount comes back
 
 
 class HashConverter(BaseConverter):
     """32 to 128 hex digits in either case; whether the store has such hashes is its to say."""
 
-    regex = "[0-9a-fA-F]{32,128}"
+    regex = HASH.pattern
 
 
 class NameConverter(BaseConverter):
@@ -109,17 +112,20 @@ class Application:
             response = problem(error, identity)
         # Whatever escapes ends the connection without an answer on some servers.
         except Exception as error:  # pylint: disable=broad-exception-caught
-            logger.bind(request_id=identity).opt(exception=error).error("unforeseen: {}", error)
-            response = problem(errors.WSGIStoreError("the server failed, its log says how"), identity)
+            failure = errors.WSGIStoreError("the server failed, its log says how")
+            response = problem(failure, identity, unforeseen=error)
         response.headers["X-Request-ID"] = identity
         return response(environ, start_response)
 
 
-def problem(error: errors.WSGIStoreError, identity: str) -> Response:
-    """A failure as application/problem+json (RFC 9457)."""
+def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exception | None = None) -> Response:
+    """A failure as application/problem+json (RFC 9457); the server's own are logged."""
     status, code = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     if status >= 500:
-        logger.bind(request_id=identity, code=code).error("{}", error.message)
+        # The cause names paths: they are the operator's business, not the client's.
+        cause = f" ({error.__cause__})" if error.__cause__ else ""
+        log = logger.bind(request_id=identity, code=code).opt(exception=unforeseen)
+        log.error("{}{}", error.message, cause)
     body = {
         "title": HTTPStatus(status).phrase,
         "status": status,
@@ -146,15 +152,19 @@ def _match(request: Request) -> tuple[Route, dict[str, str]]:
     path = request.path
     method = request.environ["REQUEST_METHOD"]
     extra = {}
+    also = set()
     # `/?hash=H&filename=F` is another spelling of `/H/F`; for an upload `hash` is a condition.
-    if path == "/" and method != "POST" and request.environ.get("QUERY_STRING") and "hash" in request.args:
-        path = "/" + quote(request.args["hash"], safe="")
+    if path == "/" and method != "POST" and request.query_string and "hash" in request.args:
+        hash_ = request.args["hash"]
+        path = f"/{hash_}" if HASH.fullmatch(hash_) else NOWHERE
+        also = {"POST"}
         if method in ("GET", "HEAD") and request.args.get("filename"):
             extra["filename"] = request.args["filename"]
     try:
-        route, arguments = URL_MAP.match(path, method)
+        # Werkzeug takes `get` for GET; methods are case-sensitive (RFC 9110 section 9.1).
+        route, arguments = URL_MAP.match(path, method if method.isupper() else UNKNOWN)
     except exceptions.MethodNotAllowed as error:
-        raise errors.MethodNotAllowed(sorted(error.valid_methods or ())) from None
+        raise errors.MethodNotAllowed(sorted(also.union(error.valid_methods or ()))) from None
     except exceptions.NotFound:
         raise errors.NotFound("nothing is served under this path") from None
     return route, {**arguments, **extra}

@@ -1,5 +1,7 @@
 """The body of a request as chunks, whatever the server and however it was encoded."""
 
+import re
+import string
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ BLOCK = 1 << 20
 # Boundaries, part headers and ordinary fields that may come with a file in a form.
 FORM_OVERHEAD = 4 << 20
 FORM_PARTS = 1000
+BOUNDARY = re.compile("[ -~]{1,70}")  # RFC 2046 section 5.1.1; clients use more characters than it names
 # What reading a body raises is the server's: each names a broken connection or bad framing
 # in its own way, and none of it may pass for the end of the body.
 BODY_ERRORS = {TimeoutError: RequestTimeout, OSError: IncompleteBody, Exception: BadRequest}
@@ -33,6 +36,9 @@ class Request(WerkzeugRequest):
 
     def __init__(self, environ: "WSGIEnvironment", config: Config, store: Store, staging: Staging) -> None:
         super().__init__(environ, populate_request=False)
+        if not self.query_string.isascii():
+            # Bytes that the client should have quoted: Werkzeug fails on those that are no UTF-8.
+            self.query_string = quote(self.query_string, safe=string.printable).encode()
         self.config = config
         self.store = store
         self.staging = staging
@@ -52,12 +58,10 @@ class Request(WerkzeugRequest):
 
         Raises the errors of `Staging.receive`, LengthRequired and BadRequest.
         """
-        expected = []
-        if "QUERY_STRING" in self.environ and "hash" in self.args:
-            try:
-                expected = [self.digest(text) for text in self.args.getlist("hash")]
-            except ValueError as error:
-                raise BadRequest(f"hash: {error}") from None
+        try:
+            expected = [self.digest(text) for text in self.args.getlist("hash")]
+        except ValueError as error:
+            raise BadRequest(f"hash: {error}") from None
         digests = [
             digest
             for name in ("HTTP_REPR_DIGEST", "HTTP_CONTENT_DIGEST")
@@ -66,7 +70,7 @@ class Request(WerkzeugRequest):
         ]
         read, length = _open_body(self.environ)
         kind, options = parse_options_header(self.environ.get("CONTENT_TYPE"))
-        if kind != "multipart/form-data":
+        if kind.lower() != "multipart/form-data":
             chunks = _chunks(read, length)
             return self.staging.receive(chunks, length=length, expected=expected + digests), None
         self.staging.admit(max(0, (length or 0) - FORM_OVERHEAD))
@@ -115,45 +119,40 @@ class _Form:
 
     def __init__(self, chunks: Iterator[bytes], boundary: str) -> None:
         self.name: str | None = None
-        self._chunks = chunks
         self._files = 0
-        try:
-            # File names come in any encoding: latin-1 decodes every byte, `_file_name` undoes it.
-            self._parser = PushMultipartParser(
-                boundary.encode("latin-1", "replace"),
-                max_header_size=16 << 10,
-                max_segment_count=FORM_PARTS,
-                header_charset="latin1",
-            )
-        except MultipartError as error:
-            raise BadRequest(f"malformed form: {error}") from None
+        self._chunks = chunks
+        if not BOUNDARY.fullmatch(boundary):
+            raise BadRequest("malformed form: its boundary must have 1 to 70 ASCII characters")
+        # File names come in any encoding: latin-1 decodes every byte, `_file_name` undoes it.
+        self._parser = PushMultipartParser(
+            boundary, max_header_size=16 << 10, max_segment_count=FORM_PARTS, header_charset="latin1"
+        )
 
     def file(self) -> Iterator[bytes]:
         """Yield the bytes of the file; raises BadRequest unless there is exactly one."""
-        part: MultipartSegment | None = None
+        name: str | None = None
         is_file = False
-        overhead = 0
+        beside = 0
         for chunk in self._chunks:
-            overhead += len(chunk)
+            beside += len(chunk)
             for event in self._parse(chunk):
                 if isinstance(event, MultipartSegment):
-                    part = event
-                    # A browser sends an empty part with an empty name where no file was chosen.
-                    is_file = bool(name := _file_name(part))
+                    name = _file_name(event)
+                    # Without a name it is a file only when it has bytes: a browser sends an
+                    # empty part with an empty name where no file was chosen.
+                    is_file = bool(name)
                     if is_file:
                         self._begin(name)
-                elif event is not None and part is not None:
-                    if not is_file and part.filename is not None:
+                elif event and name is not None:
+                    if not is_file:
                         is_file = True
                         self._begin(None)
-                    if is_file:
-                        overhead -= len(event)
-                        yield event
-            if overhead > FORM_OVERHEAD + len(chunk):
-                raise BadRequest("malformed form: too much beside the file")
-        if not self._parser.closed:
-            for _ in self._parse(b""):
-                pass  # pragma: no cover - the end of the input has no events
+                    beside -= len(event)
+                    yield event
+            # What follows the last boundary is read too, and ignored (RFC 2046 section 5.1.1).
+            if beside > FORM_OVERHEAD:
+                raise BadRequest("malformed form: too much beside the file", limit=FORM_OVERHEAD)
+        next(self._parse(b""), None)  # tells the parser of the end; raises before the last boundary
         if self._files != 1:
             raise BadRequest("a form must have exactly one file part", files=self._files)
 
@@ -164,10 +163,8 @@ class _Form:
         self.name = name
 
     def _parse(self, chunk: bytes) -> Iterator[MultipartSegment | bytes | None]:
-        try:
+        with mapped({MultipartError: BadRequest}, "malformed form"):
             yield from self._parser.parse(chunk)
-        except MultipartError as error:
-            raise BadRequest(f"malformed form: {error}") from None
 
 
 def _file_name(part: MultipartSegment) -> str | None:

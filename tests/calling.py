@@ -1,0 +1,116 @@
+"""Calls of a WSGI application with requests that other test tools refuse to send."""
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from werkzeug.datastructures import Headers
+
+from wsgi_store.app import Application
+
+# RFC 9110 section 5.5, and what no field of this service needs.
+CONTROL = re.compile("[\x00-\x1f\x7f]")
+
+
+class Answer(NamedTuple):
+    """What an application answered."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body read as JSON."""
+        return json.loads(self.body)
+
+
+class Body(io.BytesIO):
+    """A request's body that arrives in pieces of the given sizes, then by whatever is asked for."""
+
+    def __init__(self, data: bytes, sizes: Iterable[int] = ()) -> None:
+        super().__init__(data)
+        self._sizes = iter(sizes)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return a piece, b"" at the end."""
+        assert size is not None and size > 0
+        return super().read(min(size, next(self._sizes, size)))
+
+
+class Untouched(io.BytesIO):
+    """A request's body that nobody may read."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Fail."""
+        raise AssertionError("the body was read")
+
+
+def held(application: Application) -> list[str]:
+    """The hashes in a service's store."""
+    return [blob.digest.hex for blob in application.store.iterate()]
+
+
+def request(
+    method: str = "GET", path: str = "/", query: str = "", body: bytes | io.BytesIO = b"", **extra: Any
+) -> dict[str, Any]:
+    """An environ (PEP 3333): text decoded to latin-1, `extra` wins, and None in it takes away."""
+    environ = {
+        "REQUEST_METHOD": method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path,
+        "QUERY_STRING": query,
+        "SERVER_NAME": "store.example",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(body) if isinstance(body, bytes) else body,
+        "wsgi.errors": io.StringIO(),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    if isinstance(body, bytes) and (body or method == "POST"):
+        environ["CONTENT_LENGTH"] = str(len(body))
+    for name, value in extra.items():
+        if value is None:
+            environ.pop(name, None)
+        else:
+            environ[name] = value
+    return environ
+
+
+def start(application: Callable[..., Any], environ: dict[str, Any]) -> tuple[int, Headers, Any]:
+    """Begin an answer: its status, its header and its body, which the caller closes."""
+    started: list[tuple[int, Headers]] = []
+
+    def start_response(status: str, fields: list[tuple[str, str]], _: object = None) -> Callable[..., None]:
+        assert not started
+        for name, value in fields:
+            value.encode("latin-1")
+            assert not CONTROL.search(name + value), (name, value)
+        started.append((int(status[:3]), Headers(fields)))
+        return lambda data: None
+
+    result = application(environ, start_response)
+    assert len(started) == 1
+    return *started[0], result
+
+
+def call(application: Callable[..., Any], *args: Any, **kwargs: Any) -> Answer:
+    """Send `request(...)` and take the whole answer in."""
+    environ = request(*args, **kwargs)
+    status, headers, result = start(application, environ)
+    try:
+        body = b"".join(result)
+    finally:
+        if hasattr(result, "close"):
+            result.close()
+    if environ["REQUEST_METHOD"] == "HEAD" or status == 304:
+        assert not body
+    else:
+        assert headers["Content-Length"] == str(len(body))
+    return Answer(status, headers, body)

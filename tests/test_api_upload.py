@@ -1,0 +1,314 @@
+"""POST /: a body becomes a blob, or nothing at all."""
+
+import base64
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from webtest import TestApp
+
+from calling import Body, Untouched, call, held
+from wsgi_store.app import Application, create_app
+from wsgi_store.config import Config
+from wsgi_store.digest import Algorithm
+from wsgi_store.stores import Durability
+
+HELLO = b"hello\n"
+MD5 = hashlib.md5(HELLO).hexdigest()
+RAW = "application/octet-stream"
+MANY = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def field(name: str, data: bytes) -> str:
+    """The member of a digest field for `data`; `name` is the key of RFC 9530."""
+    algorithm = {"md5": "md5", "sha": "sha1", "sha-256": "sha256", "sha-512": "sha512"}[name]
+    return f"{name}=:{base64.b64encode(hashlib.new(algorithm, data).digest()).decode()}:"
+
+
+def test_raw_body(api: TestApp, application: Application, config: Config) -> None:
+    """A body is stored under its hash and described."""
+    answer = api.post("/", HELLO, content_type=RAW)
+    assert answer.status_int == 200
+    assert answer.json == {
+        "hash": MD5,
+        "algorithm": "md5",
+        "size": 6,
+        "url": f"/{MD5}",
+        "created": True,
+    }
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["ETag"] == f'"{MD5}"'
+    assert answer.headers["Content-Location"] == f"/{MD5}"
+    assert Path(config.root, MD5[:2], MD5).read_bytes() == HELLO
+    assert held(application) == [MD5]
+
+
+def test_again(api: TestApp, application: Application) -> None:
+    """The same bytes again are the same blob, not created again."""
+    first = api.post("/", HELLO, content_type=RAW).json
+    again = api.post("/", HELLO, content_type=RAW).json
+    assert again == first | {"created": False}
+    assert held(application) == [MD5]
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_algorithms(config: Config, algorithm: Algorithm) -> None:
+    """The hash is that of the configured algorithm."""
+    application = create_app(replace(config, hash=algorithm))
+    answer = call(application, "POST", body=HELLO).json
+    assert answer["hash"] == hashlib.new(algorithm.value, HELLO).hexdigest()
+    assert answer["algorithm"] == algorithm.value
+    assert call(application, path=answer["url"]).body == HELLO
+
+
+def test_empty_body(api: TestApp) -> None:
+    """No bytes are a file as well, when their length is announced."""
+    answer = api.post("/", b"", content_type=RAW)
+    assert answer.json["size"] == 0
+    assert answer.json["hash"] == hashlib.md5(b"").hexdigest()
+    assert api.get(answer.json["url"]).body == b""
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["text/plain", "application/x-www-form-urlencoded", "multipart/mixed; boundary=x", "nonsense", "", None],
+)
+def test_any_type_is_raw(application: Application, kind: str | None) -> None:
+    """A body of any type but a form with files is taken as it is."""
+    body = b"--x\r\na=1&b=%20\r\n--x--\r\n"
+    answer = call(application, "POST", body=body, CONTENT_TYPE=kind)
+    assert answer.json["hash"] == hashlib.md5(body).hexdigest()
+
+
+@pytest.mark.parametrize("sizes", [(), (1,) * 6, (2, 3)])
+def test_chunked(application: Application, sizes: tuple[int, ...]) -> None:
+    """A body without a length is read to its end where the server marks the end."""
+    fields = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
+    answer = call(application, "POST", body=Body(HELLO, sizes), **fields)
+    assert (answer.json["hash"], answer.json["size"]) == (MD5, 6)
+
+
+def test_chunked_where_it_cannot_be_read(application: Application) -> None:
+    """A chunked body that the server does not decode is refused, not taken for an empty one."""
+    answer = call(application, "POST", body=Untouched(), HTTP_TRANSFER_ENCODING="chunked")
+    assert (answer.status, answer.json["code"]) == (411, "length_required")
+    assert not held(application)
+
+
+@pytest.mark.parametrize("length", [None, ""])
+def test_no_length(application: Application, length: str | None) -> None:
+    """A body of unknown length is refused."""
+    answer = call(application, "POST", body=Untouched(), CONTENT_LENGTH=length)
+    assert (answer.status, answer.json["code"]) == (411, "length_required")
+
+
+@pytest.mark.parametrize("length", ["-1", "+5", "0x10", "1e3", " 6", "6 ", "6,6", "²", "٦", "9" * 20])
+def test_malformed_length(application: Application, length: str) -> None:
+    """A length that is not a number is refused before the body is read."""
+    answer = call(application, "POST", body=Untouched(), CONTENT_LENGTH=length)
+    assert (answer.status, answer.json["code"]) == (400, "bad_request")
+
+
+def test_nothing_is_read_past_the_length(application: Application) -> None:
+    """What follows the announced bytes belongs to the next request."""
+    body = Body(HELLO + b"GET / HTTP/1.1")
+    answer = call(application, "POST", body=body, CONTENT_LENGTH="6")
+    assert answer.json["hash"] == MD5
+    assert body.read(100) == b"GET / HTTP/1.1"
+
+
+@given(data=st.binary(max_size=200), sizes=st.lists(st.integers(1, 50)))
+@MANY
+def test_any_bytes_in_any_pieces(config: Config, data: bytes, sizes: list[int]) -> None:
+    """Any bytes arrive as they were sent, however the server hands them over."""
+    application = create_app(replace(config, durability=Durability.NONE))
+    answer = call(application, "POST", body=Body(data, sizes), CONTENT_LENGTH=str(len(data))).json
+    assert answer["hash"] == hashlib.md5(data).hexdigest()
+    assert call(application, path=answer["url"]).body == data
+
+
+@pytest.mark.parametrize(
+    "accept, plain",
+    [
+        ("text/plain", True),
+        ("text/*", True),
+        ("application/json;q=0.5, text/plain", True),
+        ("text/plain;q=0.5, application/json", False),
+        ("*/*", False),
+        ("application/json", False),
+        ("image/png", False),
+        ("text/plain;q=0", False),
+        ("", False),
+        (";;;,=", False),
+        ("text/plain;q=x", False),
+    ],
+)
+def test_accept(application: Application, accept: str, plain: bool) -> None:
+    """Who prefers plain text gets the hash alone."""
+    answer = call(application, "POST", body=HELLO, HTTP_ACCEPT=accept)
+    if plain:
+        assert answer.body == f"{MD5}\n".encode()
+        assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    else:
+        assert answer.json["hash"] == MD5
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["ETag"] == f'"{MD5}"'
+    assert answer.headers["Content-Location"] == f"/{MD5}"
+
+
+@pytest.mark.parametrize(
+    "prefix, quoted",
+    [
+        ("/data", "/data"),
+        ("/data/", "/data"),
+        ("/a b", "/a%20b"),
+        ("/daten/ü".encode().decode("latin-1"), "/daten/%C3%BC"),
+        ("/\xfc", "/%FC"),
+        ('/<"?#%', "/%3C%22%3F%23%25"),
+    ],
+)
+def test_mounted(application: Application, prefix: str, quoted: str) -> None:
+    """Addresses are relative to the mount point, whatever the Host field says."""
+    answer = call(application, "POST", body=HELLO, SCRIPT_NAME=prefix, HTTP_HOST="evil.example")
+    assert answer.json["url"] == f"{quoted}/{MD5}"
+    assert answer.headers["Content-Location"] == f"{quoted}/{MD5}"
+
+
+def test_path_of_the_mount_point_itself(application: Application) -> None:
+    """The service answers at its mount point with and without a slash."""
+    assert call(application, "POST", path="", body=HELLO, SCRIPT_NAME="/data").json["hash"] == MD5
+
+
+@pytest.mark.parametrize("hash_", [MD5, MD5.upper()])
+def test_expected_hash(api: TestApp, hash_: str) -> None:
+    """An upload that names its hash, in either case, is checked and kept."""
+    answer = api.post(f"/?hash={hash_}", HELLO, content_type=RAW)
+    assert answer.json["hash"] == MD5
+
+
+@pytest.mark.parametrize(
+    "query", [f"hash={'0' * 32}", f"hash={MD5}&hash={'0' * 32}", f"hash={'0' * 32}&hash={MD5}"]
+)
+def test_another_hash(application: Application, query: str) -> None:
+    """Bytes with another hash than the one named are refused, with both as evidence."""
+    answer = call(application, "POST", query=query, body=HELLO)
+    assert (answer.status, answer.json["code"]) == (422, "digest_mismatch")
+    assert answer.json["expected"] == f"md5:{'0' * 32}"
+    assert answer.json["actual"] == f"md5:{MD5}"
+    assert not held(application)
+
+
+@pytest.mark.parametrize(
+    "query", ["hash=", "hash", "hash=x", f"hash={MD5}0", f"hash={'0' * 64}", f"hash={MD5}&hash=", "hash=%ff"]
+)
+def test_malformed_hash(application: Application, query: str) -> None:
+    """An upload that names no hash of this store is refused before its body is read."""
+    answer = call(application, "POST", query=query, body=Untouched(), CONTENT_LENGTH="6")
+    assert (answer.status, answer.json["code"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("name", ["HTTP_REPR_DIGEST", "HTTP_CONTENT_DIGEST"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        field("md5", HELLO),
+        field("sha-256", HELLO),
+        f"{field('sha-512', HELLO)}, {field('sha', HELLO)},{field('md5', HELLO)}",
+        f"unixsum=:AAAA:, {field('sha-256', HELLO)}",
+        "other=:AAAA:",
+    ],
+)
+def test_digest_fields(application: Application, name: str, value: str) -> None:
+    """A body is checked against digests of any known algorithm; unknown ones are left out."""
+    assert call(application, "POST", body=HELLO, **{name: value}).json["hash"] == MD5
+
+
+@pytest.mark.parametrize("name", ["HTTP_REPR_DIGEST", "HTTP_CONTENT_DIGEST"])
+@pytest.mark.parametrize("key, algorithm", [("md5", "md5"), ("sha-256", "sha256")])
+def test_wrong_digest_field(application: Application, name: str, key: str, algorithm: str) -> None:
+    """One wrong digest among right ones refuses the body."""
+    value = f"{field('sha', HELLO)}, {field(key, b'other')}"
+    answer = call(application, "POST", body=HELLO, **{name: value})
+    assert (answer.status, answer.json["code"]) == (422, "digest_mismatch")
+    assert answer.json["expected"] == f"{algorithm}:{hashlib.new(algorithm, b'other').hexdigest()}"
+    assert answer.json["actual"] == f"{algorithm}:{hashlib.new(algorithm, HELLO).hexdigest()}"
+    assert not held(application)
+
+
+@pytest.mark.parametrize("name", ["HTTP_REPR_DIGEST", "HTTP_CONTENT_DIGEST"])
+@pytest.mark.parametrize(
+    "value",
+    ["md5", "md5=abc", "md5=:!:", "md5=:AAAA:", "sha-256=::", f"{field('md5', HELLO)}, ;", "\xff=:A:"],
+)
+def test_malformed_digest_field(application: Application, name: str, value: str) -> None:
+    """A malformed digest field refuses the upload before its body is read."""
+    answer = call(application, "POST", body=Untouched(), CONTENT_LENGTH="6", **{name: value})
+    assert (answer.status, answer.json["code"]) == (400, "bad_request")
+
+
+def test_size_limit(config: Config) -> None:
+    """A file of just the largest size is taken, one byte more is not, announced or not."""
+    application = Application(replace(config, max_size=6))
+    assert call(application, "POST", body=HELLO).status == 200
+    announced = call(application, "POST", body=Untouched(), CONTENT_LENGTH="7")
+    terminated = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
+    found = call(application, "POST", body=Body(b"seven b"), **terminated)
+    for answer in (announced, found):
+        assert (answer.status, answer.json["code"]) == (413, "too_large")
+        assert answer.json["limit"] == 6
+    assert held(application) == [MD5]
+
+
+def test_no_room(config: Config) -> None:
+    """A file for which there is no room is refused before its body is read."""
+    application = create_app(replace(config, min_free=1 << 62))
+    answer = call(application, "POST", body=Untouched(), CONTENT_LENGTH="6")
+    assert (answer.status, answer.json["code"]) == (507, "storage_full")
+    assert (answer.json["needed"], answer.json["available"]) == (6, 0)
+
+
+def test_short_body(application: Application) -> None:
+    """A body shorter than announced leaves nothing and says what was missing."""
+    answer = call(application, "POST", body=Body(HELLO), CONTENT_LENGTH="10")
+    assert (answer.status, answer.json["code"]) == (400, "incomplete_body")
+    assert (answer.json["expected"], answer.json["actual"]) == (10, 6)
+    assert not held(application)
+
+
+class Broken(Body):
+    """A body whose server fails in the middle."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(HELLO)
+        self.error = error
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Give what there is, then fail."""
+        data = super().read(size)
+        if not data:
+            raise self.error
+        return data
+
+
+@pytest.mark.parametrize(
+    "error, status, code",
+    [
+        (TimeoutError("timed out"), 408, "request_timeout"),
+        (ConnectionResetError("reset"), 400, "incomplete_body"),
+        (OSError("No more data"), 400, "incomplete_body"),
+        (ValueError("bad chunk"), 400, "bad_request"),
+    ],
+)
+def test_broken_body(application: Application, error: Exception, status: int, code: str) -> None:
+    """Whatever a server raises while the body is read is the client's failure, and leaves nothing."""
+    fields = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
+    for extra in (fields, {"CONTENT_LENGTH": "10"}):
+        answer = call(application, "POST", body=Broken(error), **extra)
+        assert (answer.status, answer.json["code"]) == (status, code)
+        assert not held(application)
+        assert not os.listdir(application.store.staging_directory)
