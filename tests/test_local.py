@@ -1,0 +1,250 @@
+"""Blobs on a local disk: how they lie there, and what else may lie in their place."""
+
+import hashlib
+import os
+import shutil
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from kinds import KINDS, LocalKind, digest_of, neighbours, put
+
+from wsgi_store.digest import Algorithm
+from wsgi_store.errors import BlobNotFound, StoreUnavailable
+from wsgi_store.staging import Staging
+from wsgi_store.stores.local import LocalStore
+
+DATA = b"some bytes"
+
+
+@pytest.fixture(name="root")
+def fixture_root(tmp_path: Path) -> Path:
+    """Where the store is made."""
+    return tmp_path / "store"
+
+
+@pytest.fixture(name="store")
+def fixture_store(root: Path) -> LocalStore:
+    """An empty store."""
+    return LocalStore(str(root), Algorithm.MD5)
+
+
+@pytest.fixture(name="staging")
+def fixture_staging(store: LocalStore) -> Staging:
+    """The way into the store."""
+    return Staging(store)
+
+
+def path_of(root: Path, data: bytes) -> Path:
+    """Where the blob of some bytes lies."""
+    hash_ = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return root / hash_[:2] / hash_
+
+
+@pytest.mark.parametrize("algorithm", Algorithm, ids=lambda one: one.value)
+def test_layout(root: Path, algorithm: Algorithm) -> None:
+    """A blob is a plain file named by its hash, in a directory named by two digits of it."""
+    store = LocalStore(str(root), algorithm)
+    digest = put(Staging(store), DATA).digest
+    hash_ = hashlib.new(algorithm.value, DATA).hexdigest()
+    assert digest.hex == hash_
+    assert store.local_path(digest) == f"{hash_[:2]}/{hash_}"
+    assert (root / hash_[:2] / hash_).read_bytes() == DATA
+    assert sorted(os.listdir(root)) == sorted([".staging", hash_[:2], "store.json"])
+    assert os.listdir(root / hash_[:2]) == [hash_]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_mode(root: Path, kind: LocalKind, umask: int) -> None:
+    """Blobs can be read by all and written by nobody, whatever the umask."""
+    before = os.umask(umask)
+    try:
+        store = kind.open(root, Algorithm.MD5)
+        put(kind.staging(store), DATA)
+    finally:
+        os.umask(before)
+    status = path_of(root, DATA).stat()
+    assert stat.S_IMODE(status.st_mode) == 0o444
+    assert status.st_nlink == 1
+
+
+def test_a_relative_root(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store stays where it was opened when the working directory changes."""
+    monkeypatch.chdir(root.parent)
+    store = LocalStore("store", Algorithm.MD5)
+    monkeypatch.chdir("/")
+    put(Staging(store), DATA)
+    assert path_of(root, DATA).exists()
+
+
+def test_the_descriptor_stands_where_the_part_begins(store: LocalStore, staging: Staging) -> None:
+    """A server that sends from the descriptor itself, as sendfile(2) does, sends the part."""
+    with closing(store.open(put(staging, DATA).digest, 5, 3)) as reader:
+        assert os.lseek(reader.fileno(), 0, os.SEEK_CUR) == reader.start == 5
+        assert os.read(reader.fileno(), 3) == DATA[5:8]
+
+
+def test_a_reader_that_seeks_back_reads_the_same_again(store: LocalStore, staging: Staging) -> None:
+    """A server that reads ahead and seeks back, as waitress does, loses nothing."""
+    with closing(store.open(put(staging, DATA).digest)) as reader:
+        for _ in range(3):
+            assert reader.read(8) == DATA[:8]
+            reader.seek(0)
+        assert reader.read() == DATA
+
+
+def test_a_file_cut_while_it_is_read(root: Path, store: LocalStore, staging: Staging) -> None:
+    """A file that somebody cuts while it is read is an error and not an early end."""
+    with closing(store.open(put(staging, DATA).digest)) as reader:
+        os.truncate(path_of(root, DATA), 4)
+        assert reader.read(8) == DATA[:4]
+        with pytest.raises(StoreUnavailable, match="shorter than it was"):
+            reader.read(8)
+
+
+def test_a_blob_removed_since_its_directory_was_read(store: LocalStore, staging: Staging) -> None:
+    """A listing shows no blob that was removed before it came to it."""
+    digests = [put(staging, data).digest for data in neighbours(Algorithm.MD5, 3)]
+    blobs = store.iterate()
+    assert next(blobs).digest == digests[0]
+    store.remove(digests[1])
+    assert [blob.digest for blob in blobs] == [digests[2]]
+
+
+def make_socket(path: Path) -> None:
+    """A socket that nobody listens on."""
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(os.path.relpath(path))  # a socket's name has at most 107 bytes
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["directory", "pipe"])
+@pytest.mark.parametrize("algorithm", [Algorithm.MD5, Algorithm.SHA256], ids=lambda one: one.value)
+def test_a_thing_in_the_place_of_a_blob(
+    root: Path, algorithm: Algorithm, make: Callable[[Path], None]
+) -> None:
+    """What is no file is no blob, cannot be read as one, and no upload passes for held by it."""
+    store = LocalStore(str(root), algorithm)
+    # Of the size that the thing itself is said to have.
+    sample = root.parent / "sample"
+    make(sample)
+    data = bytes(sample.stat().st_size)
+    digest = digest_of(algorithm, data)
+    path = root / digest.hex[:2] / digest.hex
+    path.parent.mkdir()
+    make(path)
+    with pytest.raises(BlobNotFound):
+        store.stat(digest)
+    with pytest.raises(BlobNotFound):
+        store.open(digest)
+    with pytest.raises(StoreUnavailable, match="not a file"):
+        put(Staging(store), data)
+    assert not list(store.iterate())
+    assert not os.listdir(store.staging_directory)
+
+
+def test_a_directory_in_the_place_of_a_blob_stays(root: Path, store: LocalStore) -> None:
+    """Removing a blob never removes a directory."""
+    path_of(root, DATA).mkdir(parents=True)
+    with pytest.raises(BlobNotFound):
+        store.remove(digest_of(Algorithm.MD5, DATA))
+    assert path_of(root, DATA).is_dir()
+
+
+def test_a_socket_in_the_place_of_a_blob(
+    root: Path, store: LocalStore, staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot even be opened is an error of the store."""
+    monkeypatch.chdir(root)
+    path_of(root, DATA).parent.mkdir()
+    make_socket(path_of(root, DATA))
+    with pytest.raises(StoreUnavailable):
+        store.open(digest_of(Algorithm.MD5, DATA))
+    with pytest.raises(StoreUnavailable):
+        put(staging, DATA)
+
+
+def test_a_link_that_leads_nowhere_in_the_place_of_a_blob(
+    root: Path, store: LocalStore, staging: Staging
+) -> None:
+    """A dangling link is no blob, and an upload that it stands in the way of ends with an error."""
+    path_of(root, DATA).parent.mkdir()
+    path_of(root, DATA).symlink_to("nowhere")
+    with pytest.raises(BlobNotFound):
+        store.stat(digest_of(Algorithm.MD5, DATA))
+    with pytest.raises(StoreUnavailable):
+        put(staging, DATA)
+
+
+def test_a_file_in_the_place_of_a_shard(root: Path, store: LocalStore, staging: Staging) -> None:
+    """Where a file stands in the place of a directory there are no blobs and none can be added."""
+    path_of(root, DATA).parent.write_bytes(b"")
+    digest = digest_of(Algorithm.MD5, DATA)
+    for ask in (store.stat, store.open, store.remove):
+        with pytest.raises(BlobNotFound):
+            ask(digest)
+    with pytest.raises(StoreUnavailable):
+        put(staging, DATA)
+
+
+def unmount(root: Path) -> None:
+    """Leave of a store what is left when its disk is not mounted."""
+    root.rename(root.with_name("elsewhere"))
+    root.mkdir()
+
+
+@pytest.mark.parametrize("vanish", [shutil.rmtree, unmount], ids=["removed", "unmounted"])
+def test_a_root_that_vanishes(
+    root: Path, store: LocalStore, staging: Staging, vanish: Callable[[Path], None]
+) -> None:
+    """Without its directory a store is unavailable; it does not claim to have lost its blobs."""
+    digest = put(staging, DATA).digest
+    vanish(root)
+    asks: list[Callable[[], object]] = [
+        lambda: store.stat(digest),
+        lambda: store.open(digest),
+        lambda: store.remove(digest),
+        lambda: list(store.iterate()),
+        lambda: put(staging, DATA),
+        lambda: put(staging, b"others"),
+        staging.check,
+    ]
+    for ask in asks:
+        with pytest.raises(StoreUnavailable):
+            ask()
+
+
+def test_a_root_that_vanishes_while_it_is_listed(root: Path, store: LocalStore, staging: Staging) -> None:
+    """A listing that the disk vanishes under does not end as if there were no more blobs."""
+    for number in range(10):
+        put(staging, str(number).encode())
+    blobs = store.iterate()
+    next(blobs)
+    unmount(root)
+    with pytest.raises(StoreUnavailable):
+        list(blobs)
+
+
+def test_a_root_that_vanishes_before_a_staged_file_is_published(
+    root: Path, store: LocalStore, staging: Staging
+) -> None:
+    """An upload under which the whole store is removed ends with an error."""
+
+    def chunks() -> Iterator[bytes]:
+        yield DATA
+        shutil.rmtree(root)
+
+    with pytest.raises(StoreUnavailable):
+        staging.receive(chunks())
+    assert not os.path.exists(store.root)
+
+
+def test_a_shard_removed_between_uploads(root: Path, staging: Staging, store: LocalStore) -> None:
+    """A directory removed once it is empty is made anew by the next upload."""
+    store.remove(put(staging, DATA).digest)
+    path_of(root, DATA).parent.rmdir()
+    assert put(staging, DATA).created
+    assert path_of(root, DATA).read_bytes() == DATA
