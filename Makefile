@@ -43,7 +43,9 @@ lint: $(VENV)/.installed-test
 format: $(VENV)/.installed-test
 	$(RUN) -m ruff format .
 
-# A dangling link counts as missing, so a Python that was removed makes a new environment.
+# An environment whose Python was removed has nothing installed. Said before make looks at times.
+$(shell test -x $(RUN) || rm -f $(VENV)/.installed $(VENV)/.installed-test)
+
 $(RUN):
 	@test -n '$(PYTHON)' || { echo 'make: no Python 3.11 or newer here:' \
 	'install one, or name it: make PYTHON=/path/to/python3' >&2; exit 1; }

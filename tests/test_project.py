@@ -1,0 +1,252 @@
+"""The project around the code: its layers, its version, its distributions, its two commands."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from email import message_from_bytes
+from pathlib import Path
+
+import pytest
+
+import wsgi_store
+
+PROJECT = Path(__file__).parent.parent
+PACKAGE = PROJECT / "wsgi_store"
+README = (PROJECT / "README.md").read_text()
+# Beside these nothing knows of HTTP; the last one is the seam to a server.
+HTTP = {"receiving.py", "conditional.py", "sending.py", "files.py", "service.py", "app.py"}
+HANDLERS = {"files.py", "service.py"}
+# The one import against the order: made when a store is opened, in the function that does so.
+UPWARDS = {("stores/__init__.py", "stores/local.py")}
+MAX_LINES = 300
+
+
+def layers() -> list[str]:
+    """The files of the package in the order that README.md documents."""
+    return re.findall(r"^- `([a-z_/]+\.py)`: ", README.partition("## How it is built")[2], re.M)
+
+
+def sources() -> list[str]:
+    """The files of the package, but the one that only names it."""
+    found = (str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
+    return sorted(name for name in found if name != "__init__.py")
+
+
+def file_of(module: str) -> str | None:
+    """The file of a module of this package; None for what is not a module of its own."""
+    path = module.removeprefix("wsgi_store").strip(".").replace(".", "/")
+    for name in (f"{path}.py", f"{path}/__init__.py"):
+        if path and (PACKAGE / name).exists():
+            return name
+    return None
+
+
+def imports(text: str) -> Iterator[str]:
+    """The modules that a source imports, wherever it does."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "a relative import"
+            yield str(node.module)
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def test_the_documented_files_are_those_there_are() -> None:
+    """README.md lists every file of the package once."""
+    assert sorted(layers()) == sources()
+
+
+@pytest.mark.parametrize("name", sources())
+def test_a_file_imports_only_from_files_above_it(name: str) -> None:
+    """Dependencies go one way, and the handlers know nothing of each other."""
+    order = layers()
+    for module in imports((PACKAGE / name).read_text()):
+        other = file_of(module) if module.partition(".")[0] == "wsgi_store" else None
+        if other and other != name and (name, other) not in UPWARDS:
+            assert order.index(other) < order.index(name), f"{name} imports {other}"
+            assert not {name, other} <= HANDLERS
+        assert module.partition(".")[0] != "werkzeug" or name in HTTP, f"{name} imports werkzeug"
+
+
+def test_imports_are_found_in_every_form() -> None:
+    """No way to write an import escapes the test of the layers."""
+    text = "import a.b, c\nfrom d import e\ndef f():\n    from g.h import i as j\n"
+    assert set(imports(text)) == {"a.b", "c", "d", "d.e", "g.h", "g.h.i"}
+    assert file_of("wsgi_store.stores") == "stores/__init__.py"
+    assert file_of("wsgi_store.stores.local") == "stores/local.py"
+    assert file_of("wsgi_store.stores.Blob") is file_of("wsgi_store") is None
+
+
+def test_files_are_short() -> None:
+    """A file that grows past the limit is asking to be two."""
+    lengths = {name: len((PACKAGE / name).read_text().splitlines()) for name in sources()}
+    assert not {name: length for name, length in lengths.items() if length > MAX_LINES}
+
+
+def test_importing_the_package_is_cheap() -> None:
+    """Asking for the version loads neither the application nor what it is built on."""
+    code = (
+        "import sys; before = set(sys.modules); import wsgi_store; print(*sorted(set(sys.modules) - before))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert result.stdout.split() == ["wsgi_store"]
+
+
+def test_the_changelog_has_the_version() -> None:
+    """The newest release in it is this version, with its date."""
+    releases = re.findall(
+        r"^## \[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)$", (PROJECT / "CHANGELOG.md").read_text(), re.M
+    )
+    assert releases[0][0] == wsgi_store.__version__
+    assert releases == sorted(releases, key=lambda release: release[1], reverse=True)
+
+
+def unpublished(directory: str, names: list[str]) -> set[str]:
+    """What a clone does not have: environments, caches, products and blobs."""
+    kept = {".flake8", ".gitkeep"}
+    if Path(directory) == PROJECT / "store":
+        return set(names) - kept
+    return {name for name in names if re.match(r"\.|__pycache__|(build|dist)$", name)} - kept
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from the source distribution, which thereby is proved whole."""
+    copy = tmp_path_factory.mktemp("project") / "copy"
+    shutil.copytree(PROJECT, copy, ignore=unpublished)
+    source = build("sdist", copy)
+    with tarfile.open(source) as archive:
+        archive.extractall(copy.parent, filter="data")
+    return build("wheel", copy.parent / source.name.removesuffix(".tar.gz"))
+
+
+def build(kind: str, directory: Path) -> Path:
+    """Build a distribution of the project in a directory; with what is installed, so offline."""
+    code = f"from setuptools import build_meta; build_meta.build_{kind}('dist')"
+    subprocess.run([sys.executable, "-c", code], cwd=directory, check=True, capture_output=True, timeout=120)
+    (built,) = (directory / "dist").glob("*.whl" if kind == "wheel" else "*.tar.gz")
+    return built
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    """Every module is in it, the mark of its type hints too; tests and data are not."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        fields = message_from_bytes(archive.read(metadata))
+    assert names == {f"wsgi_store/{name}" for name in [*sources(), "__init__.py", "py.typed"]}
+    assert fields["Version"] == wsgi_store.__version__
+    assert fields["Requires-Python"] == ">=3.11"
+    assert fields["License-Expression"] == "MIT"
+    assert fields["Description-Content-Type"] == "text/markdown"
+
+
+def test_the_source_distribution_can_be_served_and_tested(wheel: Path) -> None:
+    """What the two commands need is in it."""
+    root = wheel.parent.parent
+    for name in ("Makefile", "LICENSE", "CHANGELOG.md", ".flake8", "store/.gitkeep"):
+        assert (root / name).is_file(), name
+    for directory in ("deploy", "tests"):
+        for path in (PROJECT / directory).rglob("*"):
+            if path.suffix not in (".pyc", ""):
+                assert (root / path.relative_to(PROJECT)).is_file(), path
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A directory with the Makefile and nothing else."""
+    shutil.copy(PROJECT / "Makefile", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "bin").mkdir()
+    return tmp_path
+
+
+def make(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make as from a shell that knows no other make."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "PYTHON"))}
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=directory,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def python(path: Path, script: str) -> None:
+    """Put a Python interpreter of the given behaviour at a path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+needs_make = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+
+
+@needs_make
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (
+            "exit 1",
+            "make: bin/python3 is not Python 3.11 or newer: name another: make PYTHON=/path/to/python3",
+        ),
+        (
+            'case "$*" in *ensurepip*) exit 1;; esac',
+            "make: bin/python3 lacks the module venv: install it (Debian, Ubuntu: apt install python3-venv)",
+        ),
+    ],
+)
+def test_an_unfit_python_is_named(clone: Path, script: str, message: str) -> None:
+    """Whoever lacks something is told in one line what it is."""
+    python(clone / "bin/python3", script)
+    result = make(clone, "serve", "PYTHON=bin/python3")
+    assert result.returncode
+    assert result.stderr.splitlines()[0] == message
+
+
+@needs_make
+def test_no_python_is_said(clone: Path) -> None:
+    """Where no interpreter is new enough, make says what to do."""
+    result = make(clone, "serve", "PYTHON=")
+    assert result.returncode
+    assert result.stderr.startswith("make: no Python 3.11 or newer here: install one, or name it: ")
+
+
+@needs_make
+def test_nothing_is_installed_twice(clone: Path) -> None:
+    """An environment is made once, filled when the project changes, and replaced when its Python is gone."""
+    log = clone / "log"
+    link = "mkdir -p .venv/bin && ln -sf ../../bin/python3 .venv/bin/python"
+    python(
+        clone / "bin/python3",
+        f"""case "$*" in *version_info*|*ensurepip*) exit;; esac
+        echo "$1 $2" >>"{log}"
+        case "$*" in "-m venv"*) {link};; esac""",
+    )
+    # As old as the Python of a system: what make compares are the times.
+    os.utime(clone / "bin/python3", (1, 1))
+
+    def serve() -> list[str]:
+        log.write_text("")
+        result = make(clone, "serve", "PYTHON=bin/python3")
+        assert result.returncode == 0, result.stderr
+        return log.read_text().splitlines()
+
+    assert serve() == ["-m venv", "-m pip", "-m gunicorn"]
+    assert serve() == ["-m gunicorn"]
+    os.utime(clone / ".venv/.installed", (2, 2))
+    assert serve() == ["-m pip", "-m gunicorn"]
+    (clone / ".venv/bin/python").unlink()
+    assert serve() == ["-m venv", "-m pip", "-m gunicorn"]

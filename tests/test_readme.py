@@ -1,0 +1,176 @@
+"""What README.md says is what the code does: its examples run, its tables are those of the code."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import servers
+
+from wsgi_store.app import STATUS, URLS
+from wsgi_store.config import Config, variable
+
+PROJECT = Path(__file__).parent.parent
+README = (PROJECT / "README.md").read_text()
+MOUNTING = PROJECT / "tests" / "mounting"
+ADDRESS = "127.0.0.1:8000"
+# Stands for what differs from run to run: part of a line or, alone on a line, any lines.
+VARIES = "…"
+
+
+def section(heading: str) -> str:
+    """The text below a heading, up to the next one of the same level or above."""
+    match = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#{{1,6}} |\Z)", README, re.M | re.S)
+    assert match, heading
+    return match[2]
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+
+
+def table(heading: str) -> list[list[str]]:
+    """The rows of the table below a heading, without its head."""
+    rows = [line for line in section(heading).splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    """Each command of the `console` blocks with what is shown as its output."""
+    for block in blocks("console"):
+        for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
+            command, _, output = part.partition("\n")
+            yield command, output
+
+
+def pattern(output: str) -> str:
+    """A regular expression for an output in which parts vary."""
+    lines = []
+    for line in output.splitlines():
+        if line == VARIES:
+            lines.append(r"(?:.*\n)+?")
+        else:
+            lines.append(".+".join(map(re.escape, line.split(VARIES))) + r"\n")
+    return "".join(lines)
+
+
+def bash(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command as a reader would; no file in the home directory has a say in it."""
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=directory,
+        env={"PATH": os.environ["PATH"], "HOME": str(directory), "LC_ALL": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+def test_the_examples_run(tmp_path: Path) -> None:
+    """Every example, run in order against the shipped configuration, prints what is shown."""
+    shown = list(examples())
+    assert len(shown) > 15
+    with servers.gunicorn(tmp_path) as server:
+        for command, output in shown:
+            here = f"127.0.0.1:{server.port}"
+            result = bash(command.replace(ADDRESS, here), tmp_path)
+            # The empty line that ends the header of an answer is not shown.
+            printed = re.sub(r"\n\n\Z", "\n", result.stdout)
+            assert re.fullmatch(pattern(output.replace(ADDRESS, here)), printed), (command, result.stdout)
+            assert result.returncode == 0, command
+
+
+def test_no_example_is_left_out() -> None:
+    """Requests are shown in blocks that are run, and in no others."""
+    assert README.count("curl ") == sum(block.count("curl ") for block in blocks("console"))
+
+
+@pytest.mark.parametrize(
+    ("output", "printed", "fits"),
+    [
+        ("a…c\n", "abc\n", True),
+        ("a…c\n", "ac\n", False),
+        ("a.c\n", "abc\n", False),
+        ("a\n…\nd\n", "a\nb\nc\nd\n", True),
+        ("a\n", "a\nb\n", False),
+        ("", "a\n", False),
+    ],
+)
+def test_only_what_is_marked_may_vary(output: str, printed: str, fits: bool) -> None:
+    """The comparison of outputs is exact but for the mark."""
+    assert bool(re.fullmatch(pattern(output), printed)) is fits
+
+
+def test_the_check_finds_damage(tmp_path: Path) -> None:
+    """The command that checks a store is silent over a good one and names a damaged file."""
+    (command,) = [command for command, _ in examples() if "md5sum" in command]
+    for data in (b"good", b"bad"):
+        name = hashlib.md5(data).hexdigest()
+        path = tmp_path / "store" / name[:2] / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+    (tmp_path / "store" / "store.json").write_text("{}")
+    result = bash(command, tmp_path)
+    assert (result.returncode, result.stdout) == (0, "")
+    path.write_bytes(b"worse")
+    result = bash(command, tmp_path)
+    assert result.returncode == 1
+    assert f"{name[:2]}/{name}: FAILED\n" in result.stdout
+
+
+def test_the_settings_are_those_of_the_table() -> None:
+    """Names, defaults and help are those of Config, in its order."""
+    rows = table("Settings")
+    settings = {variable(row): row for row in fields(Config)}
+    assert [name for name, _, _ in rows] == [f"`{name}`" for name in settings]
+    for name, default, help_ in rows:
+        row = settings[name.strip("`")]
+        assert row.metadata["parse"](default.strip("`")) == row.default, name
+        assert help_ == row.metadata["help"], name
+
+
+def test_the_errors_are_those_of_the_table() -> None:
+    """Codes and statuses are those of the application, in its order."""
+    assert [(code, status) for code, status, _ in table("Errors")] == [
+        (f"`{code}`", str(status)) for status, code in STATUS.values()
+    ]
+
+
+def test_the_urls_are_those_of_the_table() -> None:
+    """Methods and paths are those of the application, in its order."""
+    paths = [(route.method, re.sub("<[a-z]+:([a-z]+)_?>", r"<\1>", route.path)) for route in URLS]
+    assert [(method, path.strip("`")) for method, path, _ in table("All of it")] == paths
+
+
+def test_the_code_is_that_of_the_mounting_examples() -> None:
+    """Each line of Python in it is a line of an example that is run elsewhere."""
+    for block in blocks("python"):
+        wanted = {line.strip() for line in block.splitlines()}
+        texts = {path.name: path.read_text() for path in MOUNTING.glob("*.py")}
+        missing = {
+            name: wanted - {line.strip() for line in text.splitlines()} for name, text in texts.items()
+        }
+        assert not min(missing.values(), key=len), missing
+
+
+def test_the_links_lead_somewhere() -> None:
+    """Files and headings that are linked to are there."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", README, flags=re.M | re.S), re.M)
+    anchors = {re.sub("[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        if target.startswith("#"):
+            assert target[1:] in anchors, target
+        elif not target.startswith("https://"):
+            assert (PROJECT / target).exists(), target
+    for path in re.findall(r"(?:deploy|tests)/[\w./-]*\w", README):
+        assert (PROJECT / path).exists(), path
