@@ -1,0 +1,105 @@
+"""What every server must do alike: uploads in each form, downloads whole and in ranges."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from random import Random
+
+from wire import Answer, Connection, chunked, request
+
+DATA = Random(1).randbytes(3_000_007)
+HASH = hashlib.md5(DATA).hexdigest()
+SIZE = len(DATA)
+# The Range field and the slices of the blob that it asks for, in the order they are sent.
+RANGES = {
+    "one byte": ("bytes=0-0", [(0, 1)]),
+    "small": ("bytes=10-1009", [(10, 1010)]),
+    "small at the end": ("bytes=3000000-4000000", [(3_000_000, SIZE)]),
+    "large": ("bytes=1000-2000999", [(1000, 2_001_000)]),
+    "large and odd": ("bytes=65537-999998", [(65_537, 999_999)]),
+    "suffix": ("bytes=-500", [(SIZE - 500, SIZE)]),
+    "large suffix": ("bytes=-1000000", [(SIZE - 1_000_000, SIZE)]),
+    "open": ("bytes=2999000-", [(2_999_000, SIZE)]),
+    "large and open": ("bytes=1-", [(1, SIZE)]),
+    "all": ("bytes=0-", [(0, SIZE)]),
+    "several": ("bytes=0-0,100000-1299999,-5", [(0, 1), (100_000, 1_300_000), (SIZE - 5, SIZE)]),
+}
+
+
+def check_uploads(port: int) -> None:
+    """Raw, chunked and form uploads of the same bytes are one blob, the first of them new."""
+    with Connection(port) as connection:
+        raw = connection.ask(request("POST", "/", DATA))
+    assert told(raw) == (HASH, SIZE, True)
+    chunks = [DATA[start : start + 99_991] for start in range(0, SIZE, 99_991)]
+    with Connection(port) as connection:
+        coded = connection.ask(request("POST", "/", Transfer_Encoding="chunked"), chunked(*chunks))
+    assert told(coded) == (HASH, SIZE, False)
+    with Connection(port) as connection:
+        filled = connection.ask(form("rose.png", DATA))
+    assert told(filled) == (HASH, SIZE, False)
+    assert json.loads(filled.body)["name"] == "rose.png"
+
+
+def check_whole(port: int) -> None:
+    """A download has every byte, the right length and the hash as its ETag."""
+    with Connection(port) as connection:
+        answer = connection.ask(request("GET", f"/{HASH}/rose.png"))
+        assert (answer.status, answer.body == DATA) == (200, True)
+        assert answer.fields["content-length"] == str(SIZE)
+        assert answer.fields["etag"] == f'"{HASH}"'
+        assert answer.fields["content-type"] == "image/png"
+    with Connection(port) as connection:
+        answer = connection.ask(request("HEAD", f"/{HASH}"))
+        assert (answer.status, answer.fields["content-length"]) == (200, str(SIZE))
+        assert connection.ask(request("GET", "/healthz")).status == 200
+
+
+def check_range(port: int, target: str, name: str) -> None:
+    """A ranged download has just the bytes it asked for, and its connection stays in step."""
+    field, slices = RANGES[name]
+    with Connection(port) as connection:
+        answer = connection.ask(request("GET", target, Range=field))
+        assert answer.status == 206
+        assert answer.fields["etag"] == f'"{HASH}"'
+        assert [(start, stop) for start, stop, _ in parts(answer)] == slices
+        for start, stop, body in parts(answer):
+            assert body == DATA[start:stop]
+        assert connection.ask(request("GET", "/healthz")).body == b'{"status": "ok"}\n'
+
+
+def told(answer: Answer) -> tuple[str, int, bool]:
+    """The hash, size and novelty that the answer to an upload tells."""
+    assert answer.status == 200, answer
+    payload = json.loads(answer.body)
+    return payload["hash"], payload["size"], payload["created"]
+
+
+def form(name: str, data: bytes) -> bytes:
+    """The upload of a form with one file, as a browser sends it."""
+    head = f'--xyz\r\nContent-Disposition: form-data; name="f"; filename="{name}"\r\n\r\n'
+    body = head.encode() + data + b"\r\n--xyz--\r\n"
+    return request("POST", "/", body, Content_Type="multipart/form-data; boundary=xyz")
+
+
+def parts(answer: Answer) -> Iterator[tuple[int, int, bytes]]:
+    """The parts of a 206 as start, stop and bytes, single or multipart/byteranges."""
+    kind = answer.fields["content-type"]
+    if not kind.startswith("multipart/byteranges"):
+        yield *_slice(answer.fields["content-range"]), answer.body
+        return
+    boundary = kind.partition("boundary=")[2].encode()
+    empty, *found, end = (b"\r\n" + answer.body.removeprefix(b"\r\n")).split(b"\r\n--" + boundary)
+    assert (empty, end) == (b"", b"--\r\n")
+    for part in found:
+        head, _, body = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
+        field = re.search(r"(?im)^content-range: *(.*?)\r?$", head.decode())
+        assert field is not None, head
+        yield *_slice(field[1]), body
+
+
+def _slice(content_range: str) -> tuple[int, int]:
+    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", content_range)
+    assert match is not None and int(match[3]) == SIZE, content_range
+    return int(match[1]), int(match[2]) + 1

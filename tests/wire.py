@@ -1,0 +1,81 @@
+"""HTTP spoken byte by byte, for what a client library would not send or would hide."""
+
+import socket
+import struct
+from typing import NamedTuple, Self
+
+
+class Answer(NamedTuple):
+    """A response; names of fields in lower case."""
+
+    status: int
+    fields: dict[str, str]
+    body: bytes
+
+
+class Connection:
+    """A connection to a server."""
+
+    def __init__(self, port: int, timeout: float = 20) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+        self._file = self.socket.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self.socket.close()
+
+    def send(self, *parts: bytes) -> None:
+        """Send bytes as they are, in one segment where they fit."""
+        self.socket.sendall(b"".join(parts))
+
+    def receive(self, head: bool = False) -> Answer:
+        """Read one response; `head` when it answers a HEAD."""
+        line = self._file.readline()
+        assert line.startswith(b"HTTP/1."), line
+        status = int(line.split()[1])
+        fields: dict[str, str] = {}
+        while (line := self._file.readline()) not in (b"\r\n", b""):
+            name, _, value = line.decode("latin-1").partition(":")
+            assert name.lower() not in fields, name
+            fields[name.lower()] = value.strip()
+        assert line, "the head of the response was cut"
+        if head or status < 200 or status in (204, 304):
+            return Answer(status, fields, b"")
+        if "content-length" not in fields:
+            return Answer(status, fields, self._file.read())
+        length = int(fields["content-length"])
+        body = self._file.read(length)
+        assert len(body) == length, "the body of the response was cut"
+        return Answer(status, fields, body)
+
+    def ask(self, *parts: bytes) -> Answer:
+        """Send a request and read its response."""
+        self.send(*parts)
+        return self.receive(parts[0].startswith(b"HEAD "))
+
+    def at_end(self) -> bool:
+        """Whether the server closed the connection and sent nothing more."""
+        return self._file.read(1) == b""
+
+    def reset(self) -> None:
+        """Vanish: the peer sees a reset instead of an orderly end."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._file.close()
+        self.socket.close()
+
+
+def request(method: str, target: str, body: bytes | None = None, **fields: str | int) -> bytes:
+    """A request with a Content-Length where it has a body; `_` in a field's name stands for `-`."""
+    lines = [f"{method} {target} HTTP/1.1", "Host: example.org"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
+    if body is not None:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
+
+
+def chunked(*chunks: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
+    """Bytes in the chunked coding (RFC 9112 section 7.1)."""
+    return b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + end
