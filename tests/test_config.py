@@ -1,0 +1,168 @@
+"""Settings: each by its variable, and nothing but settings."""
+
+import os
+import re
+from dataclasses import FrozenInstanceError, fields
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsgi_store.config import Config, LogFormat, LogLevel, Sendfile, parse_size, variable
+from wsgi_store.digest import Algorithm
+from wsgi_store.errors import ConfigError
+from wsgi_store.stores import Durability
+
+GOOD = [
+    ("WSGI_STORE_ROOT", "/srv/blobs", "root", "/srv/blobs"),
+    ("WSGI_STORE_HASH", "md5", "hash", Algorithm.MD5),
+    ("WSGI_STORE_HASH", "SHA1", "hash", Algorithm.SHA1),
+    ("WSGI_STORE_HASH", "sha256", "hash", Algorithm.SHA256),
+    ("WSGI_STORE_HASH", "sha512", "hash", Algorithm.SHA512),
+    ("WSGI_STORE_HASH", "blake2b", "hash", Algorithm.BLAKE2B),
+    ("WSGI_STORE_MAX_SIZE", "none", "max_size", None),
+    ("WSGI_STORE_MAX_SIZE", "0", "max_size", 0),
+    ("WSGI_STORE_MAX_SIZE", " 10GiB ", "max_size", 10 << 30),
+    ("WSGI_STORE_MIN_FREE", "1.5MB", "min_free", 1_500_000),
+    ("WSGI_STORE_DURABILITY", "full", "durability", Durability.FULL),
+    ("WSGI_STORE_DURABILITY", "file", "durability", Durability.FILE),
+    ("WSGI_STORE_DURABILITY", "none", "durability", Durability.NONE),
+    ("WSGI_STORE_SENDFILE", "off", "sendfile", Sendfile.OFF),
+    ("WSGI_STORE_SENDFILE", "x-sendfile", "sendfile", Sendfile.X_SENDFILE),
+    ("WSGI_STORE_SENDFILE", "X-Accel", "sendfile", Sendfile.X_ACCEL),
+    ("WSGI_STORE_ACCEL_LOCATION", "/a/b.c/", "accel_location", "/a/b.c/"),
+    ("WSGI_STORE_ACCEL_LOCATION", "/", "accel_location", "/"),
+    ("WSGI_STORE_LOG_LEVEL", "WARNING", "log_level", LogLevel.WARNING),
+    ("WSGI_STORE_LOG_FORMAT", "json", "log_format", LogFormat.JSON),
+]
+BAD = [
+    ("WSGI_STORE_ROOT", ""),
+    ("WSGI_STORE_ROOT", "  "),
+    ("WSGI_STORE_HASH", ""),
+    ("WSGI_STORE_HASH", "crc32"),
+    ("WSGI_STORE_HASH", "sha-256"),
+    ("WSGI_STORE_MAX_SIZE", ""),
+    ("WSGI_STORE_MAX_SIZE", "-1"),
+    ("WSGI_STORE_MAX_SIZE", "unlimited"),
+    ("WSGI_STORE_MIN_FREE", "none"),
+    ("WSGI_STORE_MIN_FREE", "1e9"),
+    ("WSGI_STORE_DURABILITY", "yes"),
+    ("WSGI_STORE_SENDFILE", "on"),
+    ("WSGI_STORE_ACCEL_LOCATION", "blobs/"),
+    ("WSGI_STORE_ACCEL_LOCATION", "/blobs"),
+    ("WSGI_STORE_ACCEL_LOCATION", "//"),
+    ("WSGI_STORE_ACCEL_LOCATION", "/a\r\nSet-Cookie: b/"),
+    ("WSGI_STORE_LOG_LEVEL", "loud"),
+    ("WSGI_STORE_LOG_FORMAT", "xml\nand more"),
+]
+UNITS = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+}
+
+
+def test_defaults() -> None:
+    """Without any variable the settings are the defaults, whatever else is in the environment."""
+    assert Config.from_env({"PATH": "/bin", "STORE_HASH": "x", "wsgi_store_hash": "x"}) == Config()
+    assert Config().hash is Algorithm.MD5
+    assert Config().durability is Durability.FULL
+
+
+@pytest.mark.parametrize(("name", "text", "attribute", "value"), GOOD)
+def test_a_setting(name: str, text: str, attribute: str, value: object) -> None:
+    """A variable sets its setting and no other."""
+    config = Config.from_env({name: text})
+    assert getattr(config, attribute) == value
+    assert config == Config(**{attribute: value})  # type: ignore[arg-type]
+
+
+def test_every_setting_is_tested() -> None:
+    """Each setting has a variable that is tested with good and with bad values."""
+    names = {variable(row) for row in fields(Config)}
+    assert names == {row[0] for row in GOOD} == {row[0] for row in BAD}
+
+
+def test_every_setting_has_help() -> None:
+    """Each setting is described in one sentence."""
+    for row in fields(Config):
+        assert re.fullmatch(r"[A-Z].*\.", row.metadata["help"])
+
+
+@pytest.mark.parametrize(("name", "text"), BAD)
+def test_a_bad_value(name: str, text: str) -> None:
+    """A bad value is refused in one line that names the variable and shows the value."""
+    with pytest.raises(ConfigError) as caught:
+        Config.from_env({name: text})
+    message = str(caught.value)
+    assert message.startswith(f"{name}: ")
+    assert message.endswith(f", not {text!r}")
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    "name", ["WSGI_STORE_", "WSGI_STORE_HASHES", "WSGI_STORE_hash", "WSGI_STORE_MAXSIZE"]
+)
+def test_an_unknown_name(name: str) -> None:
+    """A name that looks like a setting and is none is refused, so that no typing error goes unseen."""
+    with pytest.raises(ConfigError, match=f"^{name}: there is no such setting$"):
+        Config.from_env({name: "x", "WSGI_STORE_HASH": "md5"})
+
+
+def test_the_environment_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default the settings are read from the environment of this process, when they are asked for."""
+    for name in os.environ:
+        if name.startswith("WSGI_STORE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("WSGI_STORE_HASH", "sha512")
+    assert Config.from_env() == Config(hash=Algorithm.SHA512)
+
+
+@pytest.mark.parametrize("name", ["max_size", "min_free"])
+def test_a_negative_size(name: str) -> None:
+    """A host application that passes a negative size is told so."""
+    with pytest.raises(ConfigError, match=f"^WSGI_STORE_{name.upper()}: must not be negative$"):
+        Config(**{name: -1})  # type: ignore[arg-type]
+
+
+def test_settings_do_not_change() -> None:
+    """Settings are made once."""
+    with pytest.raises(FrozenInstanceError):
+        Config().root = "elsewhere"  # type: ignore[misc]
+
+
+@given(
+    st.integers(0, 10**18 - 1),
+    st.none() | st.text("0123456789", min_size=1, max_size=9),
+    st.sampled_from(["", " "]),
+    st.sampled_from(sorted(UNITS)),
+)
+def test_sizes(whole: int, part: str | None, space: str, unit: str) -> None:
+    """A size is a number and a unit, multiplied exactly and cut to whole bytes."""
+    number = str(whole) if part is None else f"{whole}.{part}"
+    assert parse_size(f"{number}{space}{unit}") == int(Fraction(number) * UNITS[unit])
+
+
+def test_a_size_that_a_float_gets_wrong() -> None:
+    """Sizes with a fraction lose no byte."""
+    assert parse_size("1.001KB") == 1001
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "B", "1 000", "1,5GB", "1.GB", ".5GB", "+1", "-1", "0x10", "1_000", "1kb", "1gib", "1PB", "1  B"]
+    + ["1\n", "\n1", "١", "1" * 19, "1." + "1" * 10, "nan", "inf", "1/2", "1e3"],
+    ids=ascii,
+)
+def test_a_malformed_size(text: str) -> None:
+    """What is no size is refused with examples of what is."""
+    with pytest.raises(ValueError, match="^expected a size such as 512, 100MB or 10GiB$"):
+        parse_size(text)

@@ -1,0 +1,119 @@
+"""Failures: what they say, what they carry, and how foreign ones become them."""
+
+import errno
+import inspect
+import os
+
+import pytest
+
+from wsgi_store import errors
+from wsgi_store.errors import (
+    BlobNotFound,
+    DigestCollision,
+    DigestMismatch,
+    IncompleteBody,
+    MethodNotAllowed,
+    RangeNotSatisfiable,
+    RequestError,
+    RequestTimeout,
+    StorageFull,
+    StoreError,
+    StoreUnavailable,
+    TooLarge,
+    WSGIStoreError,
+    disk_errors,
+    mapped,
+)
+
+
+def test_every_failure_has_one_base() -> None:
+    """All failures of this package can be caught as one, and none is an OSError."""
+    kinds = [
+        kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__
+    ]
+    assert len(kinds) > 15
+    for kind in kinds:
+        assert issubclass(kind, WSGIStoreError)
+        assert not issubclass(kind, OSError)
+        assert not issubclass(kind, StoreError) or not issubclass(kind, RequestError)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "evidence"),
+    [
+        (WSGIStoreError("it failed", limit=3), "it failed", {"limit": 3}),
+        (WSGIStoreError("it failed"), "it failed", {}),
+        (BlobNotFound("ab"), "no blob ab in this store", {"hash": "ab"}),
+        (DigestCollision("ab"), "a different file with the hash ab is already held", {"hash": "ab"}),
+        (
+            IncompleteBody(expected=2, actual=1),
+            "the body ended early",
+            {"expected": 2, "actual": 1},
+        ),
+        (TooLarge(5), "the file is larger than 5 bytes", {"limit": 5}),
+        (
+            DigestMismatch(1, 2),
+            "the bytes received do not have the announced digest",
+            {"expected": "1", "actual": "2"},
+        ),
+        (MethodNotAllowed(["GET"]), "this method is not allowed here", {"allowed": ["GET"]}),
+        (RangeNotSatisfiable(7), "no requested range lies within 7 bytes", {"size": 7}),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_a_failure_carries_its_evidence(
+    error: WSGIStoreError, message: str, evidence: dict[str, object]
+) -> None:
+    """A failure says in words what happened and carries the values beside them."""
+    assert str(error) == error.message == message
+    assert error.evidence == evidence
+
+
+@pytest.mark.parametrize("code", sorted(errno.errorcode), ids=errno.errorcode.get)
+def test_errors_of_a_disk(code: int) -> None:
+    """Lack of room is told as such and every other error as unavailable, with its cause and no path."""
+    full = code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    cause = OSError(code, os.strerror(code), "/secret/path")
+    with pytest.raises(StoreError) as caught, disk_errors("cannot write"):
+        raise cause
+    assert caught.type is (StorageFull if full else StoreUnavailable)
+    assert str(caught.value) == f"cannot write: {os.strerror(code)}"
+    assert caught.value.__cause__ is cause
+
+
+def test_an_error_of_a_disk_without_a_number() -> None:
+    """An OSError that has words only is told by its words."""
+    with pytest.raises(StoreUnavailable, match="^cannot write: it is broken$"), disk_errors("cannot write"):
+        raise OSError("it is broken")
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), BlobNotFound("ab"), KeyboardInterrupt()], ids=repr)
+def test_other_errors_pass(error: BaseException) -> None:
+    """What is no error of a disk passes unchanged."""
+    with pytest.raises(type(error)) as caught, disk_errors("cannot write"):
+        raise error
+    assert caught.value is error
+
+
+def test_the_first_row_that_fits() -> None:
+    """A foreign error becomes what the first row that fits it says, with its cause."""
+    table: dict[type[Exception], type[WSGIStoreError]] = {
+        TimeoutError: RequestTimeout,
+        OSError: IncompleteBody,
+    }
+    cause: OSError
+    for cause, kind in (
+        (TimeoutError("slow"), RequestTimeout),
+        (ConnectionResetError("gone"), IncompleteBody),
+    ):
+        with pytest.raises(kind, match=f"^the body: {cause}$") as caught, mapped(table, "the body"):
+            raise cause
+        assert caught.value.__cause__ is cause
+
+
+@pytest.mark.parametrize("error", [KeyError("a bug"), SystemExit(1)], ids=repr)
+def test_no_row_fits(error: BaseException) -> None:
+    """A foreign error that no row fits, and whatever ends the process, passes unchanged."""
+    with pytest.raises(type(error)) as caught, mapped({OSError: IncompleteBody}, "the body"):
+        raise error
+    assert caught.value is error
