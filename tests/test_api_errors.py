@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loguru import logger
+from werkzeug.http import HTTP_STATUS_CODES
 from webtest import TestApp
 
 from calling import Answer, Untouched, call, held
@@ -96,7 +96,7 @@ def check(answer: Answer, status: int, code: str, **evidence: object) -> dict[st
     assert answer.headers["Cache-Control"] == "no-store"
     problem: dict[str, Any] = answer.json
     assert (problem["status"], problem["code"]) == (status, code)
-    assert problem["title"] == HTTPStatus(status).phrase
+    assert problem["title"] == HTTP_STATUS_CODES[status]
     assert problem["detail"]
     assert problem | evidence == problem
     return problem

@@ -4,11 +4,11 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Iterable
-from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
 from loguru import logger
 from werkzeug import exceptions
+from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import BaseConverter, Map, Rule
 
 from wsgi_store import errors, files, service
@@ -127,7 +127,8 @@ def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exceptio
         log = logger.bind(request_id=identity, code=code).opt(exception=unforeseen)
         log.error("{}{}", error.message, cause)
     body = {
-        "title": HTTPStatus(status).phrase,
+        # As in the status line; those of http.HTTPStatus differ from Python to Python.
+        "title": HTTP_STATUS_CODES[status],
         "status": status,
         "code": code,
         "detail": error.message,
