@@ -280,11 +280,10 @@ def _sync_directory(path: str) -> None:
 
 
 def _blocks(fd: int) -> Iterator[bytes]:
-    for offset in itertools.count(0, BLOCK):
-        block = os.pread(fd, BLOCK, offset)
-        if not block:
-            return
+    offset = 0
+    while block := os.pread(fd, BLOCK, offset):
         yield block
+        offset += len(block)
 
 
 def _same_bytes(first: int, second: int) -> bool:
