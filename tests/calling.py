@@ -4,11 +4,15 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 from werkzeug.datastructures import Headers
 
 from wsgi_store.app import Application
+from wsgi_store.config import Config
+from wsgi_store.stores import Durability
 
 # RFC 9110 section 5.5, and what no field of this service needs.
 CONTROL = re.compile("[\x00-\x1f\x7f]")
@@ -46,6 +50,12 @@ class Untouched(io.BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         """Fail."""
         raise AssertionError("the body was read")
+
+
+@cache
+def quick(config: Config) -> Application:
+    """A service that syncs nothing, one for all examples of a property."""
+    return Application(replace(config, durability=Durability.NONE))
 
 
 def held(application: Application) -> list[str]:

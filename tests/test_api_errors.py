@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ from loguru import logger
 from werkzeug.http import HTTP_STATUS_CODES
 from webtest import TestApp
 
-from calling import Answer, Untouched, call, held
+from calling import Answer, Untouched, call, held, quick
 from wsgi_store import app, errors, service
 from wsgi_store.app import Application, create_app
 from wsgi_store.config import Config
 from wsgi_store.digest import Digest
-from wsgi_store.stores import BlobReader, Durability
+from wsgi_store.stores import BlobReader
 
 HELLO = b"hello\n"
 MD5 = "b1946ac92492d2347c6235b4d2611184"
@@ -289,7 +288,7 @@ def test_head_of_an_error(api: TestApp) -> None:
 )
 def test_no_request_breaks_the_service(config: Config, environ: dict[str, Any]) -> None:
     """No request gives a 5xx or an invalid header, and none but a POST stores anything."""
-    application = _service(config)
+    application = quick(config)
     if not held(application):
         call(application, "POST", body=HELLO)
     before = held(application)
@@ -301,16 +300,6 @@ def test_no_request_breaks_the_service(config: Config, environ: dict[str, Any]) 
         assert set(after) <= set(before)
     if method != "DELETE":
         assert set(before) <= set(after)
-
-
-_services: dict[str, Application] = {}
-
-
-def _service(config: Config) -> Application:
-    """One service for all examples of a property."""
-    if config.root not in _services:
-        _services[config.root] = Application(replace(config, durability=Durability.NONE))
-    return _services[config.root]
 
 
 def test_create_app_without_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from webtest import TestApp
 
-from calling import Body, Untouched, call, held
+from calling import Body, Untouched, call, held, quick
 from wsgi_store.app import Application, create_app
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
-from wsgi_store.stores import Durability
 
 HELLO = b"hello\n"
 MD5 = hashlib.md5(HELLO).hexdigest()
@@ -126,7 +125,7 @@ def test_nothing_is_read_past_the_length(application: Application) -> None:
 @MANY
 def test_any_bytes_in_any_pieces(config: Config, data: bytes, sizes: list[int]) -> None:
     """Any bytes arrive as they were sent, however the server hands them over."""
-    application = create_app(replace(config, durability=Durability.NONE))
+    application = quick(config)
     answer = call(application, "POST", body=Body(data, sizes), CONTENT_LENGTH=str(len(data))).json
     assert answer["hash"] == hashlib.md5(data).hexdigest()
     assert call(application, path=answer["url"]).body == data

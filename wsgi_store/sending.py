@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -32,13 +33,17 @@ BLOCK = 1 << 18
 # The digest names the bytes, so a cached copy never goes stale;
 # one year is the customary ceiling (RFC 9111 section 5.2.2.1).
 FOREVER = 365 * 24 * 60 * 60
+CACHE_CONTROL = ("Cache-Control", f"public, max-age={FOREVER}, immutable")
+ACCEPT_RANGES = ("Accept-Ranges", "bytes")
 CONSTANT: Headers = [
-    ("Cache-Control", f"public, max-age={FOREVER}, immutable"),
-    ("Accept-Ranges", "bytes"),
+    CACHE_CONTROL,
+    ACCEPT_RANGES,
     # What others uploaded must never act as this site: no guessing, no scripts, no frames.
     ("X-Content-Type-Options", "nosniff"),
     ("Content-Security-Policy", "sandbox; default-src 'none'"),
 ]
+# Fields that only who knows the ETag can answer.
+OWN_ETAG = frozenset({"HTTP_IF_MATCH", "HTTP_IF_RANGE"})
 UNKNOWN = "application/octet-stream"
 # Types a browser shows without running anything. SVG, HTML, XML and PDF can carry scripts.
 INLINE = frozenset(
@@ -88,35 +93,48 @@ def send_blob(request: Request, digest: Digest, filename: str | None) -> Respons
         return _send(environ, reader, Range(0, reader.blob.size), 200, _headers(reader.blob, filename))
     blob = request.store.stat(digest)
     if conditional.not_modified(environ, blob):
-        return Response(status=304, headers=_validators(blob) + CONSTANT[:1])
+        return Response(status=304, headers=[_etag(blob), CACHE_CONTROL])
     headers = _headers(blob, filename)
     if not get:
         return Response(status=200, headers=[*headers, ("Content-Length", str(blob.size))])
-    if accel:
-        return Response(status=200, headers=[*headers, accel])
     wanted = conditional.ranges(environ, blob)
+    # A range that is ignored here is one that nginx would refuse.
+    if accel and (wanted or "HTTP_RANGE" not in environ):
+        # The server in front says itself that it takes ranges.
+        headers.remove(ACCEPT_RANGES)
+        return Response(status=200, headers=[*headers, accel])
     if wanted is None:
-        return _send(environ, request.store.open(digest), Range(0, blob.size), 200, headers)
+        whole = Range(0, blob.size)
+        return _send(environ, _open(request, blob, whole), whole, 200, headers)
     if len(wanted) == 1:
         (part,) = wanted
         headers.append(("Content-Range", part.content_range(blob.size)))
-        reader = request.store.open(digest, part.start, part.stop - part.start)
-        return _send(environ, reader, part, 206, headers)
+        return _send(environ, _open(request, blob, part), part, 206, headers)
     return _send_parts(request, blob, wanted, headers)
+
+
+def _open(request: Request, blob: Blob, part: Range) -> BlobReader:
+    """Open part of a blob; raises StoreUnavailable when it is no longer what was promised of it."""
+    reader = request.store.open(blob.digest, part.start, part.stop - part.start)
+    if reader.blob.size != blob.size:
+        reader.close()
+        raise StoreUnavailable("the blob changed its size")
+    return reader
 
 
 def _accel(request: Request, digest: Digest) -> tuple[str, str] | None:
     """The header field by which the server in front sends the blob, None to send it here."""
     kind = request.config.sendfile
-    # nginx compares If-Range with validators of its own making, and would send the whole.
-    if kind is Sendfile.OFF or "HTTP_IF_RANGE" in request.environ:
+    # nginx knows no ETag of ours: it would send the whole for If-Range, and 412 for If-Match.
+    if kind is Sendfile.OFF or not OWN_ETAG.isdisjoint(request.environ):
         return None
     path = request.store.local_path(digest)
     if path is None:
         return None
     if kind is Sendfile.X_ACCEL:
         return "X-Accel-Redirect", request.config.accel_location + path
-    return "X-Sendfile", os.path.join(os.path.abspath(request.config.root), path)
+    # Apache and lighttpd unquote it; a header field holds no other characters safely.
+    return "X-Sendfile", quote(os.fsencode(os.path.join(os.path.abspath(request.config.root), path)))
 
 
 def _send(
@@ -127,10 +145,7 @@ def _send(
     headers.append(("Content-Length", str(length)))
     if length <= SMALL:
         with closing(reader):
-            data = reader.read(length)
-        if len(data) != length:
-            raise StoreUnavailable("the blob is shorter than it was when it was opened")
-        return Response(data, status, headers)
+            return Response(b"".join(iter(partial(reader.read, SMALL), b"")), status, headers)
     if "gunicorn.socket" in environ:
         # gunicorn sends Content-Length bytes from the descriptor's offset, ranges too.
         environ["wsgi_store.reader"] = reader
@@ -176,7 +191,7 @@ def _send_parts(request: Request, blob: Blob, wanted: list[Range], headers: Head
         for one in wanted:
             fields = f"Content-Type: {kind}\r\nContent-Range: {one.content_range(blob.size)}"
             head = f"\r\n--{boundary}\r\n{fields}\r\n\r\n".encode()
-            reader = request.store.open(blob.digest, one.start, one.stop - one.start)
+            reader = _open(request, blob, one)
             stack.callback(reader.close)
             parts.append((head, reader))
             length += len(head) + one.stop - one.start
@@ -189,20 +204,19 @@ def _send_parts(request: Request, blob: Blob, wanted: list[Range], headers: Head
 
 def _headers(blob: Blob, filename: str | None) -> Headers:
     kind, disposition = _describe(filename)
+    digest = blob.digest.field()
     return [
         ("Content-Type", kind),
         ("Content-Disposition", disposition),
-        *_validators(blob),
+        _etag(blob),
+        ("Last-Modified", http_date(blob.modified)),
+        *([("Repr-Digest", digest)] if digest else []),
         *CONSTANT,
     ]
 
 
-def _validators(blob: Blob) -> Headers:
-    headers = [("ETag", f'"{blob.digest.hex}"'), ("Last-Modified", http_date(blob.modified))]
-    digest = blob.digest.field()
-    if digest is not None:
-        headers.append(("Repr-Digest", digest))
-    return headers
+def _etag(blob: Blob) -> tuple[str, str]:
+    return "ETag", f'"{blob.digest.hex}"'
 
 
 def _describe(filename: str | None) -> tuple[str, str]:
