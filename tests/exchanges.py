@@ -1,4 +1,4 @@
-"""What every server must do alike: uploads in each form, downloads whole and in ranges."""
+"""A blob to upload and download, the ranges to ask of it, and how answers are read."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from random import Random
 
-from wire import Answer, Connection, chunked, request
+from wire import Answer, message
 
 DATA = Random(1).randbytes(3_000_007)
 HASH = hashlib.md5(DATA).hexdigest()
@@ -27,48 +27,6 @@ RANGES = {
 }
 
 
-def check_uploads(port: int) -> None:
-    """Raw, chunked and form uploads of the same bytes are one blob, the first of them new."""
-    with Connection(port) as connection:
-        raw = connection.ask(request("POST", "/", DATA))
-    assert told(raw) == (HASH, SIZE, True)
-    chunks = [DATA[start : start + 99_991] for start in range(0, SIZE, 99_991)]
-    with Connection(port) as connection:
-        coded = connection.ask(request("POST", "/", Transfer_Encoding="chunked"), chunked(*chunks))
-    assert told(coded) == (HASH, SIZE, False)
-    with Connection(port) as connection:
-        filled = connection.ask(form("rose.png", DATA))
-    assert told(filled) == (HASH, SIZE, False)
-    assert json.loads(filled.body)["name"] == "rose.png"
-
-
-def check_whole(port: int) -> None:
-    """A download has every byte, the right length and the hash as its ETag."""
-    with Connection(port) as connection:
-        answer = connection.ask(request("GET", f"/{HASH}/rose.png"))
-        assert (answer.status, answer.body == DATA) == (200, True)
-        assert answer.fields["content-length"] == str(SIZE)
-        assert answer.fields["etag"] == f'"{HASH}"'
-        assert answer.fields["content-type"] == "image/png"
-    with Connection(port) as connection:
-        answer = connection.ask(request("HEAD", f"/{HASH}"))
-        assert (answer.status, answer.fields["content-length"]) == (200, str(SIZE))
-        assert connection.ask(request("GET", "/healthz")).status == 200
-
-
-def check_range(port: int, target: str, name: str) -> None:
-    """A ranged download has just the bytes it asked for, and its connection stays in step."""
-    field, slices = RANGES[name]
-    with Connection(port) as connection:
-        answer = connection.ask(request("GET", target, Range=field))
-        assert answer.status == 206
-        assert answer.fields["etag"] == f'"{HASH}"'
-        assert [(start, stop) for start, stop, _ in parts(answer)] == slices
-        for start, stop, body in parts(answer):
-            assert body == DATA[start:stop]
-        assert connection.ask(request("GET", "/healthz")).body == b'{"status": "ok"}\n'
-
-
 def told(answer: Answer) -> tuple[str, int, bool]:
     """The hash, size and novelty that the answer to an upload tells."""
     assert answer.status == 200, answer
@@ -80,7 +38,7 @@ def form(name: str, data: bytes) -> bytes:
     """The upload of a form with one file, as a browser sends it."""
     head = f'--xyz\r\nContent-Disposition: form-data; name="f"; filename="{name}"\r\n\r\n'
     body = head.encode() + data + b"\r\n--xyz--\r\n"
-    return request("POST", "/", body, Content_Type="multipart/form-data; boundary=xyz")
+    return message("POST", "/", body, Content_Type="multipart/form-data; boundary=xyz")
 
 
 def parts(answer: Answer) -> Iterator[tuple[int, int, bytes]]:

@@ -197,8 +197,8 @@ def uwsgi(directory: Path, **env: str) -> Server:
 
 def waitress(directory: Path, **env: str) -> Server:
     """Start waitress, told nothing but an address."""
-    command = [sys.executable, *STRICT, "-m", "waitress"]
-    command += ["--listen=127.0.0.1:0", "wsgi_store.wsgi:application"]
+    # Not strictly: it leaves sockets of its own to the garbage collector.
+    command = [sys.executable, "-m", "waitress", "--listen=127.0.0.1:0", "wsgi_store.wsgi:application"]
     server = _start(command, directory / "store", directory / "waitress.log", env)
     server.end_signal = signal.SIGINT
     with _killed_on_failure(server):

@@ -8,28 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from exchanges import DATA, HASH, RANGES, check_range, check_uploads, check_whole, told
+from exchanges import DATA, HASH, told
 from servers import DEPLOY, Server, refusal, uwsgi
-from wire import Connection, chunked, request
+from wire import Connection, chunked, message
 
 
 @pytest.fixture(scope="module", name="server")
 def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """uWSGI on a store that holds the one blob."""
     with uwsgi(tmp_path_factory.mktemp("uwsgi")) as server:
-        check_uploads(server.port)
+        with Connection(server.port) as connection:
+            connection.ask(message("POST", "/", DATA))
         yield server
-
-
-def test_whole(server: Server) -> None:
-    """A download is whole and names its hash."""
-    check_whole(server.port)
-
-
-@pytest.mark.parametrize("name", RANGES)
-def test_ranges(server: Server, name: str) -> None:
-    """A ranged download has just the bytes asked for."""
-    check_range(server.port, f"/{HASH}", name)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +32,7 @@ def test_broken_chunks(server: Server, body: bytes) -> None:
     before = server.descriptors()
     requests = len(server.logged("^POST / "))
     with Connection(server.port) as connection:
-        connection.send(request("POST", "/", Transfer_Encoding="chunked"), body)
+        connection.send(message("POST", "/", Transfer_Encoding="chunked"), body)
         connection.socket.shutdown(socket.SHUT_WR)
         server.await_log("^POST / ", requests + 1)
     assert server.logged("^POST / ")[-1].string.startswith("POST / 400 ")
@@ -53,7 +43,7 @@ def test_truncated(server: Server) -> None:
     """A body shorter than announced stores nothing."""
     before = server.descriptors()
     with Connection(server.port) as connection:
-        connection.send(request("POST", "/", Content_Length=1_000_000), DATA[:500_000])
+        connection.send(message("POST", "/", Content_Length=1_000_000), DATA[:500_000])
     server.await_log(r"^POST / 400 \d+ B")
     _assert_clean(server, before)
 
@@ -61,7 +51,7 @@ def test_truncated(server: Server) -> None:
 def test_stop(tmp_path: Path) -> None:
     """An upload that is on its way when uWSGI is told to stop is stored and answered."""
     with uwsgi(tmp_path) as server, Connection(server.port) as connection:
-        connection.send(request("POST", "/", Content_Length=len(DATA)), DATA[:1_000_000])
+        connection.send(message("POST", "/", Content_Length=len(DATA)), DATA[:1_000_000])
         server.until_staged()
         server.process.send_signal(signal.SIGTERM)
         server.await_log("Gracefully killing worker")
@@ -89,4 +79,4 @@ def _assert_clean(server: Server, descriptors: Counter[str]) -> None:
     assert server.blobs() == {HASH}
     assert not server.staged()
     with Connection(server.port) as connection:
-        assert json.loads(connection.ask(request("GET", "/healthz")).body) == {"status": "ok"}
+        assert json.loads(connection.ask(message("GET", "/healthz")).body) == {"status": "ok"}

@@ -16,8 +16,13 @@ class Answer(NamedTuple):
 class Connection:
     """A connection to a server."""
 
-    def __init__(self, port: int, timeout: float = 20) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+    def __init__(self, port: int, receive_buffer: int | None = None) -> None:
+        self.socket = socket.socket()
+        if receive_buffer:
+            # So that an answer is still on its way when its first bytes are read.
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(20)
+        self.socket.connect(("127.0.0.1", port))
         self._file = self.socket.makefile("rb")
 
     def __enter__(self) -> Self:
@@ -67,7 +72,7 @@ class Connection:
         self.socket.close()
 
 
-def request(method: str, target: str, body: bytes | None = None, **fields: str | int) -> bytes:
+def message(method: str, target: str, body: bytes | None = None, /, **fields: str | int) -> bytes:
     """A request with a Content-Length where it has a body; `_` in a field's name stands for `-`."""
     lines = [f"{method} {target} HTTP/1.1", "Host: example.org"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]

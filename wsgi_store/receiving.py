@@ -83,10 +83,14 @@ class Request(WerkzeugRequest):
 def _open_body(environ: "WSGIEnvironment") -> tuple[Callable[[int], bytes], int | None]:
     """Find how to read the body and how long it says it is."""
     stream = environ["wsgi.input"]
-    if environ.get("HTTP_TRANSFER_ENCODING"):
+    if coding := environ.get("HTTP_TRANSFER_ENCODING"):
+        # gunicorn passes on `gzip, chunked`: what arrives would not be the file.
+        if coding.strip().lower() != "chunked":
+            raise BadRequest("no transfer coding but chunked is known here")
         if environ.get("wsgi.input_terminated"):
             return stream.read, None
-        # Inside uWSGI a chunked body reads as empty from `wsgi.input`, silently.
+        # Inside uWSGI a chunked body reads as empty from `wsgi.input`, silently. It takes a chunk
+        # size that is no number for 0, the end, which cannot be seen from here.
         uwsgi: Any = sys.modules.get("uwsgi")
         if uwsgi is not None:
             return lambda size: uwsgi.chunked_read(), None

@@ -1,0 +1,341 @@
+"""gunicorn with the shipped settings and clients that break the rules, vanish or pipeline."""
+
+import hashlib
+import json
+import socket
+from collections.abc import Iterator
+from itertools import cycle
+
+import pytest
+from exchanges import DATA, HASH, SIZE, form, parts, told
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from servers import Server, gunicorn
+from wire import Connection, chunked, message
+
+CODED = message("POST", "/", Transfer_Encoding="chunked")
+HEALTHY = b'{"status": "ok"}\n'
+
+
+@pytest.fixture(scope="module", name="shared")
+def fixture_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """gunicorn on a store that holds the one blob."""
+    with gunicorn(tmp_path_factory.mktemp("gunicorn")) as server:
+        with Connection(server.port) as connection:
+            assert told(connection.ask(message("POST", "/", DATA))) == (HASH, SIZE, True)
+        yield server
+
+
+@pytest.fixture(name="server")
+def fixture_server(shared: Server) -> Iterator[Server]:
+    """That server; whatever a test did, nothing of it may be left and the next request works."""
+    before = shared.descriptors()
+    yield shared
+    shared.until_unused(before)
+    assert shared.blobs() == {HASH}
+    assert not shared.staged()
+    with Connection(shared.port) as connection:
+        assert connection.ask(message("GET", "/healthz")).body == HEALTHY
+
+
+def broken(head: str, body: bytes = b"") -> bytes:
+    """An upload with a head that no client library would write."""
+    return f"POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n".encode("latin-1") + body
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        message("POST", "/", Content_Length=SIZE) + DATA[:100],
+        message("POST", "/", Content_Length=SIZE) + DATA[:2_500_000],
+        message("POST", "/", Content_Length=10),
+        form("a", b"x" * 500)[:-100],
+        form("a", DATA)[:-5],
+        CODED,
+        CODED + b"5",
+        CODED + b"5\r\nabc",
+        CODED + b"5\r\nabcde\r\n",
+        CODED + chunked(DATA, end=b""),
+        CODED + chunked(b"abc", end=b"0\r\n"),
+        CODED + chunked(b"abc", end=b"0\r\nX-Trailer: 1\r\n"),
+    ],
+    ids=lambda sent: f"{sent[-30:]!r:.40}",
+)
+@pytest.mark.parametrize("way", ["half-closed", "closed", "reset"])
+def test_truncated(server: Server, sent: bytes, way: str) -> None:
+    """A body that ends early stores nothing; who still listens is told."""
+    seen = len(server.logged("POST / 400 "))
+    with Connection(server.port) as connection:
+        connection.send(sent)
+        if way == "half-closed":
+            connection.socket.shutdown(socket.SHUT_WR)
+            answer = connection.receive()
+            assert answer.status == 400
+            assert json.loads(answer.body)["code"] in ("incomplete_body", "bad_request")
+            assert connection.at_end()
+        elif way == "reset":
+            server.until_staged()
+            connection.reset()
+    server.await_log("POST / 400 ", seen + 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"zz\r\nabc\r\n0\r\n\r\n",
+        b"-3\r\nabc\r\n0\r\n\r\n",
+        b"+3\r\nabc\r\n0\r\n\r\n",
+        b"0x3\r\nabc\r\n0\r\n\r\n",
+        b" 3\r\nabc\r\n0\r\n\r\n",
+        b"3\nabc\n0\n\n",
+        b"\r\nabc\r\n0\r\n\r\n",
+        b"3\r\nabcd\r\n0\r\n\r\n",
+        b"3\r\nabcXX0\r\n\r\n",
+        b"3\r\nabc\r\nzz\r\n\r\n",
+        b'3;a="\x01"\r\nabc\r\n0\r\n\r\n',
+        b"3;\rx\r\nabc\r\n0\r\n\r\n",
+        b"3\r\nabc\r\n0\r\nno trailer\r\n\r\n",
+        b"3\r\nabc\r\n0\r\nContent-Length: 3\r\n\r\n",
+        b"f" * 20_000,
+    ],
+    ids=lambda body: f"{body!r:.30}",
+)
+def test_malformed_chunks(server: Server, body: bytes) -> None:
+    """A malformed chunked body is refused, and its connection not used again."""
+    with Connection(server.port) as connection:
+        connection.send(CODED, body, message("GET", "/healthz"))
+        connection.socket.shutdown(socket.SHUT_WR)
+        assert connection.receive().status == 400
+        assert connection.at_end()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "Content-Length: -1",
+        "Content-Length: +3",
+        "Content-Length: 3_0",
+        "Content-Length: 0x3",
+        "Content-Length: 3, 3",
+        "Content-Length: \xb2",
+        "Content-Length: 3\r\nContent-Length: 3",
+        "Content-Length: 3\r\nContent-Length: 4",
+        "Content-Length: 3\r\nTransfer-Encoding: chunked",
+        "Content-Length : 3",
+        "Transfer-Encoding: identity\r\nContent-Length: 3",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding:\x0bchunked",
+        "Folded: a\r\n b\r\nContent-Length: 3",
+        "Nul: \x00\r\nContent-Length: 3",
+        "X_Y Z: 1\r\nContent-Length: 3",
+        "X: " + "a" * 9000 + "\r\nContent-Length: 3",
+    ],
+    ids=lambda head: f"{head!r:.60}",
+)
+def test_malformed_heads(server: Server, head: str) -> None:
+    """A body whose length can be read in two ways, or a broken head, is refused."""
+    with Connection(server.port) as connection:
+        connection.send(broken(head, b"abc"))
+        assert connection.receive().status in (400, 411, 431, 501)
+        assert connection.at_end()
+
+
+@pytest.mark.parametrize(
+    "head, status", [("X: 1", 411), ("Content-Length:", 400), ("Content-Length: " + "9" * 30, 400)]
+)
+def test_no_length(server: Server, head: str, status: int) -> None:
+    """An upload without a length, or with one beyond all measure, is refused."""
+    with Connection(server.port) as connection:
+        assert connection.ask(broken(head)).status == status
+
+
+def test_surplus(server: Server) -> None:
+    """What follows an announced body is the next request, and no part of the file."""
+    with Connection(server.port) as connection:
+        connection.send(message("POST", "/", b"abc"), b"surplus\r\n\r\n")
+        assert told(connection.receive())[:2] == (hashlib.md5(b"abc").hexdigest(), 3)
+        assert connection.receive().status == 400
+        assert connection.at_end()
+    remove(server, b"abc")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        chunked(*(bytes([byte]) for byte in b"odd sizes")),
+        b'3;name=value\r\nodd\r\n6 ; q="a;\\"b"\r\n sizes\r\n0;last\r\n\r\n',
+        b"0000000000000009\r\nodd sizes\r\n000\r\n\r\n",
+        b"9\r\nodd sizes\r\n0\r\nX-Trailer: 1\r\nX-Other: 2\r\n\r\n",
+    ],
+    ids=["single bytes", "extensions", "zeros", "trailers"],
+)
+def test_chunk_forms(server: Server, body: bytes) -> None:
+    """Every well-formed chunked body is taken, and its connection used again."""
+    with Connection(server.port) as connection:
+        connection.send(CODED, body, message("GET", "/healthz"))
+        assert told(connection.receive())[0] == hashlib.md5(b"odd sizes").hexdigest()
+        assert connection.receive().body == HEALTHY
+    remove(server, b"odd sizes")
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.integers(1, 200_000), min_size=1, max_size=8), st.lists(st.integers(1, 90_000), min_size=1)
+)
+def test_any_chunks_in_any_segments(server: Server, sizes: list[int], segments: list[int]) -> None:
+    """However a body is cut into chunks and segments, the same bytes arrive."""
+    data = DATA[: sum(sizes)]
+    ends = [sum(sizes[: count + 1]) for count in range(len(sizes))]
+    body = CODED + chunked(*(data[end - size : end] for size, end in zip(sizes, ends, strict=True)))
+    with Connection(server.port) as connection:
+        start = 0
+        for size in cycle(segments):
+            connection.send(body[start : start + size])
+            start += size
+            if start >= len(body):
+                break
+        assert told(connection.receive())[0] == hashlib.md5(data).hexdigest()
+    remove(server, data)
+
+
+def test_transfer_coding(server: Server) -> None:
+    """A body in a coding that would have to be undone first is refused."""
+    with Connection(server.port) as connection:
+        connection.send(broken("Transfer-Encoding: gzip, chunked", chunked(b"abc")))
+        assert connection.receive().status == 400
+
+
+def test_expect(server: Server) -> None:
+    """A client that waits for 100 Continue gets it, once."""
+    with Connection(server.port) as connection:
+        connection.send(message("POST", "/", Expect="100-continue", Content_Length=SIZE))
+        assert connection.receive().status == 100
+        connection.send(DATA)
+        assert told(connection.receive()) == (HASH, SIZE, False)
+
+
+def test_http_1_0(server: Server) -> None:
+    """HTTP/1.0 is answered whole, and the connection closed."""
+    with Connection(server.port) as connection:
+        connection.send(f"GET /{HASH} HTTP/1.0\r\n\r\n".encode())
+        answer = connection.receive()
+        assert (answer.status, answer.body == DATA) == (200, True)
+        assert connection.at_end()
+
+
+@pytest.mark.parametrize(
+    "line", ["get / HTTP/1.1", "GET /", "GET / HTTP/3.0", "G@T / HTTP/1.1", "\x16\x03\x01"]
+)
+def test_malformed_request_lines(server: Server, line: str) -> None:
+    """What is no request gets 400."""
+    with Connection(server.port) as connection:
+        connection.send(f"{line}\r\nHost: a\r\n\r\n".encode("latin-1"))
+        assert connection.receive().status in (400, 505)
+        assert connection.at_end()
+
+
+def test_long_request_line(server: Server) -> None:
+    """A file name of 255 bytes fits when every byte is quoted; there is an end to it."""
+    with Connection(server.port) as connection:
+        assert connection.ask(message("HEAD", f"/{HASH}/{'%C3%A4' * 255}")).status == 200
+        assert connection.ask(message("GET", f"/{'a' * 9000}")).status == 414
+
+
+def remove(server: Server, data: bytes) -> None:
+    """Take a blob away that a test added."""
+    with Connection(server.port) as connection:
+        assert connection.ask(message("DELETE", f"/{hashlib.md5(data).hexdigest()}")).status == 200
+
+
+def test_pipelined(server: Server) -> None:
+    """Requests sent in one segment are answered in their order, refusals among them."""
+    small = hashlib.md5(b"small").hexdigest()
+    with Connection(server.port) as connection:
+        connection.send(
+            message("POST", "/", b"small"),
+            message("GET", f"/{small}"),
+            message("GET", f"/{'0' * 32}"),
+            message("POST", "/?hash=" + "0" * 32, b"other"),
+            message("POST", "/nowhere", b"unread body"),
+            message("HEAD", f"/{HASH}"),
+            message("GET", f"/{HASH}", Range="bytes=70000-270000"),
+            CODED,
+            chunked(b"sm", b"all"),
+            message("DELETE", f"/{small}"),
+            message("DELETE", f"/{small}"),
+            message("PATCH", "/"),
+            message("GET", f"/{HASH}"),
+        )
+        assert told(connection.receive()) == (small, 5, True)
+        assert connection.receive().body == b"small"
+        assert connection.receive().status == 404
+        assert connection.receive().status == 422
+        assert connection.receive().status == 404
+        assert connection.receive(head=True).fields["content-length"] == str(SIZE)
+        assert connection.receive().body == DATA[70_000:270_001]
+        assert told(connection.receive()) == (small, 5, False)
+        assert connection.receive().status == 200
+        assert connection.receive().status == 404
+        assert connection.receive().status == 405
+        assert connection.receive().body == DATA
+
+
+def test_kept_alive(server: Server) -> None:
+    """One connection stays in step over every kind of answer."""
+    with Connection(server.port) as connection:
+        for _ in range(3):
+            answer = connection.ask(message("GET", f"/{HASH}", Range="bytes=5-9"))
+            assert (answer.status, answer.body) == (206, DATA[5:10])
+            answer = connection.ask(message("GET", f"/{HASH}", Range="bytes=100000-"))
+            assert (answer.status, answer.body == DATA[100_000:]) == (206, True)
+            answer = connection.ask(message("GET", f"/{HASH}", If_None_Match=f'"{HASH}"'))
+            assert answer.status == 304
+            answer = connection.ask(message("GET", f"/{HASH}", Range=f"bytes={SIZE}-"))
+            assert answer.status == 416
+            answer = connection.ask(message("GET", f"/{HASH}"))
+            assert (answer.status, answer.body == DATA) == (200, True)
+            answer = connection.ask(message("HEAD", f"/{HASH}", Range="bytes=100000-"))
+            assert (answer.status, answer.body) == (200, b"")
+            answer = connection.ask(message("GET", f"/{HASH}", Range="bytes=0-80000,200000-300000"))
+            assert [body for _, _, body in parts(answer)] == [DATA[:80_001], DATA[200_000:300_001]]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, SIZE - 1), st.integers(0, SIZE)), min_size=1, max_size=4))
+def test_any_range(server: Server, wanted: list[tuple[int, int]]) -> None:
+    """Any ranges, one connection: just the bytes of each."""
+    with Connection(server.port) as connection:
+        for start, length in wanted:
+            stop = min(start + length, SIZE - 1)
+            answer = connection.ask(message("GET", f"/{HASH}", Range=f"bytes={start}-{stop}"))
+            assert answer.status == 206
+            assert answer.body == DATA[start : stop + 1]
+
+
+@pytest.mark.parametrize(
+    "field, length",
+    [({}, SIZE), ({"Range": "bytes=1-"}, SIZE - 1), ({"Range": "bytes=0-1000000,1100000-"}, SIZE)],
+    ids=["whole", "range", "parts"],
+)
+@pytest.mark.parametrize("way", ["closed", "reset"])
+def test_vanished_downloader(server: Server, field: dict[str, str], length: int, way: str) -> None:
+    """A client that goes away in the middle of a download leaves nothing open."""
+    line = rf"GET /{HASH} 20[06] (\d+) B"
+    seen = len(server.logged(line))
+    with Connection(server.port, receive_buffer=4096) as connection:
+        connection.send(message("GET", f"/{HASH}", **field))
+        received = len(connection.socket.recv(1000))
+        if way == "reset":
+            connection.reset()
+    # The head is among what was received, but not among the bytes that are logged.
+    assert received - 1000 < int(server.await_log(line, seen + 1)[-1][1]) < length
+
+
+def test_half_closed_downloader(server: Server) -> None:
+    """A client that has said all it has to say still gets its answer."""
+    with Connection(server.port) as connection:
+        connection.send(message("GET", f"/{HASH}"))
+        connection.socket.shutdown(socket.SHUT_WR)
+        assert connection.receive().body == DATA
+        assert connection.at_end()

@@ -1,0 +1,147 @@
+"""nginx with the shipped settings: uploads as they arrive, downloads without Python."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from exchanges import DATA, HASH, SIZE, told
+from servers import Server, gunicorn, nginx
+from wire import Connection, message
+
+# What tells of a server or a connection, not of the blob.
+HOP = {"server", "date", "connection", "x-request-id"}
+
+
+@pytest.fixture(scope="module", name="backend")
+def fixture_backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """gunicorn on a store that holds the one blob."""
+    with gunicorn(tmp_path_factory.mktemp("backend"), WSGI_STORE_SENDFILE="x-accel") as server:
+        with Connection(server.port) as connection:
+            assert told(connection.ask(message("POST", "/", DATA))) == (HASH, SIZE, True)
+        yield server
+
+
+@pytest.fixture(scope="module", name="proxy")
+def fixture_proxy(backend: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """nginx that asks the service for everything."""
+    with nginx(tmp_path_factory.mktemp("proxy"), backend, direct=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", name="direct")
+def fixture_direct(backend: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """nginx that takes blobs straight from the directory."""
+    with nginx(tmp_path_factory.mktemp("direct"), backend, direct=True) as server:
+        yield server
+
+
+def head_of(backend: Server, target: str) -> dict[str, str]:
+    """What the service itself says of a blob."""
+    with Connection(backend.port) as connection:
+        fields = connection.ask(message("HEAD", target)).fields
+    return {name: value for name, value in fields.items() if name not in HOP}
+
+
+def test_accelerated(backend: Server, proxy: Server) -> None:
+    """The service decides on a download and nginx sends it, with every field of the service."""
+    with Connection(proxy.port) as connection:
+        answer = connection.ask(message("GET", f"/{HASH}/rose.png"))
+        assert answer.body == DATA
+    fields = {name: value for name, value in answer.fields.items() if name not in HOP}
+    assert fields == head_of(backend, f"/{HASH}/rose.png")
+    line = backend.await_log(f"id={answer.fields['x-request-id']}")[0].string
+    assert f"GET /{HASH}/rose.png 200 0 B" in line
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_direct(backend: Server, direct: Server, method: str) -> None:
+    """A blob taken from the directory has the fields that guard readers and caches."""
+    with Connection(direct.port) as connection:
+        answer = connection.ask(message(method, f"/{HASH}"))
+        assert answer.status == 200
+        assert answer.body == (DATA if method == "GET" else b"")
+        assert connection.ask(message("GET", "/healthz")).status == 200
+    fields = {name: value for name, value in answer.fields.items() if name not in HOP}
+    expected = head_of(backend, f"/{HASH}")
+    del expected["repr-digest"]
+    assert fields == expected
+    assert "x-request-id" not in answer.fields, "Python was asked"
+
+
+@pytest.mark.parametrize(
+    "method, target, fields, status",
+    [
+        ("GET", f"/{'0' * 32}", {}, 404),
+        ("GET", f"/{'0' * 33}", {}, 404),
+        ("DELETE", f"/{'0' * 32}", {}, 404),
+        ("POST", f"/{HASH}", {}, 405),
+        ("GET", f"/{HASH.upper()}", {}, 200),
+        ("GET", f"/{HASH}", {"If_None_Match": f'"{HASH}"'}, 304),
+        ("GET", f"/{HASH}", {"If_Match": '"other"'}, 412),
+        ("GET", f"/{HASH}", {"Range": "bytes=1-70000"}, 206),
+        ("GET", f"/{HASH}", {"Range": f"bytes={SIZE}-"}, 416),
+        ("GET", "/store.json", {}, 404),
+        ("GET", "/.staging/", {}, 404),
+        ("GET", f"/{HASH[:2]}/{HASH}", {}, 404),
+        ("GET", f"/_blobs/{HASH[:2]}/{HASH}", {}, 404),
+        ("GET", f"/{HASH}/../store.json", {}, 200),
+    ],
+)
+def test_direct_leaves_the_rest(
+    direct: Server, method: str, target: str, fields: dict[str, str], status: int
+) -> None:
+    """What is more than a whole blob is the service's; no other file of the store is to be had."""
+    with Connection(direct.port) as connection:
+        answer = connection.ask(message(method, target, b"" if method == "POST" else None, **fields))
+    assert answer.status == status
+    if status >= 400 and not target.startswith("/_blobs/"):
+        assert json.loads(answer.body)["status"] == status
+    elif status == 200:
+        assert answer.body == DATA
+    elif status == 206:
+        assert answer.body == DATA[1:70_001]
+
+
+def test_delete(backend: Server, direct: Server) -> None:
+    """A blob is gone for nginx as soon as the service has removed it."""
+    with Connection(direct.port) as connection:
+        hash_ = told(connection.ask(message("POST", "/", b"short-lived")))[0]
+        assert connection.ask(message("GET", f"/{hash_}")).body == b"short-lived"
+        assert connection.ask(message("DELETE", f"/{hash_}")).status == 200
+        assert connection.ask(message("GET", f"/{hash_}")).status == 404
+    assert backend.blobs() == {HASH}
+
+
+def test_unbuffered(backend: Server, proxy: Server) -> None:
+    """The service receives an upload while nginx still does."""
+    with Connection(proxy.port) as connection:
+        connection.send(message("POST", "/", Content_Length=SIZE), DATA[:1_000_000])
+        backend.until_staged()
+        connection.send(DATA[1_000_000:])
+        assert told(connection.receive()) == (HASH, SIZE, False)
+
+
+@pytest.mark.parametrize("coded", [False, True], ids=["length", "chunked"])
+def test_vanished_uploader(backend: Server, proxy: Server, coded: bool) -> None:
+    """An upload whose client goes away stores nothing."""
+    seen = len(backend.logged("POST / 400 "))
+    before = backend.descriptors()
+    with Connection(proxy.port) as connection:
+        length = {"Transfer_Encoding": "chunked"} if coded else {"Content_Length": str(SIZE)}
+        start = b"%x\r\n" % SIZE if coded else b""
+        connection.send(message("POST", "/", **length), start, DATA[:1_000_000])
+        backend.until_staged()
+        connection.reset()
+    backend.await_log("POST / 400 ", seen + 1)
+    backend.until_unused(before)
+    assert backend.blobs() == {HASH}
+    assert not backend.staged()
+
+
+def test_target(backend: Server, proxy: Server) -> None:
+    """A file name reaches the service as the client wrote it."""
+    with Connection(proxy.port) as connection:
+        answer = connection.ask(message("GET", f"/{HASH}/a%2Fb%20c//d.png"))
+    assert answer.status == 200
+    assert 'filename="a/b c//d.png"' in answer.fields["content-disposition"]
+    assert "/a%2Fb%20c//d.png 200" in backend.text()
