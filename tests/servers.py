@@ -170,14 +170,16 @@ class Server:
         self.process.wait()
 
 
-def gunicorn(directory: Path, *arguments: str, python: tuple[str, ...] = STRICT, **env: str) -> Server:
-    """Start gunicorn with the shipped settings, which the arguments override."""
+def gunicorn(directory: Path, *, workers: int = 2, python: tuple[str, ...] = STRICT, **env: str) -> Server:
+    """Start gunicorn with the shipped settings."""
     command = [sys.executable, *python, "-m", "gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py")]
-    command += ["--bind", "127.0.0.1:0", *arguments]
+    command += ["--bind", "127.0.0.1:0", "--workers", str(workers)]
     server = _start(command, directory / "store", directory / "gunicorn.log", env)
     with _killed_on_failure(server):
         server.port = int(server.await_log(r"Listening at: http://127\.0\.0\.1:(\d+)")[0][1])
         server.await_answer()
+        # A worker that has its poller is about to serve.
+        until(lambda: server.descriptors()["anon_inode"] == workers, "every worker")
         server.workers = server.processes()
     return server
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import cycle
 
 import pytest
-from exchanges import DATA, HASH, SIZE, form, parts, told
+from exchanges import DATA, HASH, SIZE, form, told
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import Server, gunicorn
@@ -246,96 +246,3 @@ def remove(server: Server, data: bytes) -> None:
     """Take a blob away that a test added."""
     with Connection(server.port) as connection:
         assert connection.ask(message("DELETE", f"/{hashlib.md5(data).hexdigest()}")).status == 200
-
-
-def test_pipelined(server: Server) -> None:
-    """Requests sent in one segment are answered in their order, refusals among them."""
-    small = hashlib.md5(b"small").hexdigest()
-    with Connection(server.port) as connection:
-        connection.send(
-            message("POST", "/", b"small"),
-            message("GET", f"/{small}"),
-            message("GET", f"/{'0' * 32}"),
-            message("POST", "/?hash=" + "0" * 32, b"other"),
-            message("POST", "/nowhere", b"unread body"),
-            message("HEAD", f"/{HASH}"),
-            message("GET", f"/{HASH}", Range="bytes=70000-270000"),
-            CODED,
-            chunked(b"sm", b"all"),
-            message("DELETE", f"/{small}"),
-            message("DELETE", f"/{small}"),
-            message("PATCH", "/"),
-            message("GET", f"/{HASH}"),
-        )
-        assert told(connection.receive()) == (small, 5, True)
-        assert connection.receive().body == b"small"
-        assert connection.receive().status == 404
-        assert connection.receive().status == 422
-        assert connection.receive().status == 404
-        assert connection.receive(head=True).fields["content-length"] == str(SIZE)
-        assert connection.receive().body == DATA[70_000:270_001]
-        assert told(connection.receive()) == (small, 5, False)
-        assert connection.receive().status == 200
-        assert connection.receive().status == 404
-        assert connection.receive().status == 405
-        assert connection.receive().body == DATA
-
-
-def test_kept_alive(server: Server) -> None:
-    """One connection stays in step over every kind of answer."""
-    with Connection(server.port) as connection:
-        for _ in range(3):
-            answer = connection.ask(message("GET", f"/{HASH}", Range="bytes=5-9"))
-            assert (answer.status, answer.body) == (206, DATA[5:10])
-            answer = connection.ask(message("GET", f"/{HASH}", Range="bytes=100000-"))
-            assert (answer.status, answer.body == DATA[100_000:]) == (206, True)
-            answer = connection.ask(message("GET", f"/{HASH}", If_None_Match=f'"{HASH}"'))
-            assert answer.status == 304
-            answer = connection.ask(message("GET", f"/{HASH}", Range=f"bytes={SIZE}-"))
-            assert answer.status == 416
-            answer = connection.ask(message("GET", f"/{HASH}"))
-            assert (answer.status, answer.body == DATA) == (200, True)
-            answer = connection.ask(message("HEAD", f"/{HASH}", Range="bytes=100000-"))
-            assert (answer.status, answer.body) == (200, b"")
-            answer = connection.ask(message("GET", f"/{HASH}", Range="bytes=0-80000,200000-300000"))
-            assert [body for _, _, body in parts(answer)] == [DATA[:80_001], DATA[200_000:300_001]]
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(0, SIZE - 1), st.integers(0, SIZE)), min_size=1, max_size=4))
-def test_any_range(server: Server, wanted: list[tuple[int, int]]) -> None:
-    """Any ranges, one connection: just the bytes of each."""
-    with Connection(server.port) as connection:
-        for start, length in wanted:
-            stop = min(start + length, SIZE - 1)
-            answer = connection.ask(message("GET", f"/{HASH}", Range=f"bytes={start}-{stop}"))
-            assert answer.status == 206
-            assert answer.body == DATA[start : stop + 1]
-
-
-@pytest.mark.parametrize(
-    "field, length",
-    [({}, SIZE), ({"Range": "bytes=1-"}, SIZE - 1), ({"Range": "bytes=0-1000000,1100000-"}, SIZE)],
-    ids=["whole", "range", "parts"],
-)
-@pytest.mark.parametrize("way", ["closed", "reset"])
-def test_vanished_downloader(server: Server, field: dict[str, str], length: int, way: str) -> None:
-    """A client that goes away in the middle of a download leaves nothing open."""
-    line = rf"GET /{HASH} 20[06] (\d+) B"
-    seen = len(server.logged(line))
-    with Connection(server.port, receive_buffer=4096) as connection:
-        connection.send(message("GET", f"/{HASH}", **field))
-        received = len(connection.socket.recv(1000))
-        if way == "reset":
-            connection.reset()
-    # The head is among what was received, but not among the bytes that are logged.
-    assert received - 1000 < int(server.await_log(line, seen + 1)[-1][1]) < length
-
-
-def test_half_closed_downloader(server: Server) -> None:
-    """A client that has said all it has to say still gets its answer."""
-    with Connection(server.port) as connection:
-        connection.send(message("GET", f"/{HASH}"))
-        connection.socket.shutdown(socket.SHUT_WR)
-        assert connection.receive().body == DATA
-        assert connection.at_end()

@@ -4,13 +4,11 @@ import logging
 import math
 import os
 import posixpath
-import string
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from gunicorn import glogging
 from loguru import logger
@@ -27,6 +25,9 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
         super().setup(cfg)
         config = Config.from_env()
         logs.configure(config.log_level, config.log_format)
+        for log in (self.error_log, self.access_log):
+            for handler in log.handlers:
+                handler.close()
         self.error_log.handlers = [logs.Intercept()]
         self.access_log.handlers = []
         # Some of gunicorn's modules, and libraries, have loggers of their own.
@@ -39,17 +40,15 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
         status = str(resp.status).partition(" ")[0]
         sent = _bytes_sent(resp, environ)
         milliseconds = request_time.total_seconds() * 1000
-        # What a client sends may not steer the terminal that shows it.
-        path = quote(req.uri or "", safe=string.punctuation, encoding="latin-1")
         logger.bind(
             request_id=environ.get("wsgi_store.request_id"),
             client=environ.get("REMOTE_ADDR"),
             method=req.method,
-            path=path,
+            path=req.uri,
             status=int(status) if status.isdigit() else None,
             bytes=sent,
             ms=round(milliseconds, 3),
-        ).info("{} {} {} {} B {:.1f} ms", req.method, path, status, sent, milliseconds)
+        ).info("{} {} {} {} B {:.1f} ms", req.method, req.uri, status, sent, milliseconds)
 
 
 def _bytes_sent(resp: Any, environ: dict[str, Any]) -> int:
