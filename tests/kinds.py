@@ -44,6 +44,8 @@ class LocalKind:
         (root / "README").write_bytes(b"a note")
         (root / "ab" / "README").write_bytes(b"a note")
         (root / "ab" / name[:-1]).write_bytes(b"too short a name")
+        (root / "ab" / f"{name}0").write_bytes(b"too long a name")
+        (root / "ab" / f"{name}.part").write_bytes(b"a name and more")
         (root / "ab" / name.upper()).write_bytes(b"a name in upper case")
         (root / "ab" / name.replace("ab", "cd")).write_bytes(b"a name of another shard")
         (root / "ab" / name).mkdir()

@@ -187,6 +187,7 @@ def test_missing_padding(algorithm: Algorithm) -> None:
         "unknown",
         "unknown=1",
         "\u00e9=:AAAA:",
+        f"\u00a0md5=:{b64(bytes(16))}:",
     ],
 )
 def test_a_malformed_field(field: str) -> None:

@@ -115,6 +115,15 @@ def test_a_blob_removed_since_its_directory_was_read(store: LocalStore, staging:
     assert [blob.digest for blob in blobs] == [digests[2]]
 
 
+def test_a_copy_in_another_shard(root: Path, store: LocalStore, staging: Staging) -> None:
+    """A blob copied into a directory that is not its own is shown once."""
+    blob = store.stat(put(staging, DATA).digest)
+    for shard in ("00", "ff"):
+        (root / shard).mkdir()
+        shutil.copy(path_of(root, DATA), root / shard)
+    assert list(store.iterate()) == [blob]
+
+
 def make_socket(path: Path) -> None:
     """A socket that nobody listens on."""
     with socket.socket(socket.AF_UNIX) as unix:
