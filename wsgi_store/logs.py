@@ -34,10 +34,15 @@ class Intercept(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Log `record` under its own level and origin."""
         try:
+            message = record.getMessage()
+        except Exception:  # pylint: disable=broad-exception-caught
+            self.handleError(record)  # the arguments do not fit the message: no reason to fail
+            return
+        try:
             level: str | int = logger.level(record.levelname).name
         except ValueError:
             level = record.levelno
-        logger.opt(exception=record.exc_info).bind(logger=record.name).log(level, "{}", record.getMessage())
+        logger.opt(exception=record.exc_info).bind(logger=record.name).log(level, "{}", message)
 
 
 def _format_text(record: "Record") -> str:
