@@ -82,6 +82,18 @@ def test_client_goes_away(application: Application, config: Config, value: str |
     result.close()
 
 
+def test_one_file_for_all_ranges(application: Application, config: Config) -> None:
+    """However many ranges are sent, one file is open: few requests cannot use up the descriptors."""
+    path = put(application, LARGE)
+    value = "bytes=" + ",".join(f"{first}-{first + 9}" for first in range(0, 30_000, 1000))
+    _, _, result = start(application, request(path=path, HTTP_RANGE=value))
+    chunks = iter(result)
+    for _ in range(10):
+        next(chunks)
+    assert open_blobs(config) == 1
+    result.close()
+
+
 @pytest.mark.parametrize("value", WAYS)
 def test_file_is_closed_at_the_end(application: Application, config: Config, value: str | None) -> None:
     """A blob sent to its end is closed by the server's close."""

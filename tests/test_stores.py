@@ -110,6 +110,15 @@ def test_an_empty_blob(store: Store, staging: Staging) -> None:
     assert not list(store.iterate())
 
 
+@pytest.mark.parametrize("offset", [len(DATA) - 1, 0, 3, len(DATA)])
+def test_a_reader_goes_on_from_anywhere(store: Store, staging: Staging, offset: int) -> None:
+    """A reader reads on from any byte of the blob, back or ahead."""
+    with closing(store.open(put(staging, DATA).digest)) as reader:
+        assert reader.read(5) == DATA[:5]
+        assert reader.seek(offset) == offset
+        assert reader.read(2) + reader.read() == DATA[offset:]
+
+
 def test_a_reader_closes_twice(store: Store, staging: Staging) -> None:
     """Closing a reader again does no harm."""
     reader = store.open(put(staging, DATA).digest)

@@ -5,7 +5,7 @@ import mimetypes
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -159,47 +159,38 @@ def _send(
 
 
 class _Parts:
-    """The body of a multipart/byteranges response; closing it closes what it did not send."""
+    """The body of a multipart/byteranges response: what each part begins with, and the part."""
 
-    def __init__(self, parts: list[tuple[bytes, BlobReader]], end: bytes) -> None:
+    def __init__(self, reader: BlobReader, parts: list[tuple[bytes, Range]], end: bytes) -> None:
+        self._reader = reader
         self._parts = parts
         self._end = end
+        self.close = reader.close
 
     def __iter__(self) -> Iterator[bytes]:
-        for head, reader in self._parts:
+        for head, part in self._parts:
             yield head
-            while data := reader.read(BLOCK):
+            left = part.stop - self._reader.seek(part.start)
+            while left and (data := self._reader.read(min(BLOCK, left))):
+                left -= len(data)
                 yield data
-            reader.close()
         yield self._end
-
-    def close(self) -> None:
-        """Close every reader."""
-        for _, reader in self._parts:
-            reader.close()
 
 
 def _send_parts(request: Request, blob: Blob, wanted: list[Range], headers: Headers) -> Response:
     """Send several ranges (RFC 9110 section 15.3.7.2)."""
     boundary = secrets.token_hex(16)
     kind = next(value for name, value in headers if name == "Content-Type")
+    head = f"\r\n--{boundary}\r\nContent-Type: {kind}\r\nContent-Range: "
+    parts = [(f"{head}{part.content_range(blob.size)}\r\n\r\n".encode(), part) for part in wanted]
     end = f"\r\n--{boundary}--\r\n".encode()
-    length = len(end)
-    parts: list[tuple[bytes, BlobReader]] = []
-    # All are opened now: a blob removed while it is sent still arrives whole.
-    with ExitStack() as stack:
-        for one in wanted:
-            fields = f"Content-Type: {kind}\r\nContent-Range: {one.content_range(blob.size)}"
-            head = f"\r\n--{boundary}\r\n{fields}\r\n\r\n".encode()
-            reader = _open(request, blob, one)
-            stack.callback(reader.close)
-            parts.append((head, reader))
-            length += len(head) + one.stop - one.start
-        stack.pop_all()
+    length = len(end) + sum(len(head) + part.stop - part.start for head, part in parts)
     headers = [field for field in headers if field[0] != "Content-Type"]
     headers.append(("Content-Type", f"multipart/byteranges; boundary={boundary}"))
     headers.append(("Content-Length", str(length)))
-    return Response(_Parts(parts, end), 206, headers, direct_passthrough=True)
+    # One reader for all: they stay parts of the same blob, though it is removed meanwhile.
+    body = _Parts(_open(request, blob, Range(0, blob.size)), parts, end)
+    return Response(body, 206, headers, direct_passthrough=True)
 
 
 def _headers(blob: Blob, filename: str | None) -> Headers:

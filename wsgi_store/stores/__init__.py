@@ -60,7 +60,7 @@ class StagedFile:
 
 
 class BlobReader(Protocol):
-    """Part of a blob's bytes, read once from its beginning to its end.
+    """Part of a blob's bytes, read from its beginning to its end.
 
     A reader of a local file also has `fileno()`, whose offset is that of the first byte.
     """
@@ -69,6 +69,9 @@ class BlobReader(Protocol):
 
     def read(self, size: int = -1, /) -> bytes:
         """Return up to `size` bytes, b"" only at the end of the part."""
+
+    def seek(self, offset: int, /) -> int:
+        """Go on from `offset`, a number of bytes from the beginning of the blob."""
 
     def close(self) -> None:
         """Release what the reader holds; more than once does no harm."""
