@@ -126,6 +126,14 @@ def test_a_reader_closes_twice(store: Store, staging: Staging) -> None:
     reader.close()
 
 
+def test_a_reader_that_seeks(store: Store, staging: Staging) -> None:
+    """A part can be read again from any of its bytes, and ends where it ended before."""
+    with closing(store.open(put(staging, DATA).digest, 100, 50)) as reader:
+        for offset in (100, 149, 120, 150):
+            reader.seek(offset)
+            assert reader.read(30) == DATA[offset : min(offset + 30, 150)]
+
+
 def test_add_tells_what_is_new(store: Store, staging: Staging) -> None:
     """The first upload of some bytes creates the blob, the second finds it and changes nothing."""
     first = put(staging, DATA)
