@@ -74,6 +74,14 @@ def test_refusal(server: Server, env: dict[str, str]) -> None:
     assert not any("Traceback" in line for line in log)
 
 
+def test_unloadable(tmp_path: Path) -> None:
+    """uWSGI ends when the application cannot be imported."""
+    (tmp_path / "loguru.py").write_text("raise ImportError", encoding="ascii")
+    command = ["pyuwsgi", "--ini", str(DEPLOY / "uwsgi.ini")]
+    status, _ = refusal(command, tmp_path, BIND="127.0.0.1:0", PYTHONPATH=str(tmp_path))
+    assert status != 0
+
+
 def _assert_clean(server: Server, descriptors: Counter[str]) -> None:
     server.until_unused(descriptors)
     assert server.blobs() == {HASH}
