@@ -28,7 +28,7 @@ test: $(VENV)/.installed-test
 	$(RUN) -X dev -W error -m pytest $(ARGS)
 else
 test: $(VENV)/.installed-test lint
-	$(RUN) -X dev -W error -m pytest --cov --cov-report=term --cov-fail-under=95
+	$(RUN) -X dev -W error -m pytest --cov --cov-report=term --cov-fail-under=98
 	@$(RUN) -m coverage report --include='$(CORE)' --fail-under=98 --format=total >/dev/null \
 	|| { $(RUN) -m coverage report --include='$(CORE)'; \
 	echo 'make: the coverage of these files must be 98 % or more' >&2; exit 1; }
