@@ -78,7 +78,6 @@ HUGE = b"x" * (FORM_OVERHEAD + 1)
         form(part("name=x", HUGE[: FORM_OVERHEAD // 2]), FILE, part("name=x", HUGE[: FORM_OVERHEAD // 2])),
         HUGE + b"\r\n" + form(FILE),
         form(FILE) + HUGE,
-        form(FILE) + HUGE[: FORM_OVERHEAD - len(form(FILE)) + len(HELLO) + 1],
     ],
 )
 def test_too_much_beside_the_file(application: Application, body: bytes) -> None:
@@ -88,6 +87,21 @@ def test_too_much_beside_the_file(application: Application, body: bytes) -> None
     check_refused(application, answer)
     assert answer.json["limit"] == FORM_OVERHEAD
     assert endless.tell() <= len(body) + BLOCK
+
+
+def test_one_byte_too_much(application: Application) -> None:
+    """The bound holds to the byte."""
+    most = FORM_OVERHEAD - (len(form(FILE)) - len(HELLO))
+    check_refused(application, post(application, form(FILE) + HUGE[: most + 1]))
+    assert post(application, form(FILE) + HUGE[:most]).json["hash"] == MD5
+
+
+def test_second_file_is_not_read(application: Application) -> None:
+    """A second file ends the reading where it begins."""
+    second = part('name="b"; filename="b"', bytes(4 * BLOCK))
+    body = Body(form(FILE, second))
+    check_refused(application, post(application, body, **CHUNKED))
+    assert body.tell() <= BLOCK
 
 
 @pytest.mark.parametrize("size", [1, FORM_OVERHEAD, 2 * FORM_OVERHEAD + 1])

@@ -197,6 +197,13 @@ def test_several_ranges(api: TestApp, application: Application) -> None:
     assert answer.headers["ETag"] == f'"{path[1:]}"'
 
 
+@pytest.mark.parametrize("gap, count", [(GAP, 1), (GAP + 1, 2)])
+def test_near_ranges(application: Application, gap: int, count: int) -> None:
+    """Ranges that are nearer than a part's header is long come as one."""
+    answer = call(application, path=put(application, BYTES), HTTP_RANGE=f"bytes=0-0,{gap + 1}-{gap + 1}")
+    assert len(parts(answer, len(BYTES))) == count
+
+
 def test_boundary_is_not_foreseeable(application: Application) -> None:
     """No blob can hold the boundary between its own parts."""
     path = put(application, BYTES[:1000])
