@@ -19,6 +19,7 @@ def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
     with uwsgi(tmp_path_factory.mktemp("uwsgi")) as server:
         with Connection(server.port) as connection:
             connection.ask(message("POST", "/", DATA))
+        server.await_log("^POST / 200 ")  # written after the answer; the tests count what follows
         yield server
 
 
