@@ -12,7 +12,7 @@ import sys
 from wsgi_store import logs
 from wsgi_store.config import Config
 from wsgi_store.errors import WSGIStoreError
-from wsgi_store.gunicorn import processors
+from wsgi_store.gunicorn import let_young_workers_stop, processors
 from wsgi_store.stores import open_store
 
 # Asked here, in the master, so that a refusal is one line and ends the start.
@@ -47,6 +47,11 @@ limit_request_line = 8190
 logger_class = "wsgi_store.gunicorn.Logger"
 accesslog = "-"
 errorlog = "-"
+
+
+def on_starting(server):  # type: ignore[no-untyped-def]  # pylint: disable=unused-argument
+    """Make stops quick from the start."""
+    let_young_workers_stop()
 
 
 def post_fork(server, worker):  # type: ignore[no-untyped-def]  # pylint: disable=unused-argument

@@ -51,6 +51,25 @@ def test_stop(tmp_path: Path) -> None:
     assert len(server.blobs()) == 2
 
 
+@pytest.mark.parametrize("stop", ["SIGTERM", "SIGINT", "SIGQUIT"])
+def test_stop_at_the_start(tmp_path: Path, stop: str) -> None:
+    """A stop that finds workers not yet up does not wait for transfers they cannot have."""
+    hurry = tmp_path / "hurry.conf.py"
+    shipped = DEPLOY / "gunicorn.conf.py"
+    hurry.write_text(
+        f"""
+import os, runpy, signal, time
+globals().update(runpy.run_path({str(shipped)!r}))
+def post_fork(server, worker):
+    os.kill(worker.ppid, signal.{stop})
+    time.sleep(1)
+"""
+    )
+    status, log = refusal([SETTINGS[0], "-c", str(hurry), *SETTINGS[3:]], tmp_path / "store")
+    assert status == 0, log
+    assert "Shutting down: Master" in log[-1]
+
+
 def test_reload(tmp_path: Path) -> None:
     """SIGHUP replaces every worker, and transfers are finished by the old ones."""
     with gunicorn(tmp_path) as server:

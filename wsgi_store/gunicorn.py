@@ -1,12 +1,14 @@
-"""What this package adds to gunicorn: its log written through loguru, a worker count that fits."""
+"""What this package adds to gunicorn: one log, a worker count that fits, workers that stop."""
 
 import logging
 import math
 import os
 import posixpath
+import signal
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ from loguru import logger
 
 from wsgi_store import logs
 from wsgi_store.config import Config
+
+
+STOPS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hints
@@ -61,6 +66,23 @@ def _bytes_sent(resp: Any, environ: dict[str, Any]) -> int:
     # socket.sendfile leaves the file where it stopped when it fails.
     position: int = reader.tell() - reader.start
     return position
+
+
+def let_young_workers_stop() -> None:
+    """Let a signal to stop reach a worker that was only just forked; called once, in the master.
+
+    Until a worker has handlers of its own it has those of the master, and these swallow the
+    signal: the stop would take the whole of `graceful_timeout`.
+    """
+
+    def child() -> None:
+        for number in STOPS:
+            signal.signal(number, signal.SIG_DFL)
+        release()
+
+    hold = partial(signal.pthread_sigmask, signal.SIG_BLOCK, STOPS)
+    release = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOPS)
+    os.register_at_fork(before=hold, after_in_parent=release, after_in_child=child)
 
 
 def processors(proc: str = "/proc/self/cgroup", mounts: str = "/sys/fs/cgroup") -> int:
