@@ -190,5 +190,5 @@ def test_not_ready(config: Config) -> None:
     """A service without room is alive and not ready."""
     application = create_app(replace(config, min_free=1 << 62))
     answer = call(application, path="/readyz")
-    assert (answer.status, answer.json["code"]) == (507, "storage_full")
+    assert (answer.status, answer.json["code"]) == (503, "store_unavailable")
     assert call(application, path="/healthz").status == 200

@@ -53,7 +53,7 @@ def test_every_failure_has_one_base() -> None:
         (TooLarge(5), "the file is larger than 5 bytes", {"limit": 5}),
         (
             DigestMismatch(1, 2),
-            "the bytes received do not have the announced digest",
+            "the bytes do not have every announced digest",
             {"expected": "1", "actual": "2"},
         ),
         (MethodNotAllowed(["GET"]), "this method is not allowed here", {"allowed": ["GET"]}),

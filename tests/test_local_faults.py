@@ -124,7 +124,7 @@ def fixture_mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 def test_a_full_disk(kind: LocalKind, mount: Callable[[str], Path]) -> None:
     """Without room an upload fails, announced or not, and works again once there is some."""
-    root = mount("size=1m")
+    root = mount("size=800k")
     store = kind.open(root / "store", Algorithm.MD5)
     staging = kind.staging(store)
     with pytest.raises(StorageFull) as caught:
@@ -134,10 +134,10 @@ def test_a_full_disk(kind: LocalKind, mount: Callable[[str], Path]) -> None:
         staging.receive(bytes(64 << 10) for _ in range(32))
     assert not os.listdir(store.staging_directory)
     assert not list(store.iterate())
-    filled = staging.receive([bytes(900 << 10)]).digest
+    filled = staging.receive([bytes(700 << 10)]).digest
     with pytest.raises(StorageFull):
         put(staging, bytes(200 << 10))
-    assert store.stat(filled).size == 900 << 10
+    assert store.stat(filled).size == 700 << 10
     store.remove(filled)
     assert put(staging, bytes(200 << 10)).created
 
@@ -203,8 +203,7 @@ def test_a_disk_that_turned_read_only(kind: LocalKind, mount: Callable[[str], Pa
         ("link", lambda store, staging: put(staging, b"others")),
         ("fstat", lambda store, staging: put(staging, DATA)),
         ("pread", lambda store, staging: put(staging, DATA)),
-        ("statvfs", lambda store, staging: staging.check()),
-        ("open", lambda store, staging: staging.check()),
+        ("statvfs", lambda store, staging: put(staging, b"others")),
     ],
 )
 def test_a_call_that_fails(
@@ -231,6 +230,21 @@ def test_a_call_that_fails(
     assert content(store, DIGEST) == DATA
 
 
+@pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("function", ["statvfs", "open", "write", "fsync"])
+def test_a_check_that_fails(staging: Staging, function: str, code: int) -> None:
+    """A store that cannot be written, for whatever reason, is unavailable to who only asks."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, function, fail)
+        with pytest.raises(StoreUnavailable, match=os.strerror(code)):
+            staging.check()
+    staging.check()
+
+
 def test_an_unreadable_block(store: LocalStore, staging: Staging) -> None:
     """A disk that fails while a blob is read is an error of the store."""
     put(staging, DATA)
@@ -238,7 +252,7 @@ def test_an_unreadable_block(store: LocalStore, staging: Staging) -> None:
     os.close(reader.fileno())
     with pytest.raises(StoreUnavailable, match="cannot read the blob: Bad file descriptor"):
         reader.read()
-    with pytest.raises(OSError, match="Bad file descriptor"):
+    with pytest.raises(StoreUnavailable, match="cannot read the blob: Bad file descriptor"):
         reader.close()
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import tracemalloc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,14 @@ from kinds import KINDS, LocalKind, content, digest_of
 
 from wsgi_store import staging as staging_module
 from wsgi_store.digest import Algorithm, Digest
-from wsgi_store.errors import DigestMismatch, IncompleteBody, StorageFull, StoreUnavailable, TooLarge
+from wsgi_store.errors import (
+    DigestMismatch,
+    IncompleteBody,
+    StorageFull,
+    StoreError,
+    StoreUnavailable,
+    TooLarge,
+)
 from wsgi_store.staging import Staging
 from wsgi_store.stores import Durability, Store
 
@@ -93,7 +100,8 @@ def test_an_announced_digest_that_is_wrong(store: Store, staging: Staging, algor
     """One wrong digest among right ones is told with both values, and nothing is stored."""
     wrong = digest_of(algorithm, b"others")
     with pytest.raises(DigestMismatch) as caught:
-        staging.receive([DATA], expected=[digest_of(Algorithm.SHA1, DATA), wrong])
+        right = Algorithm.MD5 if algorithm is Algorithm.SHA1 else Algorithm.SHA1
+        staging.receive([DATA], expected=[digest_of(right, DATA), wrong])
     assert caught.value.evidence == {"expected": str(wrong), "actual": str(digest_of(algorithm, DATA))}
     assert not list(store.iterate())
 
@@ -133,8 +141,12 @@ def test_less_than_the_space_that_stays_free(store: Store, monkeypatch: pytest.M
     """Below the limit nothing is taken, not even a body of unknown length."""
     disk_with(99 * 4096, monkeypatch)
     staging = Staging(store, min_free=100 * 4096)
-    for ask in (lambda: staging.receive(Untouched()), staging.check):
-        with pytest.raises(StorageFull) as caught:
+    refusals: list[tuple[type[StoreError], Callable[[], object]]] = [
+        (StorageFull, lambda: staging.receive(Untouched())),
+        (StoreUnavailable, staging.check),
+    ]
+    for kind, ask in refusals:
+        with pytest.raises(kind) as caught:
             ask()
         assert caught.value.evidence["available"] == 0
 
@@ -213,7 +225,7 @@ def test_check_when_no_file_can_be_made(
     def refuse(*_: object, **__: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as patch, pytest.raises(StorageFull):
+    with monkeypatch.context() as patch, pytest.raises(StoreUnavailable, match="No space left"):
         patch.setattr(os, "open", refuse)
         staging.check()
     assert not os.listdir(store.staging_directory)

@@ -114,14 +114,22 @@ def parse_field(value: str) -> list[Digest]:
 
 
 class Hasher:
-    """Hashes once for a store's algorithm and every algorithm a client announced."""
+    """Hashes once for a store's algorithm and every algorithm a client announced.
+
+    Raises DigestMismatch when two digests of one algorithm were announced that differ.
+    """
 
     def __init__(self, algorithm: Algorithm, expected: Iterable[Digest] = ()) -> None:
         self._expected = tuple(expected)
         self._main = algorithm.new()
         self._algorithm = algorithm
         self._hashes = {algorithm: self._main}
+        announced: dict[Algorithm, Digest] = {}
         for digest in self._expected:
+            first = announced.setdefault(digest.algorithm, digest)
+            if first != digest:
+                # No bytes can have both: nobody needs to send any.
+                raise DigestMismatch(expected=first, actual=digest)
             if digest.algorithm not in self._hashes:
                 self._hashes[digest.algorithm] = digest.algorithm.new()
 

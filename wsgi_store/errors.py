@@ -92,10 +92,18 @@ class DigestMismatch(RequestError):
 
     def __init__(self, expected: object, actual: object) -> None:
         super().__init__(
-            "the bytes received do not have the announced digest",
+            "the bytes do not have every announced digest",
             expected=str(expected),
             actual=str(actual),
         )
+
+
+class Unauthenticated(RequestError):
+    """The request says not, or not truly, who sends it."""
+
+
+class Denied(RequestError):
+    """The caller is known and may not do this."""
 
 
 class NotFound(RequestError):
@@ -108,6 +116,18 @@ class MethodNotAllowed(RequestError):
     def __init__(self, allowed: list[str]) -> None:
         super().__init__("this method is not allowed here", allowed=allowed)
         self.allowed = allowed
+
+
+class UriTooLong(RequestError):
+    """The first line of the request is longer than the server reads."""
+
+
+class HeadTooLarge(RequestError):
+    """The header fields are larger, or more, than the server reads."""
+
+
+class ExpectationFailed(RequestError):
+    """The request expects what this service does not do (RFC 9110 section 10.1.1)."""
 
 
 class PreconditionFailed(RequestError):

@@ -30,6 +30,6 @@ def healthy(request: Request) -> Response:  # pylint: disable=unused-argument
 
 
 def ready(request: Request) -> Response:
-    """Uploads can be taken now; raises StoreUnavailable or StorageFull."""
+    """Uploads can be taken now; raises StoreUnavailable."""
     request.staging.check()
     return json_response({"status": "ok"})

@@ -1,20 +1,32 @@
 """The only way bytes come in: received, counted, hashed, checked, synced, handed to the store."""
 
 import errno
+import fcntl
 import os
+import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from wsgi_store.digest import Digest, Hasher
-from wsgi_store.errors import IncompleteBody, StorageFull, TooLarge, disk_errors
+from wsgi_store.errors import (
+    IncompleteBody,
+    StorageFull,
+    StoreError,
+    StoreUnavailable,
+    TooLarge,
+    disk_errors,
+)
 from wsgi_store.stores import Durability, StagedFile, Store
 
 # What file systems answer that have no nameless files (O_TMPFILE, open(2)) or cannot
 # link them: NFS, FUSE, old overlayfs; ENOENT also where /proc is not mounted.
 NO_NAMELESS = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL, errno.EXDEV, errno.EPERM}
-# Bytes after which the free space is looked at again: others are writing too.
-SPACE_INTERVAL = 64 << 20
+NAME = re.compile("[0-9a-f]{32}")
+# Bytes after which the free space is looked at again: an upload may not tell its length, and
+# others are writing too. What stays free is kept to about this.
+SPACE_INTERVAL = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +55,12 @@ class Staging:
         self._min_free = min_free
         self._sync = durability is not Durability.NONE
         self._nameless = self._can_link_nameless()
+        with suppress(StoreError):  # a disk that cannot be written is still read
+            sweep(self._directory)
 
-    def admit(self, length: int) -> None:
+    def admit(self, length: int, max_size: int | None = None) -> None:
         """Refuse `length` announced bytes that cannot be kept: raises TooLarge or StorageFull."""
-        if self._max_size is not None and length > self._max_size:
-            raise TooLarge(self._max_size)
+        self._limit(length, max_size)
         with disk_errors("cannot look at the free space"):
             status = os.statvfs(self._directory)
         if not status.f_blocks:
@@ -57,25 +70,31 @@ class Staging:
             raise StorageFull("there is no room for these bytes", needed=length, available=max(0, free))
 
     def receive(
-        self, chunks: Iterable[bytes], *, length: int | None = None, expected: Iterable[Digest] = ()
+        self,
+        chunks: Iterable[bytes],
+        *,
+        length: int | None = None,
+        expected: Iterable[Digest] = (),
+        max_size: int | None = None,
+        confirm: Callable[[], None] | None = None,
     ) -> Receipt:
         """Store what `chunks` yield, when they end well.
 
-        `length` is the announced number of bytes. Raises IncompleteBody, TooLarge,
-        DigestMismatch, StoreError and whatever `chunks` raises; then nothing is stored.
+        `length` is the announced number of bytes, `max_size` a limit beside the general one;
+        `confirm` is asked last, when the file is whole and right. Raises IncompleteBody, TooLarge,
+        DigestMismatch, StoreError and whatever `chunks` and `confirm` raise; then nothing is stored.
         """
-        self.admit(length or 0)
+        self.admit(length or 0, max_size)
         hasher = Hasher(self._store.algorithm, expected)
-        size = 0
-        look_again = SPACE_INTERVAL
+        size = since_look = 0
         with self._create() as staged:
             for chunk in chunks:
                 size += len(chunk)
-                if self._max_size is not None and size > self._max_size:
-                    raise TooLarge(self._max_size)
-                if size > look_again:
-                    self.admit(0)
-                    look_again = size + SPACE_INTERVAL
+                self._limit(size, max_size)
+                since_look += len(chunk)
+                if since_look >= SPACE_INTERVAL:
+                    self.admit(len(chunk))
+                    since_look = 0
                 hasher.update(chunk)
                 with disk_errors("cannot write the file"):
                     _write(staged.fd, chunk)
@@ -86,21 +105,35 @@ class Staging:
                 os.fchmod(staged.fd, 0o444)
                 if self._sync:
                     os.fsync(staged.fd)
+            if confirm is not None:
+                confirm()
             return Receipt(staged.digest, size, self._store.add(staged))
 
+    def _limit(self, size: int, max_size: int | None) -> None:
+        for limit in (self._max_size, max_size):
+            if limit is not None and size > limit:
+                raise TooLarge(limit)
+
     def check(self) -> None:
-        """Raise StoreUnavailable or StorageFull when no file could be received now."""
-        self.admit(1)
-        with self._create():
-            pass
+        """Raise StoreUnavailable when no file could be received now.
+
+        A file is written and synced as that of an upload, and never published.
+        """
+        try:
+            self.admit(1)
+            with self._create() as staged, disk_errors("cannot write a file"):
+                os.write(staged.fd, b"?")
+                if self._sync:
+                    os.fsync(staged.fd)
+        except StorageFull as error:
+            # The lack of room is this service's state here, not an answer to bytes of the caller's.
+            raise StoreUnavailable(error.message, **error.evidence) from error.__cause__
 
     def _create(self) -> StagedFile:
         with disk_errors("cannot make a file"):
             if self._nameless:
                 return StagedFile(os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            path = os.path.join(self._directory, secrets.token_hex(16))
-            flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
-            return StagedFile(os.open(path, flags, 0o600), path)
+            return StagedFile.named(self._directory)
 
     def _can_link_nameless(self) -> bool:
         """Try it once: a file that vanishes with its last descriptor leaves nothing to sweep."""
@@ -109,13 +142,37 @@ class Staging:
             fd = os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
                 os.link(f"/proc/self/fd/{fd}", path, dst_dir_fd=fd, follow_symlinks=True)
-                os.unlink(path)
+                with suppress(FileNotFoundError):  # swept by another process that starts
+                    os.unlink(path)
             finally:
                 os.close(fd)
         except OSError as error:
             # Any other failure (a full or read-only disk) says nothing about the ability.
             return error.errno not in NO_NAMELESS
         return True
+
+
+def sweep(directory: str) -> int:
+    """Remove the staged files that no process uses any more; returns how many they were.
+
+    Those that cannot be removed stay. Raises StoreError when the directory cannot be read.
+    """
+    removed = 0
+    with disk_errors("cannot sweep the staged files"):
+        names = os.listdir(directory)
+    for name in filter(NAME.fullmatch, names):
+        path = os.path.join(directory, name)
+        with suppress(OSError):  # in use, gone, or nothing of ours: the others are swept all the same
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                # Held until the file is gone: who makes one looks for that (StagedFile.named).
+                # Shared, for NFS locks exclusively only what is open for writing.
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                os.unlink(path)
+                removed += 1
+            finally:
+                os.close(fd)
+    return removed
 
 
 def _write(fd: int, data: bytes) -> None:

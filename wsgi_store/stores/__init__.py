@@ -1,9 +1,11 @@
 """What a store is: the contract in its docstrings, the values it deals in, how one is opened."""
 
 import enum
+import fcntl
 import os
+import secrets
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -45,6 +47,26 @@ class StagedFile:
         self.fd = fd
         self.path = path
 
+    @classmethod
+    def named(cls, directory: str) -> Self:
+        """Make an empty one that has a name, and is locked as long as it is used (flock(2)).
+
+        Raises OSError.
+        """
+        while True:
+            path = os.path.join(directory, secrets.token_hex(16))
+            fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            with ExitStack() as stack:
+                staged = cls(fd, path)
+                stack.enter_context(staged)
+                # Where there are no locks nothing is swept either.
+                with suppress(OSError):
+                    fcntl.flock(fd, fcntl.LOCK_EX)
+                # Without a link left it was swept before it was locked.
+                if os.fstat(fd).st_nlink:
+                    stack.pop_all()
+                    return staged
+
     def __enter__(self) -> Self:
         return self
 
@@ -74,7 +96,11 @@ class BlobReader(Protocol):
         """Go on from `offset`, a number of bytes from the beginning of the blob."""
 
     def close(self) -> None:
-        """Release what the reader holds; more than once does no harm."""
+        """Release what the reader holds; more than once does no harm.
+
+        Raises StoreUnavailable when the blob turned out to be damaged, so that no answer made
+        of it ends as if it were whole.
+        """
 
 
 class Store(Protocol):

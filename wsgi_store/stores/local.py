@@ -2,28 +2,22 @@
 
 import io
 import itertools
-import json
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import (
     BlobNotFound,
     DigestCollision,
     StoreUnavailable,
-    WrongStore,
     disk_errors,
 )
-from wsgi_store.stores import Blob, Durability, StagedFile
+from wsgi_store.stores import Blob, Durability, StagedFile, marker
 
-MARKER = "store.json"
 STAGING = ".staging"
-LAYOUT = "ab/abcdef"
 SHARD = re.compile("[0-9a-f]{2}")
 BLOCK = 1 << 20
 # Each round of `add` that finds a blob or a shard and then does not was crossed by a removal.
@@ -37,6 +31,8 @@ ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 class LocalReader(io.FileIO):
     """Part of a local file, at the offset where it begins."""
+
+    _stop = 0
 
     def __init__(self, fd: int, blob: Blob, start: int, length: int | None) -> None:
         super().__init__(fd)
@@ -53,8 +49,26 @@ class LocalReader(io.FileIO):
                 size = left
             data = super().read(size) or b""
         if size and not data:
-            raise StoreUnavailable("the blob is shorter than it was when it was opened")
+            raise self._cut()
         return data
+
+    def close(self) -> None:
+        """Close the file; raises StoreUnavailable when it was cut meanwhile.
+
+        Who sent it by sendfile(2) may have sent less than announced, and not know.
+        """
+        if not self.closed:
+            with disk_errors("cannot read the blob"):
+                try:
+                    size = os.fstat(self.fileno()).st_size
+                finally:
+                    super().close()
+            if size < self._stop:
+                raise self._cut()
+
+    def _cut(self) -> StoreUnavailable:
+        hash_ = self.blob.digest.hex
+        return StoreUnavailable(f"the blob {hash_} is shorter than it was when it was opened", hash=hash_)
 
 
 class LocalStore:
@@ -68,8 +82,9 @@ class LocalStore:
         self._full = durability is Durability.FULL
         self._shards: set[str] = set()  # known to be there, and their names synced
         with disk_errors(f"cannot open the store {self.root}"):
-            if not self._check_marker():
-                self._claim()
+            if not marker.check(self.root, algorithm):
+                marker.claim(self.root, self.staging_directory, algorithm)
+        with suppress(OSError):  # a disk that cannot be written is still read
             os.makedirs(self.staging_directory, exist_ok=True)
 
     def stat(self, digest: Digest) -> Blob:
@@ -90,10 +105,10 @@ class LocalStore:
             try:
                 blob = _blob(digest, os.fstat(fd))
                 start = os.lseek(fd, min(start, blob.size), os.SEEK_SET)
+                return LocalReader(fd, blob, start, length)  # which looks at the file itself, too
             except BaseException:
                 os.close(fd)
                 raise
-            return LocalReader(fd, blob, start, length)
 
     def add(self, staged: StagedFile) -> bool:
         """Publish a staged file whole and at once; False when the blob was already held."""
@@ -126,7 +141,7 @@ class LocalStore:
                 raise self._absent(digest) from None
             if self._full:
                 with suppress(FileNotFoundError):  # the shard may be removed once it is empty
-                    _sync_directory(os.path.dirname(path))
+                    marker.sync_directory(os.path.dirname(path))
 
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
         """Yield the blobs in ascending order of digest, from the one behind `after` on."""
@@ -157,7 +172,7 @@ class LocalStore:
 
     def _require_marker(self) -> None:
         """Raise unless the store is there: a disk that is not mounted is not an empty store."""
-        if not os.path.exists(os.path.join(self.root, MARKER)):
+        if not os.path.exists(os.path.join(self.root, marker.NAME)):
             raise StoreUnavailable("the store's directory is not there")
 
     def _list(self, directory: str, pattern: re.Pattern[str]) -> list[str]:
@@ -176,7 +191,7 @@ class LocalStore:
             except FileExistsError:
                 pass  # by another process perhaps, which may not have synced it yet
             if self._full:
-                _sync_directory(self.root)
+                marker.sync_directory(self.root)
             self._shards.add(name)
         return os.open(path, DIRECTORY)
 
@@ -212,71 +227,11 @@ class LocalStore:
             raise DigestCollision(digest.hex)
         raise StoreUnavailable("the file held under this hash is damaged", hash=digest.hex)
 
-    def _claim(self) -> None:
-        """Write the marker that says what the directory holds, unless another does first."""
-        self._check_unmarked()  # before anything is made in a directory that is not ours
-        made = [str(path) for path in (Path(self.root), *Path(self.root).parents) if not path.is_dir()]
-        os.makedirs(self.staging_directory, exist_ok=True)
-        # Written aside and linked: two servers starting at once agree on one marker.
-        draft = os.path.join(self.staging_directory, secrets.token_hex(16))
-        with open(draft, "x", encoding="utf-8") as file:
-            try:
-                json.dump({"algorithm": self.algorithm.value, "layout": LAYOUT}, file)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-                with suppress(FileExistsError):
-                    os.link(draft, os.path.join(self.root, MARKER))
-            finally:
-                os.unlink(draft)
-        self._check_marker()
-        for path in (self.staging_directory, *made):
-            _sync_directory(os.path.dirname(path))
-
-    def _check_marker(self) -> bool:
-        """Whether there is a marker; raises WrongStore when it is that of another store."""
-        try:
-            text = Path(self.root, MARKER).read_bytes()
-        except FileNotFoundError:
-            return False
-        try:
-            marker = json.loads(text)
-            algorithm, layout = Algorithm(marker["algorithm"]), marker["layout"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise WrongStore(f"{self.root}/{MARKER} is not the marker of a store known here") from None
-        if algorithm is not self.algorithm:
-            raise WrongStore(
-                f"{self.root} holds {algorithm.value} digests, not {self.algorithm.value}: "
-                f"set WSGI_STORE_HASH={algorithm.value}, or WSGI_STORE_ROOT to another directory"
-            )
-        if layout != LAYOUT:
-            raise WrongStore(f"{self.root} has the layout {layout!r}, which this version cannot read")
-        return True
-
-    def _check_unmarked(self) -> None:
-        """Refuse files that a store of another algorithm left without its marker."""
-        for shard in self._list("", SHARD):
-            names = self._list(shard, re.compile(shard + "[0-9a-f]{30,}"))
-            if names and len(names[0]) != 2 * self.algorithm.size:
-                raise WrongStore(
-                    f"{self.root} has no {MARKER} and holds {shard}/{names[0]}, "
-                    f"which is not a {self.algorithm.value} digest: set WSGI_STORE_HASH "
-                    "to the algorithm of its files, or WSGI_STORE_ROOT to another directory"
-                )
-
 
 def _blob(digest: Digest, status: os.stat_result) -> Blob:
     if not stat.S_ISREG(status.st_mode):
         raise BlobNotFound(digest.hex)
     return Blob(digest, status.st_size, status.st_mtime)
-
-
-def _sync_directory(path: str) -> None:
-    fd = os.open(path, DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _blocks(fd: int) -> Iterator[bytes]:
