@@ -1,6 +1,7 @@
 """How a blob's bytes leave: by this server, by its wrapper, by the server in front."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -121,7 +122,8 @@ def test_cut_while_sent(application: Application, config: Config, value: str | N
     cut(config, path, SMALL)
     with pytest.raises(StoreUnavailable):
         list(chunks)
-    result.close()
+    with pytest.raises(StoreUnavailable):
+        result.close()
     assert not open_blobs(config)
 
 
@@ -173,8 +175,9 @@ def test_wrapper_of_gunicorn(application: Application, config: Config, value: st
     """gunicorn gets whole blobs and single ranges as a file at the offset where they begin."""
     path = put(application, LARGE)
     fields: dict[str, Any] = {} if value is None else {"HTTP_RANGE": value}
-    environ = request(path=path, **fields, **{"wsgi.file_wrapper": FileWrapper, "gunicorn.socket": object()})
-    _, headers, result = start(application, environ)
+    with socket.socket() as sock:
+        server = {"wsgi.file_wrapper": FileWrapper, "gunicorn.socket": sock}
+        _, headers, result = start(application, request(path=path, **fields, **server))
     assert isinstance(result, FileWrapper)
     offset = os.lseek(result.filelike.fileno(), 0, os.SEEK_CUR)
     length = int(headers["Content-Length"])

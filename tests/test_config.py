@@ -33,6 +33,15 @@ GOOD = [
     ("WSGI_STORE_SENDFILE", "X-Accel", "sendfile", Sendfile.X_ACCEL),
     ("WSGI_STORE_ACCEL_LOCATION", "/a/b.c/", "accel_location", "/a/b.c/"),
     ("WSGI_STORE_ACCEL_LOCATION", "/", "accel_location", "/"),
+    ("WSGI_STORE_IDLE_TIMEOUT", "90", "idle_timeout", 90.0),
+    ("WSGI_STORE_IDLE_TIMEOUT", "0.5s", "idle_timeout", 0.5),
+    ("WSGI_STORE_IDLE_TIMEOUT", "5 m", "idle_timeout", 300.0),
+    ("WSGI_STORE_IDLE_TIMEOUT", "1h", "idle_timeout", 3600.0),
+    ("WSGI_STORE_TOKENS", "/etc/tokens", "tokens", "/etc/tokens"),
+    ("WSGI_STORE_PUBLIC_READ", "Yes", "public_read", True),
+    ("WSGI_STORE_PUBLIC_READ", "0", "public_read", False),
+    ("WSGI_STORE_SIGNING_KEYS", "0123456789abcdef", "signing_keys", ("0123456789abcdef",)),
+    ("WSGI_STORE_SIGNING_KEYS", f"{'a' * 16}, {'b' * 20}", "signing_keys", ("a" * 16, "b" * 20)),
     ("WSGI_STORE_LOG_LEVEL", "WARNING", "log_level", LogLevel.WARNING),
     ("WSGI_STORE_LOG_FORMAT", "json", "log_format", LogFormat.JSON),
 ]
@@ -53,6 +62,12 @@ BAD = [
     ("WSGI_STORE_ACCEL_LOCATION", "/blobs"),
     ("WSGI_STORE_ACCEL_LOCATION", "//"),
     ("WSGI_STORE_ACCEL_LOCATION", "/a\r\nSet-Cookie: b/"),
+    ("WSGI_STORE_IDLE_TIMEOUT", "soon"),
+    ("WSGI_STORE_IDLE_TIMEOUT", "-1"),
+    ("WSGI_STORE_IDLE_TIMEOUT", "1d"),
+    ("WSGI_STORE_TOKENS", ""),
+    ("WSGI_STORE_PUBLIC_READ", "maybe"),
+    ("WSGI_STORE_SIGNING_KEYS", ""),
     ("WSGI_STORE_LOG_LEVEL", "loud"),
     ("WSGI_STORE_LOG_FORMAT", "xml\nand more"),
 ]
@@ -91,6 +106,20 @@ def test_every_setting_is_tested() -> None:
     assert names == {row[0] for row in GOOD} == {row[0] for row in BAD}
 
 
+def test_an_idle_timeout_must_be() -> None:
+    """No time at all is refused: a socket would take it for not waiting."""
+    with pytest.raises(ConfigError, match="WSGI_STORE_IDLE_TIMEOUT"):
+        Config.from_env({"WSGI_STORE_IDLE_TIMEOUT": "0"})
+
+
+def test_a_secret_is_not_repeated() -> None:
+    """Neither a refusal nor the settings written out show a signing key."""
+    with pytest.raises(ConfigError, match="WSGI_STORE_SIGNING_KEYS") as refusal:
+        Config.from_env({"WSGI_STORE_SIGNING_KEYS": "tooshort"})
+    assert "tooshort" not in str(refusal.value)
+    assert "b" * 20 not in repr(Config(signing_keys=("b" * 20,)))
+
+
 def test_every_setting_has_help() -> None:
     """Each setting is described in one sentence."""
     for row in fields(Config):
@@ -99,12 +128,12 @@ def test_every_setting_has_help() -> None:
 
 @pytest.mark.parametrize(("name", "text"), BAD)
 def test_a_bad_value(name: str, text: str) -> None:
-    """A bad value is refused in one line that names the variable and shows the value."""
+    """A bad value is refused in one line that names the variable and shows the value, if it is no secret."""
     with pytest.raises(ConfigError) as caught:
         Config.from_env({name: text})
     message = str(caught.value)
     assert message.startswith(f"{name}: ")
-    assert message.endswith(f", not {text!r}")
+    assert message.endswith(f", not {text!r}") is (name != "WSGI_STORE_SIGNING_KEYS")
     assert message.isprintable()
 
 

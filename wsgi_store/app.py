@@ -1,6 +1,7 @@
 """The WSGI application: its URLs, its errors as responses, how it is put together."""
 
 import json
+import os
 import re
 import secrets
 from collections.abc import Callable, Iterable
@@ -12,6 +13,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import BaseConverter, Map, Rule
 
 from wsgi_store import errors, files, service
+from wsgi_store.auth import Authorize, authorizer
 from wsgi_store.config import Config
 from wsgi_store.receiving import Request
 from wsgi_store.sending import Response
@@ -45,6 +47,8 @@ URLS = [
 STATUS: dict[type[errors.WSGIStoreError], tuple[int, str]] = {
     errors.BadRequest: (400, "bad_request"),
     errors.IncompleteBody: (400, "incomplete_body"),
+    errors.Unauthenticated: (401, "unauthenticated"),
+    errors.Denied: (403, "denied"),
     errors.NotFound: (404, "not_found"),
     errors.BlobNotFound: (404, "blob_not_found"),
     errors.MethodNotAllowed: (405, "method_not_allowed"),
@@ -53,8 +57,11 @@ STATUS: dict[type[errors.WSGIStoreError], tuple[int, str]] = {
     errors.LengthRequired: (411, "length_required"),
     errors.PreconditionFailed: (412, "precondition_failed"),
     errors.TooLarge: (413, "too_large"),
+    errors.UriTooLong: (414, "uri_too_long"),
     errors.RangeNotSatisfiable: (416, "range_not_satisfiable"),
+    errors.ExpectationFailed: (417, "expectation_failed"),
     errors.DigestMismatch: (422, "digest_mismatch"),
+    errors.HeadTooLarge: (431, "head_too_large"),
     errors.StoreUnavailable: (503, "store_unavailable"),
     errors.StorageFull: (507, "storage_full"),
     errors.WSGIStoreError: (500, "internal_error"),
@@ -92,7 +99,7 @@ URL_MAP = Map(
 class Application:
     """The service as a WSGI callable (PEP 3333), mounted under any prefix."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, authorize: Authorize | None = None) -> None:
         self.config = config
         self.store = open_store(config.root, config.hash, config.durability)
         self.staging = Staging(
@@ -101,12 +108,21 @@ class Application:
             min_free=config.min_free,
             durability=config.durability,
         )
+        tickets = os.path.join(os.path.dirname(self.store.staging_directory), ".tickets")
+        self.authorize = authorize or authorizer(config, tickets)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         request = Request(environ, self.config, self.store, self.staging)
         identity = _request_id(environ)
+        sock = environ.get("gunicorn.socket")
+        if sock is not None:
+            sock.settimeout(self.config.idle_timeout)
         try:
             route, arguments = _match(request)
+            if route.scope is not None:
+                request.grant = self.authorize(environ)
+                environ["wsgi_store.user"] = request.grant.name
+                request.grant.require(route.scope, **arguments)
             response = route.handler(request, **arguments)
         except errors.WSGIStoreError as error:
             response = problem(error, identity)
@@ -139,14 +155,20 @@ def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exceptio
         headers.append(("Allow", ", ".join(error.allowed)))
     elif isinstance(error, errors.RangeNotSatisfiable):
         headers.append(("Content-Range", f"bytes */{error.size}"))
+    elif isinstance(error, errors.Unauthenticated):
+        headers += [("WWW-Authenticate", f'{scheme} realm="wsgi_store"') for scheme in ("Bearer", "Basic")]
     elif isinstance(error, errors.StoreUnavailable):
         headers.append(("Retry-After", RETRY_AFTER))
     return Response(json.dumps(body, ensure_ascii=False) + "\n", status, headers)
 
 
-def create_app(config: Config | None = None) -> "WSGIApplication":
-    """Put a service together; raises ConfigError and StoreError when it cannot be opened."""
-    return Application(config or Config())
+def create_app(config: Config | None = None, authorize: Authorize | None = None) -> "WSGIApplication":
+    """Put a service together; raises ConfigError and StoreError when it cannot be opened.
+
+    `authorize` decides from a request's environ what the caller may do, instead of the
+    settings; it may raise Unauthenticated and Denied.
+    """
+    return Application(config or Config(), authorize)
 
 
 def _match(request: Request) -> tuple[Route, dict[str, str]]:

@@ -15,6 +15,7 @@ from wsgi_store.stores import Durability
 E = TypeVar("E", bound=enum.Enum)
 
 PREFIX = "WSGI_STORE_"
+KEY_LENGTH = 16
 _UNITS = {"": 1, "B": 1} | {
     f"{letter}{infix}": base**power
     for power, letter in enumerate("KMGT", start=1)
@@ -58,8 +59,30 @@ def parse_size(text: str) -> int:
     return int(Fraction(match[1]) * _UNITS[match[2]])
 
 
-def _optional_size(text: str) -> int | None:
-    return None if text == "none" else parse_size(text)
+def parse_time(text: str) -> float:
+    """Read a number of seconds such as `30`, `30s`, `5m` or `1h`; raises ValueError."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([smh]?)", text)
+    if match is None:
+        raise ValueError("expected a time such as 30s, 5m or 1h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _flag(text: str) -> bool:
+    try:
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
+    except KeyError:
+        raise ValueError("expected yes or no") from None
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    keys = tuple(text.replace(",", " ").split())
+    if not keys or min(map(len, keys)) < KEY_LENGTH:
+        raise ValueError(f"expected keys of at least {KEY_LENGTH} characters, separated by commas")
+    return keys
+
+
+def _optional(parse: Callable[[str], Any], nothing: object = None) -> Callable[[str], Any]:
+    return lambda text: nothing if text == "none" else parse(text)
 
 
 def _choice(kind: type[E]) -> Callable[[str], E]:
@@ -84,8 +107,8 @@ def _location(text: str) -> str:
     return text
 
 
-def _row(parse: Callable[[str], Any], help_: str) -> dict[str, Any]:
-    return {"parse": parse, "help": help_}
+def _row(parse: Callable[[str], Any], help_: str, secret: bool = False) -> dict[str, Any]:
+    return {"parse": parse, "help": help_, "secret": secret}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +125,7 @@ class Config:
     )
     max_size: int | None = field(
         default=None,
-        metadata=_row(_optional_size, "The largest file taken, such as `10GiB`, or `none`."),
+        metadata=_row(_optional(parse_size), "The largest file taken, such as `10GiB`, or `none`."),
     )
     min_free: int = field(
         default=64 << 20,
@@ -128,6 +151,27 @@ class Config:
         default="/_blobs/",
         metadata=_row(_location, "The internal location of nginx that `x-accel` names."),
     )
+    idle_timeout: float = field(
+        default=60.0,
+        metadata=_row(parse_time, "How long a transfer may stand still, such as `60s` or `5m`."),
+    )
+    tokens: str | None = field(
+        default=None,
+        metadata=_row(_optional(_text), "The file of tokens; without it everybody may do everything."),
+    )
+    public_read: bool = field(
+        default=False,
+        metadata=_row(_flag, "Whether blobs are read without a token: `yes` or `no`."),
+    )
+    signing_keys: tuple[str, ...] = field(
+        default=(),
+        repr=False,
+        metadata=_row(
+            _optional(_keys, ()),
+            "Secrets for links and tickets, separated by commas; the last one signs.",
+            secret=True,
+        ),
+    )
     log_level: LogLevel = field(
         default=LogLevel.INFO,
         metadata=_row(
@@ -145,6 +189,8 @@ class Config:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"{PREFIX}{name.upper()}: must not be negative")
+        if self.idle_timeout <= 0:
+            raise ConfigError(f"{PREFIX}IDLE_TIMEOUT: must be more than nothing")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -162,7 +208,8 @@ class Config:
             try:
                 values[known[name].name] = known[name].metadata["parse"](environ[name].strip())
             except ValueError as error:
-                raise ConfigError(f"{name}: {error}, not {environ[name]!r}") from None
+                given = "" if known[name].metadata["secret"] else f", not {environ[name]!r}"
+                raise ConfigError(f"{name}: {error}{given}") from None
         return cls(**values)
 
 

@@ -11,6 +11,7 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from werkzeug.http import parse_options_header
 from werkzeug.wrappers import Request as WerkzeugRequest
 
+from wsgi_store.auth import EVERYTHING
 from wsgi_store.config import Config
 from wsgi_store.digest import Digest, checked, parse_field
 from wsgi_store.errors import BadRequest, IncompleteBody, LengthRequired, RequestTimeout, mapped
@@ -42,6 +43,7 @@ class Request(WerkzeugRequest):
         self.config = config
         self.store = store
         self.staging = staging
+        self.grant = EVERYTHING
 
     @property
     def mount(self) -> str:
@@ -56,10 +58,12 @@ class Request(WerkzeugRequest):
     def receive(self) -> tuple[Receipt, str | None]:
         """Take the body in; returns what became of it and the file name a form gave.
 
-        Raises the errors of `Staging.receive`, LengthRequired and BadRequest.
+        Raises the errors of `Staging.receive`, LengthRequired, BadRequest and Denied.
         """
+        grant = self.grant
+        wanted = self.args.getlist("hash") + ([grant.hash] if grant.hash is not None else [])
         try:
-            expected = [self.digest(text) for text in self.args.getlist("hash")]
+            expected = [self.digest(text) for text in wanted]
         except ValueError as error:
             raise BadRequest(f"hash: {error}") from None
         digests = [
@@ -71,12 +75,20 @@ class Request(WerkzeugRequest):
         read, length = _open_body(self.environ)
         kind, options = parse_options_header(self.environ.get("CONTENT_TYPE"))
         if kind.lower() != "multipart/form-data":
-            chunks = _chunks(read, length)
-            return self.staging.receive(chunks, length=length, expected=expected + digests), None
-        self.staging.admit(max(0, (length or 0) - FORM_OVERHEAD))
+            receipt = self.staging.receive(
+                _chunks(read, length),
+                length=length,
+                expected=expected + digests,
+                max_size=grant.max_size,
+                confirm=grant.spend,
+            )
+            return receipt, None
+        self.staging.admit(max(0, (length or 0) - FORM_OVERHEAD), grant.max_size)
         # The digest fields speak of the whole body (RFC 9530), `hash` of the file in it.
         form = _Form(checked(_chunks(read, length), digests), options.get("boundary", ""))
-        receipt = self.staging.receive(form.file(), expected=expected)
+        receipt = self.staging.receive(
+            form.file(), expected=expected, max_size=grant.max_size, confirm=grant.spend
+        )
         return receipt, form.name
 
 

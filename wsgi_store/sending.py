@@ -33,10 +33,13 @@ BLOCK = 1 << 18
 # The digest names the bytes, so a cached copy never goes stale;
 # one year is the customary ceiling (RFC 9111 section 5.2.2.1).
 FOREVER = 365 * 24 * 60 * 60
-CACHE_CONTROL = ("Cache-Control", f"public, max-age={FOREVER}, immutable")
+PUBLIC: Headers = [("Cache-Control", f"public, max-age={FOREVER}, immutable")]
+PRIVATE: Headers = [
+    ("Cache-Control", f"private, max-age={FOREVER}, immutable"),
+    ("Vary", "Authorization"),
+]
 ACCEPT_RANGES = ("Accept-Ranges", "bytes")
 CONSTANT: Headers = [
-    CACHE_CONTROL,
     ACCEPT_RANGES,
     # What others uploaded must never act as this site: no guessing, no scripts, no frames.
     ("X-Content-Type-Options", "nosniff"),
@@ -90,11 +93,13 @@ def send_blob(request: Request, digest: Digest, filename: str | None) -> Respons
     accel = _accel(request, digest) if get else None
     if get and not accel and conditional.FIELDS.isdisjoint(environ):
         reader = request.store.open(digest)
-        return _send(environ, reader, Range(0, reader.blob.size), 200, _headers(reader.blob, filename))
+        return _send(
+            environ, reader, Range(0, reader.blob.size), 200, _headers(request, reader.blob, filename)
+        )
     blob = request.store.stat(digest)
     if conditional.not_modified(environ, blob):
-        return Response(status=304, headers=[_etag(blob), CACHE_CONTROL])
-    headers = _headers(blob, filename)
+        return Response(status=304, headers=[_etag(blob), *_caching(request)])
+    headers = _headers(request, blob, filename)
     if not get:
         return Response(status=200, headers=[*headers, ("Content-Length", str(blob.size))])
     wanted = conditional.ranges(environ, blob)
@@ -193,7 +198,7 @@ def _send_parts(request: Request, blob: Blob, wanted: list[Range], headers: Head
     return Response(body, 206, headers, direct_passthrough=True)
 
 
-def _headers(blob: Blob, filename: str | None) -> Headers:
+def _headers(request: Request, blob: Blob, filename: str | None) -> Headers:
     kind, disposition = _describe(filename)
     digest = blob.digest.field()
     return [
@@ -202,8 +207,13 @@ def _headers(blob: Blob, filename: str | None) -> Headers:
         _etag(blob),
         ("Last-Modified", http_date(blob.modified)),
         *([("Repr-Digest", digest)] if digest else []),
+        *_caching(request),
         *CONSTANT,
     ]
+
+
+def _caching(request: Request) -> Headers:
+    return PRIVATE if request.grant.private else PUBLIC
 
 
 def _etag(blob: Blob) -> tuple[str, str]:

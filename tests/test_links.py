@@ -1,0 +1,127 @@
+"""Signed links and upload tickets, in process."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from access import HELLO, KEY, Make, bearer, code, maker, soon
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsgi_store.auth import Signer
+from wsgi_store.config import Config
+from wsgi_store.errors import Denied
+
+OTHER_KEY = "another-key-as-long"
+
+
+@pytest.fixture(name="make")
+def _make(config: Config, tmp_path: Path) -> Make:
+    return maker(config, tmp_path / "tokens")
+
+
+def test_link(make: Make) -> None:
+    """A link opens one blob for reading, until it expires, and nothing else."""
+    client = make()
+    client.post("/", b"hello", headers=bearer("all"))
+    link = Signer([KEY]).link(HELLO, soon())
+    answer = client.get(f"/{HELLO}?link={link}")
+    assert answer.body == b"hello"
+    assert answer.headers["Cache-Control"].startswith("private,")
+    assert client.get(f"/?hash={HELLO.upper()}&link={link}").body == b"hello"
+    client.head(f"/{HELLO}/any.txt?link={link}")
+    assert code(client.get(f"/{'0' * 32}?link={link}", status=403)) == "denied"
+    client.delete(f"/{HELLO}?link={link}", status=403)
+    client.post(f"/?link={link}", b"x", status=403)
+    client.get(f"/files?link={link}", status=403)
+    late = Signer([KEY]).link(HELLO, int(time.time()) - 1)
+    assert "expired" in client.get(f"/{HELLO}?link={late}", status=403).json["detail"]
+
+
+def test_link_with_a_name(make: Make) -> None:
+    """A link may hold the blob to one file name."""
+    client = make()
+    client.post("/", b"hello", headers=bearer("all"))
+    link = Signer([KEY]).link(HELLO, soon(), "a b.txt")
+    answer = client.get(f"/{HELLO}/a%20b.txt?link={link}")
+    assert "a b.txt" in answer.headers["Content-Disposition"]
+    client.get(f"/{HELLO}/evil.exe?link={link}", status=403)
+
+
+def test_keys_rotate() -> None:
+    """The last key signs, earlier ones still verify, removed ones do not."""
+    old, both, new = Signer([KEY]), Signer([KEY, OTHER_KEY]), Signer([OTHER_KEY])
+    assert both.read_link(old.link(HELLO, soon())).hash == HELLO
+    assert new.read_link(both.link(HELLO, soon())).hash == HELLO
+    with pytest.raises(Denied):
+        new.read_link(old.link(HELLO, soon()))
+
+
+def test_purposes_are_apart(tmp_path: Path) -> None:
+    """A link is no ticket, and a ticket no link."""
+    signer = Signer([KEY])
+    with pytest.raises(Denied):
+        signer.read_ticket(signer.link(HELLO, soon()), str(tmp_path))
+    with pytest.raises(Denied):
+        signer.read_link(signer.ticket(soon()))
+
+
+@given(st.data())
+def test_a_changed_link_is_not_genuine(data: st.DataObject) -> None:
+    """No change of a link's characters makes another link of it."""
+    signer = Signer([KEY])
+    link = signer.link(HELLO, soon())
+    place = data.draw(st.integers(0, len(link) - 1))
+    changed = link[:place] + data.draw(st.text(max_size=3)) + link[place + 1 :]
+    try:
+        grant = signer.read_link(changed)
+    except Denied:
+        return
+    # A signature can be written in several ways, base64 being what it is; what it signs cannot.
+    assert changed.rpartition(".")[0] == link.rpartition(".")[0]
+    assert grant.hash == HELLO
+
+
+def test_ticket_is_for_one_upload(make: Make) -> None:
+    """A ticket takes one upload; failed ones do not use it up."""
+    client = make()
+    ticket = Signer([KEY]).ticket(time.time() + 600.5, max_size=5)
+    client.post(f"/?ticket={ticket}&hash={'0' * 32}", b"12345", status=422)
+    assert client.post(f"/?ticket={ticket}", b"123456", status=413).json["limit"] == 5
+    client.post(f"/?ticket={ticket}&hash={'0' * 31}", b"12345", status=400)
+    assert client.post(f"/?ticket={ticket}", b"hello").json["created"]
+    answer = client.post(f"/?ticket={ticket}", b"other", status=403)
+    assert "used" in answer.json["detail"]
+    assert client.get("/files", headers=bearer("all")).json["files"] == [
+        {"hash": HELLO, "size": 5, "url": f"/{HELLO}"}
+    ]
+    client.get(f"/{HELLO}?ticket={ticket}", status=403)
+
+
+def test_ticket_for_one_file(make: Make) -> None:
+    """A ticket may be for one hash only, in a form as well."""
+    client = make()
+    ticket = Signer([KEY]).ticket(soon(), hash_=HELLO)
+    assert code(client.post(f"/?ticket={ticket}", b"others", status=422)) == "digest_mismatch"
+    ticket = Signer([KEY]).ticket(soon(), max_size=5, hash_=HELLO)
+    client.post(f"/?ticket={ticket}", upload_files=[("file", "x", b"hello!")], status=413)
+    assert client.post(f"/?ticket={ticket}", upload_files=[("file", "x", b"hello")]).json["created"]
+
+
+def test_ticket_expires(make: Make) -> None:
+    """An expired ticket takes nothing."""
+    client = make()
+    ticket = Signer([KEY]).ticket(int(time.time()) - 1)
+    assert "expired" in client.post(f"/?ticket={ticket}", b"x", status=403).json["detail"]
+
+
+def test_used_tickets_are_forgotten_when_expired(make: Make, config: Config) -> None:
+    """What is remembered of used tickets does not grow for ever."""
+    client = make()
+    directory = Path(config.root, ".tickets")
+    client.post(f"/?ticket={Signer([KEY]).ticket(soon())}", b"x")
+    (directory / f"{int(time.time()) - 1}-abc").touch()
+    (directory / "nothing of ours").touch()
+    client.post(f"/?ticket={Signer([KEY]).ticket(soon())}", b"x")
+    assert len(os.listdir(directory)) == 3

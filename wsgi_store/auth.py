@@ -1,0 +1,256 @@
+"""Who may do what: a token, a signed link or an upload ticket becomes a grant."""
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import math
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import parse_qs
+
+from itsdangerous import BadData, URLSafeSerializer
+from loguru import logger
+
+from wsgi_store.config import PREFIX, Config
+from wsgi_store.errors import ConfigError, Denied, Unauthenticated, disk_errors
+
+SCOPES = frozenset({"read", "write", "delete", "list", "admin"})
+# Keeps a signature made for one purpose from being taken for another.
+LINK_SALT = "wsgi_store.link"
+TICKET_SALT = "wsgi_store.ticket"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a caller may do, and with what."""
+
+    scopes: frozenset[str]
+    name: str | None = None
+    """Who it is, for the log; None for nobody known, who is asked to say so (401)."""
+    hash: str | None = None
+    """The only blob it is for."""
+    filename: str | None = None
+    """The only file name that blob may be given."""
+    max_size: int | None = None
+    """The largest upload, in bytes."""
+    spend: Callable[[], None] | None = None
+    """Called before an upload is published; raises Denied when the grant has been used up."""
+    private: bool = True
+    """Whether answers must not be shared with others by a cache."""
+
+    def require(self, scope: str | None, hash_: str | None = None, filename: str | None = None) -> None:
+        """Raise Unauthenticated or Denied unless this may be done."""
+        if scope is not None and scope not in self.scopes:
+            if self.name is None:
+                raise Unauthenticated("this needs a token")
+            raise Denied(f"this needs the scope {scope}", scope=scope)
+        if hash_ is not None and self.hash not in (None, hash_.lower()):
+            raise Denied("this link is for another blob")
+        if filename is not None and self.filename not in (None, filename):
+            raise Denied("this link is for another file name")
+
+
+EVERYTHING = Grant(SCOPES, name="anyone", private=False)
+Authorize = Callable[[Mapping[str, Any]], Grant]
+
+
+class Tokens:
+    """The tokens of a file, read again when it changes.
+
+    A line holds a name, scopes separated by commas, and the SHA-256 of the token in hex.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._stamp = self._stat()
+        try:
+            self._grants = self._read()
+        except OSError as error:
+            raise ConfigError(f"WSGI_STORE_TOKENS: cannot read {path}: {error.strerror}") from None
+
+    def find(self, token: bytes) -> Grant | None:
+        """The grant of a token."""
+        self._refresh()
+        digest = hashlib.sha256(token).hexdigest()
+        found = None
+        # Every line is compared, and in constant time: nothing is told by how long it takes.
+        for known, grant in self._grants:
+            if hmac.compare_digest(known, digest):
+                found = grant
+        return found
+
+    def _refresh(self) -> None:
+        stamp = self._stat()
+        if stamp == self._stamp:
+            return
+        # Better the tokens of before than nobody, or anybody.
+        try:
+            self._grants = self._read()
+        except ConfigError as error:
+            logger.error("the tokens were not read again: {}", error)
+        except FileNotFoundError:
+            logger.error("the tokens were not read again: {} is gone", self._path)
+        except OSError as error:
+            logger.error("the tokens could not be read again: {}", error.strerror)
+            return  # the file is as it should be: the next request tries again
+        self._stamp = stamp
+
+    def _stat(self) -> tuple[int, int, int] | None:
+        """What tells a file from a changed one, whatever times it was given; None without one."""
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None
+        return status.st_ctime_ns, status.st_size, status.st_ino
+
+    def _read(self) -> list[tuple[str, Grant]]:
+        grants = []
+        # What is no UTF-8 is no name, scope or hash either, unless it stands in a comment.
+        with open(self._path, encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, start=1):
+                fields = line.partition("#")[0].split()
+                if not fields:
+                    continue
+                scopes = frozenset(fields[1].split(",")) if len(fields) == 3 else frozenset()
+                if not scopes or not scopes <= SCOPES or not _is_sha256(fields[2]):
+                    raise ConfigError(
+                        f"WSGI_STORE_TOKENS: {self._path}, line {number}: expected a name, scopes "
+                        f"out of {','.join(sorted(SCOPES))}, and a SHA-256 in hex"
+                    )
+                grants.append((fields[2].lower(), Grant(scopes, name=fields[0])))
+        return grants
+
+
+def _is_sha256(text: str) -> bool:
+    return len(text) == 64 and all(digit in "0123456789abcdefABCDEF" for digit in text)
+
+
+class Signer:
+    """Makes and reads download links and upload tickets.
+
+    The last of `keys` signs, all of them are accepted: a new one is appended, and an old one
+    removed once nothing signed by it is needed any more.
+    """
+
+    def __init__(self, keys: list[str]) -> None:
+        options = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
+        self._links = URLSafeSerializer(keys, salt=LINK_SALT, signer_kwargs=options)
+        self._tickets = URLSafeSerializer(keys, salt=TICKET_SALT, signer_kwargs=options)
+
+    def link(self, hash_: str, expires: float, filename: str | None = None) -> str:
+        """The value of `link` in the URL of a blob, good until `expires` (seconds since the epoch)."""
+        return str(self._links.dumps([hash_.lower(), expires, filename]))
+
+    def ticket(self, expires: float, max_size: int | None = None, hash_: str | None = None) -> str:
+        """The value of `ticket` in the URL of one upload, of `max_size` bytes at most."""
+        return str(self._tickets.dumps([secrets.token_hex(16), expires, max_size, hash_]))
+
+    def read_link(self, text: str) -> Grant:
+        """Raises Denied when the link is not genuine or no longer good."""
+        hash_, expires, filename = self._load(self._links, text)
+        _check_expiry(expires)
+        return Grant(frozenset({"read"}), name="link", hash=hash_, filename=filename)
+
+    def read_ticket(self, text: str, directory: str) -> Grant:
+        """Raises Denied when the ticket is not genuine or no longer good.
+
+        `directory` remembers which tickets were used.
+        """
+        identity, expires, max_size, hash_ = self._load(self._tickets, text)
+        _check_expiry(expires)
+
+        def spend() -> None:
+            _spend(directory, f"{math.ceil(expires)}-{identity}")
+
+        return Grant(frozenset({"write"}), name="ticket", hash=hash_, max_size=max_size, spend=spend)
+
+    @staticmethod
+    def _load(serializer: URLSafeSerializer, text: str) -> Any:
+        try:
+            return serializer.loads(text)
+        except BadData:
+            raise Denied("this link is not genuine") from None
+
+
+class Authorizer:
+    """Turns the credentials of a request into a grant, as the settings have it."""
+
+    def __init__(
+        self, tokens: Tokens, signer: Signer | None, tickets: str, *, public_read: bool = False
+    ) -> None:
+        self._tokens = tokens
+        self._signer = signer
+        self._tickets = tickets
+        self._private = not public_read
+        self._nobody = Grant(frozenset({"read"}) if public_read else frozenset(), private=self._private)
+
+    def __call__(self, environ: Mapping[str, Any]) -> Grant:
+        field = environ.get("HTTP_AUTHORIZATION")
+        if field is not None:
+            token = _token(field)
+            grant = self._tokens.find(token) if token else None
+            if grant is None:
+                raise Unauthenticated("this token is not known")
+            return replace(grant, private=self._private)
+        query = environ.get("QUERY_STRING", "")
+        if self._signer is not None and ("link=" in query or "ticket=" in query):
+            values = parse_qs(query)
+            if "link" in values:
+                return self._signer.read_link(values["link"][0])
+            if "ticket" in values:
+                return self._signer.read_ticket(values["ticket"][0], self._tickets)
+        return self._nobody
+
+
+def _token(field: str) -> bytes | None:
+    """The token in an Authorization field: Bearer (RFC 6750), or the password of Basic (RFC 7617)."""
+    scheme, _, rest = field.strip().partition(" ")
+    if scheme.lower() == "bearer":
+        return rest.strip().encode("latin-1", "replace")  # PEP 3333
+    if scheme.lower() == "basic":
+        try:
+            pair = base64.b64decode(rest.strip(), validate=True)
+        except ValueError:  # binascii.Error is one too
+            return None
+        return pair.partition(b":")[2]
+    return None
+
+
+def _check_expiry(expires: float) -> None:
+    if time.time() >= expires:
+        raise Denied("this link has expired")
+
+
+def _spend(directory: str, name: str) -> None:
+    """Note that a ticket was used; raises Denied when it was before."""
+    with disk_errors("cannot note the use of a ticket"):
+        os.makedirs(directory, exist_ok=True)
+        try:
+            os.close(os.open(os.path.join(directory, name), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            raise Denied("this ticket has been used") from None
+        # What has expired is refused for that, and need not be remembered.
+        for other in os.listdir(directory):
+            expires = other.partition("-")[0]
+            if expires.isdecimal() and int(expires) < time.time():
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(directory, other))
+
+
+def authorizer(config: Config, tickets: str) -> Authorize:
+    """What the settings say about access; `tickets` is a directory that notes used tickets.
+
+    Raises ConfigError.
+    """
+    if config.tokens is None:
+        for name in ("public_read", "signing_keys"):
+            if getattr(config, name):
+                raise ConfigError(f"{PREFIX}{name.upper()}: means nothing without {PREFIX}TOKENS")
+        return lambda environ: EVERYTHING
+    signer = Signer(list(config.signing_keys)) if config.signing_keys else None
+    return Authorizer(Tokens(config.tokens), signer, tickets, public_read=config.public_read)
