@@ -12,7 +12,7 @@ import sys
 from wsgi_store import logs
 from wsgi_store.config import Config
 from wsgi_store.errors import WSGIStoreError
-from wsgi_store.gunicorn import let_young_workers_stop, processors
+from wsgi_store.gunicorn import processors, warn_if_open
 from wsgi_store.stores import open_store
 
 # Asked here, in the master, so that a refusal is one line and ends the start.
@@ -27,8 +27,9 @@ bind = "127.0.0.1:8000"
 
 # A thread waits while bytes move; two workers at least, for hashing holds a processor.
 workers = int(os.environ.get("WEB_CONCURRENCY") or max(2, processors()))
-worker_class = "gthread"
-threads = 32
+worker_class = "wsgi_store.worker.Worker"
+# A slow client holds a thread and little else; threads are started when they are needed.
+threads = 256
 keepalive = 5
 
 # A thread worker reports that it lives whatever its threads do: this does not end transfers.
@@ -49,9 +50,9 @@ accesslog = "-"
 errorlog = "-"
 
 
-def on_starting(server):  # type: ignore[no-untyped-def]  # pylint: disable=unused-argument
-    """Make stops quick from the start."""
-    let_young_workers_stop()
+def when_ready(server):  # type: ignore[no-untyped-def]
+    """Say who can do what."""
+    warn_if_open(server, _config)
 
 
 def post_fork(server, worker):  # type: ignore[no-untyped-def]  # pylint: disable=unused-argument

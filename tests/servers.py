@@ -19,6 +19,7 @@ from typing import Self
 
 import pytest
 
+
 PROJECT = Path(__file__).parent.parent
 DEPLOY = PROJECT / "deploy"
 PROGRAMS = Path(sys.executable).parent
@@ -180,16 +181,30 @@ class Server:
                 os.kill(pid, signal.SIGKILL)
 
 
-def gunicorn(directory: Path, *, workers: int = 2, python: tuple[str, ...] = STRICT, **env: str) -> Server:
-    """Start gunicorn with the shipped settings."""
-    command = [sys.executable, *python, "-m", "gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py")]
-    command += ["--bind", "127.0.0.1:0", "--workers", str(workers)]
+def gunicorn(
+    directory: Path,
+    *arguments: str,
+    workers: int = 2,
+    python: tuple[str, ...] = STRICT,
+    before: tuple[str, ...] = (),
+    whole: bool = True,
+    **env: str,
+) -> Server:
+    """Start gunicorn with the shipped settings, which the arguments override.
+
+    `before` is a command that runs the one that follows in its own place. Unless it has to be
+    `whole` the first worker that answers is enough.
+    """
+    command = [*before, sys.executable, *python, "-m", "gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py")]
+    command += ["--bind", "127.0.0.1:0", "--workers", str(workers), *arguments]
     server = _start(command, directory / "store", directory / "gunicorn.log", env)
     with _killed_on_failure(server):
-        server.port = int(server.await_log(r"Listening at: http://127\.0\.0\.1:(\d+)")[0][1])
-        server.await_answer()
-        # A worker that has its poller is about to serve.
-        until(lambda: server.descriptors()["anon_inode"] == workers, "every worker")
+        listening = server.await_log(r"Listening at: (https?)://127\.0\.0\.1:(\d+)")[0]
+        server.port = int(listening[2])
+        if listening[1] == "http":
+            server.await_answer()
+        if whole:
+            until(lambda: sum(map(_accepts, server.processes())) == workers, "all workers")
         server.workers = server.processes()
     return server
 
@@ -289,6 +304,15 @@ def _killed_on_failure(server: Server) -> Iterator[None]:
     except BaseException:
         server.kill()
         raise
+
+
+def _accepts(pid: int) -> bool:
+    """Whether a worker of gunicorn polls its listening socket, beside the pipe it polls first."""
+    for path in Path(f"/proc/{pid}/fdinfo").glob("*"):
+        with contextlib.suppress(OSError):
+            if path.read_text(encoding="ascii").count("tfd:") > 1:
+                return True
+    return False
 
 
 def _port_of(link: Path) -> int:

@@ -203,19 +203,22 @@ def test_access_line(
     assert (answer.status, answer.fields["x-request-id"]) == (status, identity)
     line = server.await_log(f"id={identity}$")[0].string
     length = len(answer.body) if sent is None else sent
-    expected = rf"INFO +\[\d+\] {re.escape(asked)} {status} {length} B \d+\.\d ms id={identity}$"
+    expected = (
+        rf"INFO +\[\d+\] {re.escape(asked.partition('?')[0])} {status} {length} B \d+\.\d ms id={identity}$"
+    )
     assert re.search(expected, line), line
 
 
 @pytest.mark.parametrize("path", [b"/nasty\x1b[31m", b"/nasty\x9b", b"/nasty\xe2\x80\xa8", b"/nasty\r"])
 def test_control_characters(server: Server, path: bytes) -> None:
-    """What a client sends cannot steer the terminal that shows the log."""
-    seen = len(server.logged("nasty"))
+    """What a client sends cannot steer the terminal that shows the log: it is not in there."""
+    seen = len(server.logged("WARNING"))
     with Connection(server.port) as connection:
         connection.send(b"GET ", path, b" HTTP/1.1\r\nHost: a\r\n\r\n")
         assert connection.receive().status == 400
-    line = server.await_log("nasty", seen + 1)[-1].string
+    line = server.await_log("WARNING", seen + 1)[-1].string
     assert line.isprintable()
+    assert "nasty" not in line
 
 
 def test_json_log(tmp_path: Path) -> None:
@@ -239,5 +242,5 @@ def test_json_log(tmp_path: Path) -> None:
     assert asked[0]["client"] == "127.0.0.1"
     messages = " ".join(line["message"] for line in lines)
     assert "Starting gunicorn" in messages
-    assert "Invalid request" in messages
+    assert "InvalidRequestLine" in messages
     assert "Shutting down" in messages

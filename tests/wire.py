@@ -42,6 +42,18 @@ class Connection:
 
     def receive(self, head: bool = False) -> Answer:
         """Read one response; `head` when it answers a HEAD."""
+        answer = self.receive_head()
+        if head or answer.status < 200 or answer.status in (204, 304):
+            return answer
+        if "content-length" not in answer.fields:
+            return answer._replace(body=self.rest())
+        length = int(answer.fields["content-length"])
+        body = self._file.read(length)
+        assert len(body) == length, "the body of the response was cut"
+        return answer._replace(body=body)
+
+    def receive_head(self) -> Answer:
+        """Read the head of a response and leave its body."""
         line = self._file.readline()
         assert line.startswith(b"HTTP/1."), line
         status = int(line.split()[1])
@@ -51,14 +63,11 @@ class Connection:
             assert name.lower() not in fields, name
             fields[name.lower()] = value.strip()
         assert line, "the head of the response was cut"
-        if head or status < 200 or status in (204, 304):
-            return Answer(status, fields, b"")
-        if "content-length" not in fields:
-            return Answer(status, fields, self._file.read())
-        length = int(fields["content-length"])
-        body = self._file.read(length)
-        assert len(body) == length, "the body of the response was cut"
-        return Answer(status, fields, body)
+        return Answer(status, fields, b"")
+
+    def rest(self) -> bytes:
+        """Read until the server closes the connection."""
+        return self._file.read()
 
     def ask(self, *parts: bytes) -> Answer:
         """Send a request and read its response."""

@@ -1,14 +1,13 @@
-"""What this package adds to gunicorn: one log, a worker count that fits, workers that stop."""
+"""What this package adds to gunicorn: its log written through loguru, a worker count that fits."""
 
 import logging
 import math
 import os
 import posixpath
-import signal
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
-from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,6 @@ from loguru import logger
 
 from wsgi_store import logs
 from wsgi_store.config import Config
-
-
-STOPS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hints
@@ -45,15 +41,23 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
         status = str(resp.status).partition(" ")[0]
         sent = _bytes_sent(resp, environ)
         milliseconds = request_time.total_seconds() * 1000
+        path = shown_path(req)
         logger.bind(
             request_id=environ.get("wsgi_store.request_id"),
+            user=environ.get("wsgi_store.user"),
             client=environ.get("REMOTE_ADDR"),
             method=req.method,
-            path=req.uri,
+            path=path,
             status=int(status) if status.isdigit() else None,
             bytes=sent,
             ms=round(milliseconds, 3),
-        ).info("{} {} {} {} B {:.1f} ms", req.method, req.uri, status, sent, milliseconds)
+        ).info("{} {} {} {} B {:.1f} ms", req.method, path, status, sent, milliseconds)
+
+
+def shown_path(req: Any) -> str:
+    """The path of a request as a log may show it."""
+    # The query is not shown: it may hold the signature of a link or a ticket.
+    return str(req.uri or "").partition("?")[0]
 
 
 def _bytes_sent(resp: Any, environ: dict[str, Any]) -> int:
@@ -68,21 +72,15 @@ def _bytes_sent(resp: Any, environ: dict[str, Any]) -> int:
     return position
 
 
-def let_young_workers_stop() -> None:
-    """Let a signal to stop reach a worker that was only just forked; called once, in the master.
-
-    Until a worker has handlers of its own it has those of the master, and these swallow the
-    signal: the stop would take the whole of `graceful_timeout`.
-    """
-
-    def child() -> None:
-        for number in STOPS:
-            signal.signal(number, signal.SIG_DFL)
-        release()
-
-    hold = partial(signal.pthread_sigmask, signal.SIG_BLOCK, STOPS)
-    release = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOPS)
-    os.register_at_fork(before=hold, after_in_parent=release, after_in_child=child)
+def warn_if_open(server: Any, config: Config) -> None:
+    """Warn when others than this machine can reach a service that asks nobody for a token."""
+    if config.tokens is None:
+        for listener in server.LISTENERS:
+            address = listener.getsockname()
+            if isinstance(address, tuple) and not ip_address(address[0]).is_loopback:
+                server.log.warning(
+                    "everybody who reaches %s may do everything: set WSGI_STORE_TOKENS", listener
+                )
 
 
 def processors(proc: str = "/proc/self/cgroup", mounts: str = "/sys/fs/cgroup") -> int:

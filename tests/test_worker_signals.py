@@ -1,0 +1,38 @@
+"""Stopping the shipped gunicorn while its workers start."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+
+SLOW_START = """
+import runpy
+import time
+
+globals().update(runpy.run_path({shipped!r}))
+_post_fork = post_fork
+
+def post_fork(server, worker):
+    _post_fork(server, worker)
+    if worker.age == 2:
+        server.log.info("starting slowly")
+        time.sleep(1)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGQUIT"])
+def test_a_signal_to_a_worker_that_starts(tmp_path: Path, name: str) -> None:
+    """A worker that was told to end before it could listen to signals ends, and the server with it."""
+    conf = tmp_path / "gunicorn.conf.py"
+    conf.write_text(SLOW_START.format(shipped=str(servers.DEPLOY / "gunicorn.conf.py")))
+    arguments = ("-c", str(conf), "--graceful-timeout", "20")
+    # Not strictly: a quick end leaves gunicorn's sockets to the garbage collector.
+    with servers.gunicorn(tmp_path, *arguments, python=(), whole=False, workers=2) as server:
+        server.end_signal = signal.Signals[name]
+        server.await_log("starting slowly")
+        begin = time.monotonic()
+        server.stop()
+        assert time.monotonic() - begin < 10

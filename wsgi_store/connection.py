@@ -1,0 +1,156 @@
+"""What gunicorn knows of a connection and its requests, bounded in time."""
+
+import socket
+import time
+from contextlib import suppress
+from typing import Any
+
+from gunicorn.http import errors as parsing
+from gunicorn.http import message
+from gunicorn.workers import gthread
+
+# A client has this long, in seconds, to send the head of a request, and before it to agree on TLS.
+HEAD_TIMEOUT = 10.0
+# Larger heads are left to gunicorn's parser, which knows its limits and answers 431.
+HEAD_LIMIT = 64 << 10
+# What comes after an early answer is read and thrown away, so that the client can finish
+# sending and see it: for so many seconds in all, and of silence.
+LINGER_TIME = 10.0
+LINGER_SILENCE = 2.0
+# Unread bodies up to here are drained by gunicorn, and the connection goes on.
+DRAINED = 64 << 10
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class _TlsSocket(socket.socket):
+    """A socket that blocks for so long at most, however gunicorn asks: for a handshake."""
+
+    def setblocking(self, flag: bool) -> None:
+        """Wait for a while, or not at all."""
+        self.settimeout(HEAD_TIMEOUT if flag else 0)
+
+
+class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type hints
+    """A connection whose reads and writes end at some time."""
+
+    sock: socket.socket
+    _seen = 0  # bytes of the head that had come when it was last looked at
+
+    def init(self) -> None:
+        """Prepare for the next request; the application sets its own timeout later."""
+        if self.cfg.is_ssl and not self.initialized:
+            plain = self.sock
+            self.sock = _TlsSocket(plain.family, plain.type, plain.proto, plain.detach())
+        try:
+            super().init()
+        except TimeoutError:
+            raise parsing.NoMoreData() from None
+        self.sock.settimeout(HEAD_TIMEOUT)
+        if getattr(self.parser, "mesg_class", None) is message.Request:
+            self.parser.mesg_class = Request
+
+    def read_ahead(self) -> bytes:
+        """What came with the request before, and belongs to the next one."""
+        return bytes(self.parser.unreader.buf.getvalue()) if self.parser else b""
+
+    def await_head(self) -> None:
+        """Get ready to look for the head of the next request."""
+        self._seen = 0
+        self.sock.setblocking(False)
+        self.timeout = time.monotonic() + HEAD_TIMEOUT
+
+    def head_is_whole(self) -> bool:
+        """Look without reading; when it is False the socket is readable again once more has come."""
+        if self.initialized and self.cfg.is_ssl:
+            return True
+        head = self.read_ahead()
+        try:
+            coming = self.sock.recv(HEAD_LIMIT, socket.MSG_PEEK)
+        except BlockingIOError:
+            return _has_end(head)
+        except OSError:
+            return True  # who reads will meet the same error, and end the connection
+        head += coming
+        # No progress although there was something to see: the client has stopped sending.
+        ended = len(coming) == self._seen
+        if ended or len(head) >= HEAD_LIMIT or _has_end(head) or not self._is_legible():
+            if self._seen:
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+            return True
+        self._seen = len(coming)
+        # Without this a poller would report the part that is there again and again.
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, self._seen + 1)
+        return False
+
+    def _is_legible(self) -> bool:
+        """Whether a head can be told from its part: TLS and uwsgi's own protocol look otherwise.
+
+        poll(2) ignores SO_RCVLOWAT on a Unix socket; behind it is a proxy, which sends heads whole.
+        """
+        return not self.cfg.is_ssl and self.cfg.protocol == "http" and self.sock.family != socket.AF_UNIX
+
+    def linger(self) -> None:
+        """Close so that the client sees the answer (RFC 9112 section 9.6)."""
+        deadline = time.monotonic() + LINGER_TIME
+        with suppress(OSError):  # the client is gone, or silent for long enough
+            self.sock.shutdown(socket.SHUT_WR)
+            self.sock.settimeout(LINGER_SILENCE)
+            while time.monotonic() < deadline and self.sock.recv(HEAD_LIMIT):
+                pass
+        self.sock.close()
+
+
+class Request(message.Request):  # type: ignore[misc]
+    """A request whose head comes in time, and that knows when its connection cannot be used again."""
+
+    version: tuple[int, int]
+
+    def __init__(self, cfg: Any, unreader: Any, *args: Any) -> None:
+        self._deadline = time.monotonic() + HEAD_TIMEOUT
+        super().__init__(cfg, unreader, *args)
+        # Who speaks a later HTTP/1 is answered in the last one known here (RFC 9110 section 2.5).
+        self.version = min(self.version, (1, 1))
+        unreader.sock.settimeout(HEAD_TIMEOUT)
+
+    def read_into(self, unreader: Any, buf: Any, stop: bool = False) -> None:
+        """Read more of the head."""
+        unreader.sock.settimeout(max(self._deadline - time.monotonic(), 0.001))
+        try:
+            super().read_into(unreader, buf, stop)
+        except (TimeoutError, parsing.NoMoreData):
+            # Without what has come, which gunicorn would log: a token may be in it.
+            raise parsing.NoMoreData() from None
+
+    def should_close(self) -> bool:
+        """Also when the body broke off, or more of it is unread than is worth reading."""
+        reader = self.body.reader
+        # How much is unread of a chunked body, or whether it is well-formed, nobody knows.
+        unread = getattr(reader, "length", 0) > DRAINED or getattr(reader, "parser", None)
+        return bool(super().should_close() or self.body.failed or unread)
+
+
+class Continue:
+    """A body that is asked for, by 100 Continue, when the application first reads it.
+
+    gunicorn asks before it calls the application, which may be about to refuse the body
+    (RFC 9110 section 10.1.1). Unasked for, it may or may not come: the connection must end.
+    """
+
+    def __init__(self, request: Any, sock: socket.socket) -> None:
+        self._request = request
+        self._reader = request.body.reader
+        self._must_close = request.must_close
+        self._sock = sock
+        request.must_close = True
+
+    def read(self, size: int) -> bytes:
+        """Ask for the body and read from it; called once."""
+        self._request.body.reader = self._reader
+        self._request.must_close = self._must_close
+        self._sock.sendall(CONTINUE)
+        data: bytes = self._reader.read(size)
+        return data
+
+
+def _has_end(head: bytes) -> bool:
+    return b"\n\r\n" in head or b"\n\n" in head
