@@ -5,6 +5,7 @@
 #   WSGI_STORE_HASH=sha256 make serve            with settings of the service
 #   make test                                    everything: style, types, tests, coverage
 #   make test ARGS='-x tests/test_digest.py'     some tests; what ARGS holds goes to pytest
+#   make soak                                    servers killed with -9 under load, for 15 minutes
 #   make PYTHON=python3.13 ...                   with this Python (it is used to make .venv)
 
 # The first Python here that is new enough.
@@ -16,7 +17,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check --quiet
 # What loses files when it is wrong has a gate of its own.
 CORE := wsgi_store/stores/*,wsgi_store/staging.py,wsgi_store/sending.py
 
-.PHONY: serve test lint format clean
+.PHONY: serve test soak lint format clean
 # Half an environment is none.
 .DELETE_ON_ERROR:
 
@@ -33,6 +34,11 @@ test: $(VENV)/.installed-test lint
 	|| { $(RUN) -m coverage report --include='$(CORE)'; \
 	echo 'make: the coverage of these files must be 98 % or more' >&2; exit 1; }
 endif
+
+# As a part of the tests they are killed a few times. CRASH_SEED repeats the choices of a run.
+soak: export CRASH_KILLS ?= 200
+soak: $(VENV)/.installed-test
+	$(RUN) -X dev -W error -m pytest --capture=no --verbose tests/test_crash.py
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff format --check .
