@@ -6,6 +6,8 @@
 #   make test                                    everything: style, types, tests, coverage
 #   make test ARGS='-x tests/test_digest.py'     some tests; what ARGS holds goes to pytest
 #   make soak                                    servers killed with -9 under load, for 15 minutes
+#   make bench                                   measure it beside its peers
+#   make bench ARGS=--quick                      a first look at that
 #   make PYTHON=python3.13 ...                   with this Python (it is used to make .venv)
 
 # The first Python here that is new enough.
@@ -17,7 +19,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check --quiet
 # What loses files when it is wrong has a gate of its own.
 CORE := wsgi_store/stores/*,wsgi_store/staging.py,wsgi_store/sending.py
 
-.PHONY: serve test soak lint format clean
+.PHONY: serve test soak lint format bench clean
 # Half an environment is none.
 .DELETE_ON_ERROR:
 
@@ -49,8 +51,11 @@ lint: $(VENV)/.installed-test
 format: $(VENV)/.installed-test
 	$(RUN) -m ruff format .
 
+bench: $(VENV)/.installed-bench
+	$(RUN) -m benchmarks $(ARGS)
+
 # An environment whose Python was removed has nothing installed. Said before make looks at times.
-$(shell test -x $(RUN) || rm -f $(VENV)/.installed $(VENV)/.installed-test)
+$(shell test -x $(RUN) || rm -f $(VENV)/.installed*)
 
 $(RUN):
 	@test -n '$(PYTHON)' || { echo 'make: no Python 3.11 or newer here:' \
@@ -67,6 +72,10 @@ $(VENV)/.installed: pyproject.toml $(RUN)
 
 $(VENV)/.installed-test: pyproject.toml $(RUN)
 	$(PIP) install --editable '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: pyproject.toml $(RUN)
+	$(PIP) install --editable '.[bench]'
 	@touch $@ $(VENV)/.installed
 
 clean:

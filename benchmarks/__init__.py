@@ -1,0 +1,1 @@
+"""wsgi_store measured beside its peers: `make bench`, or `python -m benchmarks --help`."""

@@ -1,0 +1,202 @@
+"""A client that costs next to nothing: files go out by sendfile(2), what comes is thrown away unread."""
+
+import hashlib
+import os
+import re
+import secrets
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+MIB = 1 << 20
+UNIT = 64 * MIB
+CHUNK = 64 << 10
+BOUNDARY = "benchmark-of-wsgi-store"
+SECONDS = 600
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+
+
+class Failure(Exception):
+    """A server did not do its work."""
+
+
+class Answer(NamedTuple):
+    """A response; `fields` is its head as it came."""
+
+    status: int
+    fields: bytes
+    body: bytes
+
+    def field(self, name: str) -> str | None:
+        """The value of a header field."""
+        match = re.search(rf"\r\n{name}: *(.*?)\r\n".encode(), self.fields, re.IGNORECASE)
+        return match[1].decode("latin-1") if match else None
+
+
+@dataclass(frozen=True)
+class Body:
+    """A body of `times` the same file, between bytes that are new each time."""
+
+    name: str
+    digest: str  # of the file it brings, not of the body
+    before: bytes
+    file: IO[bytes]
+    times: int
+    after: bytes
+    size: int  # of the file it brings
+    length: int | None  # of the body, None when it is chunked
+    fields: tuple[str, ...]
+
+
+class Payload:
+    """The bytes of all uploads: 64 MiB of noise, also as it is framed by the chunked coding."""
+
+    def __init__(self, directory: Path) -> None:
+        noise = os.urandom(UNIT)
+        self.raw = (directory / "raw").open("w+b")
+        self.raw.write(noise)
+        self.raw.flush()
+        self.chunked = (directory / "chunked").open("w+b")
+        for start in range(0, UNIT, CHUNK):
+            self.chunked.write(b"%x\r\n%s\r\n" % (CHUNK, noise[start : start + CHUNK]))
+        self.chunked.flush()
+        self._noise = noise
+        self._hashes = {0: hashlib.sha256()}
+
+    def close(self) -> None:
+        """Close the files."""
+        self.raw.close()
+        self.chunked.close()
+
+    def body(self, kind: str, size: int, form: tuple[str, tuple[tuple[str, str], ...]] = ("", ())) -> Body:
+        """A body of about `size` bytes that no server has seen; `form` names its parts."""
+        times = size // UNIT
+        name = secrets.token_hex(16)
+        unique = name.encode()
+        digest = self._hash(times)
+        digest.update(unique)
+        before, after, file = b"", unique, self.raw
+        fields: tuple[str, ...] = ()
+        if kind == "chunked":
+            file, after = self.chunked, b"%x\r\n%s\r\n0\r\n\r\n" % (len(unique), unique)
+        elif kind == "form":
+            before, end = form_frame(form[0], form[1], name)
+            after = unique + end
+            fields = (f"Content-Type: multipart/form-data; boundary={BOUNDARY}",)
+        length = None if kind == "chunked" else len(before) + times * UNIT + len(after)
+        size = times * UNIT + len(unique)
+        return Body(name, digest.hexdigest(), before, file, times, after, size, length, fields)
+
+    def write(self, path: Path, size: int) -> str:
+        """Write a file of `size` bytes; returns its digest."""
+        data = self._noise[: min(size, UNIT)]
+        digest = hashlib.sha256()
+        with path.open("wb") as file:
+            for _ in range(max(1, size // UNIT)):
+                file.write(data)
+                digest.update(data)
+        return digest.hexdigest()
+
+    def _hash(self, times: int) -> "hashlib._Hash":
+        """The state of the hash after so many times the file."""
+        if times not in self._hashes:
+            state = hashlib.sha256()
+            for _ in range(times):
+                state.update(self._noise)
+            self._hashes[times] = state
+        return self._hashes[times].copy()
+
+
+def form_frame(field: str, others: tuple[tuple[str, str], ...], name: str) -> tuple[bytes, bytes]:
+    """What comes before and behind the file in a form (RFC 7578)."""
+    parts = [
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'
+        for key, value in others
+    ]
+    parts.append(
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    )
+    return "".join(parts).encode(), f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+class Connection:
+    """A connection to a server; closed when it is left as a context manager."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # The kernel's own timeouts: those of Python would make the socket non-blocking.
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self.socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", SECONDS, 0))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, request: bytes, body: Body) -> None:
+        """Send a request with a body."""
+        self.socket.sendall(request + body.before, socket.MSG_MORE)
+        length = os.fstat(body.file.fileno()).st_size
+        for _ in range(body.times):
+            offset = 0
+            while offset < length:
+                offset += os.sendfile(self.socket.fileno(), body.file.fileno(), offset, length - offset)
+        self.socket.sendall(body.after)
+
+    def ask(self, request: bytes) -> Answer:
+        """Send a request and return the response."""
+        self.socket.sendall(request)
+        return self.answer(request.startswith(b"HEAD "))
+
+    def answer(self, bodiless: bool = False) -> Answer:
+        """Receive a response whole."""
+        status, fields, data, length = self._head()
+        if bodiless or status in (204, 304):
+            return Answer(status, fields, b"")
+        while len(data) < length:
+            more = self.socket.recv(MIB)
+            if not more:
+                raise Failure("a response was cut")
+            data += more
+        return Answer(status, fields, data)
+
+    def download(
+        self, request: bytes, look: Callable[["ReadableBuffer"], object] | None = None
+    ) -> tuple[int, int]:
+        """Receive a response and throw its body away, or show it; returns its status and length."""
+        self.socket.sendall(request)
+        status, _, data, length = self._head()
+        left = length - len(data)
+        buffer = memoryview(bytearray(MIB))
+        # The kernel drops the bytes instead of copying them (tcp(7), MSG_TRUNC).
+        flags = 0 if look else socket.MSG_TRUNC
+        if look:
+            look(data)
+        while left:
+            received = self.socket.recv_into(buffer, min(left, MIB), flags)
+            if not received:
+                raise Failure("a download was cut")
+            if look:
+                look(buffer[:received])
+            left -= received
+        return status, length
+
+    def _head(self) -> tuple[int, bytes, bytes, int]:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            more = self.socket.recv(CHUNK)
+            if not more:
+                raise Failure("the connection was closed without an answer")
+            data += more
+        fields, _, body = data.partition(b"\r\n\r\n")
+        match = LENGTH.search(fields)
+        return int(fields[9:12]), fields + b"\r\n", body, int(match[1]) if match else 0

@@ -1,0 +1,279 @@
+"""The servers that are compared: how each is started, configured and spoken to."""
+
+import getpass
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from benchmarks.client import Body, Connection, Failure
+from benchmarks.servers import WORKERS, Server, Target, head
+
+DEPLOY = Path(__file__).parent.parent / "deploy"
+ALL = frozenset({"raw", "chunked", "form"})
+PATH = f"{os.environ['PATH']}:/usr/sbin"
+
+
+class Gunicorn(Server):
+    """An application on gunicorn with the shipped settings: the log, the threads, everything."""
+
+    application = ""
+
+    def command(self) -> list[str]:
+        """The shipped configuration with another application."""
+        command = [sys.executable, "-m", "gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py")]
+        return [*command, "--bind", f"127.0.0.1:{self.port}", "--workers", str(WORKERS), self.application]
+
+    def environ(self) -> dict[str, str]:
+        """The settings that this project's configuration asks for; peers read the root."""
+        return {
+            "WSGI_STORE_ROOT": str(self.data),
+            "WSGI_STORE_HASH": "sha256",
+            "WSGI_STORE_DURABILITY": "full" if self.sync else "none",
+        }
+
+    def target(self, name: str) -> Target:
+        """Named by its bytes, not by the client."""
+        return Target("POST", "/")
+
+
+class WSGIStore(Gunicorn):
+    """This project."""
+
+    title = "wsgi_store"
+    takes = ALL
+    ready = "/healthz"
+    application = "wsgi_store.wsgi:application"
+
+
+class Unsynced(WSGIStore):
+    """This project with durability `none`, to compare with peers that never sync."""
+
+    title = "wsgi_store, unsynced"
+
+    def environ(self) -> dict[str, str]:
+        """As told to acknowledge what is only in memory."""
+        return {**super().environ(), "WSGI_STORE_DURABILITY": "none"}
+
+
+class Limit(Gunicorn):
+    """A bare WSGI callable on the same server."""
+
+    title = "limit"
+    application = "benchmarks.peers.limit:application"
+    ready = "/ready"
+    keeps = False
+
+    def file(self, digest: str) -> Path:
+        """Side by side."""
+        return self.data / digest
+
+    def start(self) -> float:
+        """Start it with a file to answer from."""
+        (self.data / "ready").write_bytes(b"ready\n")
+        return super().start()
+
+
+class Pipeline(Limit):
+    """The same, storing what it receives."""
+
+    title = "pipeline limit"
+    keeps = True
+    application = "benchmarks.peers.pipeline:application"
+
+
+class Naive(Gunicorn):
+    """A store in Flask as it is written in half an hour, on the same gunicorn."""
+
+    title = "naive Flask"
+    takes = frozenset({"form"})
+    application = "benchmarks.peers.naive:application"
+
+
+class Nginx(Server):
+    """nginx with static files and its DAV module."""
+
+    title = "nginx"
+    names_by_digest = False
+    server = """
+        root {data};
+        client_max_body_size 0;
+        client_body_buffer_size 1m;
+        dav_methods PUT;
+        sendfile on;
+        tcp_nopush on;
+    """
+    main = """
+        {user}
+        worker_processes {workers};
+        daemon off;
+        pid {directory}/pid;
+        error_log stderr;
+        events {{ }}
+        http {{
+            access_log {directory}/access.log;
+            keepalive_requests 1000000;
+            client_body_temp_path {directory}/body;
+            proxy_temp_path {directory}/proxy;
+            fastcgi_temp_path {directory}/fastcgi;
+            uwsgi_temp_path {directory}/uwsgi;
+            scgi_temp_path {directory}/scgi;
+            {site}
+        }}
+    """
+
+    def command(self) -> list[str]:
+        """A configuration written for this directory."""
+        # Only root may name another user, and has to: nobody may not read these files.
+        user = f"user {getpass.getuser()};" if os.getuid() == 0 else ""
+        text = self.main.format(user=user, workers=WORKERS, directory=self.directory, site=self.site())
+        (self.directory / "nginx.conf").write_text(text, encoding="utf-8")
+        program = shutil.which("nginx", path=PATH) or "nginx"
+        return [program, "-p", str(self.directory), "-c", "nginx.conf", "-e", "stderr"]
+
+    def site(self) -> str:
+        """What stands within `http`."""
+        return f"server {{ listen 127.0.0.1:{self.port}; {self.server.format(data=self.data)} }}"
+
+    def target(self, name: str) -> Target:
+        """Named by the client."""
+        return Target("PUT", f"/{name}")
+
+    def file(self, digest: str) -> Path:
+        """Side by side."""
+        return self.data / digest
+
+
+class Direct(Nginx):
+    """nginx before this project, told by the shipped recipe to serve blobs from the directory."""
+
+    title = "nginx, store's directory"
+
+    def site(self) -> str:
+        """deploy/nginx.conf for this address and directory."""
+        text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
+        for shipped, here in {
+            "listen 80;": f"listen 127.0.0.1:{self.port};",
+            "/var/lib/wsgi-store": str(self.data),
+        }.items():
+            if shipped not in text:
+                raise Failure(f"deploy/nginx.conf has no {shipped!r} to replace")
+            text = text.replace(shipped, here)
+        return text
+
+    def file(self, digest: str) -> Path:
+        """As in a store."""
+        return self.data / digest[:2] / digest
+
+    @property
+    def ready(self) -> str:  # type: ignore[override]
+        """A blob: what is not one needs the service, which is not there."""
+        return self.path(next(self.data.glob("??/*")).name)
+
+
+class Registry(Server):
+    """Docker's registry, Debian's package."""
+
+    title = "docker-registry"
+    ready = "/v2/"
+    repository = "/v2/bench/blobs"
+
+    def command(self) -> list[str]:
+        """A configuration with nothing but a directory and an address."""
+        (self.directory / "config.yml").write_text(
+            f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {self.data}}}}}\n"
+            f'http: {{addr: "127.0.0.1:{self.port}"}}\nlog: {{level: error}}\n',
+            encoding="utf-8",
+        )
+        return [shutil.which("docker-registry") or "docker-registry", "serve", f"{self.directory}/config.yml"]
+
+    def target(self, name: str) -> Target:
+        """Where an upload begins."""
+        return Target("POST", f"{self.repository}/uploads/")
+
+    def upload(self, connection: Connection, body: Body) -> None:
+        """Ask for an upload, then send it whole with its digest."""
+        answer = connection.ask(self.request("", 0))
+        location = answer.field("Location")
+        if answer.status != 202 or location is None:
+            raise Failure(f"{self.title} began no upload: {answer.status}")
+        path = "/" + location.split("/", 3)[3]
+        framing = "Transfer-Encoding: chunked" if body.length is None else f"Content-Length: {body.length}"
+        fields = ("Content-Type: application/octet-stream", framing)
+        connection.send(head("PUT", f"{path}&digest=sha256:{body.digest}", *fields), body)
+        answer = connection.answer()
+        if answer.status != 201:
+            raise Failure(f"{self.title} answered {answer.status} to an upload: {answer.body[:200]!r}")
+
+    def path(self, digest: str) -> str:
+        """In a repository."""
+        return f"{self.repository}/sha256:{digest}"
+
+    def file(self, digest: str) -> Path:
+        """In the layout of its file system driver."""
+        return self.data / "docker/registry/v2/blobs/sha256" / digest[:2] / digest / "data"
+
+    def place(self, source: Path, digest: str) -> None:
+        """A blob and its link in the repository."""
+        super().place(source, digest)
+        link = self.data / "docker/registry/v2/repositories/bench/_layers/sha256" / digest / "link"
+        link.parent.mkdir(parents=True)
+        link.write_text(f"sha256:{digest}", encoding="ascii")
+
+
+class Copyparty(Server):
+    """copyparty, open to all, without thumbnails."""
+
+    title = "copyparty"
+    names_by_digest = False
+    takes = ALL
+    form_fields = (("act", "bput"),)
+    file_field = "f"
+
+    def command(self) -> list[str]:
+        """One volume that everybody may read and write."""
+        command = [sys.executable, "-m", "copyparty", "-i", "127.0.0.1", "-p", str(self.port)]
+        return [*command, "-j", str(WORKERS), "-v", f"{self.data}::rw", "--no-thumb"]
+
+    def environ(self) -> dict[str, str]:
+        """Its own files beside the data."""
+        return {"XDG_CONFIG_HOME": str(self.directory), "HOME": str(self.directory)}
+
+    def target(self, name: str) -> Target:
+        """Named by the client."""
+        return Target("PUT", f"/{name}")
+
+    def request(self, name: str, length: int | None, fields: tuple[str, ...] = ()) -> bytes:
+        """A form is posted to a directory."""
+        text = super().request(name, length, fields)
+        return text.replace(f"PUT /{name} ".encode(), b"POST / ") if fields else text
+
+    def file(self, digest: str) -> Path:
+        """Side by side."""
+        return self.data / digest
+
+
+# In tables, after this project and what it is held to.
+ORDER: list[type[Server]] = [
+    WSGIStore,
+    Unsynced,
+    Limit,
+    Pipeline,
+    Nginx,
+    Direct,
+    Registry,
+    Copyparty,
+    Naive,
+]
+
+
+def missing() -> dict[type[Server], str]:
+    """The servers that cannot be started here, and what they need."""
+    found: dict[type[Server], str] = {}
+    for kinds, program, package in (
+        ((Nginx, Direct), "nginx", "nginx-light"),
+        ((Registry,), "docker-registry", "docker-registry"),
+    ):
+        if shutil.which(program, path=PATH) is None:
+            found |= dict.fromkeys(kinds, f"apt install {package}")
+    return found

@@ -1,0 +1,195 @@
+"""Servers under test: started on a free loopback port, watched from /proc, stopped by their id."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from benchmarks.client import Body, Connection, Failure
+
+WORKERS = 2
+# What steers a server and is none of the benchmark's.
+STEERING = ("WSGI_STORE_", "GUNICORN_", "WEB_CONCURRENCY", "SCRIPT_NAME", "PYTHONDEVMODE")
+START_SECONDS = 30.0
+
+
+class Target(NamedTuple):
+    """Where an upload goes."""
+
+    method: str
+    path: str
+
+
+class Server:
+    """A server in processes of its own, with its data in a directory of its own.
+
+    A subclass says how it is started and how it is spoken to. Leaving it as a context manager
+    ends it.
+    """
+
+    title = ""
+    takes = frozenset({"raw", "chunked"})  # kinds of bodies
+    form_fields: tuple[tuple[str, str], ...] = ()  # what a form has beside the file
+    file_field = "file"
+    ready = "/"
+    keeps = True  # what is uploaded can be asked for
+    names_by_digest = True
+
+    def __init__(self, directory: Path, *, sync: bool = False) -> None:
+        self.directory = directory
+        self.data = directory / "data"
+        self.sync = sync
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+        self._kept: set[str] = set()
+        self.data.mkdir(parents=True)
+
+    def command(self) -> list[str]:
+        """The program and its arguments; `self.port` is set."""
+        raise NotImplementedError
+
+    def environ(self) -> dict[str, str]:
+        """The variables it is told beside those of every process."""
+        return {}
+
+    def target(self, name: str) -> Target:
+        """Where to send an upload that is called `name` where a name is needed."""
+        raise NotImplementedError
+
+    def upload(self, connection: Connection, body: Body) -> None:
+        """Send a body and await the answer."""
+        connection.send(self.request(body.name, body.length, body.fields), body)
+        answer = connection.answer()
+        if answer.status not in (200, 201, 204):
+            raise Failure(f"{self.title} answered {answer.status} to an upload: {answer.body[:200]!r}")
+
+    def request(self, name: str, length: int | None, fields: tuple[str, ...] = ()) -> bytes:
+        """The head of an upload."""
+        method, path = self.target(name)
+        framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+        return head(method, path, framing, *fields)
+
+    def path(self, digest: str) -> str:
+        """The path of a URL under which a blob is asked for."""
+        return f"/{digest}"
+
+    def stored(self, body: Body) -> str:
+        """What an upload is asked for by: its hash, or the name it was given."""
+        return body.digest if self.names_by_digest else body.name
+
+    def file(self, digest: str) -> Path:
+        """Where a blob lies on disk; a link made there is a blob."""
+        return self.data / digest[:2] / digest
+
+    def place(self, source: Path, digest: str) -> None:
+        """Give it a blob without an upload."""
+        file = self.file(digest)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        os.link(source, file)
+
+    def start(self) -> float:
+        """Start it; returns the seconds until its first answer."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(STEERING)}
+        self.port = _free_port()
+        command = self.command()
+        begin = time.perf_counter()
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=Path(__file__).parent.parent,
+                # Their temporary files belong on the file system that is measured.
+                env={**inherited, **self.environ(), "TMPDIR": str(self.directory)},
+                start_new_session=True,
+            )
+        try:
+            self._await_answer(begin + START_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
+        return time.perf_counter() - begin
+
+    def stop(self) -> None:
+        """End it and all its processes."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.process = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def pss(self) -> list[int]:
+        """The memory of each process in bytes, what is shared counted in parts; the first one first."""
+        assert self.process is not None
+        found = []
+        for pid in _descendants(self.process.pid):
+            with contextlib.suppress(OSError):  # it has ended
+                text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+                found += [int(size) << 10 for size in re.findall(r"^Pss: +(\d+) kB", text, re.MULTILINE)]
+        return found
+
+    def keep(self) -> None:
+        """Remember what is there: `clear` removes the rest."""
+        self._kept = set(self._files())
+
+    def clear(self) -> None:
+        """Remove what was uploaded, and let the disk come to rest."""
+        for path in self._files():
+            if path not in self._kept:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+        if self.sync:
+            os.sync()
+
+    def _files(self) -> Iterator[str]:
+        for directory, _, names in os.walk(self.data):
+            yield from (f"{directory}/{name}" for name in names)
+
+    def _await_answer(self, deadline: float) -> None:
+        assert self.process is not None
+        while True:
+            with contextlib.suppress(OSError, Failure), Connection(self.port) as connection:
+                if connection.ask(head("GET", self.ready)).status < 500:
+                    return
+            if self.process.poll() is not None or time.perf_counter() > deadline:
+                log = (self.directory / "log").read_text(encoding="utf-8", errors="replace")
+                raise Failure(f"{self.title} did not start: {log[-500:]}")
+            time.sleep(0.002)
+
+
+def head(method: str, path: str, *fields: str) -> bytes:
+    """The head of a request."""
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *fields, "", ""]).encode()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    yield pid
+    with contextlib.suppress(FileNotFoundError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            children = Path(f"/proc/{pid}/task/{task}/children").read_text(encoding="ascii")
+            for child in children.split():
+                yield from _descendants(int(child))
