@@ -41,6 +41,7 @@ def measure(directory: Path, counts: tuple[int, int], bench: Bench) -> None:
         os.sync()
         order = random.Random(0)
         for number in range(-1, bench.rounds):
+            print(f"{PLACE}: round {number + 1} of {bench.rounds}", file=sys.stderr)
             for count in order.sample(counts, len(counts)):
                 for work, value in _round(servers[count], count, order).items():
                     if number >= 0:  # the first one warms up

@@ -30,7 +30,7 @@ here does: what it has acknowledged is lost with the power."""
 ALONE = """\
 One server at a time; PSS counts what processes share in parts. The growth is the most that was seen
 while {transfer} went in, in one upload, or out."""
-AS_IT_GROWS = "On disk, durability `none`, one request at a time."
+AS_IT_GROWS = "On tmpfs unless told otherwise, durability `none`, one request at a time."
 COSTS = {
     "start": "start to first answer, ms",
     "import": "import, ms",
