@@ -87,7 +87,7 @@ def main() -> None:
         payload = stack.enter_context(closing(Payload(directories["memory"])))
         bench = Bench(
             payload,
-            rounds=options.rounds or (3 if quick else 5),
+            rounds=options.rounds or (2 if quick else 5),
             size=4 * UNIT if quick else GIB,
             transfer=GIB if quick else 4 * GIB,
             seconds=1 if quick else 2,

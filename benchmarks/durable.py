@@ -18,6 +18,7 @@ class BareLoop(Server):
     """No server at all: as many processes and threads as an upload meets, each in a loop."""
 
     title = "bare loop of syncs"
+    takes = frozenset()
 
     def start(self) -> float:
         """Make the directories between which the files are spread, as in a store."""

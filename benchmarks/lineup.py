@@ -148,6 +148,7 @@ class Direct(Nginx):
     """nginx before this project, told by the shipped recipe to serve blobs from the directory."""
 
     title = "nginx, store's directory"
+    takes = frozenset()
 
     def site(self) -> str:
         """deploy/nginx.conf for this address and directory."""
@@ -175,6 +176,7 @@ class Registry(Server):
     """Docker's registry, Debian's package."""
 
     title = "docker-registry"
+    takes = frozenset({"raw"})
     ready = "/v2/"
     repository = "/v2/bench/blobs"
 
@@ -226,7 +228,7 @@ class Copyparty(Server):
 
     title = "copyparty"
     names_by_digest = False
-    takes = ALL
+    takes = frozenset({"raw", "form"})
     form_fields = (("act", "bput"),)
     file_field = "f"
 

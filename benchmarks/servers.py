@@ -34,7 +34,7 @@ class Server:
     """
 
     title = ""
-    takes = frozenset({"raw", "chunked"})  # kinds of bodies
+    takes = frozenset({"raw", "chunked"})  # kinds of bodies; none: it has no uploads, only small blobs
     form_fields: tuple[tuple[str, str], ...] = ()  # what a form has beside the file
     file_field = "file"
     ready = "/"
