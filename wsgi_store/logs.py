@@ -2,8 +2,11 @@
 
 import json
 import logging
+import os
 import sys
 import traceback
+from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from loguru import logger
@@ -11,7 +14,10 @@ from loguru import logger
 from wsgi_store.config import LogFormat, LogLevel
 
 if TYPE_CHECKING:
-    from loguru import Message, Record
+    from loguru import Message
+
+# Made once: json.dumps would make one for each line, which takes as long as the line.
+_encode = json.JSONEncoder(default=str).encode
 
 
 def configure(level: LogLevel, form: LogFormat) -> None:
@@ -21,11 +27,36 @@ def configure(level: LogLevel, form: LogFormat) -> None:
     held by a process that is gone.
     """
     logger.remove()
-    # `diagnose` would print the values of variables, secrets included.
-    if form is LogFormat.JSON:
-        logger.add(_write_json, level=level.name, diagnose=False, format="{message}")
-    else:
-        logger.add(sys.stderr, level=level.name, diagnose=False, format=_format_text)
+    sink = _write_json if form is LogFormat.JSON else _write_text
+    # `diagnose` would print the values of variables, secrets included. The format is constant:
+    # loguru would parse one that has the request's id in it anew for each line.
+    logger.add(sink, level=level.name, diagnose=False, format="{message}")
+
+
+def text_line(time: datetime, level: str, message: str, extra: Mapping[str, object]) -> str:
+    """A line for people: of what is bound to the message it has the request's id."""
+    stamp = time.isoformat(timespec="milliseconds")
+    request = extra.get("request_id")
+    suffix = f" id={request}" if request else ""
+    return f"{stamp[:-3]}{stamp[-2:]} {level: <7} [{os.getpid()}] {message}{suffix}\n"
+
+
+def json_line(time: datetime, level: str, message: str, extra: Mapping[str, object]) -> str:
+    """A line for programs, with all that is bound to the message."""
+    line = {
+        "time": time.isoformat(timespec="milliseconds"),
+        "level": level.lower(),
+        "message": message,
+        "process": os.getpid(),
+        **extra,
+    }
+    return _encode(line) + "\n"
+
+
+def write(line: str) -> None:
+    """Write to the log, at once."""
+    sys.stderr.write(line)
+    sys.stderr.flush()
 
 
 class Intercept(logging.Handler):
@@ -45,23 +76,16 @@ class Intercept(logging.Handler):
         logger.opt(exception=record.exc_info).bind(logger=record.name).log(level, "{}", message)
 
 
-def _format_text(record: "Record") -> str:
-    request = record["extra"].get("request_id")
-    # Braces in what is returned are read as fields once more; the id has none.
-    suffix = f" id={request}" if request else ""
-    return "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level: <7} [{process}] {message}" + suffix + "\n{exception}"
+def _write_text(message: "Message") -> None:
+    record = message.record
+    text = record["message"]
+    line = text_line(record["time"], record["level"].name, text, record["extra"])
+    write(line + message[len(text) + 1 :])  # the traceback
 
 
 def _write_json(message: "Message") -> None:
     record = message.record
-    line = {
-        "time": record["time"].isoformat(timespec="milliseconds"),
-        "level": record["level"].name.lower(),
-        "message": record["message"],
-        "process": record["process"].id,
-        **record["extra"],
-    }
+    extra = record["extra"]
     if record["exception"] is not None:
-        line["exception"] = "".join(traceback.format_exception(*record["exception"]))
-    sys.stderr.write(json.dumps(line, default=str) + "\n")
-    sys.stderr.flush()
+        extra = {**extra, "exception": "".join(traceback.format_exception(*record["exception"]))}
+    write(json_line(record["time"], record["level"].name, record["message"], extra))
