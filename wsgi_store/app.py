@@ -1,6 +1,5 @@
 """The WSGI application: its URLs, its errors as responses, how it is put together."""
 
-import json
 import os
 import re
 import secrets
@@ -16,7 +15,7 @@ from wsgi_store import errors, files, service
 from wsgi_store.auth import Authorize, authorizer
 from wsgi_store.config import Config
 from wsgi_store.receiving import Request
-from wsgi_store.sending import Response
+from wsgi_store.sending import Response, to_json
 from wsgi_store.staging import Staging
 from wsgi_store.stores import open_store
 
@@ -130,7 +129,7 @@ class Application:
         except Exception as error:  # pylint: disable=broad-exception-caught
             failure = errors.WSGIStoreError("the server failed, its log says how")
             response = problem(failure, identity, unforeseen=error)
-        response.headers["X-Request-ID"] = identity
+        response.headers.append(("X-Request-ID", identity))
         return response(environ, start_response)
 
 
@@ -159,7 +158,7 @@ def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exceptio
         headers += [("WWW-Authenticate", f'{scheme} realm="wsgi_store"') for scheme in ("Bearer", "Basic")]
     elif isinstance(error, errors.StoreUnavailable):
         headers.append(("Retry-After", RETRY_AFTER))
-    return Response(json.dumps(body, ensure_ascii=False) + "\n", status, headers)
+    return Response(to_json(body), status, headers)
 
 
 def create_app(config: Config | None = None, authorize: Authorize | None = None) -> "WSGIApplication":
@@ -177,7 +176,7 @@ def _match(request: Request) -> tuple[Route, dict[str, str]]:
     extra = {}
     also = set()
     # `/?hash=H&filename=F` is another spelling of `/H/F`; for an upload `hash` is a condition.
-    if path == "/" and method != "POST" and request.query_string and "hash" in request.args:
+    if path == "/" and method != "POST" and "hash" in request.args:
         hash_ = request.args["hash"]
         path = f"/{hash_}" if HASH.fullmatch(hash_) else NOWHERE
         also = {"POST"}

@@ -4,12 +4,14 @@ import re
 import string
 import sys
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
+from werkzeug.datastructures import MultiDict
 from werkzeug.http import parse_options_header
-from werkzeug.wrappers import Request as WerkzeugRequest
+from werkzeug.wsgi import get_path_info
 
 from wsgi_store.auth import EVERYTHING
 from wsgi_store.config import Config
@@ -32,18 +34,27 @@ BOUNDARY = re.compile("[ -~]{1,70}")  # RFC 2046 section 5.1.1; clients use more
 BODY_ERRORS = {TimeoutError: RequestTimeout, OSError: IncompleteBody, Exception: BadRequest}
 
 
-class Request(WerkzeugRequest):
+class Request:
     """A request, and what the service that answers it consists of."""
 
     def __init__(self, environ: "WSGIEnvironment", config: Config, store: Store, staging: Staging) -> None:
-        super().__init__(environ, populate_request=False)
-        if not self.query_string.isascii():
-            # Bytes that the client should have quoted: Werkzeug fails on those that are no UTF-8.
-            self.query_string = quote(self.query_string, safe=string.printable).encode()
+        self.environ = environ
         self.config = config
         self.store = store
         self.staging = staging
         self.grant = EVERYTHING
+
+    @property
+    def path(self) -> str:
+        """The path below the mount point; what is not UTF-8 in it is replaced."""
+        return "/" + get_path_info(self.environ).lstrip("/")
+
+    @cached_property
+    def args(self) -> MultiDict[str, str]:
+        """The parameters in the query; what is not UTF-8 in them stays quoted."""
+        # Bytes that the client should have quoted come decoded to latin-1 (PEP 3333).
+        query = quote(self.environ.get("QUERY_STRING", "").encode("latin-1"), safe=string.printable)
+        return MultiDict(parse_qsl(query, keep_blank_values=True, errors="werkzeug.url_quote"))
 
     @property
     def mount(self) -> str:

@@ -172,10 +172,15 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         identity = secrets.token_hex(8)
         logger.bind(request_id=identity).warning("{} from {}", kind, addr[0] if addr else "a Unix socket")
         response = problem(refusal, identity)
-        body = response.get_data()
-        response.headers.extend({"Date": http_date(), "Connection": "close", "X-Request-ID": identity})
+        fields = [
+            *response.headers,
+            ("Date", http_date()),
+            ("Connection", "close"),
+            ("X-Request-ID", identity),
+        ]
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields)
         with suppress(OSError):
-            client.sendall(f"HTTP/1.1 {response.status}\r\n{response.headers}".encode() + body)
+            client.sendall(f"HTTP/1.1 {response.status}\r\n{head}\r\n".encode() + b"".join(response.body))
 
     def _cap_keepalive(self, deadline: float) -> None:
         """Let a stopping worker wait no longer for heads than for kept connections."""
