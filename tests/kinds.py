@@ -35,6 +35,12 @@ class LocalKind:
         with refusing_nameless(errno.EOPNOTSUPP):
             return Staging(store, durability=durability)
 
+    def damage(self, root: Path, digest: Digest, data: bytes) -> None:
+        """Change the bytes of a blob as a failing disk does, behind the back of the store."""
+        path = root / digest.hex[:2] / digest.hex
+        path.chmod(0o644)
+        path.write_bytes(data)
+
     def litter(self, root: Path, algorithm: Algorithm) -> None:
         """Put things into the store that are no blobs."""
         name = "ab" + "0" * (2 * algorithm.size - 2)

@@ -1,4 +1,4 @@
-"""Uploads of what a local store holds already: the same bytes, other bytes, damaged ones."""
+"""Uploads of what a local store holds already: the same bytes, and others with their hash."""
 
 import hashlib
 import os
@@ -8,7 +8,7 @@ import pytest
 from kinds import KINDS, LocalKind, content, put
 
 from wsgi_store.digest import Algorithm
-from wsgi_store.errors import DigestCollision, StoreUnavailable
+from wsgi_store.errors import DigestCollision
 from wsgi_store.staging import Staging
 from wsgi_store.stores.local import LocalStore
 
@@ -64,31 +64,3 @@ def test_a_collision_of_large_files(tmp_path: Path) -> None:
     put(Staging(store), COLLIDING[0] + tail)
     with pytest.raises(DigestCollision):
         put(Staging(store), COLLIDING[1] + tail)
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "damaged"),
-    [
-        (Algorithm.MD5, b"SOME BYTES"),
-        (Algorithm.SHA1, b"SOME BYTES"),
-        (Algorithm.MD5, b"some"),
-        (Algorithm.SHA256, b"some"),
-        (Algorithm.SHA256, b""),
-        (Algorithm.SHA256, DATA + b"more"),
-    ],
-    ids=lambda value: value.value if isinstance(value, Algorithm) else repr(value),
-)
-def test_a_damaged_file_is_not_taken_for_the_blob(
-    tmp_path: Path, algorithm: Algorithm, damaged: bytes
-) -> None:
-    """An upload is not acknowledged by a file that was damaged on disk, and leaves it as it is."""
-    store = LocalStore(str(tmp_path), algorithm)
-    digest = put(Staging(store), DATA).digest
-    path = tmp_path / digest.hex[:2] / digest.hex
-    path.chmod(0o644)
-    path.write_bytes(damaged)
-    with pytest.raises(StoreUnavailable, match="damaged") as caught:
-        put(Staging(store), DATA)
-    assert caught.value.evidence == {"hash": digest.hex}
-    assert path.read_bytes() == damaged
-    assert not os.listdir(store.staging_directory)

@@ -94,8 +94,8 @@ def test_a_shard_removed_after_its_last_blob(store: LocalStore, staging: Staging
     shard = os.path.join(store.root, DIGEST.hex[:2])
     unlink = os.unlink
 
-    def cross(path: str) -> None:
-        unlink(path)
+    def cross(path: str, *, dir_fd: int) -> None:
+        unlink(path, dir_fd=dir_fd)
         os.rmdir(shard)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from kinds import KINDS, LocalKind, content, digest_of, neighbours, put
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import BlobNotFound, ConfigError, StoreError
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Durability, Store, open_store
+from wsgi_store.stores import Added, Durability, Store, open_store
 
 DATA = bytes(range(256)) * 12
 
@@ -135,15 +136,18 @@ def test_a_reader_that_seeks(store: Store, staging: Staging) -> None:
 
 
 def test_add_tells_what_is_new(store: Store, staging: Staging) -> None:
-    """The first upload of some bytes creates the blob, the second finds it and changes nothing."""
+    """The first upload of some bytes creates the blob, the second finds it and renews its time."""
     first = put(staging, DATA)
     blob = store.stat(first.digest)
+    time.sleep(0.02)  # longer than the clock of a file system stands still
     second = put(staging, DATA)
-    assert (first.created, second.created) == (True, False)
+    assert (first.added, second.added) == (Added.CREATED, Added.HELD)
     assert first.digest == second.digest
-    assert store.stat(first.digest) == blob
+    renewed = store.stat(first.digest)
+    assert renewed.modified > blob.modified
+    assert replace(renewed, modified=blob.modified) == blob
     assert content(store, first.digest) == DATA
-    assert list(store.iterate()) == [blob]
+    assert list(store.iterate()) == [renewed]
 
 
 def test_a_blob_is_visible_only_whole(store: Store, staging: Staging) -> None:

@@ -25,6 +25,7 @@ UPLOAD = [
     "fsync .",
     f"link staged ab/{HASH}",
     "fsync ab",
+    f"unlink .quarantine/{HASH} ENOENT",
     "answer",
 ]
 # When the directory is known to be there, and its name to be safe.
@@ -34,19 +35,23 @@ SECOND_UPLOAD = [
     "fsync staged",
     f"link staged ab/{OTHER}",
     "fsync ab",
+    f"unlink .quarantine/{OTHER} ENOENT",
     "answer",
 ]
-# Whoever linked it may not have synced it yet.
+# Whoever linked it may not have synced it yet. Nobody may take it away while it is renewed.
 DUPLICATE = [
     "open staged",
     "write staged",
     "fsync staged",
     f"link staged ab/{HASH} EEXIST",
+    "flock ab",
+    f"utimens ab/{HASH}",
+    "flock ab",
     f"fsync ab/{HASH}",
     "fsync ab",
     "answer",
 ]
-REMOVAL = [f"unlink ab/{HASH}", "fsync ab", "answer"]
+REMOVAL = ["flock ab", f"unlink ab/{HASH}", "flock ab", "fsync ab", "answer"]
 # Whoever made the directory may not have synced its name yet.
 UPLOAD_BY_ANOTHER = [
     "open staged",
@@ -56,6 +61,7 @@ UPLOAD_BY_ANOTHER = [
     "fsync .",
     f"link staged ab/{HASH}",
     "fsync ab",
+    f"unlink .quarantine/{HASH} ENOENT",
     "answer",
 ]
 NOT_SYNCED = {

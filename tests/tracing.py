@@ -21,7 +21,7 @@ TESTS = Path(__file__).parent
 # What makes, names, writes or syncs files, and what sends answers; some machines lack some.
 CALLS = (
     "open openat flock write pwrite64 fsync fdatasync sync syncfs sync_file_range msync mkdir mkdirat "
-    "link linkat rename renameat renameat2 unlink unlinkat rmdir sendto sendmsg"
+    "link linkat rename renameat renameat2 unlink unlinkat rmdir utimensat sendto sendmsg"
 ).split()
 LINE = re.compile(
     r"(?P<call>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+|\?)(?:<(?P<file>[^>]*)>| (?P<error>E\w+))?"
@@ -30,7 +30,7 @@ LINE = re.compile(
 NAME = re.compile(
     r'\b(?P<fd>\w+)<(?P<file>[^>]*)>(?:\(deleted\))?(?:, "(?P<below>[^"]*)")?|"(?P<path>[^"]*)"'
 )
-BY_DESCRIPTOR = re.compile("write|fsync|fdatasync|flock|syncfs|sync_file_range|pwrite64")
+BY_DESCRIPTOR = re.compile("write|utimens|fsync|fdatasync|flock|syncfs|sync_file_range|pwrite64")
 BY_PATH = re.compile("open|mkdir|link|unlink|rename|rmdir")
 
 

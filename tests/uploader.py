@@ -2,8 +2,9 @@
 
     python tests/uploader.py ROOT DURABILITY [STEP ...]
 
-A step is `add=TEXT`, `remove=TEXT`, or `slowly=TEXT`: an upload that stops in the middle until
-standard input ends. What is done is told on standard output, in one write for each step.
+A step is `add=TEXT`, `remove=TEXT`, `quarantine=TEXT`, `cut=TEXT`, which damages the blob, or
+`slowly=TEXT`: an upload that stops in the middle until standard input ends. What is done is told
+on standard output, in one write for each step.
 """
 
 import hashlib
@@ -37,8 +38,13 @@ def main(root: str, durability: Durability, steps: list[str]) -> None:
     for step in steps:
         verb, _, text = step.partition("=")
         data = text.encode()
-        if verb == "remove":
-            store.remove(Algorithm.MD5.parse(hashlib.md5(data).hexdigest()))
+        digest = Algorithm.MD5.parse(hashlib.md5(data).hexdigest())
+        if verb in ("remove", "quarantine"):
+            getattr(store, verb)(digest)
+        elif verb == "cut":
+            path = os.path.join(root, str(store.local_path(digest)))
+            os.chmod(path, 0o644)
+            os.truncate(path, 1)
         else:
             staging.receive([data] if verb == "add" else slowly(data))
         tell(step)

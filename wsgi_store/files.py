@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+from loguru import logger
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
@@ -21,6 +22,8 @@ def upload(request: Request) -> Response:
     hash_ = receipt.digest.hex
     url = _url(request, hash_)
     headers = [("ETag", f'"{hash_}"'), ("Content-Location", url)]
+    if receipt.healed:
+        logger.warning("The blob {} was damaged, and is healed by an upload", hash_)
     if _prefers_text(request.environ.get("HTTP_ACCEPT", "")):
         plain = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
         return Response(f"{hash_}\n".encode(), 200, plain + headers)
@@ -31,6 +34,8 @@ def upload(request: Request) -> Response:
         "url": url,
         "created": receipt.created,
     }
+    if receipt.healed:
+        answer["healed"] = True
     if name is not None:
         answer["name"] = name
     return json_response(answer, headers)

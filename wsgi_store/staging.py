@@ -5,7 +5,7 @@ import fcntl
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from wsgi_store.errors import (
     TooLarge,
     disk_errors,
 )
-from wsgi_store.stores import Durability, StagedFile, Store
+from wsgi_store.stores import Added, Durability, StagedFile, Store
 
 # What file systems answer that have no nameless files (O_TMPFILE, open(2)) or cannot
 # link them: NFS, FUSE, old overlayfs; ENOENT also where /proc is not mounted.
@@ -31,11 +31,21 @@ SPACE_INTERVAL = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of an upload: its digest, its size in bytes, whether the store lacked it."""
+    """What became of an upload: its digest, its size in bytes, what the store had before."""
 
     digest: Digest
     size: int
-    created: bool
+    added: Added
+
+    @property
+    def created(self) -> bool:
+        """Whether the store lacked the blob, or had a damaged one."""
+        return self.added is not Added.HELD
+
+    @property
+    def healed(self) -> bool:
+        """Whether it took the place of a damaged blob."""
+        return self.added is Added.HEALED
 
 
 class Staging:
@@ -157,7 +167,14 @@ def sweep(directory: str) -> int:
 
     Those that cannot be removed stay. Raises StoreError when the directory cannot be read.
     """
-    removed = 0
+    return len(list(leftovers(directory, remove=True)))
+
+
+def leftovers(directory: str, *, remove: bool) -> Iterator[int]:
+    """Yield the sizes in bytes of the staged files that no process uses any more, removing each before.
+
+    Those that cannot be removed stay. Raises StoreError when the directory cannot be read.
+    """
     with disk_errors("cannot sweep the staged files"):
         names = os.listdir(directory)
     for name in filter(NAME.fullmatch, names):
@@ -168,11 +185,12 @@ def sweep(directory: str) -> int:
                 # Held until the file is gone: who makes one looks for that (StagedFile.named).
                 # Shared, for NFS locks exclusively only what is open for writing.
                 fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                os.unlink(path)
-                removed += 1
+                size = os.fstat(fd).st_size
+                if remove:
+                    os.unlink(path)
             finally:
                 os.close(fd)
-    return removed
+            yield size
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -25,9 +25,27 @@ class Durability(enum.Enum):
     """Nothing: survives the end of this process, not that of the machine."""
 
 
+class Added(enum.Enum):
+    """What became of a staged file given to a store."""
+
+    CREATED = "created"
+    """It is a blob now; there was none under its digest."""
+    HELD = "held"
+    """There was such a blob already."""
+    HEALED = "healed"
+    """It is a blob now, in the place of a damaged one or of one in quarantine."""
+
+
+CLOCK_STEP = 2.0
+"""Seconds within which a store may give two times of adding the same `modified`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """An immutable file in a store: its digest, its size in bytes, when it was added."""
+    """An immutable file in a store: its digest, its size in bytes, when it was last added.
+
+    An upload that found it already held added it, too.
+    """
 
     digest: Digest
     size: int
@@ -124,22 +142,59 @@ class Store(Protocol):
         Removing the blob afterwards does not disturb the reader.
         """
 
-    def add(self, staged: StagedFile) -> bool:
-        """Publish a staged file whole and at once; False when the blob was already held.
+    def add(self, staged: StagedFile) -> Added:
+        """Publish a staged file whole and at once; tells what there was before.
 
         On return the blob survives a power failure, as far as the store was asked to see to
-        it. Raises DigestCollision where the bytes held under this digest are others, which
-        is looked at only when the algorithm is not collision resistant.
+        it. A blob held that has another size is damaged, and is healed: exactly one of the
+        uploads that find it so puts its bytes in that place. A blob in quarantine is healed
+        too, and what lay in quarantine is removed.
+
+        Where the algorithm is not collision resistant the bytes are compared as well. If they
+        are others, a blob that has its digest makes this raise DigestCollision, and one that
+        has not is damaged and healed.
         """
 
     def remove(self, digest: Digest) -> None:
         """Remove a blob; raises BlobNotFound."""
 
+    def expire(self, digest: Digest, modified: float) -> bool:
+        """Remove a blob unless it was added since it was `modified`; False when it stays or is gone.
+
+        Safe beside uploads if `modified` was more than CLOCK_STEP ago when it was looked at. It
+        is not synced: after a power failure the blob may be there again.
+        """
+
+    def quarantine(self, digest: Digest) -> bool:
+        """Take a blob out of service if its bytes do not have its digest; False when they do.
+
+        It is absent from then on, and its bytes are kept aside. The store reads them itself, so
+        that whatever others do meanwhile no good blob is moved away. Raises BlobNotFound.
+        """
+
+    def quarantined(self) -> Iterator[Blob]:
+        """Yield what is in quarantine, in ascending order; `modified` is since when."""
+
+    def discard(self, digest: Digest) -> None:
+        """Remove what is in quarantine under a digest; raises BlobNotFound."""
+
+    def load_note(self, name: str) -> bytes | None:
+        """Read a note that was left in the store; None when there is none."""
+
+    def save_note(self, name: str, data: bytes) -> None:
+        """Leave a note in the store, whole and at once, in the place of one with the same name.
+
+        A note holds what can be found out anew; its name is that of a hidden file.
+        """
+
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
         """Yield the blobs in ascending order of digest, from the one behind `after` on."""
 
     def local_path(self, digest: Digest) -> str | None:
-        """The blob's path relative to the root where a front server may read it, else None."""
+        """The blob's path relative to the root where a front server may read it, else None.
+
+        A store that has paths can be sent to another process (pickle).
+        """
 
 
 def open_store(url: str, algorithm: Algorithm, durability: Durability) -> Store:

@@ -1,30 +1,23 @@
 """Blobs as plain files on a local disk: `ab/abcdef…` below the root."""
 
-import itertools
 import os
 import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 from wsgi_store.digest import Algorithm, Digest
-from wsgi_store.errors import (
-    BlobNotFound,
-    DigestCollision,
-    StoreUnavailable,
-    disk_errors,
-)
-from wsgi_store.stores import Blob, Durability, StagedFile, marker
+from wsgi_store.errors import BlobNotFound, StoreUnavailable, disk_errors
+from wsgi_store.stores import Added, Blob, Durability, StagedFile, marker
 from wsgi_store.stores.reader import LocalReader
+from wsgi_store.stores.shard import READ, Shard
 
 STAGING = ".staging"
+QUARANTINE = ".quarantine"
 SHARD = re.compile("[0-9a-f]{2}")
-BLOCK = 1 << 20
 # Each round of `add` that finds a blob or a shard and then does not was crossed by a removal.
 ROUNDS = 100
-# Not blocking: a pipe in a blob's place must not hold its caller for ever.
-READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Nothing is there, or something that is no blob.
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
@@ -36,6 +29,8 @@ class LocalStore:
         self.root = os.path.abspath(root)
         self.algorithm = algorithm
         self.staging_directory = os.path.join(self.root, STAGING)
+        self._quarantine = os.path.join(self.root, QUARANTINE)
+        self._name_of_blob = re.compile(f"[0-9a-f]{{{2 * algorithm.size}}}")
         self._sync = durability is not Durability.NONE
         self._full = durability is Durability.FULL
         self._shards: set[str] = set()  # known to be there, and their names synced
@@ -68,47 +63,99 @@ class LocalStore:
                 os.close(fd)
                 raise
 
-    def add(self, staged: StagedFile) -> bool:
-        """Publish a staged file whole and at once; False when the blob was already held."""
-        digest = staged.digest
-        name = digest.hex[:2]
+    def add(self, staged: StagedFile) -> Added:
+        """Publish a staged file whole and at once; tells what there was before."""
+        name = staged.digest.hex[:2]
         with disk_errors("cannot publish the blob"):
             for _ in range(ROUNDS):
                 try:
-                    shard = self._open_shard(name)
-                    try:
-                        created = self._link(staged, shard, digest)
+                    with self._make_shard(name) as shard:
+                        added = shard.add(staged, self.staging_directory, sync=self._sync)
                         # After a dedup hit as well: whoever linked the blob may not have synced
                         # yet, and this upload is about to be acknowledged too.
                         if self._full:
-                            os.fsync(shard)
-                        return created
-                    finally:
-                        os.close(shard)
+                            os.fsync(shard.fd)
+                    break
                 except FileNotFoundError:
                     self._shards.discard(name)  # it may be the shard that was removed
-        raise StoreUnavailable("the blob or its directory is removed as fast as it is made")
+            else:
+                raise StoreUnavailable("the blob or its directory is removed as fast as it is made")
+        # Not before, for what lies there is all there is of the blob until now.
+        if added is Added.CREATED and self._discarded(staged.digest):
+            return Added.HEALED
+        return added
 
     def remove(self, digest: Digest) -> None:
         """Remove a blob; raises BlobNotFound."""
-        path = self._path(digest)
         with disk_errors("cannot remove the blob"):
             try:
-                os.unlink(path)
+                with self._open_shard(digest) as shard:
+                    with shard.locked(needed=False):
+                        os.unlink(digest.hex, dir_fd=shard.fd)
+                    if self._full:
+                        os.fsync(shard.fd)
             except ABSENT:
                 raise self._absent(digest) from None
-            if self._full:
-                with suppress(FileNotFoundError):  # the shard may be removed once it is empty
-                    marker.sync_directory(os.path.dirname(path))
+
+    def expire(self, digest: Digest, modified: float) -> bool:
+        """Remove a blob unless it was added since it was `modified`; False when it stays or is gone."""
+        with disk_errors("cannot remove the blob"):
+            try:
+                with self._open_shard(digest) as shard:
+                    return shard.expire(digest, modified)
+            except ABSENT:
+                self._require_marker()
+                return False
+
+    def quarantine(self, digest: Digest) -> bool:
+        """Take a blob out of service if its bytes do not have its digest; False when they do."""
+        with disk_errors("cannot move the blob to quarantine"):
+            try:
+                with self._open_shard(digest) as shard:
+                    moved = shard.quarantine(digest, self._quarantine)
+                    if moved and self._full:
+                        marker.sync_directory(self._quarantine)
+                        os.fsync(shard.fd)
+                    return moved
+            except ABSENT:
+                raise self._absent(digest) from None
+
+    def quarantined(self) -> Iterator[Blob]:
+        """Yield what is in quarantine, in ascending order; `modified` is since when."""
+        for name in self._list(QUARANTINE, self._name_of_blob):
+            with disk_errors("cannot look at the quarantine"), suppress(FileNotFoundError):
+                status = os.lstat(os.path.join(self._quarantine, name))
+                # rename(2) changes this time and leaves the other one, which may tell about the damage.
+                yield Blob(self.algorithm.parse(name), status.st_size, status.st_ctime)
+
+    def discard(self, digest: Digest) -> None:
+        """Remove what is in quarantine under a digest; raises BlobNotFound."""
+        if not self._discarded(digest):
+            raise self._absent(digest)
+
+    def load_note(self, name: str) -> bytes | None:
+        """Read a note that was left in the store; None when there is none."""
+        with disk_errors("cannot read the note"), suppress(FileNotFoundError):
+            return Path(self.root, name).read_bytes()
+        return None
+
+    def save_note(self, name: str, data: bytes) -> None:
+        """Leave a note in the store, whole and at once, in the place of one with the same name."""
+        with disk_errors("cannot write the note"), StagedFile.named(self.staging_directory) as draft:
+            with open(draft.fd, "wb", closefd=False) as file:
+                file.write(data)
+            os.fchmod(draft.fd, 0o644)
+            if self._sync:
+                os.fsync(draft.fd)
+            os.rename(str(draft.path), os.path.join(self.root, name))
 
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
         """Yield the blobs in ascending order of digest, from the one behind `after` on."""
         last = after.hex if after is not None else ""
-        name_of_blob = re.compile(f"[0-9a-f]{{{2 * self.algorithm.size}}}")
         for shard in self._list("", SHARD):
             if shard < last[:2]:
                 continue
-            for name in self._list(shard, name_of_blob):
+            for name in self._list(shard, self._name_of_blob):
                 if name > last and name.startswith(shard):
                     try:
                         yield self.stat(self.algorithm.parse(name))
@@ -119,6 +166,14 @@ class LocalStore:
     def local_path(self, digest: Digest) -> str | None:
         """The blob's path relative to the root."""
         return f"{digest.hex[:2]}/{digest.hex}"
+
+    def _discarded(self, digest: Digest) -> bool:
+        with disk_errors("cannot clear the quarantine"):
+            try:
+                os.unlink(os.path.join(self._quarantine, digest.hex))
+                return True
+            except ABSENT:
+                return False
 
     def _path(self, digest: Digest) -> str:
         name = digest.hex
@@ -141,7 +196,7 @@ class LocalStore:
                 return []
         return sorted(name for name in names if pattern.fullmatch(name))
 
-    def _open_shard(self, name: str) -> int:
+    def _make_shard(self, name: str) -> Shard:
         path = os.path.join(self.root, name)
         if name not in self._shards:
             try:
@@ -151,53 +206,13 @@ class LocalStore:
             if self._full:
                 marker.sync_directory(self.root)
             self._shards.add(name)
-        return os.open(path, DIRECTORY)
+        return Shard(path)
 
-    def _link(self, staged: StagedFile, shard: int, digest: Digest) -> bool:
-        """Name the staged file; raises FileNotFoundError when a removal crossed it."""
-        # link(2) never replaces a file, so EEXIST is the dedup signal, and the only one.
-        # `dst_dir_fd` is what makes CPython call linkat(2), which can follow /proc's link.
-        source = staged.path or f"/proc/self/fd/{staged.fd}"
-        try:
-            os.link(source, digest.hex, dst_dir_fd=shard, follow_symlinks=True)
-            return True
-        except FileExistsError:
-            held = os.open(digest.hex, READ, dir_fd=shard)
-        try:
-            self._compare(staged, held, digest)
-            if self._sync:
-                os.fsync(held)  # it may have been copied here, or added with less durability
-            return False
-        finally:
-            os.close(held)
-
-    def _compare(self, staged: StagedFile, held: int, digest: Digest) -> None:
-        """Raise unless the file held may stand for the staged one."""
-        if not stat.S_ISREG(os.fstat(held).st_mode):
-            raise StoreUnavailable("what lies in the place of this blob is not a file", hash=digest.hex)
-        same_size = os.fstat(held).st_size == os.fstat(staged.fd).st_size
-        if same_size and (digest.algorithm.collision_resistant or _same_bytes(staged.fd, held)):
-            return
-        hashed = digest.algorithm.new()
-        for block in _blocks(held):
-            hashed.update(block)
-        if hashed.digest() == digest.raw:
-            raise DigestCollision(digest.hex)
-        raise StoreUnavailable("the file held under this hash is damaged", hash=digest.hex)
+    def _open_shard(self, digest: Digest) -> Shard:
+        return Shard(os.path.join(self.root, digest.hex[:2]))
 
 
 def _blob(digest: Digest, status: os.stat_result) -> Blob:
     if not stat.S_ISREG(status.st_mode):
         raise BlobNotFound(digest.hex)
     return Blob(digest, status.st_size, status.st_mtime)
-
-
-def _blocks(fd: int) -> Iterator[bytes]:
-    offset = 0
-    while block := os.pread(fd, BLOCK, offset):
-        yield block
-        offset += len(block)
-
-
-def _same_bytes(first: int, second: int) -> bool:
-    return all(a == b for a, b in itertools.zip_longest(_blocks(first), _blocks(second)))

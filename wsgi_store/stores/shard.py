@@ -1,0 +1,170 @@
+"""A directory of blobs: how names are given to files, passed on to better ones and taken away."""
+
+import errno
+import fcntl
+import itertools
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from wsgi_store.digest import Digest
+from wsgi_store.errors import DigestCollision, StoreUnavailable
+from wsgi_store.stores import Added, StagedFile
+
+# Not blocking: a pipe in a blob's place must not hold its caller for ever.
+READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+BLOCK = 1 << 20
+# What file systems answer that have no locks for a directory.
+NO_LOCKS = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
+class Shard:
+    """A directory of blobs, open as long as this is used as a context manager.
+
+    A new name takes no lock, because link(2) never replaces one. Whoever takes a name away, or
+    passes it on, holds an exclusive lock of the directory meanwhile (flock(2)), and whoever
+    acknowledges an upload by a name that is there a shared one. So neither can cross another.
+
+    Methods raise OSError: FileNotFoundError also where the name was taken away meanwhile.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.fd)
+
+    @contextmanager
+    def locked(self, operation: int = fcntl.LOCK_EX, *, needed: bool = True) -> Iterator[None]:
+        """Hold a lock; where there are no locks go on without, unless one is needed."""
+        try:
+            fcntl.flock(self.fd, operation)
+        except OSError as error:
+            if needed or error.errno not in NO_LOCKS:
+                raise
+            yield
+            return
+        try:
+            yield
+        finally:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+
+    @contextmanager
+    def held(self, digest: Digest) -> Iterator[int]:
+        """Open the file that has the name; raises StoreUnavailable where it is not a file."""
+        fd = os.open(digest.hex, READ, dir_fd=self.fd)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                message = "what lies in the place of this blob is not a file"
+                raise StoreUnavailable(message, hash=digest.hex)
+            yield fd
+        finally:
+            os.close(fd)
+
+    def add(self, staged: StagedFile, staging_directory: str, *, sync: bool) -> Added:
+        """Name a staged file, unless the name is held by a good one; raises DigestCollision."""
+        digest = staged.digest
+        # EEXIST is the dedup signal, and the only one.
+        # `dst_dir_fd` is what makes CPython call linkat(2), which can follow /proc's link.
+        try:
+            os.link(_source(staged), digest.hex, dst_dir_fd=self.fd, follow_symlinks=True)
+            return Added.CREATED
+        except FileExistsError:
+            pass
+        with self.held(digest) as held:
+            whole = _stands_for(held, staged)
+            if whole:
+                try:
+                    self._renew(digest, held)
+                    if sync:
+                        os.fsync(held)  # it may have been copied here, or added with less durability
+                    return Added.HELD
+                except PermissionError:
+                    pass  # the file is another user's: ours, whose time can be told, goes in its place
+            self._replace(staged, held, staging_directory)
+            return Added.HELD if whole else Added.HEALED
+
+    def expire(self, digest: Digest, modified: float) -> bool:
+        """Take a name away unless its file was added since; see Store."""
+        with self.locked():
+            if os.stat(digest.hex, dir_fd=self.fd).st_mtime != modified:
+                return False
+            os.unlink(digest.hex, dir_fd=self.fd)
+        return True
+
+    def quarantine(self, digest: Digest, directory: str) -> bool:
+        """Move a file whose bytes do not have its name into a directory; False when they do."""
+        with self.held(digest) as held:
+            if _hashes(held, digest):
+                return False
+            os.makedirs(directory, exist_ok=True)
+            with self.locked():
+                self._require_name(digest, held)
+                os.rename(digest.hex, os.path.join(directory, digest.hex), src_dir_fd=self.fd)
+        return True
+
+    def _renew(self, digest: Digest, held: int) -> None:
+        """Tell that the blob was added now, so that it does not expire."""
+        with self.locked(fcntl.LOCK_SH, needed=False):
+            self._require_name(digest, held)
+            os.utime(held)
+
+    def _replace(self, staged: StagedFile, held: int, staging_directory: str) -> None:
+        """Pass the name on to a staged file, if it is still that of the file held."""
+        if staged.path is None:
+            # rename(2) needs a name. It is locked like that of every staged file, and swept like one.
+            fcntl.flock(staged.fd, fcntl.LOCK_EX)
+            path = os.path.join(staging_directory, secrets.token_hex(16))
+            os.link(_source(staged), path, dst_dir_fd=self.fd, follow_symlinks=True)
+            staged.path = path
+        with self.locked():
+            self._require_name(staged.digest, held)
+            os.rename(staged.path, staged.digest.hex, dst_dir_fd=self.fd)
+        staged.path = None
+
+    def _require_name(self, digest: Digest, held: int) -> None:
+        # The file is open, so that no other can have got its inode number.
+        if not os.path.samestat(os.stat(digest.hex, dir_fd=self.fd), os.fstat(held)):
+            raise FileNotFoundError(errno.ENOENT, "another file has got this name")
+
+
+def _source(staged: StagedFile) -> str:
+    return staged.path or f"/proc/self/fd/{staged.fd}"
+
+
+def _stands_for(held: int, staged: StagedFile) -> bool:
+    """Whether the file held may stand for the staged one, or is damaged; raises DigestCollision."""
+    digest = staged.digest
+    same_size = os.fstat(held).st_size == os.fstat(staged.fd).st_size
+    if same_size and (digest.algorithm.collision_resistant or _same_bytes(staged.fd, held)):
+        return True
+    if _hashes(held, digest):
+        raise DigestCollision(digest.hex)
+    return False
+
+
+def _hashes(fd: int, digest: Digest) -> bool:
+    hashed = digest.algorithm.new()
+    for block in _blocks(fd):
+        hashed.update(block)
+    return hashed.digest() == digest.raw
+
+
+def _blocks(fd: int) -> Iterator[bytes]:
+    offset = 0
+    while block := os.pread(fd, BLOCK, offset):
+        yield block
+        offset += len(block)
+
+
+def _same_bytes(first: int, second: int) -> bool:
+    return all(a == b for a, b in itertools.zip_longest(_blocks(first), _blocks(second)))
