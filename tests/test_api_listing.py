@@ -162,7 +162,13 @@ def test_index(config: Config, max_size: int | None, algorithm: Algorithm) -> No
         "version": __version__,
         "algorithm": algorithm.value,
         "limits": {"max_size": max_size},
-        "links": {"upload": "/", "files": "/files", "health": "/healthz", "ready": "/readyz"},
+        "links": {
+            "upload": "/",
+            "files": "/files",
+            "health": "/healthz",
+            "ready": "/readyz",
+            "openapi": "/openapi.json",
+        },
     }
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["Cache-Control"] == "no-store"
@@ -170,7 +176,7 @@ def test_index(config: Config, max_size: int | None, algorithm: Algorithm) -> No
         assert call(application, path=link).status == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/files", "/healthz", "/readyz"])
+@pytest.mark.parametrize("path", ["/", "/files", "/healthz", "/readyz", "/openapi.json"])
 def test_head(api: TestApp, path: str) -> None:
     """HEAD has the header of GET and no body."""
     get, head = api.get(path), api.head(path)

@@ -32,6 +32,7 @@ REQUESTS = {
     ("/files", "GET"): "list",
     ("/healthz", "GET"): None,
     ("/readyz", "GET"): None,
+    ("/openapi.json", "GET"): None,
     ("/<hash:hash_>", "GET"): "read",
     ("/<hash:hash_>/<name:filename>", "GET"): "read",
     ("/<hash:hash_>", "DELETE"): "delete",

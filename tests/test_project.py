@@ -140,12 +140,12 @@ def build(kind: str, directory: Path) -> Path:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    """Every module is in it, the mark of its type hints too; tests and data are not."""
+    """Every module is in it, the mark of its type hints and the description of the API too; tests are not."""
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         fields = message_from_bytes(archive.read(metadata))
-    assert names == {f"wsgi_store/{name}" for name in [*sources(), "__init__.py", "py.typed"]}
+    assert names == {f"wsgi_store/{name}" for name in [*sources(), "__init__.py", "openapi.json", "py.typed"]}
     assert fields["Version"] == wsgi_store.__version__
     assert fields["Requires-Python"] == ">=3.11"
     assert fields["License-Expression"] == "MIT"

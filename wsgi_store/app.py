@@ -38,6 +38,7 @@ URLS = [
     Route("/files", "GET", files.list_files, "list"),
     Route("/healthz", "GET", service.healthy, None),
     Route("/readyz", "GET", service.ready, None),
+    Route("/openapi.json", "GET", service.openapi, None),
     Route("/<hash:hash_>", "GET", files.download, "read"),
     Route("/<hash:hash_>", "DELETE", files.delete, "delete"),
     Route("/<hash:hash_>/<name:filename>", "GET", files.download, "read"),

@@ -1,8 +1,21 @@
-"""Handlers that speak of the service itself: index, liveness, readiness."""
+"""Handlers that speak of the service itself: index, liveness, readiness, its description."""
 
-from wsgi_store import __version__
+import hashlib
+import time
+from importlib.resources import files
+
+from wsgi_store import __version__, conditional
+from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.receiving import Request
 from wsgi_store.sending import Response, json_response
+from wsgi_store.stores import Blob
+
+OPENAPI = files("wsgi_store").joinpath("openapi.json").read_bytes()
+# What the conditions of a request are judged by. No time is told with it, for each process
+# has its own; one that a client has of another source still gets an answer that is safe.
+OPENAPI_BLOB = Blob(
+    Digest(Algorithm.SHA256, hashlib.sha256(OPENAPI).digest()), size=len(OPENAPI), modified=time.time()
+)
 
 
 def index(request: Request) -> Response:
@@ -19,6 +32,7 @@ def index(request: Request) -> Response:
                 "files": f"{mount}/files",
                 "health": f"{mount}/healthz",
                 "ready": f"{mount}/readyz",
+                "openapi": f"{mount}/openapi.json",
             },
         }
     )
@@ -33,3 +47,12 @@ def ready(request: Request) -> Response:
     """Uploads can be taken now; raises StoreUnavailable."""
     request.staging.check()
     return json_response({"status": "ok"})
+
+
+def openapi(request: Request) -> Response:
+    """The description of this API for programs (OpenAPI 3.1); raises PreconditionFailed."""
+    headers = [("ETag", f'"{OPENAPI_BLOB.digest.hex}"'), ("Cache-Control", "no-cache")]
+    if conditional.not_modified(request.environ, OPENAPI_BLOB):
+        return Response([], 304, headers)
+    # The media type of its own that is being drafted is one that browsers save and do not show.
+    return Response(OPENAPI, 200, [("Content-Type", "application/json"), *headers])
