@@ -52,8 +52,10 @@ class Request:
     @cached_property
     def args(self) -> MultiDict[str, str]:
         """The parameters in the query; what is not UTF-8 in them stays quoted."""
-        # Bytes that the client should have quoted come decoded to latin-1 (PEP 3333).
-        query = quote(self.environ.get("QUERY_STRING", "").encode("latin-1"), safe=string.printable)
+        query = self.environ.get("QUERY_STRING", "")
+        if not query.isascii():
+            # Bytes that the client should have quoted, decoded to latin-1 (PEP 3333).
+            query = quote(query.encode("latin-1"), safe=string.printable)
         return MultiDict(parse_qsl(query, keep_blank_values=True, errors="werkzeug.url_quote"))
 
     @property
