@@ -1,0 +1,61 @@
+"""Settings of gunicorn for wsgi_store: `gunicorn -c python:wsgi_store.gunicorn_conf`.
+
+What a command line, GUNICORN_CMD_ARGS or WEB_CONCURRENCY say wins over them. A change needs a
+restart, or SIGUSR2.
+"""
+
+# pylint: disable=invalid-name  # the names are gunicorn's
+
+import os
+import sys
+from typing import Any
+
+from wsgi_store import logs
+from wsgi_store.config import Config
+from wsgi_store.errors import WSGIStoreError
+from wsgi_store.gunicorn import processors, warn_if_open
+from wsgi_store.stores import open_store
+
+# Asked here, in the master, so that a refusal is one line and ends the start.
+try:
+    _config = Config.from_env()
+    open_store(_config.root, _config.hash, _config.durability)
+except WSGIStoreError as error:
+    sys.exit(f"wsgi-store: {error}")
+
+wsgi_app = "wsgi_store.wsgi:application"
+bind = "127.0.0.1:8000"
+
+# A thread waits while bytes move; two workers at least, for hashing holds a processor.
+workers = int(os.environ.get("WEB_CONCURRENCY") or max(2, processors()))
+worker_class = "wsgi_store.worker.Worker"
+# A slow client holds a thread and little else; threads are started when they are needed.
+threads = 256
+keepalive = 5
+
+# A thread worker reports that it lives whatever its threads do: this does not end transfers.
+timeout = 60
+# Transfers are cut when a stop takes longer than this.
+graceful_timeout = 300
+max_requests = 0
+# The heartbeat file must not wait for a disk that is busy with uploads.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+# Its socket lies in the home directory, where two servers would share it.
+control_socket_disable = True
+
+# File names of 255 bytes, each written as %XX, and then some.
+limit_request_line = 8190
+
+logger_class = "wsgi_store.gunicorn.Logger"
+accesslog = "-"
+errorlog = "-"
+
+
+def when_ready(server: Any) -> None:
+    """Say who can do what."""
+    warn_if_open(server, _config)
+
+
+def post_fork(server: Any, worker: Any) -> None:  # pylint: disable=unused-argument
+    """Open this process's own log; see `logs.configure`."""
+    logs.configure(_config.log_level, _config.log_format)
