@@ -195,3 +195,21 @@ def test_a_malformed_size(text: str) -> None:
     """What is no size is refused with examples of what is."""
     with pytest.raises(ValueError, match="^expected a size such as 512, 100MB or 10GiB$"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("names", "refused"),
+    [
+        (["WSGI_STORE_URL"], None),
+        (["WSGI_STORE_URL", "WSGI_STORE_TOKEN", "WSGI_STORE_TOKENS"], None),
+        (["WSGI_STORE_TOKEN"], "WSGI_STORE_TOKEN"),
+    ],
+)
+def test_the_variables_of_the_client(names: list[str], refused: str | None) -> None:
+    """They do not disturb a server, unless one may be a misspelt setting without which it is open to all."""
+    environ = dict.fromkeys(names, "x")
+    if refused:
+        with pytest.raises(ConfigError, match=f"^{refused}: there is no such setting$"):
+            Config.from_env(environ)
+    else:
+        assert Config.from_env(environ) == Config(tokens=environ.get("WSGI_STORE_TOKENS"))

@@ -15,6 +15,8 @@ from wsgi_store.stores import Durability
 E = TypeVar("E", bound=enum.Enum)
 
 PREFIX = "WSGI_STORE_"
+# What the command `wsgi-store` reads on the side of the client, where it may be a server as well.
+CLIENT = {f"{PREFIX}URL", f"{PREFIX}TOKEN"}
 KEY_LENGTH = 16
 _UNITS = {"": 1, "B": 1} | {
     f"{letter}{infix}": base**power
@@ -200,8 +202,10 @@ class Config:
         """
         known = {variable(row): row for row in fields(cls)}
         values = {}
+        # Alone it is rather a misspelt WSGI_STORE_TOKENS, without which everybody may do everything.
+        others = CLIENT if f"{PREFIX}TOKENS" in environ else CLIENT - {f"{PREFIX}TOKEN"}
         for name in sorted(environ):
-            if not name.startswith(PREFIX):
+            if not name.startswith(PREFIX) or name in others:
                 continue
             if name not in known:
                 raise ConfigError(f"{name}: there is no such setting")
