@@ -1,6 +1,7 @@
 """Each failure as an exception that carries its evidence."""
 
 import errno
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -15,6 +16,13 @@ class WSGIStoreError(Exception):
         super().__init__(message)
         self.message = message
         self.evidence = evidence
+
+
+def code(kind: type[WSGIStoreError]) -> str:
+    """The stable code of a kind of failure, by which the HTTP API and the command tell it."""
+    if kind is WSGIStoreError:
+        return "internal_error"
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
 class ConfigError(WSGIStoreError):
@@ -140,6 +148,17 @@ class RangeNotSatisfiable(RequestError):
     def __init__(self, size: int) -> None:
         super().__init__(f"no requested range lies within {size} bytes", size=size)
         self.size = size
+
+
+# What only a client meets.
+
+
+class Unreachable(WSGIStoreError):
+    """Nobody answers there, or the connection broke."""
+
+
+class UnexpectedAnswer(WSGIStoreError):
+    """Whoever answers is no such service, or does not do what it should."""
 
 
 @contextmanager

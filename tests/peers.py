@@ -1,0 +1,123 @@
+"""Bad company for a client: servers that say what they are told to, proxies that cut connections."""
+
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+INDEX = b'{"algorithm": "md5"}'
+
+
+def reply(body: bytes, status: str = "200 OK", length: int | None = None, **fields: str) -> bytes:
+    """An answer; `length` is what it says of its body, `_` in a field's name stands for `-`."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+@dataclass
+class Peer:
+    """Where it listens, and the heads of the requests it saw."""
+
+    port: int
+    heads: list[str] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def seen(self, method: str) -> list[str]:
+        """The heads of the requests with a method, that for the index aside."""
+        return [head for head in self.heads if head.startswith(method) and not head.startswith("GET / ")]
+
+
+@contextmanager
+def _listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Serve each connection in a thread of its own."""
+    threads = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    threads.append(threading.Thread(target=run, args=(client,)))
+                    threads[-1].start()
+
+        def run(client: socket.socket) -> None:
+            with client, suppress(OSError):
+                client.settimeout(20)
+                serve(client)
+
+        acceptor = threading.Thread(target=accept)
+        acceptor.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            acceptor.join()
+            for thread in threads:
+                thread.join()
+
+
+@contextmanager
+def saying(*answers: bytes) -> Iterator[Peer]:
+    """A server that gives these answers in turn, the last one again and again, one a connection.
+
+    To the question for the index it always answers that its hash is md5.
+    """
+    remaining = list(answers)
+    peer = Peer(0)
+
+    def serve(client: socket.socket) -> None:
+        with client.makefile("rb") as stream:
+            lines = []
+            while (line := stream.readline()) not in (b"\r\n", b""):
+                lines.append(line.decode())
+            head = "".join(lines)
+            if not head:
+                return
+            peer.heads.append(head)
+            if length := re.search(r"(?i)content-length: (\d+)", head):
+                stream.read(int(length[1]))
+        if head.startswith("GET / "):
+            client.sendall(reply(INDEX, Connection="close"))
+        else:
+            client.sendall(remaining.pop(0) if len(remaining) > 1 else remaining[0])
+
+    with _listening(serve) as peer.port:
+        yield peer
+
+
+@contextmanager
+def cutting(port: int, *limits: tuple[int, int]) -> Iterator[Peer]:
+    """A proxy to a port that ends connections, one for each pair of limits, then no more.
+
+    The pair is how many bytes it passes on to the server and to the client until it does.
+    """
+    remaining = list(limits)
+    peer = Peer(0)
+
+    def serve(client: socket.socket) -> None:
+        up, down = remaining.pop(0) if remaining else (1 << 60, 1 << 60)
+        with socket.create_connection(("127.0.0.1", port)) as server:
+            server.settimeout(20)
+            passing = threading.Thread(target=pump, args=(client, server, up))
+            passing.start()
+            pump(server, client, down)
+            passing.join()
+
+    def pump(source: socket.socket, target: socket.socket, limit: int) -> None:
+        with suppress(OSError):
+            while limit and (data := source.recv(min(limit, 1 << 16))):
+                target.sendall(data)
+                limit -= len(data)
+        for one in (source, target):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    with _listening(serve) as peer.port:
+        yield peer

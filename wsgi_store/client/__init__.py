@@ -1,0 +1,201 @@
+"""Talking to a server from Python: `pip install 'wsgi-store[client]'`."""
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from threading import Lock
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+from urllib.parse import quote
+
+from wsgi_store.client.downloads import Download, save
+from wsgi_store.client.sources import Progress, Source
+from wsgi_store.client.transport import Transport
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import BlobNotFound, DigestMismatch, NotFound
+
+PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteBlob:
+    """A blob on a server: its hash, its size in bytes, its URL."""
+
+    hash: str
+    size: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded(RemoteBlob):
+    """A blob that was uploaded, and whether the server lacked it.
+
+    When an answer was lost and the upload repeated, the server has it from the first time.
+    """
+
+    created: bool
+
+
+class Client:
+    """A server, by its URL with the prefix it is mounted under.
+
+    Credentials are the `token`, else user name and password in the URL, else those in ~/.netrc
+    (or $NETRC). `timeout` is how long, in seconds, a connection may stand still. What may pass,
+    a broken connection or 503, is tried again up to `retries` times; all that is done here does
+    no harm when it is done twice. May be used by any number of threads; `connections` is how
+    many are kept open.
+
+    Every method raises the failures of `wsgi_store.errors` that the server tells by their codes,
+    Unreachable and UnexpectedAnswer. The constructor raises ConfigError.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout: float = 60.0,
+        retries: int = 4,
+        connections: int = 10,
+    ) -> None:
+        self._transport = Transport(url, token, timeout=timeout, retries=retries, connections=connections)
+        self._algorithm: Algorithm | None = None
+        self._lock = Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """What the server names blobs by; asked once."""
+        with self._lock:
+            if self._algorithm is None:
+                told = self._transport.ask("GET", "")
+                try:
+                    self._algorithm = Algorithm(told.get("algorithm"))
+                except ValueError:
+                    raise self._transport.strange() from None
+            return self._algorithm
+
+    def url(self, hash_: str) -> str:
+        """Where a blob is."""
+        return f"{self._transport.base}/{hash_}"
+
+    def put(
+        self,
+        source: str | os.PathLike[str] | bytes | BinaryIO,
+        *,
+        hash_: str | None = None,
+        progress: Progress | None = None,
+    ) -> Uploaded:
+        """Upload a file by its path, bytes, or the rest of an open file.
+
+        Raises DigestMismatch when the server received other bytes than were read here. With
+        `hash_` it stores nothing else than the file with that hash, and compares itself. What
+        cannot be rewound is not sent twice. Raises OSError when the file cannot be read.
+        """
+        if isinstance(source, bytes):
+            file: Any = io.BytesIO(source)
+        elif isinstance(source, str | os.PathLike):
+            file = open(source, "rb", buffering=0)  # pylint: disable=consider-using-with  # below
+        else:
+            file = nullcontext(source)
+        with file as opened:
+            body = Source(opened, None if hash_ else self.algorithm.new, progress)
+            told = self._transport.ask("POST", f"?hash={quote(hash_)}" if hash_ else "", body)
+        blob = self._blob(told)
+        digest = body.digest()
+        if digest is not None and digest.hex() != blob.hash:
+            raise DigestMismatch(Digest(self.algorithm, digest), f"{self.algorithm.value}:{blob.hash}")
+        return Uploaded(blob.hash, blob.size, blob.url, bool(told.get("created")))
+
+    def open(self, hash_: str, *, progress: Progress | None = None) -> Download:
+        """Open a blob to read it; raises BlobNotFound. See `Download` for what reading raises."""
+        return Download(self._transport, self._digest(hash_), progress)
+
+    def get(
+        self,
+        hash_: str,
+        path: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        progress: Progress | None = None,
+    ) -> RemoteBlob:
+        """Download a blob to a file, which appears whole and checked; `force` replaces one.
+
+        What comes of it until then is `path`.part, from which the next call carries on. Raises
+        BlobNotFound, DigestMismatch, OSError when the file cannot be written and FileExistsError
+        when it is there.
+        """
+        digest = self._digest(hash_)
+        size = save(
+            lambda known: Download(self._transport, digest, progress, known), os.fspath(path), force=force
+        )
+        return RemoteBlob(digest.hex, size, self.url(digest.hex))
+
+    def stat(self, hash_: str) -> RemoteBlob:
+        """Describe a blob; raises BlobNotFound."""
+        hash_ = self._digest(hash_).hex
+        try:
+            length = self._transport.ask("HEAD", hash_).get("content-length")
+        except NotFound:  # without a body it has no code
+            raise BlobNotFound(hash_) from None
+        if length is None:
+            raise self._transport.strange()
+        return RemoteBlob(hash_, int(length), self.url(hash_))
+
+    def delete(self, hash_: str) -> None:
+        """Remove a blob; raises BlobNotFound."""
+        hash_ = self._digest(hash_).hex
+        sent = 0
+
+        def attempt() -> None:
+            nonlocal sent
+            sent += 1
+            self._transport.send("DELETE", hash_).close()
+
+        try:
+            self._transport.repeat(attempt)
+        except BlobNotFound:
+            # An earlier request may have removed it although no answer came.
+            if sent == 1:
+                raise
+
+    def list(self, after: str | None = None, limit: int | None = None) -> Iterator[RemoteBlob]:
+        """Yield the blobs in the order of their hashes, `limit` at most, from the one behind `after` on."""
+        while limit is None or limit > 0:
+            page = PAGE if limit is None else min(limit, PAGE)
+            behind = f"&after={quote(after)}" if after else ""
+            told = self._transport.ask("GET", f"files?limit={page}{behind}")
+            for entry in told.get("files") or []:
+                blob = self._blob(entry)
+                yield blob
+                after = blob.hash
+            if told.get("next") is None:
+                return
+            if limit is not None:
+                limit -= page
+
+    def _digest(self, hash_: str) -> Digest:
+        try:
+            return self.algorithm.parse(hash_)
+        except ValueError:
+            raise BlobNotFound(hash_.lower()) from None
+
+    def _blob(self, told: Any) -> RemoteBlob:
+        try:
+            hash_ = str(told["hash"])
+            return RemoteBlob(hash_, int(told["size"]), self.url(hash_))
+        except (KeyError, TypeError, ValueError):
+            raise self._transport.strange() from None

@@ -1,0 +1,215 @@
+"""Downloads: carried on where a connection broke, and checked before their last byte is given out."""
+
+import errno
+import fcntl
+import io
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, BinaryIO
+
+from urllib3 import BaseHTTPResponse
+
+from wsgi_store.client.sources import Progress
+from wsgi_store.client.transport import BLOCK, Transport
+from wsgi_store.digest import Digest
+from wsgi_store.errors import DigestMismatch, RangeNotSatisfiable, UnexpectedAnswer, Unreachable
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+class Download(io.RawIOBase):
+    """The bytes of a blob as a file to read from once.
+
+    Where a connection breaks the next one carries on; Unreachable is raised when none does.
+    The last bytes are given out only when all of them have the digest; else DigestMismatch
+    is raised. `known` are the first bytes, which are not given out.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        digest: Digest,
+        progress: Progress | None = None,
+        known: BinaryIO | None = None,
+    ) -> None:
+        super().__init__()
+        self._answer: BaseHTTPResponse | None = None
+        self._transport = transport
+        self._digest = digest
+        self._progress = progress
+        self._hash = digest.algorithm.new()
+        self._at = 0
+        self._skip = 0
+        while known is not None and (data := known.read(BLOCK)):
+            self._hash.update(data)
+            self._at += len(data)
+        self.size: int | None = None
+        """In bytes; None where the server does not tell."""
+        self._answer = transport.repeat(self._request)
+        self._chunks = self._checked()
+        self._rest = memoryview(b"")
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The bytes in pieces as they come, not in lines."""
+        return self._chunks
+
+    def readable(self) -> bool:
+        """It can be read from."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """Read up to as many bytes as the buffer takes; 0 only at the end."""
+        if not self._rest:
+            self._rest = memoryview(next(self._chunks, b""))
+        with memoryview(buffer).cast("B") as view:
+            length = min(len(view), len(self._rest))
+            view[:length] = self._rest[:length]
+        self._rest = self._rest[length:]
+        return length
+
+    def close(self) -> None:
+        """Give the connection up."""
+        if not self.closed and self._answer is not None:
+            self._answer.close()
+        super().close()
+
+    def _checked(self) -> Iterator[bytes]:
+        held = b""
+        for data in self._received():
+            self._hash.update(data)
+            if held:
+                yield held
+            held = data
+        actual = Digest(self._digest.algorithm, self._hash.digest())
+        if actual != self._digest:
+            raise DigestMismatch(expected=self._digest, actual=actual)
+        if held:
+            yield held
+
+    def _received(self) -> Iterator[bytes]:
+        pauses = self._transport.pauses()
+        while self._answer is not None:
+            begin = self._at
+            try:
+                yield from self._body(self._answer)
+                return
+            except Unreachable:
+                self._answer.close()
+                # As long as something comes there is no reason to give up.
+                if self._at > begin:
+                    pauses = self._transport.pauses()
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+            time.sleep(pause)
+            self._answer = self._transport.repeat(self._request)
+
+    def _body(self, answer: BaseHTTPResponse) -> Iterator[bytes]:
+        with self._transport.broken():
+            for data in answer.stream(BLOCK):
+                skipped = min(self._skip, len(data))
+                self._skip -= skipped
+                if skipped == len(data):
+                    continue
+                self._at += len(data) - skipped
+                if self._progress is not None:
+                    self._progress(self._at)
+                yield data[skipped:] if skipped else data
+
+    def _request(self) -> BaseHTTPResponse | None:
+        """Ask for the bytes from here on; None when there are no more."""
+        fields = {}
+        if self._at:
+            fields = {"Range": f"bytes={self._at}-", "If-Range": f'"{self._digest.hex}"'}
+        try:
+            answer = self._transport.send("GET", self._digest.hex, headers=fields)
+        except RangeNotSatisfiable as error:
+            if error.evidence.get("size") != self._at:
+                raise
+            self.size = self._at
+            return None
+        length = answer.headers.get("Content-Length")
+        if answer.status == 200:
+            # Whoever does not do ranges sends the whole, whose bytes are the same.
+            self._skip = self._at
+            self.size = int(length) if length else None
+            return answer
+        told = re.fullmatch(rf"bytes {self._at}-[0-9]+/([0-9]+)", answer.headers.get("Content-Range", ""))
+        if told is None:
+            answer.close()
+            raise UnexpectedAnswer(f"{self._transport.base} sends other bytes than were asked for")
+        self.size = int(told[1])
+        return answer
+
+
+def save(download: Callable[[BinaryIO], Download], path: str, *, force: bool) -> int:
+    """Let a file appear whole, its bytes checked; returns its size in bytes.
+
+    Until then it is called `path`.part, which stays where a download is cut off, and is carried
+    on by the next one. Raises FileExistsError when there is a file and it may not be replaced,
+    BlockingIOError when another process is at it, and what `Download` raises.
+    """
+    if os.path.lexists(path) and not (force and os.path.isfile(path)):
+        raise FileExistsError(errno.EEXIST, "it exists", path)
+    part = f"{path}.part"
+    with _locked(part) as file:
+        # What is there already may be of another file, or damaged: then a second time from nothing.
+        for known in (file.seek(0, io.SEEK_END), 0):
+            try:
+                file.seek(0)
+                with download(file) as pieces:
+                    for data in pieces:
+                        file.write(data)
+                break
+            except (DigestMismatch, RangeNotSatisfiable):
+                file.truncate(0)
+                if not known:
+                    raise
+        os.fsync(file.fileno())
+        size = file.tell()
+        if force:
+            os.replace(part, path)
+        else:
+            _rename(part, path)
+        return size
+
+
+@contextmanager
+def _locked(part: str) -> Iterator[BinaryIO]:
+    """Open a file for one process at a time; one that is empty in the end is removed."""
+    with open(os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The other one may have given it its name since it was opened here.
+            mine = os.path.samestat(os.fstat(file.fileno()), os.stat(part))
+        except (BlockingIOError, FileNotFoundError):
+            mine = False
+        except OSError:
+            mine = True  # a file system without locks
+        if not mine:
+            raise BlockingIOError(errno.EAGAIN, "another download is writing to it", part)
+        try:
+            yield file
+        finally:
+            if not os.fstat(file.fileno()).st_size:
+                with suppress(FileNotFoundError):
+                    os.unlink(part)
+
+
+def _rename(part: str, path: str) -> None:
+    """Rename without replacing."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without links: what comes between these two steps is lost.
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, "it exists", path) from None
+        os.rename(part, path)
+    else:
+        os.unlink(part)

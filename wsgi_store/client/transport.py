@@ -1,0 +1,264 @@
+"""Requests to a server, repeated where a failure may pass; what it refuses as exceptions."""
+
+import json
+import logging
+import netrc
+import os
+import random
+import re
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, Timeout, make_headers
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationParseError,
+    NewConnectionError,
+    ProtocolError,
+    TimeoutError as SlowError,
+)
+from urllib3.util import Url, parse_url
+from urllib3.util.wait import wait_for_read
+
+from wsgi_store.client.refusals import refusal
+from wsgi_store.client.sources import Source, SourceFailed
+from wsgi_store.errors import ConfigError, StoreUnavailable, UnexpectedAnswer, Unreachable
+
+T = TypeVar("T")
+
+BLOCK = 1 << 20
+# No answer but a blob is longer: a page of the listing has 1000 entries.
+LONGEST = 16 << 20
+# Pauses before a request is repeated: the first one, and the longest, in seconds.
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+# A server that wants to be left alone for longer is not waited for.
+PATIENCE = 120.0
+log = logging.getLogger(__name__)
+
+
+class _Connection(HTTPConnection):
+    """A connection that stops sending a body when the answer is there already, which is a refusal."""
+
+    _cut = False
+
+    def connect(self) -> None:
+        """Connect anew, with nothing sent."""
+        super().connect()
+        self._cut = False
+
+    def send(self, data: Any) -> None:
+        """Send a part; urllib3 takes a broken pipe for the end of sending and reads the answer."""
+        if self.sock is not None and wait_for_read(self.sock, 0):
+            self._cut = True
+            raise BrokenPipeError
+        super().send(data)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether another request can be sent; not behind half a body."""
+        return super().is_connected and not self._cut
+
+
+class Transport:
+    """A server, below a URL, with a pool of connections to it; safe to use by many threads."""
+
+    def __init__(
+        self, url: str, token: str | None, *, timeout: float, retries: int, connections: int
+    ) -> None:
+        place = _parse(url)
+        self.base = Url(place.scheme, host=place.host, port=place.port, path=place.path).url.rstrip("/")
+        """Its URL without credentials and final slash."""
+        self.retries = retries
+        self._path = (place.path or "").rstrip("/")
+        self._headers = {"User-Agent": "wsgi_store", **_credentials(place, token)}
+        options: dict[str, Any] = {
+            "maxsize": connections,
+            "timeout": Timeout(connect=timeout, read=timeout),
+            "retries": False,
+            "blocksize": BLOCK,
+        }
+        self._pool: HTTPConnectionPool
+        if place.scheme == "https":
+            # With a context of its own urllib3 would load the certificates for every connection.
+            context = ssl.create_default_context()
+            self._pool = HTTPSConnectionPool(place.host or "", place.port, ssl_context=context, **options)
+        else:
+            self._pool = HTTPConnectionPool(place.host or "", place.port, **options)
+            self._pool.ConnectionCls = _Connection
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._pool.close()
+
+    def ask(self, method: str, path: str, source: Source | None = None) -> dict[str, Any]:
+        """Send a request and read its JSON, {} where there is no body; repeats it while that may help.
+
+        Raises the failure that the server tells, Unreachable, and what reading `source` raises.
+        """
+
+        def attempt() -> dict[str, Any]:
+            if source is not None:
+                source.rewind()
+            answer = self.send(method, path, source)
+            try:
+                if method == "HEAD":
+                    return {name.lower(): value for name, value in answer.headers.items()}
+                return self._json(answer)
+            finally:
+                answer.close()
+
+        return self.repeat(attempt, source is None or source.rewindable)
+
+    def repeat(self, attempt: Callable[[], T], again: bool = True) -> T:
+        """Try until it goes well; raises what the last attempt did.
+
+        What the client did wrong is not tried again, nor is what takes more than time to mend.
+        """
+        pauses = self.pauses() if again else iter(())
+        while True:
+            try:
+                return attempt()
+            except (Unreachable, StoreUnavailable) as error:
+                pause = next(pauses, None)
+                asked = float(str(error.evidence.get("retry_after", 0)))
+                # Who cannot be connected to in that long is not there; a refusal may be a restart.
+                cause = error.__cause__
+                late = isinstance(cause, ConnectTimeoutError) and not isinstance(cause, NewConnectionError)
+                if pause is None or asked > PATIENCE or late:
+                    raise
+                pause = max(pause, asked)
+                log.warning("%s: trying again in %.1f s", error, pause)
+            time.sleep(pause)
+
+    def pauses(self) -> Iterator[float]:
+        """How long to wait before each repetition: ever longer, and not all clients alike."""
+        for number in range(self.retries):
+            longest = min(FIRST_PAUSE * 2**number, LONGEST_PAUSE)
+            yield random.uniform(longest / 2, longest)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        source: Source | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> BaseHTTPResponse:
+        """Send a request once; returns an answer whose body is still to be read, and which is to be closed.
+
+        Raises the failure that the server tells, and Unreachable.
+        """
+        fields = {**self._headers, **(headers or {})}
+        if source is not None and source.size is not None:
+            fields["Content-Length"] = str(source.size)
+        body: Any = source  # urllib3 wants of a file no more than its `read`
+        with self.broken():
+            answer = self._pool.urlopen(
+                method,
+                f"{self._path}/{path}",
+                body=body,
+                headers=fields,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
+        if answer.length_remaining is None and not answer.headers.get("Transfer-Encoding"):
+            # http.client takes a head that was cut for a whole one.
+            answer.close()
+            raise Unreachable(f"cannot reach {self.base}: the answer was cut")
+        if answer.status in (200, 206):
+            return answer
+        try:
+            is_problem = answer.headers.get("Content-Type") == "application/problem+json"
+            failure = refusal(self.base, answer, self._json(answer) if is_problem and method != "HEAD" else {})
+        finally:
+            answer.close()
+        raise failure
+
+    @contextmanager
+    def broken(self) -> Iterator[None]:
+        """Translate what a connection that is used raises to Unreachable."""
+        try:
+            yield
+        except HTTPError as error:
+            raise Unreachable(f"cannot reach {self.base}: {_plainly(error)}") from error
+        except SourceFailed as failure:
+            raise failure.error from None
+
+    def strange(self) -> UnexpectedAnswer:
+        """The failure of an answer that this service does not give."""
+        return UnexpectedAnswer(f"{self.base} is no wsgi_store: its answer is not understood")
+
+    def _json(self, answer: BaseHTTPResponse) -> dict[str, Any]:
+        body = bytearray()
+        with self.broken():
+            # Pieces, and not `read`: that one does not tell a body that was cut from one that ended.
+            for data in answer.stream(BLOCK):
+                body += data
+                if len(body) > LONGEST:
+                    break
+        try:
+            told = json.loads(body)
+        except ValueError:
+            told = None
+        if not isinstance(told, dict):
+            raise self.strange()
+        return told
+
+
+def _plainly(error: HTTPError) -> str:
+    """What a person can use of urllib3's words."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, SlowError):
+        return "no answer in time"
+    return str(error.args[0] if isinstance(error, ProtocolError) else error)
+
+
+def _parse(url: str) -> Url:
+    """The parts of a server's URL; raises ConfigError, without the URL: a password may be in it."""
+    try:
+        place = parse_url(url)
+    except LocationParseError:
+        place = Url()
+    if not re.match("https?://", url) or not place.host or place.query or place.fragment:
+        raise ConfigError("the URL of the server: expected http://host:port/prefix, or https://")
+    return place
+
+
+def _credentials(place: Url, token: str | None) -> dict[str, str]:
+    """The field that says who sends: a token, else who the URL names, else who ~/.netrc does."""
+    if token is not None:
+        if not re.fullmatch("[!-~]+", token):
+            raise ConfigError("the token: expected printable ASCII characters without spaces")
+        return {"Authorization": f"Bearer {token}"}
+    pair = unquote(place.auth) if place.auth else _netrc(place.host or "")
+    try:
+        return make_headers(basic_auth=pair) if pair else {}
+    except UnicodeEncodeError:
+        raise ConfigError("user name and password: expected characters of latin-1") from None
+
+
+def _netrc(host: str) -> str | None:
+    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    try:
+        found = netrc.netrc(path).authenticators(host.strip("[]"))
+    except FileNotFoundError:
+        return None
+    except netrc.NetrcParseError as error:
+        # Its message may show a password.
+        raise ConfigError(f"{path}, line {error.lineno}: not understood") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', 'no text')}") from None
+    return f"{found[0]}:{found[2]}" if found else None
