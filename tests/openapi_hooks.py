@@ -28,6 +28,9 @@ def filter_failure(_: Any, failure: Failure, case: Any, response: Any) -> bool:
         # Its coverage phase takes 0 for a valid value of a header field with a pattern.
         if "0" in (case.headers.get("Repr-Digest"), case.headers.get("Content-Digest")):
             return False
+        # Chained requests may have no body to make a form of: it sends a part that says None.
+        if case.media_type == "multipart/form-data" and not isinstance(case.body, dict):
+            return False
         code = BY_STATE.get(response.status_code)
         return code is None or (case.method != "HEAD" and json.loads(response.content)["code"] != code)
     if isinstance(failure, AcceptedNegativeData):
