@@ -1,0 +1,279 @@
+"""Verifying a store: what it finds, what it says it has seen, and that it can be ended at any time."""
+
+import os
+import random
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kinds import KINDS, content, put
+
+from wsgi_store import checking, pagecache, verified
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import BlobNotFound, StoreUnavailable
+from wsgi_store.staging import Staging
+from wsgi_store.stores import Added, Durability
+from wsgi_store.stores.local import LocalReader, LocalStore
+from wsgi_store.verified import NOTE, Verified
+from wsgi_store.verifying import Report, Result, verify
+
+NUMBER = 40
+HASHES = st.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}")
+
+
+@pytest.fixture(name="root")
+def fixture_root(tmp_path: Path) -> Path:
+    """Where the store is."""
+    return tmp_path / "store"
+
+
+@pytest.fixture(name="store")
+def fixture_store(root: Path) -> LocalStore:
+    """A store with some blobs, the first of them empty."""
+    store = LocalStore(str(root), Algorithm.MD5, Durability.NONE)
+    staging = Staging(store, durability=Durability.NONE)
+    for number in range(NUMBER):
+        put(staging, b"x" * number)
+    return store
+
+
+def digests(store: LocalStore) -> list[Digest]:
+    """What the store holds, in order."""
+    return [blob.digest for blob in store.iterate()]
+
+
+def last(reports: object) -> Report:
+    """The report in the end."""
+    *_, report = reports  # type: ignore[misc]
+    assert isinstance(report, Report)
+    return report
+
+
+@pytest.fixture(name="way", params=["threads", "processes"])
+def fixture_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check blobs in threads, then in processes."""
+    if request.param == "processes":
+        monkeypatch.setattr(checking, "PROCESSES_FROM", 0)
+
+
+@pytest.mark.usefixtures("way")
+def test_a_good_store(store: LocalStore) -> None:
+    """All blobs of a good store are counted, and none was verified before the run began."""
+    began = time.time()
+    report = last(verify(store, workers=2))
+    assert report.result is Result.CLEAN
+    assert (report.checked_blobs, report.total_blobs) == (NUMBER, NUMBER)
+    assert report.checked_bytes == report.total_bytes == sum(range(NUMBER))
+    assert report.oldest is not None and began <= report.oldest <= time.time()
+    assert not os.listdir(store.staging_directory)
+
+
+def test_an_empty_store(tmp_path: Path) -> None:
+    """Of an empty store nothing is said but that nothing was checked."""
+    report = last(verify(LocalStore(str(tmp_path), Algorithm.MD5)))
+    assert (report.result, report.checked_blobs, report.total_blobs) == (Result.CLEAN, 0, 0)
+    assert report.oldest is None
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("damaged", [b"", b"x" * 9 + b"y", b"x" * 11], ids=["cut", "flipped", "longer"])
+def test_a_damaged_blob(store: LocalStore, root: Path, damaged: bytes) -> None:
+    """A damaged blob is found, moved to quarantine, and back in its place with the next upload."""
+    digest = put(Staging(store), b"x" * 10).digest
+    KINDS[0].damage(root, digest, damaged)
+    report = last(verify(store, workers=2))
+    assert (report.result, report.corrupt, report.unmoved) == (Result.CORRUPT, [digest], {})
+    assert report.checked_blobs == NUMBER
+    with pytest.raises(BlobNotFound):
+        store.stat(digest)
+    assert put(Staging(store), b"x" * 10).added is Added.HEALED
+    assert last(verify(store)).result is Result.CLEAN
+
+
+def test_damage_that_cannot_be_moved(store: LocalStore, root: Path) -> None:
+    """Corrupt is corrupt, also where the quarantine cannot be written."""
+    digest = digests(store)[3]
+    KINDS[0].damage(root, digest, b"others")
+    (root / ".quarantine").write_bytes(b"")
+    report = last(verify(store))
+    assert (report.result, report.corrupt, list(report.unmoved)) == (Result.CORRUPT, [digest], [digest])
+
+
+def test_an_unreadable_blob(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blob that the disk does not give is reported, stays, and is not clean."""
+    bad = digests(store)[5]
+    read = LocalReader.read
+
+    def fail(self: LocalReader, size: int | None = -1, /) -> bytes:
+        if self.blob.digest == bad:
+            raise StoreUnavailable("cannot read the blob: Input/output error")
+        return read(self, size)
+
+    monkeypatch.setattr(LocalReader, "read", fail)
+    report = last(verify(store))
+    assert report.result is Result.INCOMPLETE
+    assert report.unreadable == {bad: "cannot read the blob: Input/output error"}
+    assert report.checked_blobs == NUMBER - 1
+    assert bad in digests(store)
+
+
+def test_a_blob_that_reads_differently(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that are wrong once and right the next time are neither damage nor clean."""
+    bad = digests(store)[-1]
+    read = LocalReader.read
+
+    def flip(self: LocalReader, size: int | None = -1, /) -> bytes:
+        data = read(self, size)
+        return data[::-1] + b"?" if data and self.blob.digest == bad else data
+
+    monkeypatch.setattr(LocalReader, "read", flip)
+    report = last(verify(store))
+    assert (report.result, list(report.unreadable)) == (Result.INCOMPLETE, [bad])
+    assert bad in digests(store)
+
+
+def test_blobs_removed_meanwhile(store: LocalStore) -> None:
+    """What is removed during a run is no failure."""
+    reports = verify(store)
+    next(reports)
+    for digest in digests(store)[::2]:
+        store.remove(digest)
+    report = last(reports)
+    assert report.result is Result.CLEAN
+    assert report.checked_blobs == NUMBER // 2
+
+
+def test_a_budget(store: LocalStore) -> None:
+    """Runs with a budget go on where the last one ended, and come to every blob before any twice."""
+    seen = 0
+    oldest = []
+    for _ in range(100):
+        report = last(verify(store, budget=200))
+        assert report.result is Result.CLEAN
+        assert 200 <= report.checked_bytes < 200 + NUMBER or seen + report.checked_blobs >= NUMBER
+        seen += report.checked_blobs
+        assert report.oldest is not None
+        oldest.append(report.oldest)
+        if seen >= NUMBER:
+            break
+    assert NUMBER <= seen < 2 * NUMBER
+    assert oldest == sorted(oldest)
+    assert len(oldest) >= 3
+
+
+def test_every_night_covers_the_store(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a budget of a share of the store, each blob is read once in about as many runs."""
+    read: list[str] = []
+    hash_ = checking.Checker._hash  # pylint: disable=protected-access
+
+    def note(self: checking.Checker, digest: Digest, pace: checking.Pace) -> tuple[int, bytes, float]:
+        read.append(digest.hex)
+        return hash_(self, digest, pace)
+
+    monkeypatch.setattr(checking.Checker, "_hash", note)
+    while len(set(read)) < NUMBER - 1:  # the empty blob costs nothing, and may be read twice
+        last(verify(store, budget=100))
+        assert len(read) <= NUMBER + 2
+
+
+def test_a_sample(store: LocalStore) -> None:
+    """A sample reads some blobs, says how many, and remembers nothing."""
+    random.seed(1)
+    report = last(verify(store, sample=0.5))
+    assert 5 < report.checked_blobs < 35
+    assert (report.result, report.total_blobs) == (Result.CLEAN, NUMBER)
+    assert store.load_note(NOTE) is None
+
+
+@pytest.mark.usefixtures("way")
+def test_a_rate(store: LocalStore) -> None:
+    """Bytes are read at most so fast."""
+    begin = time.monotonic()
+    assert last(verify(store, rate=1000, workers=1)).result is Result.CLEAN
+    assert time.monotonic() - begin > 0.9 * sum(range(NUMBER)) / 1000
+
+
+@pytest.mark.usefixtures("way")
+def test_a_run_that_is_ended(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was verified till the end of a run is remembered, and the next run begins behind it."""
+    monkeypatch.setattr("wsgi_store.verifying.BATCH_BLOBS", 1)
+    with closing(verify(store, rate=2000, workers=2)) as reports:
+        for report in reports:
+            if report.checked_blobs > 9:
+                break
+    assert report.result is Result.INCOMPLETE
+    done = report.checked_blobs
+    assert done < NUMBER
+    fresh = [part for part in Verified.load(store).parts() if part.time]
+    assert sum(len(list(part.blobs(store))) for part in fresh) == done
+    rest = last(verify(store, budget=sum(range(NUMBER)) - report.checked_bytes))
+    assert rest.oldest is not None
+    assert all(part.time for part in Verified.load(store).parts() if list(part.blobs(store)))
+
+
+@pytest.mark.parametrize(
+    "note", [b"", b"{", b"[1]", b'[["ff", 1]]', b'[["%s", 1e99]]' % (b"f" * 32), b"[" * 100_000], ids=range(6)
+)
+def test_a_note_that_makes_no_sense(store: LocalStore, note: bytes) -> None:
+    """A broken note is one that is not there."""
+    store.save_note(NOTE, note)
+    assert last(verify(store)).checked_blobs == NUMBER
+    assert all(part.time for part in Verified.load(store).parts())
+
+
+def test_a_note_that_cannot_be_written(store: LocalStore) -> None:
+    """A store is verified also where nothing can be remembered."""
+    os.rmdir(store.staging_directory)
+    assert last(verify(store)).result is Result.CLEAN
+
+
+@given(marks=st.lists(st.tuples(HASHES, HASHES), max_size=20), asked=st.lists(HASHES, max_size=20))
+def test_marks(marks: list[tuple[str, str]], asked: list[str]) -> None:
+    """Each digest was verified when it was last within what was marked."""
+    known = Verified(Algorithm.MD5)
+    for when, (one, two) in enumerate(marks, 1):
+        if one != two:
+            known.mark(min(one, two), max(one, two), float(when))
+    for hash_ in asked + [hash_ for mark in marks for hash_ in mark]:
+        expected = max(
+            (when for when, mark in enumerate(marks, 1) if min(mark) < hash_ <= max(mark)), default=0
+        )
+        (part,) = [part for part in known.parts() if part.after < hash_ <= part.upto]
+        assert part.time == expected
+
+
+def test_the_note_stays_small(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts too many are merged, and nothing counts as verified later than it was."""
+    monkeypatch.setattr(verified, "MAX_PARTS", 8)
+    known = Verified(Algorithm.MD5)
+    for number in range(100):
+        known.mark(f"{2 * number:032x}", f"{2 * number + 1:032x}", 1000.0 + number)
+    assert len(known.parts()) <= 8
+    for part in known.parts():
+        for number in range(100):
+            if part.after <= f"{2 * number:032x}" < part.upto:
+                assert part.time <= 1000.0 + number
+    known.save(store)
+    assert Verified.load(store).parts() == known.parts()
+
+
+def test_the_page_cache(tmp_path: Path) -> None:
+    """What was not cached before is not afterwards, what was cached stays, and the bytes are the same."""
+    store = LocalStore(str(tmp_path / "store"), Algorithm.MD5)
+    for size in (100_000, 3 * pagecache.BLOCK + 5):
+        data = os.urandom(size)
+        digest = put(Staging(store), data).digest
+        with closing(store.open(digest)) as reader:
+            fd = reader.fileno()
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            if any(pagecache.resident(fd, size)):
+                pytest.skip("this file system keeps everything in memory")
+            assert b"".join(pagecache.blocks(reader)) == data
+            assert not any(pagecache.resident(fd, size))
+        assert content(store, digest) == data
+        with closing(store.open(digest)) as reader:
+            assert b"".join(pagecache.blocks(reader)) == data
+            assert all(pagecache.resident(reader.fileno(), size))

@@ -1,0 +1,139 @@
+"""Collecting what may go, counting what there is, and listing it for other programs to check."""
+
+import enum
+import heapq
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from wsgi_store.digest import Digest
+from wsgi_store.errors import BlobNotFound, disk_errors
+from wsgi_store.staging import NAME, leftovers
+from wsgi_store.stores import CLOCK_STEP, Store
+
+
+class Kind(enum.Enum):
+    """What can be collected."""
+
+    STAGED = "staged"
+    """A staged file that no process uses any more."""
+    QUARANTINED = "quarantined"
+    BLOB = "blob"
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What was removed: of which kind, how many bytes, and under which digest, unless it was staged."""
+
+    kind: Kind
+    size: int
+    digest: Digest | None = None
+
+
+def collect(
+    store: Store,
+    *,
+    older: float | None = None,
+    max_bytes: int | None = None,
+    quarantined_older: float | None = None,
+    dry_run: bool = False,
+) -> Iterator[Collected]:
+    """Remove what may go, and yield each thing when it is gone; with `dry_run` only tell what it would be.
+
+    Staged files that a killed process left always may. Blobs may that were last added more than
+    `older` seconds ago, and then, the oldest first, as many as bring all blobs together down to
+    `max_bytes`; what is in quarantine for more than `quarantined_older` seconds. A blob that is
+    uploaded meanwhile stays, also if the upload found it held. Raises StoreError.
+    """
+    now = time.time()
+    for size in leftovers(store.staging_directory, remove=not dry_run):
+        yield Collected(Kind.STAGED, size)
+    if quarantined_older is not None:
+        yield from _collect_quarantined(store, now - quarantined_older, dry_run)
+    # What was added since may have been added again within the same step of the clock.
+    settled = now - CLOCK_STEP
+    if older is not None:
+        for blob in store.iterate():
+            if blob.modified < min(now - older, settled) and (
+                dry_run or store.expire(blob.digest, blob.modified)
+            ):
+                yield Collected(Kind.BLOB, blob.size, blob.digest)
+    if max_bytes is not None:
+        # A dry run has removed nothing, so that what is told already is left out of the account.
+        since = now - older if dry_run and older is not None else float("-inf")
+        yield from _collect_oldest(store, max_bytes, since, settled, dry_run)
+
+
+def _collect_quarantined(store: Store, before: float, dry_run: bool) -> Iterator[Collected]:
+    for blob in store.quarantined():
+        if blob.modified < before:
+            try:
+                if not dry_run:
+                    store.discard(blob.digest)
+            except BlobNotFound:
+                continue  # healed meanwhile
+            yield Collected(Kind.QUARANTINED, blob.size, blob.digest)
+
+
+def _collect_oldest(
+    store: Store, max_bytes: int, since: float, settled: float, dry_run: bool
+) -> Iterator[Collected]:
+    excess = sum(blob.size for blob in store.iterate() if blob.modified >= min(since, settled)) - max_bytes
+    # The oldest blobs that together are large enough, the youngest of them on top: memory grows
+    # with what is to go and not with the store.
+    going: list[tuple[float, bytes, int]] = []
+    size = 0
+    for blob in store.iterate() if excess > 0 else ():
+        if min(since, settled) <= blob.modified < settled:
+            heapq.heappush(going, (-blob.modified, blob.digest.raw, blob.size))
+            size += blob.size
+            while size - going[0][2] >= excess:
+                size -= heapq.heappop(going)[2]
+    for negative, raw, length in sorted(going, reverse=True):
+        digest = Digest(store.algorithm, raw)
+        if dry_run or store.expire(digest, -negative):
+            yield Collected(Kind.BLOB, length, digest)
+
+
+@dataclass
+class Usage:
+    """How many blobs, files in quarantine and staged files there are, and their bytes."""
+
+    blobs: int = 0
+    bytes: int = 0
+    quarantined: int = 0
+    quarantined_bytes: int = 0
+    staged: int = 0
+    """Only those that have a name, in use or left behind: the others cannot be counted."""
+    staged_bytes: int = 0
+
+
+def usage(store: Store) -> Usage:
+    """Count what a store holds; raises StoreError."""
+    used = Usage()
+    for blob in store.iterate():
+        used.blobs += 1
+        used.bytes += blob.size
+    for blob in store.quarantined():
+        used.quarantined += 1
+        used.quarantined_bytes += blob.size
+    with disk_errors("cannot list the staged files"), os.scandir(store.staging_directory) as entries:
+        for entry in entries:
+            if NAME.fullmatch(entry.name):
+                try:
+                    used.staged_bytes += entry.stat(follow_symlinks=False).st_size
+                    used.staged += 1
+                except FileNotFoundError:
+                    continue  # published or given up meanwhile
+    return used
+
+
+def manifest(store: Store) -> Iterator[str]:
+    """Yield a line for each blob, such as `md5sum --check` and its like take in the store's root.
+
+    For a store without files the paths are those of the same blobs in a local one. Raises StoreError.
+    """
+    for blob in store.iterate():
+        name = blob.digest.hex
+        yield f"{name}  {store.local_path(blob.digest) or f'{name[:2]}/{name}'}"

@@ -1,0 +1,112 @@
+"""Which digests of a store were last verified when: the note that verifying leaves in it."""
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+from wsgi_store.digest import Algorithm
+from wsgi_store.stores import Blob, Store
+
+NOTE = ".verified.json"
+# More would make the note grow; a part too many is merged with the neighbour verified at the
+# most similar time, and both count as verified at the earlier one.
+MAX_PARTS = 256
+NEVER = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The digests behind `after` up to `upto`, in hex, and when all of them were verified."""
+
+    after: str  # empty: from the first one on
+    upto: str
+    time: float  # seconds since the epoch, NEVER where it is not known
+
+    def blobs(self, store: Store) -> Iterator[Blob]:
+        """Yield the blobs of this part in ascending order; raises StoreError."""
+        for blob in store.iterate(store.algorithm.parse(self.after) if self.after else None):
+            if blob.digest.hex > self.upto:
+                break
+            yield blob
+
+
+class Verified:
+    """When which digests were verified, as parts that cover all there can be.
+
+    A blob that was added later than its part was verified counts from then: its bytes were
+    hashed when it was added.
+    """
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        self._last = "f" * (2 * algorithm.size)
+        self._ends = [(self._last, NEVER)]
+
+    @classmethod
+    def load(cls, store: Store) -> Self:
+        """Read the note of a store; without one, or with one that makes no sense, nothing is known.
+
+        Raises StoreError.
+        """
+        verified = cls(store.algorithm)
+        try:
+            ends = [(str(end), float(when)) for end, when in json.loads(store.load_note(NOTE) or b"[]")]
+        except (ValueError, TypeError, RecursionError):
+            return verified
+        names = [end for end, _ in ends]
+        fits = all(_is_hash(name, store.algorithm) for name in names) and names == sorted(set(names))
+        # A time to come was told by a clock that was wrong.
+        if fits and names[-1:] == [verified._last] and all(0 <= when <= time.time() for _, when in ends):
+            verified._ends = ends
+        return verified
+
+    def save(self, store: Store) -> None:
+        """Leave the note in a store; raises StoreError."""
+        store.save_note(NOTE, json.dumps(self._ends).encode())
+
+    def parts(self) -> list[Part]:
+        """All parts, in ascending order."""
+        starts = ["", *(end for end, _ in self._ends)]
+        return [Part(start, end, when) for start, (end, when) in zip(starts, self._ends, strict=False)]
+
+    def oldest_first(self) -> list[Part]:
+        """All parts in the order in which to verify them; it begins anywhere when nothing is known."""
+        parts = self.parts()
+        if all(part.time == NEVER for part in parts):
+            middle = secrets.token_hex(len(self._last) // 2)
+            if middle != self._last:
+                return [Part(middle, self._last, NEVER), Part("", middle, NEVER)]
+        return sorted(parts, key=lambda part: part.time)
+
+    def mark(self, after: str, upto: str, when: float) -> None:
+        """Remember that the digests behind `after` up to `upto` were verified."""
+        ends: list[tuple[str, float]] = []
+        for part in self.parts():
+            if part.upto <= after or part.after >= upto:
+                ends.append((part.upto, part.time))
+                continue
+            if part.after < after:
+                ends.append((after, part.time))
+            if part.upto >= upto:
+                ends.append((upto, when))
+            if part.upto > upto:
+                ends.append((part.upto, part.time))
+        self._ends = _merged(ends)
+
+
+def _merged(ends: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    while len(ends) > 1:
+        gap, at = min((abs(ends[at][1] - ends[at + 1][1]), at) for at in range(len(ends) - 1))
+        if gap and len(ends) <= MAX_PARTS:
+            break
+        ends[at : at + 2] = [(ends[at + 1][0], min(ends[at][1], ends[at + 1][1]))]
+    return ends
+
+
+def _is_hash(text: str, algorithm: Algorithm) -> bool:
+    try:
+        return algorithm.parse(text).hex == text
+    except ValueError:
+        return False
