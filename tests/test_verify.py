@@ -201,9 +201,7 @@ def test_a_run_that_is_ended(store: LocalStore, monkeypatch: pytest.MonkeyPatch)
     """What was verified till the end of a run is remembered, and the next run begins behind it."""
     monkeypatch.setattr("wsgi_store.verifying.BATCH_BLOBS", 1)
     with closing(verify(store, rate=2000, workers=2)) as reports:
-        for report in reports:
-            if report.checked_blobs > 9:
-                break
+        report = next(report for report in reports if report.checked_blobs > 9)
     assert report.result is Result.INCOMPLETE
     done = report.checked_blobs
     assert done < NUMBER

@@ -80,7 +80,7 @@ class Checker:
         return checked
 
     def _hash(self, digest: Digest, pace: "Pace") -> tuple[int, bytes, float]:
-        reader = self.store.open(digest)
+        reader = self.store.open(digest)  # pylint: disable=assignment-from-no-return
         size = 0
         hashed = digest.algorithm.new()
         try:
@@ -94,7 +94,7 @@ class Checker:
 
     def _quarantine(self, digest: Digest, modified: float, checked: Checked) -> None:
         try:
-            moved = self.store.quarantine(digest)
+            moved = self.store.quarantine(digest)  # pylint: disable=assignment-from-no-return
         except BlobNotFound:
             raise
         except StoreError as error:
