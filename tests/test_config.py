@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsgi_store.config import Config, LogFormat, LogLevel, Sendfile, parse_size, variable
+from wsgi_store.config import Config, LogFormat, LogLevel, MetricsAccess, Sendfile, parse_size, variable
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import ConfigError
 from wsgi_store.stores import Durability
@@ -42,6 +42,7 @@ GOOD = [
     ("WSGI_STORE_PUBLIC_READ", "0", "public_read", False),
     ("WSGI_STORE_SIGNING_KEYS", "0123456789abcdef", "signing_keys", ("0123456789abcdef",)),
     ("WSGI_STORE_SIGNING_KEYS", f"{'a' * 16}, {'b' * 20}", "signing_keys", ("a" * 16, "b" * 20)),
+    ("WSGI_STORE_METRICS", "public", "metrics", MetricsAccess.PUBLIC),
     ("WSGI_STORE_LOG_LEVEL", "WARNING", "log_level", LogLevel.WARNING),
     ("WSGI_STORE_LOG_FORMAT", "json", "log_format", LogFormat.JSON),
 ]
@@ -68,6 +69,7 @@ BAD = [
     ("WSGI_STORE_TOKENS", ""),
     ("WSGI_STORE_PUBLIC_READ", "maybe"),
     ("WSGI_STORE_SIGNING_KEYS", ""),
+    ("WSGI_STORE_METRICS", "yes"),
     ("WSGI_STORE_LOG_LEVEL", "loud"),
     ("WSGI_STORE_LOG_FORMAT", "xml\nand more"),
 ]

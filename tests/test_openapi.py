@@ -19,7 +19,7 @@ from webtest import TestApp
 from wsgi_store import __version__, errors
 from wsgi_store.app import HASH, REQUEST_ID, STATUS, URLS, Application, problem
 from wsgi_store.auth import SCOPES
-from wsgi_store.config import Config
+from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.digest import Algorithm
 from wsgi_store.files import MAX_PAGE, PAGE
 from wsgi_store.service import OPENAPI
@@ -36,12 +36,14 @@ OPERATIONS = {
     "downloadNamedBlob",
     "getHealth",
     "getIndex",
+    "getMetrics",
     "getOpenAPI",
     "getReadiness",
     "headBlob",
     "headBlobs",
     "headHealth",
     "headIndex",
+    "headMetrics",
     "headNamedBlob",
     "headOpenAPI",
     "headReadiness",
@@ -165,13 +167,13 @@ def test_an_error_has_the_members_described(error: errors.WSGIStoreError) -> Non
     """A problem has the members of its schema, all that are required and no others."""
     response = problem(error, "-")
     name = {errors.WSGIStoreError: "InternalError"}.get(type(error), type(error).__name__)
-    conforms({"$ref": f"#/components/schemas/{name}"}, json.loads(response.get_data()))
+    conforms({"$ref": f"#/components/schemas/{name}"}, json.loads(b"".join(response.body)))
     described = {**resolved({"$ref": f"#/components/schemas/{name}"})["allOf"][1]["properties"]}
     assert error.evidence.keys() <= described.keys()
     for answer in COMPONENTS["responses"].values():
         schema = answer.get("content", {}).get("application/problem+json", {}).get("schema", {})
         if schema == {"$ref": f"#/components/schemas/{name}"}:
-            assert set(response.headers.keys()) - {"Content-Length"} == {
+            assert {field for field, _ in response.headers} - {"Content-Length"} == {
                 *answer["headers"].keys() - {"X-Request-ID"},
                 "Content-Type",
             }
@@ -231,6 +233,7 @@ def test_answers_are_as_described(application: Application) -> None:
         (400, "/files", "GET", "/files", {"query": "limit=0"}),
         (200, "/healthz", "GET", "/healthz", {}),
         (200, "/readyz", "GET", "/readyz", {}),
+        (404, "/metrics", "GET", "/metrics", {}),
         (200, "/openapi.json", "GET", "/openapi.json", {}),
         (200, "/openapi.json", "HEAD", "/openapi.json", {}),
         (412, "/openapi.json", "GET", "/openapi.json", {"HTTP_IF_MATCH": '"x"'}),
@@ -250,6 +253,24 @@ def test_answers_are_as_described(application: Application) -> None:
     ]:
         answer = call(application, method, path, **extra)
         assert answer.status == status, (method, path, extra)
+        fits(method, described, answer)
+
+
+def test_figures_and_healing_are_as_described(config: Config) -> None:
+    """What is there on demand or after damage only is described too."""
+    application = Application(replace(config, metrics=MetricsAccess.ON))
+    hash_ = call(application, "POST", body=DATA).json["hash"]
+    path = Path(config.root, hash_[:2], hash_)
+    path.chmod(0o644)
+    path.write_bytes(b"")
+    for status, described, method, extra in [
+        (200, "/", "POST", {"body": DATA}),
+        (200, "/metrics", "GET", {}),
+        (200, "/metrics", "GET", {"HTTP_ACCEPT": "application/openmetrics-text; version=1.0.0"}),
+        (200, "/metrics", "HEAD", {}),
+    ]:
+        answer = call(application, method, described, **extra)
+        assert answer.status == status
         fits(method, described, answer)
 
 
@@ -301,4 +322,5 @@ def test_its_paths_are_right_wherever_it_is_mounted(tmp_path: Path, outer: str) 
         if "get" in item and "{" not in path:
             # Paths are appended to the address, whose last slash clients leave out.
             url = base.rstrip("/") + path
-            host.get(url.removeprefix(f"http://localhost{outer}"), extra_environ=environ, status=200)
+            status = 404 if path == "/metrics" else 200  # which counts only where it is told to
+            host.get(url.removeprefix(f"http://localhost{outer}"), extra_environ=environ, status=status)

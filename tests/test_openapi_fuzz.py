@@ -71,7 +71,7 @@ def test_the_service_is_as_described(server: Server) -> None:
         assert connection.ask(upload).status == 200
     result = schemathesis(server, f"http://127.0.0.1:{server.port}/openapi.json")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "Tested: 17" in result.stdout
+    assert "Tested: 19" in result.stdout
     missing = [pattern for pattern in DONE if not server.logged(f"{pattern} ")]
     assert not missing, missing
 

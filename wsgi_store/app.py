@@ -4,6 +4,8 @@ import os
 import random
 import re
 from collections.abc import Callable, Iterable
+from time import perf_counter
+from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from loguru import logger
@@ -13,7 +15,7 @@ from werkzeug.routing import BaseConverter, Map, Rule
 
 from wsgi_store import errors, files, service
 from wsgi_store.auth import Authorize, authorizer
-from wsgi_store.config import Config
+from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.receiving import Request
 from wsgi_store.sending import Response, to_json
 from wsgi_store.staging import Staging
@@ -39,6 +41,7 @@ URLS = [
     Route("/healthz", "GET", service.healthy, None),
     Route("/readyz", "GET", service.ready, None),
     Route("/openapi.json", "GET", service.openapi, None),
+    Route("/metrics", "GET", service.metrics, "admin"),
     Route("/<hash:hash_>", "GET", files.download, "read"),
     Route("/<hash:hash_>", "DELETE", files.delete, "delete"),
     Route("/<hash:hash_>/<name:filename>", "GET", files.download, "read"),
@@ -102,7 +105,12 @@ class Application:
     def __init__(self, config: Config, authorize: Authorize | None = None) -> None:
         self.config = config
         self.store = open_store(config.root, config.hash, config.durability)
-        self.staging = Staging(
+        self._metrics = _metrics() if config.metrics is not MetricsAccess.OFF else None
+        kind = Staging
+        if self._metrics:
+            self.store = self._metrics.TimedStore(self.store)
+            kind = self._metrics.CountedStaging
+        self.staging = kind(
             self.store,
             max_size=config.max_size,
             min_free=config.min_free,
@@ -112,31 +120,41 @@ class Application:
         self.authorize = authorize or authorizer(config, tickets)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        begin = perf_counter()
         request = Request(environ, self.config, self.store, self.staging)
         identity = _request_id(environ)
+        route = failure = None
         sock = environ.get("gunicorn.socket")
         if sock is not None:
             sock.settimeout(self.config.idle_timeout)
         try:
             route, arguments = _match(request)
-            if route.scope is not None:
+            if route.scope is not None and not self._is_public(route):
                 request.grant = self.authorize(environ)
                 environ["wsgi_store.user"] = request.grant.name
                 request.grant.require(route.scope, **arguments)
             response = route.handler(request, **arguments)
         except errors.WSGIStoreError as error:
-            response = problem(error, identity)
+            failure = error
+            response = problem(failure, identity)
         # Whatever escapes ends the connection without an answer on some servers.
         except Exception as error:  # pylint: disable=broad-exception-caught
             failure = errors.WSGIStoreError("the server failed, its log says how")
             response = problem(failure, identity, unforeseen=error)
         response.headers.append(("X-Request-ID", identity))
+        if self._metrics:
+            path = route.path if route else None
+            code = _status(failure)[1] if failure else None
+            self._metrics.count(environ, path, response, perf_counter() - begin, code)
         return response(environ, start_response)
+
+    def _is_public(self, route: Route) -> bool:
+        return route.handler is service.metrics and self.config.metrics is MetricsAccess.PUBLIC
 
 
 def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exception | None = None) -> Response:
     """A failure as application/problem+json (RFC 9457); the server's own are logged."""
-    status, code = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    status, code = _status(error)
     if status >= 500:
         # The cause names paths: they are the operator's business, not the client's.
         cause = f" ({error.__cause__})" if error.__cause__ else ""
@@ -160,6 +178,21 @@ def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exceptio
     elif isinstance(error, errors.StoreUnavailable):
         headers.append(("Retry-After", RETRY_AFTER))
     return Response(to_json(body), status, headers)
+
+
+def _status(error: errors.WSGIStoreError) -> tuple[int, str]:
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def _metrics() -> ModuleType:
+    # Loaded only where something is counted: it needs prometheus-client, which may not be there.
+    try:
+        from wsgi_store import metrics  # pylint: disable=import-outside-toplevel
+    except ImportError as error:
+        raise errors.ConfigError(
+            f"WSGI_STORE_METRICS: {error}; it comes with `pip install wsgi-store[metrics]`"
+        ) from None
+    return metrics
 
 
 def create_app(config: Config | None = None, authorize: Authorize | None = None) -> "WSGIApplication":

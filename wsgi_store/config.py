@@ -36,6 +36,17 @@ class Sendfile(enum.Enum):
     """The server in front, told by X-Accel-Redirect (nginx)."""
 
 
+class MetricsAccess(enum.Enum):
+    """Who is shown the figures for Prometheus."""
+
+    OFF = "off"
+    """Nobody: nothing is counted."""
+    ON = "on"
+    """Who has the scope admin; everybody where nobody is asked for a token."""
+    PUBLIC = "public"
+    """Everybody."""
+
+
 class LogFormat(enum.Enum):
     """How a log line is written."""
 
@@ -172,6 +183,14 @@ class Config:
             _optional(_keys, ()),
             "Secrets for links and tickets, separated by commas; the last one signs.",
             secret=True,
+        ),
+    )
+    metrics: MetricsAccess = field(
+        default=MetricsAccess.OFF,
+        metadata=_row(
+            _choice(MetricsAccess),
+            "Whether requests are counted for `/metrics`, which needs the scope `admin` unless "
+            "`public`: `off`, `on` or `public`.",
         ),
     )
     log_level: LogLevel = field(

@@ -1,10 +1,13 @@
 """What this package adds to gunicorn: its log written through loguru, a worker count that fits."""
 
+import fcntl
 import logging
 import math
 import os
 import posixpath
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -16,6 +19,9 @@ from gunicorn import glogging
 
 from wsgi_store import logs
 from wsgi_store.config import Config, LogFormat, LogLevel
+
+METRICS = "PROMETHEUS_MULTIPROC_DIR"
+METRICS_PREFIX = "wsgi-store-metrics-"
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hints
@@ -38,6 +44,8 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
         """Log a request that was answered, or whose answer was cut off."""
+        if count := environ.get("wsgi_store.sent"):
+            count(_bytes_sent(resp, environ))
         if not (self._informs and self.access_log_enabled):
             return
         status = str(resp.status).partition(" ")[0]
@@ -58,6 +66,37 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
         # As loguru would have it written, which takes three times as long about it.
         with suppress(OSError):  # requests are answered all the same
             logs.write(self._line(datetime.now().astimezone(), "INFO", message, extra))
+
+
+def share_metrics() -> str | None:
+    """Make a directory in memory where prometheus-client adds up the figures of all workers.
+
+    Files of workers that ended stay, so that what they counted is not lost. Returns None where the
+    operator has named a directory.
+    """
+    # With this prefix it is the one of the master that USR2 told to start this one.
+    if not os.path.basename(os.environ.get(METRICS, METRICS_PREFIX)).startswith(METRICS_PREFIX):
+        return None
+    parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()
+    for name in os.listdir(parent):
+        if name.startswith(METRICS_PREFIX):
+            _remove_unused(os.path.join(parent, name))
+    path = os.environ[METRICS] = tempfile.mkdtemp(prefix=METRICS_PREFIX, dir=parent)
+    # Never closed: locked as long as this master, or a worker of its, lives.
+    fcntl.flock(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH)
+    return path
+
+
+def _remove_unused(path: str) -> None:
+    """Remove the figures that a killed master left."""
+    with suppress(OSError):  # in use, somebody else's, or gone
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.listdir(fd):  # else it may have been made just now, and be locked next
+                shutil.rmtree(path)
+        finally:
+            os.close(fd)
 
 
 def shown_path(req: Any) -> str:

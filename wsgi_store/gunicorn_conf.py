@@ -7,19 +7,21 @@ restart, or SIGUSR2.
 # pylint: disable=invalid-name  # the names are gunicorn's
 
 import os
+import shutil
 import sys
 from typing import Any
 
 from wsgi_store import logs
-from wsgi_store.config import Config
+from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import WSGIStoreError
-from wsgi_store.gunicorn import processors, warn_if_open
+from wsgi_store.gunicorn import processors, share_metrics, warn_if_open
 from wsgi_store.stores import open_store
 
 # Asked here, in the master, so that a refusal is one line and ends the start.
 try:
     _config = Config.from_env()
     open_store(_config.root, _config.hash, _config.durability)
+    _metrics = share_metrics() if _config.metrics is not MetricsAccess.OFF else None
 except WSGIStoreError as error:
     sys.exit(f"wsgi-store: {error}")
 
@@ -54,6 +56,23 @@ errorlog = "-"
 def when_ready(server: Any) -> None:
     """Say who can do what."""
     warn_if_open(server, _config)
+
+
+def child_exit(server: Any, worker: Any) -> None:  # pylint: disable=unused-argument
+    """Forget what a worker was doing; what it has done stays counted."""
+    if _config.metrics is not MetricsAccess.OFF:
+        # Only there where it is wanted, and loaded by this process when the first worker ends.
+        from prometheus_client.multiprocess import (  # pylint: disable=import-outside-toplevel
+            mark_process_dead,
+        )
+
+        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def on_exit(server: Any) -> None:  # pylint: disable=unused-argument
+    """Leave no figures in memory."""
+    if _metrics is not None:
+        shutil.rmtree(_metrics, ignore_errors=True)
 
 
 def post_fork(server: Any, worker: Any) -> None:  # pylint: disable=unused-argument

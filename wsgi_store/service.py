@@ -5,7 +5,9 @@ import time
 from importlib.resources import files
 
 from wsgi_store import __version__, conditional
+from wsgi_store.config import MetricsAccess
 from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import NotFound
 from wsgi_store.receiving import Request
 from wsgi_store.sending import Response, json_response
 from wsgi_store.stores import Blob
@@ -56,3 +58,14 @@ def openapi(request: Request) -> Response:
         return Response([], 304, headers)
     # The media type of its own that is being drafted is one that browsers save and do not show.
     return Response(OPENAPI, 200, [("Content-Type", "application/json"), *headers])
+
+
+def metrics(request: Request) -> Response:
+    """The figures for Prometheus; raises NotFound where nothing is counted."""
+    if request.config.metrics is MetricsAccess.OFF:
+        raise NotFound("nothing is counted here: WSGI_STORE_METRICS is off")
+    # Only there where it is wanted, and loaded by the application then.
+    from wsgi_store.metrics import render  # pylint: disable=import-outside-toplevel,cyclic-import
+
+    body, kind = render(request.store, request.staging, request.environ.get("HTTP_ACCEPT", ""))
+    return Response(body, 200, [("Content-Type", kind), ("Cache-Control", "no-store")])

@@ -71,13 +71,18 @@ class Staging:
     def admit(self, length: int, max_size: int | None = None) -> None:
         """Refuse `length` announced bytes that cannot be kept: raises TooLarge or StorageFull."""
         self._limit(length, max_size)
+        free = self.free()
+        if free is not None and length > free:
+            raise StorageFull("there is no room for these bytes", needed=length, available=max(0, free))
+
+    def free(self) -> int | None:
+        """The bytes that uploads may still fill, less than 0 when others used the reserve up.
+
+        None on a file system without a size of its own, as some in memory or user space.
+        """
         with disk_errors("cannot look at the free space"):
             status = os.statvfs(self._directory)
-        if not status.f_blocks:
-            return  # a file system without a size of its own, as some in memory or user space
-        free = status.f_bavail * status.f_frsize - self._min_free
-        if length > free:
-            raise StorageFull("there is no room for these bytes", needed=length, available=max(0, free))
+        return status.f_bavail * status.f_frsize - self._min_free if status.f_blocks else None
 
     def receive(
         self,

@@ -178,7 +178,9 @@ class Transport:
             return answer
         try:
             is_problem = answer.headers.get("Content-Type") == "application/problem+json"
-            failure = refusal(self.base, answer, self._json(answer) if is_problem and method != "HEAD" else {})
+            failure = refusal(
+                self.base, answer, self._json(answer) if is_problem and method != "HEAD" else {}
+            )
         finally:
             answer.close()
         raise failure

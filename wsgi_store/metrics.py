@@ -1,0 +1,210 @@
+"""Figures for Prometheus: what was asked and answered, what came in and went out, what it took.
+
+Imported only where they are wanted. Their values belong to the process, and with
+PROMETHEUS_MULTIPROC_DIR, which has to be set before, to all processes that share that directory.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from wsgi_store import __version__
+from wsgi_store.digest import Digest
+from wsgi_store.errors import StoreError
+from wsgi_store.sending import Response
+from wsgi_store.staging import Receipt, Staging
+from wsgi_store.stores import Added, Blob, BlobReader, StagedFile, Store
+from wsgi_store.verified import Verified
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Seconds: from a small blob in memory to a large upload over a slow line.
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+METHODS = frozenset({"GET", "HEAD", "POST", "DELETE"})
+SERIES = 1000
+# Of a path in the URL table; a figure's path is written as in openapi.json.
+_VARIABLE = re.compile("<[a-z]+:([a-z]+)_?>")
+
+REGISTRY = CollectorRegistry()
+REQUESTS = Counter(
+    "wsgi_store_requests",
+    "Requests by the route they took, method and status, counted when the answer begins.",
+    ["route", "method", "status"],
+    registry=REGISTRY,
+)
+SECONDS = Histogram(
+    "wsgi_store_request_duration_seconds",
+    "Time from the head of a request to the beginning of its answer, an upload included.",
+    ["route", "method"],
+    buckets=BUCKETS,
+    registry=REGISTRY,
+)
+FAILURES = Counter(
+    "wsgi_store_failures", "Requests answered with a problem, by its code.", ["code"], registry=REGISTRY
+)
+RECEIVED = Counter("wsgi_store_received_bytes", "Bytes of files received, kept or not.", registry=REGISTRY)
+SENT = Counter("wsgi_store_sent_bytes", "Bytes of the bodies of answers.", registry=REGISTRY)
+UPLOADS = Counter(
+    "wsgi_store_uploads",
+    "Uploads acknowledged: created, held already (deduplicated), or healed.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+STAGED = Gauge(
+    "wsgi_store_staged_files",
+    "Files being received now.",
+    multiprocess_mode="livesum",
+    registry=REGISTRY,
+)
+STORE_SECONDS = Histogram(
+    "wsgi_store_operation_duration_seconds",
+    "Time of the operations on the store.",
+    ["operation"],
+    buckets=BUCKETS,
+    registry=REGISTRY,
+)
+OPERATIONS = {name: STORE_SECONDS.labels(name).observe for name in ("stat", "open", "add", "remove")}
+
+
+# What counts the answers of a route, by method and status.
+_answers: dict[tuple[str | None, str, str], tuple[Callable[[], None], Callable[[float], None]]] = {}
+
+
+def count(
+    environ: "WSGIEnvironment", route: str | None, response: Response, seconds: float, failure: str | None
+) -> None:
+    """Count an answer that is about to begin, so that none is given uncounted."""
+    key = (route, environ["REQUEST_METHOD"], response.status)
+    # Kept, for finding a series by its labels takes as long as counting.
+    found = _answers.get(key)
+    if found is None:
+        # Anybody can invent paths and methods, and each would be a series of its own.
+        labels = (
+            _VARIABLE.sub(r"{\1}", route) if route else "other",
+            key[1] if key[1] in METHODS else "other",
+        )
+        found = REQUESTS.labels(*labels, response.status[:3]).inc, SECONDS.labels(*labels).observe
+        if len(_answers) < SERIES:
+            _answers[key] = found
+    found[0]()
+    found[1](seconds)
+    if failure is not None:
+        FAILURES.labels(failure).inc()
+    if "gunicorn.socket" in environ:
+        environ["wsgi_store.sent"] = SENT.inc  # its log learns how much of a body goes out
+    elif environ["REQUEST_METHOD"] != "HEAD":
+        SENT.inc(int(dict(response.headers).get("Content-Length", 0)))
+
+
+class TimedStore:
+    """A store whose operations are timed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.algorithm = store.algorithm
+        self.staging_directory = store.staging_directory
+        # Of these the time says nothing, or they are not for requests.
+        self.local_path = store.local_path
+        self.iterate = store.iterate
+        self.expire = store.expire
+        self.quarantine = store.quarantine
+        self.quarantined = store.quarantined
+        self.discard = store.discard
+        self.load_note = store.load_note
+        self.save_note = store.save_note
+
+    def stat(self, digest: Digest) -> Blob:
+        """Describe a blob; raises BlobNotFound."""
+        return _timed("stat", self._store.stat, digest)
+
+    def open(self, digest: Digest, start: int = 0, length: int | None = None) -> BlobReader:
+        """Open `length` bytes from `start` on, to the end by default; raises BlobNotFound."""
+        return _timed("open", self._store.open, digest, start, length)
+
+    def add(self, staged: StagedFile) -> Added:
+        """Publish a staged file whole and at once; tells whether the blob was held."""
+        return _timed("add", self._store.add, staged)
+
+    def remove(self, digest: Digest) -> None:
+        """Remove a blob; raises BlobNotFound."""
+        _timed("remove", self._store.remove, digest)
+
+
+class CountedStaging(Staging):
+    """Staging that counts the files and bytes it receives."""
+
+    def receive(self, chunks: Iterable[bytes], **conditions: Any) -> Receipt:
+        """Store what `chunks` yield, when they end well."""
+        with STAGED.track_inprogress():
+            receipt = super().receive(_counted(chunks), **conditions)
+        UPLOADS.labels(receipt.added.value).inc()
+        return receipt
+
+
+class _State(Collector):
+    """What is looked up when it is asked for, and the same whichever process is asked."""
+
+    def __init__(self, store: Store, staging: Staging) -> None:
+        self._store = store
+        self._staging = staging
+
+    def collect(self) -> Iterator[Metric]:
+        """Look."""
+        about = {"version": __version__, "algorithm": self._store.algorithm.value}
+        yield InfoMetricFamily("wsgi_store", "What is running.", value=about)
+        # Where it cannot be told, Prometheus is told nothing: 0 would raise a false alarm.
+        with suppress(StoreError):
+            free = self._staging.free()
+            if free is not None:
+                yield GaugeMetricFamily("wsgi_store_free_bytes", "Room left for uploads.", value=free)
+        with suppress(StoreError):
+            held = sum(1 for _ in self._store.quarantined())
+            yield GaugeMetricFamily(
+                "wsgi_store_quarantined_blobs", "Damaged blobs out of service.", value=held
+            )
+        with suppress(StoreError):
+            parts = Verified.load(self._store).parts()
+            yield GaugeMetricFamily(
+                "wsgi_store_oldest_verification_timestamp_seconds",
+                "When the part of the store was verified that was verified longest ago, 0 for never.",
+                value=min(part.time for part in parts),
+            )
+
+
+def render(store: Store, staging: Staging, accept: str) -> tuple[bytes, str]:
+    """The figures as Prometheus reads them, and their media type, as an Accept field asks for it."""
+    registry = CollectorRegistry()
+    registry.register(_State(store, staging))
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    else:
+        registry.register(REGISTRY)
+    encode, kind = choose_encoder(accept)
+    return encode(registry), kind
+
+
+def _timed(operation: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    begin = perf_counter()
+    try:
+        return call(*args, **kwargs)
+    finally:
+        OPERATIONS[operation](perf_counter() - begin)
+
+
+def _counted(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        RECEIVED.inc(len(chunk))
+        yield chunk
