@@ -45,20 +45,36 @@ log = logging.getLogger(__name__)
 
 
 class _Connection(HTTPConnection):
-    """A connection that stops sending a body when the answer is there already, which is a refusal."""
+    """A connection that sends as few segments as it can, and no more of a body that was refused."""
 
     _cut = False
+    _head: bytes | None = None
 
     def connect(self) -> None:
         """Connect anew, with nothing sent."""
         super().connect()
         self._cut = False
 
+    def request(self, *args: Any, **options: Any) -> None:
+        """Send a request."""
+        self._head = b""
+        super().request(*args, **options)
+        if self._head:
+            super().send(self._head)
+        self._head = None
+
     def send(self, data: Any) -> None:
         """Send a part; urllib3 takes a broken pipe for the end of sending and reads the answer."""
+        if self._head == b"":
+            # With the beginning of the body, if there is one: each segment wakes the server up.
+            self._head = data
+            return
         if self.sock is not None and wait_for_read(self.sock, 0):
+            # The answer to half a request is a refusal.
             self._cut = True
             raise BrokenPipeError
+        if self._head:
+            data, self._head = self._head + data, None
         super().send(data)
 
     @property

@@ -1,0 +1,309 @@
+"""The command `wsgi-store`, in process, against the shipped gunicorn."""
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from access import KEY, line
+from click.testing import CliRunner, Result
+from exchanges import DATA, HASH, SIZE
+from peers import reply, saying
+from servers import Server, gunicorn
+
+from wsgi_store import errors
+from wsgi_store.app import STATUS
+from wsgi_store.cli import COMMANDS, main, output, transfer
+from wsgi_store.client import Client, transport
+
+HELLO = hashlib.md5(b"hello").hexdigest()
+NONE = "0" * 32
+PROJECT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module", name="server")
+def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service that asks for tokens, and has signing keys."""
+    directory = tmp_path_factory.mktemp("cli")
+    tokens = directory / "tokens"
+    text = line("all", "read,write,delete,list") + line("writer", "write") + line("reader", "read")
+    tokens.write_text(text, encoding="ascii")
+    settings = {"TOKENS": str(tokens), "SIGNING_KEYS": KEY, "MAX_SIZE": "5MB"}
+    with gunicorn(directory, **{f"WSGI_STORE_{name}": value for name, value in settings.items()}) as server:
+        yield server
+        assert not server.staged()
+
+
+@pytest.fixture(name="url")
+def fixture_url(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the service is, told by the environment; the working directory is empty."""
+    url = f"http://127.0.0.1:{server.port}"
+    for name, value in {"URL": url, "TOKEN": "all", "SIGNING_KEYS": KEY}.items():
+        monkeypatch.setenv(f"WSGI_STORE_{name}", value)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(transport, "FIRST_PAUSE", 0.01)
+    with Client(url, "all") as client:
+        for blob in client.list():
+            client.delete(blob.hash)
+    return url
+
+
+def run(*arguments: str, status: int = 0, stdin: bytes = b"") -> Result:
+    """Run the command; what went wrong is one line for each failure."""
+    result = CliRunner().invoke(main, arguments, input=stdin)
+    assert result.exit_code == status, (result.output, result.exception)
+    assert (result.stderr == "") is (status == 0)
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    """The JSON objects of an output."""
+    return [json.loads(row) for row in text.splitlines()]
+
+
+def test_the_way_of_a_file(url: str, tmp_path: Path) -> None:
+    """Files go up, are told of, come down and are removed."""
+    (tmp_path / "a b").write_bytes(DATA)
+    result = run("put", "a b", "-", stdin=b"hello")
+    assert result.stdout == f"{HASH}\t{url}/{HASH}\ta b\n{HELLO}\t{url}/{HELLO}\t-\n"
+    both = sorted([(HASH, SIZE), (HELLO, 5)])
+    assert run("ls").stdout == "".join(f"{hash_}\t{size}\n" for hash_, size in both)
+    assert run("ls", "--after", both[0][0]).stdout == f"{both[1][0]}\t{both[1][1]}\n"
+    assert run("ls", "--limit", "1").stdout == f"{both[0][0]}\t{both[0][1]}\n"
+    assert run("stat", HASH).stdout == f"{HASH}\t{SIZE}\t{url}/{HASH}\n"
+    assert run("get", HASH).stdout == f"{HASH}\n"
+    assert (tmp_path / HASH).read_bytes() == DATA
+    assert run("get", HASH, "-o", "-").stdout_bytes == DATA
+    assert run("rm", HASH, HELLO.upper()).stdout == f"{HASH}\n{HELLO}\n"
+    assert run("ls").stdout == ""
+
+
+def test_json(url: str, tmp_path: Path) -> None:
+    """With --json each row is an object, and each failure too."""
+    (tmp_path / "hello").write_bytes(b"hello")
+    blob = {"hash": HELLO, "size": 5, "url": f"{url}/{HELLO}"}
+    assert objects(run("put", "--json", "hello").stdout) == [{"path": "hello", **blob, "created": True}]
+    assert objects(run("put", "--json", "-", stdin=b"hello").stdout) == [
+        {"path": "-", **blob, "created": False}
+    ]
+    assert objects(run("ls", "--json").stdout) == objects(run("stat", "--json", HELLO).stdout) == [blob]
+    assert objects(run("get", "--json", HELLO, "-o", "x").stdout) == [{"path": "x", **blob}]
+    told = objects(run("link", "--json", HELLO).stdout)
+    assert [set(row) for row in told] == [{"url", "expires"}]
+    assert objects(run("rm", "--json", HELLO).stdout) == [{"hash": HELLO}]
+    missing = {"code": "blob_not_found", "detail": f"no blob {NONE} in this store", "hash": NONE}
+    assert objects(run("rm", "--json", NONE, status=3).stderr) == [missing]
+    assert objects(run("get", "--json", NONE, status=3).stderr) == [missing]
+    result = run("put", "--json", "nothing", "hello", status=1)
+    assert objects(result.stderr) == [
+        {"code": "os_error", "detail": "No such file or directory", "path": "nothing"}
+    ]
+    assert objects(result.stdout)[0]["path"] == "hello"
+
+
+def test_directories(url: str, tmp_path: Path) -> None:
+    """With -r all files below directories go up, in order; what is no file is passed over."""
+    for name in ("b/2", "b/1", "a/x/deep", "c"):
+        path = tmp_path / "d" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    os.mkfifo(tmp_path / "d" / "pipe")
+    (tmp_path / "d" / "broken").symlink_to("nowhere")
+    (tmp_path / "d" / "to-c").symlink_to("c")
+    result = run("put", "-r", "d", "d/c", status=1)
+    assert [row.split("\t")[2] for row in result.stdout.splitlines()] == [
+        *("d/c", "d/to-c", "d/a/x/deep", "d/b/1", "d/b/2", "d/c")
+    ]
+    assert result.stderr == "wsgi-store: d/broken: No such file or directory\n"
+    assert "Is a directory" in run("put", "d", status=1).stderr
+    assert len(run("ls").stdout.splitlines()) == 4
+    assert url in result.stdout
+
+
+def test_what_is_there_is_not_sent(url: str, server: Server, tmp_path: Path) -> None:
+    """A large file that the server has is not sent again, unless the token cannot be used to ask."""
+    (tmp_path / "large").write_bytes(DATA)
+    posts, heads = len(server.logged("POST /")) + 1, len(server.logged(f"HEAD /{HASH}")) + 1
+    run("put", "large")
+    server.await_log("POST /", posts)
+    assert objects(run("put", "--json", "large").stdout)[0]["created"] is False
+    assert len(server.await_log(f"HEAD /{HASH}", heads + 1)) == heads + 1
+    assert len(server.logged("POST /")) == posts
+    assert objects(run("put", "--json", "--token", "writer", "large").stdout)[0]["created"] is False
+    assert len(server.await_log("POST /", posts + 1)) == posts + 1
+    assert url
+
+
+def test_many_files(url: str, tmp_path: Path) -> None:
+    """Files are told in their order, however many are sent at a time."""
+    for number in range(300):
+        (tmp_path / f"{number:03}").write_text(str(number))
+    for jobs in ("1", "9"):
+        rows = run("put", "-j", jobs, *sorted(os.listdir(tmp_path))).stdout.splitlines()
+        hashes = [hashlib.md5(str(number).encode()).hexdigest() for number in range(300)]
+        assert rows == [f"{hash_}\t{url}/{hash_}\t{number:03}" for number, hash_ in enumerate(hashes)]
+
+
+def test_nothing_is_replaced(url: str, tmp_path: Path) -> None:
+    """A file that is there is replaced with --force only."""
+    run("put", "-", stdin=b"hello")
+    (tmp_path / "x").write_text("old")
+    assert run("get", HELLO, "-o", "x", status=1).stderr == "wsgi-store: x: it exists\n"
+    run("get", HELLO, "-o", "x", "--force")
+    assert (tmp_path / "x").read_text() == "hello"
+    assert "directory" in run("get", HELLO, "-o", "no/x", status=1).stderr
+    assert url
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["get", NONE], 3, f"no blob {NONE} in this store"),
+        (["get", "../etc"], 3, "no blob ../etc in this store"),
+        (["get", "--token", "writer", NONE], 4, "this needs the scope read"),
+        (["ls", "--token", "reader"], 4, "this needs the scope list"),
+        (["ls", "--token", "unknown-secret"], 4, "this token is not known"),
+        (["ls", "--token", "un printable-secret"], 2, "the token: expected printable ASCII"),
+        (["ls", "--token-file", "nothing"], 1, "nothing: No such file or directory"),
+        (["ls", "--url", "ftp://u:secret@x"], 2, "the URL of the server: expected http://"),
+        (
+            ["ls", "--url", "http://u:secret@127.0.0.1:1", "--retries", "0"],
+            6,
+            "http://127.0.0.1:1: Connection",
+        ),
+        (["put", "large"], 7, "large: the file is larger than 5000000 bytes"),
+        (["ls", "--limit", "-1"], 2, "Invalid value"),
+        (["ls", "--after", "x"], 1, "after: "),
+        (["nonsense"], 2, "No such command"),
+        (["put"], 2, "Missing argument"),
+        (["link"], 2, "give a HASH"),
+        (["link", HELLO, "--expires", "soon"], 2, "expected a time"),
+        (["link", HELLO, "--keys-file", "short"], 2, "WSGI_STORE_SIGNING_KEYS: expected keys"),
+        (["link", "--upload", "--name", "x"], 2, "give a HASH"),
+    ],
+)
+def test_failures(url: str, tmp_path: Path, arguments: list[str], status: int, message: str) -> None:
+    """Each kind of failure has its status and its line, in which no secret is."""
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(6_000_000)
+    (tmp_path / "short").write_text("my-secret")
+    result = run(*arguments, status=status)
+    assert message in result.stderr
+    assert "secret" not in result.stderr
+    assert url
+
+
+def test_lies(url: str, tmp_path: Path) -> None:
+    """Bytes that are not those of the hash end with their status and make no file."""
+    false = reply(DATA[:-1] + b"x")
+    with saying(false) as peer:
+        result = run("get", HASH, "--url", peer.url, "-o", "x", status=5)
+        assert result.stderr == "wsgi-store: the bytes do not have every announced digest\n"
+        assert not os.listdir(tmp_path)
+        assert run("get", HASH, "--url", peer.url, "-o", "-", status=5).stdout_bytes != DATA
+    with saying(reply(b"", "302 Found", Location="http://x/\x1b[31m\x07")) as peer:
+        result = run("ls", "--url", peer.url, status=6)
+        assert result.stderr.strip().isprintable()
+    assert url
+
+
+def test_tokens(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token comes from an option, a file, the environment, or .netrc."""
+    monkeypatch.delenv("WSGI_STORE_TOKEN")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    run("ls", status=4)
+    run("ls", "--token", "all")
+    (tmp_path / "token").write_text("all\n")
+    run("ls", "--token-file", "token")
+    (tmp_path / "netrc").write_text("default login me password all\n")
+    run("ls")
+    monkeypatch.setenv("WSGI_STORE_TOKEN", "wrong")
+    run("ls", status=4)
+    run("ls", "--token-file", "token")
+    assert url
+
+
+def test_links(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links and tickets made of the keys do what they are for, without a token."""
+    run("put", "-", stdin=b"hello")
+    monkeypatch.delenv("WSGI_STORE_TOKEN")
+    monkeypatch.delenv("WSGI_STORE_SIGNING_KEYS")
+    (tmp_path / "keys").write_text(f"{KEY}\n")
+    keys = ("--keys-file", "keys")
+    with Client(url) as client:
+        pool = client._transport._pool  # pylint: disable=protected-access
+
+        def ask(method: str, *arguments: str, body: bytes | None = None) -> int:
+            link = run("link", *keys, *arguments).stdout.strip()
+            assert link.startswith(f"{url}/")
+            return pool.request(method, link.removeprefix(url), body=body).status
+
+        assert ask("GET", HELLO) == ask("GET", HELLO, "--name", "ä /b.txt") == 200
+        assert ask("GET", HELLO, "--expires", "0s") == 403
+        assert ask("GET", NONE) == 404
+        assert ask("POST", "--upload", body=b"more") == 200
+        assert ask("POST", "--upload", "--max-size", "3", body=b"more") == 413
+        assert ask("POST", "--upload", HELLO, body=b"more") == 422
+
+
+def test_help() -> None:
+    """Help tells every command, and what each exit status means."""
+    text = run("--help").stdout
+    for exit_ in output.EXITS:
+        assert f"{exit_.status}  " in text and exit_.meaning in text
+    for name, (_, what) in COMMANDS.items():
+        assert what in text
+        assert "Usage: main " + name in CliRunner().invoke(main, [name, "--help"]).output
+    assert "0.1.0" in run("--version").stdout
+
+
+def test_every_failure_has_a_status() -> None:
+    """Each failure that the service tells, or that happens here, ends with a status of the table."""
+    statuses = {exit_.status for exit_ in output.EXITS}
+    assert len(statuses) == len(output.EXITS)
+    for kind in (*STATUS, *errors.WSGIStoreError.__subclasses__(), OSError):
+        assert output.status_of(kind.__new__(kind)) in statuses - {0}
+    assert output.status_of(errors.BlobNotFound("x")) == 3
+    assert output.status_of(OSError()) == 1
+
+
+def test_progress_and_tables(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks at a terminal sees a bar on standard error and tables."""
+    (tmp_path / "large").write_bytes(DATA)
+    context = click.Context(transfer.put)
+    with context:
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+        shown = output.Output(["hash", "size"])
+        assert shown.live
+        with shown.progress(SIZE) as advance:
+            meter = output.meter(advance)
+            for done in (SIZE // 2, 0, SIZE):
+                meter(done)
+    assert url
+
+
+def test_names_that_steer(url: str, tmp_path: Path) -> None:
+    """A file name cannot break a line of the output, or steer the terminal."""
+    names = ["a\nb", "c\x1b[31m", os.fsdecode(b"\xff")]
+    for name in names:
+        (tmp_path / name).write_text(name, errors="surrogateescape")
+    result = run("put", *names)
+    assert len(result.stdout.splitlines()) == 3
+    assert result.stdout.replace("\t", "").replace("\n", "").isprintable()
+    rows = objects(run("put", "--json", *names).stdout)
+    assert [row["path"] for row in rows] == names
+    assert url
+
+
+def test_the_script_is_installed() -> None:
+    """Whoever installs the package gets the command."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"wsgi-store": "wsgi_store.cli:main"}
+    extras = project["optional-dependencies"]
+    assert set(extras["client"]) < set(extras["cli"]) < set(extras["test"])

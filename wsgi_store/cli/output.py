@@ -1,0 +1,203 @@
+"""What commands print, for people and for programs, and the statuses they exit with."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, NamedTuple, NoReturn
+
+import click
+
+from wsgi_store import errors
+
+JSON = "wsgi_store.json"
+# A table is shown in parts of so many rows: how many there are need not be known, or fit in memory.
+TABLE = 1000
+
+
+class Exit(NamedTuple):
+    """A status, what it means, and the failures that end with it."""
+
+    status: int
+    meaning: str
+    kinds: tuple[type[BaseException], ...] = ()
+
+
+EXITS = [
+    Exit(0, "all went well"),
+    Exit(1, "it failed for a reason that has no status of its own", (Exception,)),
+    Exit(2, "an option, an argument or a setting is wrong", (errors.ConfigError,)),
+    Exit(3, "there is no such blob", (errors.BlobNotFound, errors.NotFound)),
+    Exit(4, "the token is missing, unknown or not enough", (errors.Unauthenticated, errors.Denied)),
+    Exit(5, "bytes are not those of their hash", (errors.DigestMismatch, errors.DigestCollision)),
+    Exit(
+        6,
+        "the server cannot be reached, or its store is unavailable",
+        (
+            errors.Unreachable,
+            errors.UnexpectedAnswer,
+            errors.StoreUnavailable,
+            errors.RequestTimeout,
+            errors.IncompleteBody,
+        ),
+    ),
+    Exit(7, "the file is too large, or there is no room", (errors.TooLarge, errors.StorageFull)),
+    Exit(130, "interrupted", (KeyboardInterrupt,)),
+    Exit(141, "nobody reads the output any more", (BrokenPipeError,)),
+]
+STATUSES = {kind: exit_.status for exit_ in EXITS for kind in exit_.kinds}
+
+json_option = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda ctx, _, value: ctx.meta.update({JSON: value}),
+    help="Print JSON, an object a line; errors too, on standard error.",
+)
+
+
+def status_of(error: BaseException) -> int:
+    """The status to exit with after a failure."""
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+
+
+class Output:
+    """Rows on standard output, failures on standard error; made in a command.
+
+    Where standard output is a terminal rows are tables, else fields separated by tabs: the
+    `columns` of what each row has. With `--json` they are objects with all of it.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.status = 0
+        """That of the first failure."""
+        self._columns = columns
+        self._json = bool(click.get_current_context().meta.get(JSON))
+        self._print: Callable[[str], None] = click.echo
+        self.live = sys.stderr.isatty() and not self._json
+        """Whether somebody sees progress."""
+
+    def row(self, **values: object) -> None:
+        """Print one row."""
+        if self._json:
+            self._print(json.dumps(values))
+        else:
+            self._print("\t".join(printable(values.get(name, "")) for name in self._columns))
+
+    def table(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Print rows as they come, on a terminal as a table."""
+        if self._json or not sys.stdout.isatty():
+            for row in rows:
+                self.row(**row)
+            return
+        from rich.console import Console  # pylint: disable=import-outside-toplevel  # slow to import
+        from rich.filesize import decimal  # pylint: disable=import-outside-toplevel
+        from rich.table import Table  # pylint: disable=import-outside-toplevel
+        from rich.text import Text  # pylint: disable=import-outside-toplevel
+
+        remaining = iter(rows)
+        while part := list(islice(remaining, TABLE)):
+            table = Table(box=None, header_style="bold")
+            for name in self._columns:
+                table.add_column(name, overflow="fold", justify="right" if name == "size" else "left")
+            for row in part:
+                cells = [
+                    decimal(row[name]) if name == "size" else printable(row.get(name, ""))
+                    for name in self._columns
+                ]
+                table.add_row(*map(Text, cells))
+            Console().print(table)
+
+    def failed(self, error: Exception, **about: object) -> None:
+        """Tell of a failure that does not end the command; `about` says what it was doing."""
+        self.status = self.status or status_of(error)
+        tell(error, as_json=self._json, **about)
+
+    @contextmanager
+    def progress(self, total: int | None) -> Iterator[Callable[[int], None]]:
+        """Show how far a transfer is; gives what to call with the bytes that were added."""
+        if not self.live:
+            yield lambda added: None
+            return
+        from rich import progress  # pylint: disable=import-outside-toplevel  # slow to import
+        from rich.console import Console  # pylint: disable=import-outside-toplevel
+
+        columns = (
+            progress.BarColumn(),
+            progress.DownloadColumn(),
+            progress.TransferSpeedColumn(),
+            progress.TimeRemainingColumn(),
+        )
+        console = Console(stderr=True)
+        with progress.Progress(*columns, console=console, redirect_stdout=False, transient=True) as bars:
+            task = bars.add_task("", total=total)
+            if sys.stdout.isatty():
+                # Above the bar, which is on the same screen.
+                self._print = lambda text: bars.console.print(
+                    text, soft_wrap=True, markup=False, highlight=False
+                )
+            yield lambda added: bars.advance(task, added)
+        self._print = click.echo
+
+
+def meter(advance: Callable[[int], None]) -> Callable[[int], None]:
+    """Turns what is told of one of several transfers, its bytes so far, into what they add."""
+    before = 0
+
+    def tell_so_far(done: int) -> None:
+        nonlocal before
+        advance(done - before)
+        before = done
+
+    return tell_so_far
+
+
+def printable(value: object) -> str:
+    """A value without what would steer a terminal or break a line."""
+    text = str(value)
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def tell(error: BaseException, *, as_json: bool, **about: object) -> None:
+    """Print a failure on standard error, as a line or as JSON."""
+    if isinstance(error, errors.WSGIStoreError):
+        code, detail, evidence = errors.code(type(error)), error.message, error.evidence
+    else:
+        assert isinstance(error, OSError)
+        code, detail, evidence = "os_error", error.strerror or str(error), {}
+        if error.filename is not None:
+            about.setdefault("path", os.fsdecode(error.filename))
+    if as_json:
+        click.echo(json.dumps({"code": code, "detail": detail, **evidence, **about}), err=True)
+    else:
+        words = [*about.values(), detail]
+        click.echo(f"wsgi-store: {': '.join(map(printable, words))}", err=True)
+
+
+@contextmanager
+def ending(as_json: Callable[[], bool]) -> Iterator[None]:
+    """Turn every failure of a command into a line and a status; raises SystemExit."""
+    try:
+        yield
+        sys.stdout.flush()
+    except KeyboardInterrupt as error:
+        # Threads may still be transferring, and are not waited for.
+        os._exit(status_of(error))  # pylint: disable=protected-access
+    except BrokenPipeError as error:
+        _end(error)
+    except (errors.WSGIStoreError, OSError) as error:
+        tell(error, as_json=as_json())
+        _end(error)
+
+
+def _end(error: Exception) -> NoReturn:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # What Python flushes at its end goes nowhere, instead of failing once more.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    sys.exit(status_of(error))

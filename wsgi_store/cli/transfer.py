@@ -1,0 +1,155 @@
+"""Commands that move bytes to a server and back: put, get."""
+
+import hashlib
+import os
+import stat
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from wsgi_store.cli.output import Output, meter
+from wsgi_store.cli.remote import connect, remote
+from wsgi_store.errors import BlobNotFound, Denied, Unauthenticated, WSGIStoreError
+
+if TYPE_CHECKING:
+    from wsgi_store.client import Client, Uploaded
+
+# Up to here a file is sent without asking first whether it is there: one request is less than two.
+SMALL = 1 << 20
+BLOCK = 1 << 20
+STDIN = "-"
+
+
+class Job(NamedTuple):
+    """A file to be uploaded, and its future outcome."""
+
+    path: str
+    outcome: "Future[Uploaded]"
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path())
+@click.option("-r", "--recursive", is_flag=True, help="Upload what is below directories.")
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="Uploads at the same time."
+)
+@remote
+def put(files: tuple[str, ...], recursive: bool, jobs: int, **options: Any) -> None:
+    """Upload files, or with - the standard input; prints the hash, the URL and the path of each.
+
+    What the server has is not sent again. A file that cannot be uploaded does not keep the
+    others from it; the status is that of the first one.
+    """
+    output = Output(["hash", "url", "path"])
+
+    def complain(error: OSError) -> None:
+        output.failed(error)
+
+    with connect(**options, connections=jobs) as client:
+        paths = find(files, recursive, complain)
+        total = sum(map(_size, find(files, recursive, lambda error: None))) if output.live else None
+        with output.progress(total) as advance:
+            for path, outcome in in_parallel(lambda path: upload(client, path, advance), paths, jobs):
+                try:
+                    output.row(path=path, **asdict(outcome.result()))
+                except (WSGIStoreError, OSError) as error:
+                    output.failed(error, path=path)
+    sys.exit(output.status)
+
+
+def find(files: Iterable[str], recursive: bool, complain: Callable[[OSError], None]) -> Iterator[str]:
+    """The files that are meant, those below directories in order."""
+    for file in files:
+        if file == STDIN or not (recursive and os.path.isdir(file)):
+            yield file
+            continue
+        for directory, below, names in os.walk(file, onerror=complain):
+            below.sort()
+            for name in sorted(names):
+                path = os.path.join(directory, name)
+                # Nobody means the pipes and sockets of a directory; a broken link is complained of.
+                if not os.path.exists(path) or os.path.isfile(path):
+                    yield path
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def in_parallel(work: "Callable[[str], Uploaded]", paths: Iterable[str], jobs: int) -> Iterator[Job]:
+    """Work on so many at a time, and not far ahead of what is asked for; in their order."""
+    pool = ThreadPoolExecutor(jobs)
+    waiting: deque[Job] = deque()
+    try:
+        for path in paths:
+            waiting.append(Job(path, pool.submit(work, path)))
+            if len(waiting) > 16 * jobs:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    except BaseException:
+        # Who was interrupted does not wait for what is under way.
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def upload(client: "Client", path: str, advance: Callable[[int], None]) -> "Uploaded":
+    """Upload a file unless the server has it; raises OSError and what the server refuses."""
+    progress = meter(advance)
+    if path == STDIN:
+        return client.put(sys.stdin.buffer, progress=progress)
+    with open(path, "rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            return client.put(file, progress=progress)
+        digest = hashlib.file_digest(file, client.algorithm.new)
+        file.seek(0)
+        hash_ = digest.hexdigest()
+        if status.st_size > SMALL and (known := held(client, hash_, status.st_size)):
+            advance(status.st_size)
+            return known
+        return client.put(file, hash_=hash_, progress=progress)
+
+
+def held(client: "Client", hash_: str, size: int) -> "Uploaded | None":
+    """What the server has under a hash, if that can be asked and is as long as it should be."""
+    from wsgi_store.client import Uploaded  # pylint: disable=import-outside-toplevel  # slow to import
+
+    try:
+        blob = client.stat(hash_)
+    except (BlobNotFound, Denied, Unauthenticated):
+        return None
+    return Uploaded(blob.hash, blob.size, blob.url, False) if blob.size == size else None
+
+
+@click.command()
+@click.argument("hash_", metavar="HASH")
+@click.option("-o", "--output", "target", help="The file to write; - for standard output. [default: HASH]")
+@click.option("-f", "--force", is_flag=True, help="Replace the file if it is there.")
+@remote
+def get(hash_: str, target: str | None, force: bool, **options: Any) -> None:
+    """Download a blob to a file, or with -o - to standard output.
+
+    The bytes are compared with the hash before the file takes its name. What has come of a
+    download that is cut off stays in FILE.part, and the next one carries on from there.
+    """
+    output = Output(["path"])
+    with connect(**options) as client, output.progress(None) as advance:
+        progress = meter(advance)
+        if target == "-":
+            with client.open(hash_, progress=progress) as download:
+                for data in download:
+                    sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+            return
+        blob = client.get(hash_, target or hash_.lower(), force=force, progress=progress)
+        output.row(path=target or hash_.lower(), **asdict(blob))
