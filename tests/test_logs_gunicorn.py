@@ -1,11 +1,16 @@
 """The access line of gunicorn, whose own worker handles each request here over a pair of sockets."""
 
+import io
 import json
 import logging
 import os
+import re
 import socket
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,7 @@ from loguru import logger
 
 from calling import call
 from wsgi_store.app import Application
+from wsgi_store.config import LogLevel
 from wsgi_store.gunicorn import Logger
 from wsgi_store.sending import SMALL
 
@@ -66,7 +72,8 @@ def exchange(worker: ThreadWorker, request: str, *, take: int | None = None) -> 
             worker.handle_request(next(connection.parser), connection)
         except OSError:
             assert take is not None
-        theirs.close()
+        finally:
+            theirs.close()
         return answer.result()
 
 
@@ -163,6 +170,90 @@ def test_messages_of_gunicorn(worker: ThreadWorker, capsys: pytest.CaptureFixtur
     found = line(capsys)
     assert (found["level"], found["message"]) == ("warning", "something is odd")
     assert found["logger"] == "gunicorn.error"
+
+
+STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:?\d\d")
+
+
+def test_access_line_is_as_any_other(worker: ThreadWorker, capsys: pytest.CaptureFixture[str]) -> None:
+    """But for the time, an access line is to the byte what loguru makes of the same message."""
+    exchange(worker, "GET /{0}%zz HTTP/1.1\nX-Request-ID: one\n\n")
+    written = capsys.readouterr().err
+    said = json.loads(written)
+    extra = {name: said[name] for name in list(said)[list(said).index("process") + 1 :]}
+    logger.bind(**extra).info("{}", said["message"])
+    again, count = STAMP.subn("", capsys.readouterr().err)
+    assert (STAMP.sub("", written), count) == (again, 1)
+
+
+def test_access_line_in_text(
+    worker: ThreadWorker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As text, too."""
+    monkeypatch.setenv("WSGI_STORE_LOG_FORMAT", "text")
+    worker.log.setup(worker.cfg)
+    exchange(worker, "GET /{0}%zz HTTP/1.1\nX-Request-ID: one\n\n")
+    written = capsys.readouterr().err
+    message = re.sub(r".*\] | id=one\n", "", written)
+    assert re.fullmatch(r"GET /\{0\}%zz 404 \d+ B \d+\.\d ms", message)
+    logger.bind(request_id="one").info("{}", message)
+    again, count = STAMP.subn("", capsys.readouterr().err)
+    assert (STAMP.sub("", written), count) == (again, 1)
+
+
+@pytest.mark.parametrize("level", LogLevel)
+def test_levels(
+    worker: ThreadWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    level: LogLevel,
+) -> None:
+    """An access line is information: who logs warnings only gets none."""
+    monkeypatch.setenv("WSGI_STORE_LOG_LEVEL", level.value)
+    worker.log.setup(worker.cfg)
+    exchange(worker, "GET /healthz HTTP/1.1\n\n")
+    found = [text for text in capsys.readouterr().err.splitlines() if "/healthz" in text]
+    assert len(found) == (level in (LogLevel.DEBUG, LogLevel.INFO))
+
+
+def test_log_that_cannot_be_written(worker: ThreadWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request is answered whole, and its connection kept, though its line cannot be written."""
+    with open("/dev/full", "w", encoding="utf-8", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        answer = exchange(worker, "GET /healthz HTTP/1.1\n\n")
+        monkeypatch.undo()
+        with suppress(OSError):
+            full.close()
+    assert answer.endswith(b'\r\n\r\n{"status": "ok"}\n')
+
+
+def test_lines_of_many_threads(worker: ThreadWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written at once are whole lines, however many threads write and by whichever way."""
+    writes: list[bytes] = []
+
+    class Raw(io.RawIOBase):  # pylint: disable=missing-class-docstring
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any, /) -> int:
+            time.sleep(0)  # another thread's turn
+            writes.append(bytes(data))
+            return len(data)
+
+    stream = io.TextIOWrapper(io.BufferedWriter(Raw()), encoding="utf-8", line_buffering=True)
+    monkeypatch.setattr(sys, "stderr", stream)
+
+    def work(number: int) -> None:
+        for _ in range(20):
+            exchange(worker, f"GET /{number:0200} HTTP/1.1\n\n")
+            logger.info("{}", f"{number:0200}")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    monkeypatch.undo()
+    found = [json.loads(line) for line in b"".join(writes).splitlines()]
+    assert len(found) == 2 * 8 * 20
+    assert all(data.endswith(b"\n") for data in writes)
 
 
 def test_access_log_turned_off(worker: ThreadWorker, capsys: pytest.CaptureFixture[str]) -> None:
