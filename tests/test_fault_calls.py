@@ -92,7 +92,7 @@ DOWNLOADED = {
     "open": Fault("openat", blob),
     "description": Fault(STAT, blob),
     "description in the end": Fault(STAT, blob, when="3"),
-    "read": Fault("read", blob),
+    "read": Fault("/^pread", blob),
 }
 
 

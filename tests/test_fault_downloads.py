@@ -32,9 +32,9 @@ RANGES = {
 UNREADABLE = {
     "later": ("whole", ["/^sendfile:error=EIO:when=2+"]),
     "later in a range": ("range", ["/^sendfile:error=EIO:when=2+"]),
-    "at once": ("whole", ["/^sendfile:error=EIO", "read:error=EIO"]),
-    "after a while": ("range", ["/^sendfile:error=EINVAL", "read:error=EIO:when=5+"]),
-    "in ranges": ("ranges", ["read:error=EIO:when=5+"]),
+    "at once": ("whole", ["/^sendfile:error=EIO", "/^pread:error=EIO"]),
+    "after a while": ("range", ["/^sendfile:error=EINVAL", "/^pread:error=EIO:when=5+"]),
+    "in ranges": ("ranges", ["/^pread:error=EIO:when=5+"]),
     "no longer there": ("whole", ["/^sendfile:error=ESTALE:when=2+"]),
 }
 

@@ -1,5 +1,6 @@
 """Blobs on a local disk: how they lie there, and what else may lie in their place."""
 
+import gc
 import hashlib
 import os
 import shutil
@@ -95,6 +96,28 @@ def test_a_reader_that_seeks_back_reads_the_same_again(store: LocalStore, stagin
             assert reader.read(8) == DATA[:8]
             reader.seek(0)
         assert reader.read() == DATA
+
+
+def test_a_reader_tells_where_it_is(store: LocalStore, staging: Staging) -> None:
+    """A server that asks a file for its end, as waitress does, finds it and reads on from where it was."""
+    with closing(store.open(put(staging, DATA).digest, 2)) as reader:
+        assert reader.read(3) == DATA[2:5]
+        assert reader.tell() == 5
+        assert reader.seek(0, os.SEEK_END) == reader.tell() == len(DATA)
+        assert reader.seek(-4, os.SEEK_CUR) == 6
+        assert reader.read() == DATA[6:]
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_reader_that_is_forgotten(store: LocalStore, staging: Staging) -> None:
+    """A reader that nobody closed warns, and holds no descriptor any longer."""
+    reader = store.open(put(staging, DATA).digest)
+    fd = reader.fileno()
+    with pytest.warns(ResourceWarning, match="unclosed reader"):
+        del reader
+        gc.collect()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
 
 
 def test_a_file_cut_while_it_is_read(root: Path, store: LocalStore, staging: Staging) -> None:

@@ -190,7 +190,7 @@ def test_a_disk_that_turned_read_only(kind: LocalKind, mount: Callable[[str], Pa
     [
         ("open", lambda store, staging: store.open(DIGEST)),
         ("fstat", lambda store, staging: store.open(DIGEST)),
-        ("lseek", lambda store, staging: store.open(DIGEST)),
+        ("lseek", lambda store, staging: store.open(DIGEST, 1)),
         ("stat", lambda store, staging: store.stat(DIGEST)),
         ("listdir", lambda store, staging: list(store.iterate())),
         ("unlink", lambda store, staging: store.remove(DIGEST)),

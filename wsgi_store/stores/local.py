@@ -57,8 +57,9 @@ class LocalStore:
                 raise self._absent(digest) from None
             try:
                 blob = _blob(digest, os.fstat(fd))
-                start = os.lseek(fd, min(start, blob.size), os.SEEK_SET)
-                return LocalReader(fd, blob, start, length)  # which looks at the file itself, too
+                if start:
+                    start = os.lseek(fd, min(start, blob.size), os.SEEK_SET)
+                return LocalReader(fd, blob, start, length)
             except BaseException:
                 os.close(fd)
                 raise
