@@ -1,12 +1,12 @@
 """Reading files without a trace in the page cache: what others read stays, nothing else comes."""
 
 import ctypes
-import io
 import mmap
 import os
 from collections.abc import Iterator
 
 from wsgi_store.stores import BlobReader
+from wsgi_store.stores.reader import LocalReader
 
 BLOCK = 256 << 10  # larger ones leave the processor's cache before they are hashed
 _LIBC = ctypes.CDLL(None)
@@ -24,7 +24,7 @@ def blocks(reader: BlobReader) -> Iterator[bytes]:
     O_DIRECT would leave no trace either, but reads the disk for what is in memory, does not
     read ahead, and is refused by some file systems. Raises what the reader raises.
     """
-    fd = reader.fileno() if isinstance(reader, io.FileIO) else None
+    fd = reader.fileno() if isinstance(reader, LocalReader) else None
     cached = [True] if fd is None else _cached(fd, reader.blob.size)
     offset = 0
     while block := reader.read(BLOCK):

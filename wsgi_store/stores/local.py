@@ -1,8 +1,10 @@
 """Blobs as plain files on a local disk: `ab/abcdef…` below the root."""
 
+import bisect
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,9 @@ QUARANTINE = ".quarantine"
 SHARD = re.compile("[0-9a-f]{2}")
 # Each round of `add` that finds a blob or a shard and then does not was crossed by a removal.
 ROUNDS = 100
+# Nanoseconds after which a change gives a directory another time than the change before. The kernel's
+# clock has steps of up to 10 ms, those of file systems have up to 2 s (FAT).
+SETTLED = 2 * 10**9
 # Nothing is there, or something that is no blob.
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
@@ -34,6 +39,7 @@ class LocalStore:
         self._sync = durability is not Durability.NONE
         self._full = durability is Durability.FULL
         self._shards: set[str] = set()  # known to be there, and their names synced
+        self._listed: tuple[tuple[int, ...], list[str]] = (), []  # the last shard that was listed
         with disk_errors(f"cannot open the store {self.root}"):
             if not marker.check(self.root, algorithm):
                 marker.claim(self.root, self.staging_directory, algorithm)
@@ -123,7 +129,7 @@ class LocalStore:
 
     def quarantined(self) -> Iterator[Blob]:
         """Yield what is in quarantine, in ascending order; `modified` is since when."""
-        for name in self._list(QUARANTINE, self._name_of_blob):
+        for name in filter(self._name_of_blob.fullmatch, _listed(self._quarantine)):
             with disk_errors("cannot look at the quarantine"), suppress(FileNotFoundError):
                 status = os.lstat(os.path.join(self._quarantine, name))
                 # rename(2) changes this time and leaves the other one, which may tell about the damage.
@@ -153,11 +159,14 @@ class LocalStore:
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
         """Yield the blobs in ascending order of digest, from the one behind `after` on."""
         last = after.hex if after is not None else ""
-        for shard in self._list("", SHARD):
+        for shard in filter(SHARD.fullmatch, _listed(self.root)):
             if shard < last[:2]:
                 continue
-            for name in self._list(shard, self._name_of_blob):
-                if name > last and name.startswith(shard):
+            names = self._names(shard)
+            # Matched one by one as they are asked for: a page is a small part of a large shard.
+            for index in range(bisect.bisect(names, last), len(names)):
+                name = names[index]
+                if name.startswith(shard) and self._name_of_blob.fullmatch(name):
                     try:
                         yield self.stat(self.algorithm.parse(name))
                     except BlobNotFound:
@@ -189,13 +198,24 @@ class LocalStore:
         if not os.path.exists(os.path.join(self.root, marker.NAME)):
             raise StoreUnavailable("the store's directory is not there")
 
-    def _list(self, directory: str, pattern: re.Pattern[str]) -> list[str]:
+    def _names(self, shard: str) -> list[str]:
+        """What lies in a shard, in order; remembered, since the next page goes on in the same shard."""
+        path = f"{self.root}/{shard}"
         with disk_errors("cannot list the store"):
             try:
-                names = os.listdir(os.path.join(self.root, directory))
-            except (FileNotFoundError, NotADirectoryError):
+                status = os.stat(path)
+            except ABSENT:
                 return []
-        return sorted(name for name in names if pattern.fullmatch(name))
+        # The ctime, which no program can set: `rsync --times` sets the mtime of a directory back.
+        stamp = (status.st_dev, status.st_ino, status.st_ctime_ns)
+        known, names = self._listed
+        if stamp == known:
+            return names
+        settled = time.time_ns() - status.st_ctime_ns > SETTLED
+        names = _listed(path)
+        if settled:
+            self._listed = stamp, names
+        return names
 
     def _make_shard(self, name: str) -> Shard:
         path = os.path.join(self.root, name)
@@ -211,6 +231,15 @@ class LocalStore:
 
     def _open_shard(self, digest: Digest) -> Shard:
         return Shard(os.path.join(self.root, digest.hex[:2]))
+
+
+def _listed(path: str) -> list[str]:
+    """The names in a directory, in order; none where there is no directory."""
+    with disk_errors("cannot list the store"):
+        try:
+            return sorted(os.listdir(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 def _blob(digest: Digest, status: os.stat_result) -> Blob:
