@@ -13,6 +13,7 @@ from threading import Thread
 import pytest
 from access import line
 from exchanges import DATA, HASH, SIZE
+from mounting.client import there_and_back
 from servers import Server, gunicorn
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -71,6 +72,14 @@ def test_the_way_of_a_blob(client: Client, tmp_path: Path) -> None:
         with pytest.raises(BlobNotFound) as caught:
             ask(HASH)
         assert caught.value.evidence.get("hash", HASH) == HASH
+
+
+def test_the_example(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of README.md does what it says."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file.json").write_text('{"a": 1}')
+    assert there_and_back(client.url(""), None, "file.json") == hashlib.md5(b'{"a": 1}').hexdigest()
+    assert (tmp_path / "copy.json").read_text() == '{"a": 1}'
 
 
 def test_a_prefix(config: Config, tmp_path: Path) -> None:

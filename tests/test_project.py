@@ -22,6 +22,8 @@ README = (PROJECT / "README.md").read_text()
 # Beside these nothing knows of HTTP; the last one is the seam to a server.
 HTTP = {"receiving.py", "conditional.py", "sending.py", "files.py", "service.py", "app.py"}
 HANDLERS = {"files.py", "service.py"}
+# What only an extra installs, and where it may be imported.
+EXTRAS = {"click": {"cli"}, "rich": {"cli"}, "urllib3": {"client"}}
 # The one import against the order: made when a store is opened, in the function that does so.
 UPWARDS = {("stores/__init__.py", "stores/local.py")}
 MAX_LINES = 300
@@ -73,6 +75,8 @@ def test_a_file_imports_only_from_files_above_it(name: str) -> None:
             assert order.index(other) < order.index(name), f"{name} imports {other}"
             assert not {name, other} <= HANDLERS
         assert module.partition(".")[0] != "werkzeug" or name in HTTP, f"{name} imports werkzeug"
+        places = EXTRAS.get(module.partition(".")[0])
+        assert places is None or name.partition("/")[0] in places, f"{name} imports {module}"
 
 
 def test_imports_are_found_in_every_form() -> None:

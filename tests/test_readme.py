@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 import servers
+from commands import environment, install
 
 from wsgi_store.app import STATUS, URLS
+from wsgi_store.cli import COMMANDS
+from wsgi_store.cli.output import EXITS
 from wsgi_store.config import Config, variable
 
 PROJECT = Path(__file__).parent.parent
@@ -60,12 +63,12 @@ def pattern(output: str) -> str:
     return "".join(lines)
 
 
-def bash(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
+def bash(command: str, directory: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command as a reader would; no file in the home directory has a say in it."""
     return subprocess.run(
         ["bash", "-c", command],
         cwd=directory,
-        env={"PATH": os.environ["PATH"], "HOME": str(directory), "LC_ALL": "C.UTF-8"},
+        env=environment(directory, **env),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -80,10 +83,12 @@ def test_the_examples_run(tmp_path: Path) -> None:
     """Every example, run in order against the shipped configuration, prints what is shown."""
     shown = list(examples())
     assert len(shown) > 15
+    path = f"{install(tmp_path / 'bin').parent}:{os.environ['PATH']}"
     with servers.gunicorn(tmp_path) as server:
         for command, output in shown:
             here = f"127.0.0.1:{server.port}"
-            result = bash(command.replace(ADDRESS, here), tmp_path)
+            env = {"PATH": path, "WSGI_STORE_URL": f"http://{here}"}
+            result = bash(command.replace(ADDRESS, here), tmp_path, **env)
             # The empty line that ends the header of an answer is not shown.
             printed = re.sub(r"\n\n\Z", "\n", result.stdout)
             assert re.fullmatch(pattern(output.replace(ADDRESS, here)), printed), (command, result.stdout)
@@ -93,6 +98,9 @@ def test_the_examples_run(tmp_path: Path) -> None:
 def test_no_example_is_left_out() -> None:
     """Requests are shown in blocks that are run, and in no others."""
     assert README.count("curl ") == sum(block.count("curl ") for block in blocks("console"))
+    commands = [command for command, _ in examples()]
+    for name in COMMANDS.keys() - {"serve"}:
+        assert any(f"wsgi-store {name} " in command for command in commands), name
 
 
 @pytest.mark.parametrize(
@@ -144,6 +152,11 @@ def test_the_errors_are_those_of_the_table() -> None:
     assert [(code, status) for code, status, _ in table("Errors")] == [
         (f"`{code}`", str(status)) for status, code in STATUS.values()
     ]
+
+
+def test_the_exit_statuses_are_those_of_the_table() -> None:
+    """Statuses and meanings are those of the command, in its order."""
+    assert table("The command") == [[str(exit_.status), exit_.meaning] for exit_ in EXITS]
 
 
 def test_the_urls_are_those_of_the_table() -> None:
