@@ -15,6 +15,7 @@ def serve(arguments: tuple[str, ...]) -> None:
 
     Settings are the environment variables WSGI_STORE_…; what stands behind -- goes to gunicorn:
 
+    \b
         WSGI_STORE_ROOT=/srv/store wsgi-store serve -- --bind :9000 --workers 4
     """
     # In the place of this process: signals and the status are gunicorn's.
