@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from wsgi_store.digest import Digest, Hasher
+from wsgi_store.digest import Chunk, Digest, Hasher
 from wsgi_store.errors import (
     IncompleteBody,
     StorageFull,
@@ -86,7 +86,7 @@ class Staging:
 
     def receive(
         self,
-        chunks: Iterable[bytes],
+        chunks: Iterable[Chunk],
         *,
         length: int | None = None,
         expected: Iterable[Digest] = (),
@@ -95,6 +95,7 @@ class Staging:
     ) -> Receipt:
         """Store what `chunks` yield, when they end well.
 
+        A chunk may be overwritten from when the next but one is asked for.
         `length` is the announced number of bytes, `max_size` a limit beside the general one;
         `confirm` is asked last, when the file is whole and right. Raises IncompleteBody, TooLarge,
         DigestMismatch, StoreError and whatever `chunks` and `confirm` raise; then nothing is stored.
@@ -198,7 +199,7 @@ def leftovers(directory: str, *, remove: bool) -> Iterator[int]:
             yield size
 
 
-def _write(fd: int, data: bytes) -> None:
+def _write(fd: int, data: Chunk) -> None:
     written = os.write(fd, data)
     while written < len(data):  # a signal or a disk about to be full cut it short
         written += os.write(fd, memoryview(data)[written:])
