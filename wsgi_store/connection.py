@@ -9,6 +9,8 @@ from gunicorn.http import errors as parsing
 from gunicorn.http import message
 from gunicorn.workers import gthread
 
+from wsgi_store.body import Body
+
 # A client has this long, in seconds, to send the head of a request, and before it to agree on TLS.
 HEAD_TIMEOUT = 10.0
 # Larger heads are left to gunicorn's parser, which knows its limits and answers 431.
@@ -104,6 +106,7 @@ class Request(message.Request):  # type: ignore[misc]
     """A request whose head comes in time, and that knows when its connection cannot be used again."""
 
     version: tuple[int, int]
+    body: Any
 
     def __init__(self, cfg: Any, unreader: Any, *args: Any) -> None:
         self._deadline = time.monotonic() + HEAD_TIMEOUT
@@ -111,6 +114,11 @@ class Request(message.Request):  # type: ignore[misc]
         # Who speaks a later HTTP/1 is answered in the last one known here (RFC 9110 section 2.5).
         self.version = min(self.version, (1, 1))
         unreader.sock.settimeout(HEAD_TIMEOUT)
+
+    def set_body_reader(self) -> None:
+        """Find how the body is framed."""
+        super().set_body_reader()
+        self.body = Body(self.body.reader)
 
     def read_into(self, unreader: Any, buf: Any, stop: bool = False) -> None:
         """Read more of the head."""

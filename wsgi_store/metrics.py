@@ -18,7 +18,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from wsgi_store import __version__
-from wsgi_store.digest import Digest
+from wsgi_store.digest import Chunk, Digest
 from wsgi_store.errors import StoreError
 from wsgi_store.sending import Response
 from wsgi_store.staging import Receipt, Staging
@@ -146,7 +146,7 @@ class TimedStore:
 class CountedStaging(Staging):
     """Staging that counts the files and bytes it receives."""
 
-    def receive(self, chunks: Iterable[bytes], **conditions: Any) -> Receipt:
+    def receive(self, chunks: Iterable[Chunk], **conditions: Any) -> Receipt:
         """Store what `chunks` yield, when they end well."""
         with STAGED.track_inprogress():
             receipt = super().receive(_counted(chunks), **conditions)
@@ -204,7 +204,7 @@ def _timed(operation: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwar
         OPERATIONS[operation](perf_counter() - begin)
 
 
-def _counted(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _counted(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
     for chunk in chunks:
         RECEIVED.inc(len(chunk))
         yield chunk

@@ -1,5 +1,6 @@
 """The body of a request as chunks, whatever the server and however it was encoded."""
 
+import itertools
 import re
 import string
 import sys
@@ -15,7 +16,7 @@ from werkzeug.wsgi import get_path_info
 
 from wsgi_store.auth import EVERYTHING
 from wsgi_store.config import Config
-from wsgi_store.digest import Digest, checked, parse_field
+from wsgi_store.digest import Chunk, Digest, checked, parse_field
 from wsgi_store.errors import BadRequest, IncompleteBody, LengthRequired, RequestTimeout, mapped
 from wsgi_store.staging import Receipt, Staging
 from wsgi_store.stores import Store
@@ -105,7 +106,7 @@ class Request:
         return receipt, form.name
 
 
-def _open_body(environ: "WSGIEnvironment") -> tuple[Callable[[int], bytes], int | None]:
+def _open_body(environ: "WSGIEnvironment") -> tuple[Callable[[int], Chunk], int | None]:
     """Find how to read the body and how long it says it is."""
     stream = environ["wsgi.input"]
     if coding := environ.get("HTTP_TRANSFER_ENCODING"):
@@ -125,10 +126,24 @@ def _open_body(environ: "WSGIEnvironment") -> tuple[Callable[[int], bytes], int 
         raise LengthRequired("send Content-Length, or a chunked body")
     if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise BadRequest("malformed Content-Length")
-    return stream.read, int(text)
+    length = int(text)
+    if length > BLOCK and hasattr(stream, "readinto"):
+        return _in_turns(stream.readinto), length
+    return stream.read, length
 
 
-def _chunks(read: Callable[[int], bytes], length: int | None) -> Iterator[bytes]:
+def _in_turns(readinto: Callable[[memoryview], int | None]) -> Callable[[int], memoryview]:
+    """Read into two buffers in turn: what was read is good until the next but one is asked for."""
+    buffers = itertools.cycle([memoryview(bytearray(BLOCK)) for _ in range(2)])
+
+    def read(size: int) -> memoryview:
+        buffer = next(buffers)[:size]
+        return buffer[: readinto(buffer) or 0]
+
+    return read
+
+
+def _chunks(read: Callable[[int], Chunk], length: int | None) -> Iterator[Chunk]:
     """Read a body to its end; raises IncompleteBody when it is shorter than `length`."""
     left = length
     while left is None or left > 0:
@@ -146,7 +161,7 @@ def _chunks(read: Callable[[int], bytes], length: int | None) -> Iterator[bytes]
 class _Form:
     """A multipart/form-data body with exactly one file among its parts (RFC 7578)."""
 
-    def __init__(self, chunks: Iterator[bytes], boundary: str) -> None:
+    def __init__(self, chunks: Iterator[Chunk], boundary: str) -> None:
         self.name: str | None = None
         self._files = 0
         self._chunks = chunks
@@ -191,9 +206,10 @@ class _Form:
             raise BadRequest("a form must have exactly one file part", files=self._files)
         self.name = name
 
-    def _parse(self, chunk: bytes) -> Iterator[MultipartSegment | bytes | None]:
+    def _parse(self, chunk: Chunk) -> Iterator[MultipartSegment | bytes | None]:
         with mapped({MultipartError: BadRequest}, "malformed form"):
-            yield from self._parser.parse(chunk)
+            # The parser takes nothing else, and keeps what may be the beginning of a boundary.
+            yield from self._parser.parse(bytes(chunk))
 
 
 def _file_name(part: MultipartSegment) -> str | None:
