@@ -20,8 +20,8 @@ QUARANTINE = ".quarantine"
 SHARD = re.compile("[0-9a-f]{2}")
 # Each round of `add` that finds a blob or a shard and then does not was crossed by a removal.
 ROUNDS = 100
-# Nanoseconds after which a change gives a directory another time than the change before. The kernel's
-# clock has steps of up to 10 ms, those of file systems have up to 2 s (FAT).
+# Nanoseconds after which a change gives a directory another time than the change before. The clock by
+# which the kernel stamps files has steps of up to 10 ms, but some file systems keep whole seconds only.
 SETTLED = 2 * 10**9
 # Nothing is there, or something that is no blob.
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
