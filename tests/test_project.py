@@ -105,6 +105,25 @@ def test_importing_the_package_is_cheap() -> None:
     assert result.stdout.split() == ["wsgi_store"]
 
 
+def test_starting_imports_nothing_that_is_not_needed(tmp_path: Path) -> None:
+    """A server that signs nothing loads no signatures, and none loads what tests, tools or gunicorn need."""
+    code = "import sys, wsgi_store.wsgi; print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PROJECT,
+        env={"WSGI_STORE_ROOT": str(tmp_path / "store")},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    loaded = set(result.stdout.split())
+    assert {"wsgi_store.app", "werkzeug.routing"} <= loaded
+    unneeded = {"itsdangerous", "gunicorn", "unittest", "doctest", "pdb", "sqlite3", "xml", "distutils"}
+    unneeded |= {"concurrent.futures.process", "werkzeug.debug", "wsgi_store.worker", "wsgi_store.gunicorn"}
+    assert not unneeded & loaded
+
+
 def test_the_changelog_has_the_version() -> None:
     """The newest release in it is this version, with its date."""
     releases = re.findall(

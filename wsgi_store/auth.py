@@ -10,14 +10,16 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from itsdangerous import BadData, URLSafeSerializer
 from loguru import logger
 
 from wsgi_store.config import PREFIX, Config
 from wsgi_store.errors import ConfigError, Denied, Unauthenticated, disk_errors
+
+if TYPE_CHECKING:
+    from itsdangerous import URLSafeSerializer
 
 SCOPES = frozenset({"read", "write", "delete", "list", "admin"})
 # Keeps a signature made for one purpose from being taken for another.
@@ -138,6 +140,9 @@ class Signer:
     """
 
     def __init__(self, keys: list[str]) -> None:
+        # Imported where there are keys: most services sign nothing.
+        from itsdangerous import URLSafeSerializer  # pylint: disable=import-outside-toplevel
+
         options = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
         self._links = URLSafeSerializer(keys, salt=LINK_SALT, signer_kwargs=options)
         self._tickets = URLSafeSerializer(keys, salt=TICKET_SALT, signer_kwargs=options)
@@ -170,7 +175,9 @@ class Signer:
         return Grant(frozenset({"write"}), name="ticket", hash=hash_, max_size=max_size, spend=spend)
 
     @staticmethod
-    def _load(serializer: URLSafeSerializer, text: str) -> Any:
+    def _load(serializer: "URLSafeSerializer", text: str) -> Any:
+        from itsdangerous import BadData  # pylint: disable=import-outside-toplevel
+
         try:
             return serializer.loads(text)
         except BadData:
