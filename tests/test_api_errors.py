@@ -184,8 +184,9 @@ def test_every_error_has_its_own_answer() -> None:
         if isinstance(kind, type) and issubclass(kind, errors.WSGIStoreError)
     }
     bases = {errors.StoreError, errors.RequestError}
-    # These two end the start of a service and answer no request.
-    assert found - set(app.STATUS) == bases | {errors.ConfigError, errors.WrongStore}
+    # Two end the start of a service and answer no request, two are what a client sees of it.
+    starting = {errors.ConfigError, errors.WrongStore}
+    assert found - set(app.STATUS) == bases | starting | {errors.Unreachable, errors.UnexpectedAnswer}
 
 
 def test_disk_errors(application: Application, config: Config) -> None:

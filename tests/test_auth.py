@@ -17,7 +17,7 @@ from webtest import TestApp
 
 from wsgi_store.app import URLS, Application, create_app
 from wsgi_store.auth import SCOPES, Authorizer, Grant, Signer, Tokens
-from wsgi_store.config import Config
+from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import ConfigError, Denied, Unauthenticated
 
 
@@ -33,6 +33,7 @@ REQUESTS = {
     ("/healthz", "GET"): None,
     ("/readyz", "GET"): None,
     ("/openapi.json", "GET"): None,
+    ("/metrics", "GET"): "admin",
     ("/<hash:hash_>", "GET"): "read",
     ("/<hash:hash_>/<name:filename>", "GET"): "read",
     ("/<hash:hash_>", "DELETE"): "delete",
@@ -43,7 +44,7 @@ REQUESTS = {
 @pytest.mark.parametrize("scope", sorted(SCOPES))
 def test_scopes_decide(make: Make, route: Any, scope: str) -> None:
     """A token opens exactly the routes of its scope."""
-    client = make(line("this", scope))
+    client = make(line("this", scope), metrics=MetricsAccess.ON)
     client.post("/", b"hello", headers=bearer("all"))
     path = route.path.replace("<hash:hash_>", HELLO).replace("<name:filename>", "x.txt")
     needed = REQUESTS[route.path, route.method]

@@ -91,7 +91,6 @@ DELETED = {"look": Fault(STAT, blob), "unlink": Fault("/^unlink")}
 DOWNLOADED = {
     "open": Fault("openat", blob),
     "description": Fault(STAT, blob),
-    "description in the end": Fault(STAT, blob, when="3"),
     "read": Fault("/^pread", blob),
 }
 

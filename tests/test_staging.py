@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -246,7 +247,7 @@ def test_memory_stays_constant(kind: LocalKind) -> None:
         try:
             receipt = staging.receive(stream(256), length=256 * MIB)
             hashed = hashlib.md5(usedforsecurity=False)
-            with store.open(receipt.digest) as reader:  # type: ignore[attr-defined]
+            with closing(store.open(receipt.digest)) as reader:
                 while block := reader.read(MIB):
                     hashed.update(block)
             assert staging.receive(stream(256)).created is False

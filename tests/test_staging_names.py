@@ -83,8 +83,12 @@ def test_a_staged_name_that_cannot_be_removed(
     with refusing_nameless(errno.EOPNOTSUPP):
         staging = Staging(store)
 
+    unlink = os.unlink
+
     def refuse(path: str) -> None:
-        raise OSError(code, os.strerror(code), path)
+        if path.startswith(store.staging_directory):
+            raise OSError(code, os.strerror(code), path)
+        unlink(path)
 
     monkeypatch.setattr(os, "unlink", refuse)
     receipt = put(staging, DATA)
