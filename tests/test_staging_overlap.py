@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from kinds import content, digest_of
 
 from wsgi_store import digest as digest_module
+from wsgi_store import staging as staging_module
 from wsgi_store.digest import LARGE, Algorithm, Hasher
 from wsgi_store.errors import DigestMismatch, StorageFull
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Store
+from wsgi_store.stores import Durability, Store
 from wsgi_store.stores.local import LocalStore
 
 NOISE = Random(0).randbytes(6 * LARGE)
@@ -191,3 +192,19 @@ def test_after_a_fork(store: Store) -> None:
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("durability", Durability)
+def test_the_way_to_the_disk(store: Store, monkeypatch: pytest.MonkeyPatch, durability: Durability) -> None:
+    """What will be synced starts on its way to the disk while the rest comes, each byte once."""
+    started: list[tuple[int, int]] = []
+
+    def start(_: int, offset: int, length: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_DONTNEED
+        started.append((offset, length))
+
+    monkeypatch.setattr(os, "posix_fadvise", start)
+    monkeypatch.setattr(staging_module, "WRITEBACK_INTERVAL", 2 * LARGE)
+    Staging(store, durability=durability).receive(in_turns([LARGE] * 5))
+    synced = [(0, 2 * LARGE), (2 * LARGE, 2 * LARGE)]
+    assert started == ([] if durability is Durability.NONE else synced)
