@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 from unittest import mock
 
+import obstore
+
+import ceph
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.staging import Receipt, Staging
-from wsgi_store.stores import Durability, Store
+from wsgi_store.stores import Durability, Remote, Store, open_store
+from wsgi_store.stores.bucket import Bucket
 from wsgi_store.stores.local import LocalStore
 
 
@@ -59,8 +64,43 @@ class LocalKind:
         (root / "ab" / name.replace("0", "2")).symlink_to("nowhere")
 
 
-# Every test of the contract runs on each of these.
+@dataclass(frozen=True)
+class BucketKind:
+    """Objects in a bucket of Ceph, below a prefix that is the root's path; staged at the root."""
+
+    def __str__(self) -> str:
+        return "bucket"
+
+    def open(self, root: Path, algorithm: Algorithm, durability: Durability = Durability.FULL) -> Store:
+        """Open the store that belongs to `root`, which may be new."""
+        ceph.ensure()
+        store = open_store(self.url(root), algorithm, durability, Remote(str(root)))
+        store.check()
+        return store
+
+    def url(self, root: Path) -> str:
+        """The URL of the store that belongs to `root`."""
+        return f"s3://{ceph.BUCKET}{root}"
+
+    def staging(self, store: Store, durability: Durability = Durability.FULL) -> Staging:
+        """The way into `store`."""
+        return Staging(store, durability=durability)
+
+    def litter(self, root: Path, algorithm: Algorithm) -> None:
+        """Put things into the store that are no blobs."""
+        name = "ab" + "0" * (2 * algorithm.size - 2)
+        bucket = Bucket(self.url(root), Remote(str(root)))
+        for key in ("0a", "README", "ab", "ab/README", f"ab/{name[:-1]}", f"ab/{name}0", f"ab/{name}.part"):
+            obstore.put(bucket.client, key, b"no blob")
+        for key in (f"ab/{name.upper()}", f"ab/{name.replace('ab', 'cd')}", f"ab/{name}/{name}", name):
+            obstore.put(bucket.client, key, b"no blob")
+
+
+Kind: TypeAlias = LocalKind | BucketKind
+# What concerns a disk is tested on these,
 KINDS = [LocalKind(nameless=True), LocalKind(nameless=False)]
+# every test of the contract on each of these.
+EVERY_KIND: list[Kind] = [*KINDS, BucketKind()]
 
 
 @contextmanager

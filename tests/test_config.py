@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsgi_store.config import Config, LogFormat, LogLevel, MetricsAccess, Sendfile, parse_size, variable
+from wsgi_store.config import Config, LogFormat, LogLevel, MetricsAccess, Redirect, Sendfile, parse_size, variable
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import ConfigError
 from wsgi_store.stores import Durability
@@ -33,6 +33,12 @@ GOOD = [
     ("WSGI_STORE_SENDFILE", "X-Accel", "sendfile", Sendfile.X_ACCEL),
     ("WSGI_STORE_ACCEL_LOCATION", "/a/b.c/", "accel_location", "/a/b.c/"),
     ("WSGI_STORE_ACCEL_LOCATION", "/", "accel_location", "/"),
+    ("WSGI_STORE_S3_STAGING", "/var/tmp/staging", "s3_staging", "/var/tmp/staging"),
+    ("WSGI_STORE_S3_ENDPOINT", "https://s3.example.org:9000", "s3_endpoint", "https://s3.example.org:9000"),
+    ("WSGI_STORE_S3_ENDPOINT", "none", "s3_endpoint", None),
+    ("WSGI_STORE_S3_PATH_STYLE", "no", "s3_path_style", False),
+    ("WSGI_STORE_S3_TIMEOUT", "0.5s", "s3_timeout", 0.5),
+    ("WSGI_STORE_REDIRECT", "Never", "redirect", Redirect.NEVER),
     ("WSGI_STORE_IDLE_TIMEOUT", "90", "idle_timeout", 90.0),
     ("WSGI_STORE_IDLE_TIMEOUT", "0.5s", "idle_timeout", 0.5),
     ("WSGI_STORE_IDLE_TIMEOUT", "5 m", "idle_timeout", 300.0),
@@ -63,6 +69,14 @@ BAD = [
     ("WSGI_STORE_ACCEL_LOCATION", "/blobs"),
     ("WSGI_STORE_ACCEL_LOCATION", "//"),
     ("WSGI_STORE_ACCEL_LOCATION", "/a\r\nSet-Cookie: b/"),
+    ("WSGI_STORE_S3_STAGING", ""),
+    ("WSGI_STORE_S3_ENDPOINT", "s3.example.org"),
+    ("WSGI_STORE_S3_ENDPOINT", "ftp://s3.example.org"),
+    ("WSGI_STORE_S3_ENDPOINT", "https://s3.example.org/bucket"),
+    ("WSGI_STORE_S3_ENDPOINT", "https://key:secret@s3.example.org"),
+    ("WSGI_STORE_S3_PATH_STYLE", "virtual"),
+    ("WSGI_STORE_S3_TIMEOUT", "soon"),
+    ("WSGI_STORE_REDIRECT", "often"),
     ("WSGI_STORE_IDLE_TIMEOUT", "soon"),
     ("WSGI_STORE_IDLE_TIMEOUT", "-1"),
     ("WSGI_STORE_IDLE_TIMEOUT", "1d"),
@@ -108,10 +122,35 @@ def test_every_setting_is_tested() -> None:
     assert names == {row[0] for row in GOOD} == {row[0] for row in BAD}
 
 
-def test_an_idle_timeout_must_be() -> None:
+@pytest.mark.parametrize("name", ["WSGI_STORE_IDLE_TIMEOUT", "WSGI_STORE_S3_TIMEOUT"])
+def test_a_timeout_must_be(name: str) -> None:
     """No time at all is refused: a socket would take it for not waiting."""
-    with pytest.raises(ConfigError, match="WSGI_STORE_IDLE_TIMEOUT"):
-        Config.from_env({"WSGI_STORE_IDLE_TIMEOUT": "0"})
+    with pytest.raises(ConfigError, match=name):
+        Config.from_env({name: "0"})
+
+
+@pytest.mark.parametrize(
+    ("root", "secret", "told"),
+    [
+        ("./store", "secret", "WSGI_STORE_REDIRECT: only s3://"),
+        ("gs://bucket", "secret", "WSGI_STORE_REDIRECT: only s3://"),
+        ("s3://bucket", None, "WSGI_STORE_REDIRECT: AWS_SECRET_ACCESS_KEY is needed"),
+        ("s3://bucket", "secret", None),
+    ],
+)
+def test_redirecting_takes_a_bucket_and_its_keys(
+    monkeypatch: pytest.MonkeyPatch, root: str, secret: str | None, told: str | None
+) -> None:
+    """Downloads are sent elsewhere only where there is another place, and URLs to it can be signed."""
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
+    if secret is not None:
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    if told is None:
+        assert Config(root=root, redirect=Redirect.ALWAYS).redirect is Redirect.ALWAYS
+        return
+    for redirect in (Redirect.LARGE, Redirect.ALWAYS):
+        with pytest.raises(ConfigError, match=told):
+            Config(root=root, redirect=redirect)
 
 
 def test_a_secret_is_not_repeated() -> None:

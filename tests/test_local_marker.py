@@ -39,7 +39,7 @@ def test_another_algorithm(tmp_path: Path) -> None:
         LocalStore(str(tmp_path), Algorithm.SHA256)
     assert str(caught.value) == (
         f"{tmp_path} holds md5 digests, not sha256: "
-        "set WSGI_STORE_HASH=md5, or WSGI_STORE_ROOT to another directory"
+        "set WSGI_STORE_HASH=md5, or WSGI_STORE_ROOT to another place"
     )
 
 
@@ -87,7 +87,7 @@ def test_files_of_another_algorithm_without_a_marker(tmp_path: Path) -> None:
         LocalStore(str(tmp_path), Algorithm.MD5)
     assert str(caught.value) == (
         f"{tmp_path} has no store.json and holds ab/{name}, which is not a md5 digest: "
-        "set WSGI_STORE_HASH to the algorithm of its files, or WSGI_STORE_ROOT to another directory"
+        "set WSGI_STORE_HASH to the algorithm of its files, or WSGI_STORE_ROOT to another place"
     )
     assert os.listdir(tmp_path) == ["ab"]
 

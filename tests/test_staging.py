@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kinds import KINDS, LocalKind, content, digest_of
+from kinds import EVERY_KIND, Kind, content, digest_of
 
 from wsgi_store import staging as staging_module
 from wsgi_store.digest import Algorithm, Digest
@@ -32,15 +32,15 @@ DATA = b"some bytes"
 MIB = 1 << 20
 
 
-@pytest.fixture(name="kind", params=KINDS, ids=str)
-def fixture_kind(request: pytest.FixtureRequest) -> LocalKind:
+@pytest.fixture(name="kind", params=EVERY_KIND, ids=str)
+def fixture_kind(request: pytest.FixtureRequest) -> Kind:
     """One kind of store after another."""
-    kind: LocalKind = request.param
+    kind: Kind = request.param
     return kind
 
 
 @pytest.fixture(name="store")
-def fixture_store(kind: LocalKind, tmp_path: Path) -> Iterator[Store]:
+def fixture_store(kind: Kind, tmp_path: Path) -> Iterator[Store]:
     """An empty store; whatever a test does, no staged file may be left."""
     store = kind.open(tmp_path / "store", Algorithm.MD5)
     yield store
@@ -48,7 +48,7 @@ def fixture_store(kind: LocalKind, tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture(name="staging")
-def fixture_staging(kind: LocalKind, store: Store) -> Staging:
+def fixture_staging(kind: Kind, store: Store) -> Staging:
     """The way into the store."""
     return kind.staging(store)
 
@@ -210,7 +210,7 @@ def test_check(store: Store, staging: Staging) -> None:
     assert not list(store.iterate())
 
 
-def test_check_without_a_directory(kind: LocalKind, tmp_path: Path) -> None:
+def test_check_without_a_directory(kind: Kind, tmp_path: Path) -> None:
     """A store whose staging directory is gone does not pass the check."""
     staging = kind.staging(kind.open(tmp_path / "store", Algorithm.MD5))
     shutil.rmtree(tmp_path / "store")
@@ -237,7 +237,7 @@ def stream(count: int) -> Iterable[bytes]:
     return (number.to_bytes(8, "big") * (MIB // 8) for number in range(count))
 
 
-def test_memory_stays_constant(kind: LocalKind) -> None:
+def test_memory_stays_constant(kind: Kind) -> None:
     """A body of 256 MiB is received and read again in a few MiB of memory."""
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as directory:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kinds import KINDS, LocalKind, content, digest_of, neighbours, put
+from kinds import EVERY_KIND, Kind, content, digest_of, neighbours, put
 
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import BlobNotFound, ConfigError, StoreError
@@ -21,10 +21,10 @@ from wsgi_store.stores import Added, Durability, Store, open_store
 DATA = bytes(range(256)) * 12
 
 
-@pytest.fixture(name="kind", params=KINDS, ids=str)
-def fixture_kind(request: pytest.FixtureRequest) -> LocalKind:
+@pytest.fixture(name="kind", params=EVERY_KIND, ids=str)
+def fixture_kind(request: pytest.FixtureRequest) -> Kind:
     """One kind of store after another."""
-    kind: LocalKind = request.param
+    kind: Kind = request.param
     return kind
 
 
@@ -37,7 +37,7 @@ def fixture_algorithm(request: pytest.FixtureRequest) -> Algorithm:
 
 
 @pytest.fixture(name="store")
-def fixture_store(kind: LocalKind, algorithm: Algorithm, tmp_path: Path) -> Iterator[Store]:
+def fixture_store(kind: Kind, algorithm: Algorithm, tmp_path: Path) -> Iterator[Store]:
     """An empty store; whatever a test does, no staged file may be left."""
     store = kind.open(tmp_path / "store", algorithm)
     yield store
@@ -45,7 +45,7 @@ def fixture_store(kind: LocalKind, algorithm: Algorithm, tmp_path: Path) -> Iter
 
 
 @pytest.fixture(name="staging")
-def fixture_staging(kind: LocalKind, store: Store) -> Staging:
+def fixture_staging(kind: Kind, store: Store) -> Staging:
     """The way into the store."""
     return kind.staging(store)
 
@@ -283,18 +283,14 @@ def test_iterate_while_the_store_changes(store: Store, staging: Staging) -> None
     assert kept <= set(seen)
 
 
-def test_iterate_skips_foreign_things(
-    kind: LocalKind, store: Store, staging: Staging, tmp_path: Path
-) -> None:
+def test_iterate_skips_foreign_things(kind: Kind, store: Store, staging: Staging, tmp_path: Path) -> None:
     """What lies in a store without being a blob is not shown."""
     held = [put(staging, one).digest for one in (DATA, *neighbours(store.algorithm, 2))]
     kind.litter(tmp_path / "store", store.algorithm)
     assert {blob.digest for blob in store.iterate()} == set(held)
 
 
-def test_stores_opened_anew_hold_the_same(
-    kind: LocalKind, store: Store, staging: Staging, tmp_path: Path
-) -> None:
+def test_stores_opened_anew_hold_the_same(kind: Kind, store: Store, staging: Staging, tmp_path: Path) -> None:
     """A store outlives the object that opened it."""
     put(staging, DATA)
     again = kind.open(tmp_path / "store", store.algorithm)

@@ -104,7 +104,7 @@ class Application:
 
     def __init__(self, config: Config, authorize: Authorize | None = None) -> None:
         self.config = config
-        self.store = open_store(config.root, config.hash, config.durability)
+        self.store = open_store(config.root, config.hash, config.durability, config.remote)
         self._metrics = _metrics() if config.metrics is not MetricsAccess.OFF else None
         kind = Staging
         if self._metrics:

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import ConfigError
-from wsgi_store.stores import Durability
+from wsgi_store.stores import Durability, Remote
 
 E = TypeVar("E", bound=enum.Enum)
 
@@ -45,6 +45,14 @@ class MetricsAccess(enum.Enum):
     """Who has the scope admin; everybody where nobody is asked for a token."""
     PUBLIC = "public"
     """Everybody."""
+
+
+class Redirect(enum.Enum):
+    """Which blobs of an object store are downloaded from there, at a URL that expires."""
+
+    NEVER = "never"
+    LARGE = "large"
+    ALWAYS = "always"
 
 
 class LogFormat(enum.Enum):
@@ -114,6 +122,12 @@ def _text(text: str) -> str:
     return text
 
 
+def _endpoint(text: str) -> str:
+    if not re.fullmatch(r"https?://[^/?#@\s]+", text):
+        raise ValueError("expected http://host or https://host, and a port perhaps")
+    return text
+
+
 def _location(text: str) -> str:
     if not re.fullmatch(r"/([A-Za-z0-9._~-]+/)*", text):
         raise ValueError("expected a path that begins and ends with /")
@@ -128,7 +142,10 @@ def _row(parse: Callable[[str], Any], help_: str, secret: bool = False) -> dict[
 class Config:
     """What a service is told. A host application makes one; a server reads the environment."""
 
-    root: str = field(default="./store", metadata=_row(_text, "The directory where the blobs lie."))
+    root: str = field(
+        default="./store",
+        metadata=_row(_text, "Where the blobs lie: a directory, or a bucket as `s3://bucket/prefix`."),
+    )
     hash: Algorithm = field(
         default=Algorithm.MD5,
         metadata=_row(
@@ -163,6 +180,35 @@ class Config:
     accel_location: str = field(
         default="/_blobs/",
         metadata=_row(_location, "The internal location of nginx that `x-accel` names."),
+    )
+    s3_staging: str = field(
+        default="./staging",
+        metadata=_row(_text, "The local directory where uploads to a bucket are received."),
+    )
+    s3_endpoint: str | None = field(
+        default=None,
+        metadata=_row(
+            _optional(_endpoint),
+            "The object store, such as `https://s3.example.org`; else what `AWS_ENDPOINT_URL` says, or AWS.",
+        ),
+    )
+    s3_path_style: bool = field(
+        default=True,
+        metadata=_row(
+            _flag, "Whether the bucket is named in the path of URLs, not in the host: `yes` or `no`."
+        ),
+    )
+    s3_timeout: float = field(
+        default=10.0,
+        metadata=_row(parse_time, "How long the object store may leave a request unanswered, such as `10s`."),
+    )
+    redirect: Redirect = field(
+        default=Redirect.NEVER,
+        metadata=_row(
+            _choice(Redirect),
+            "Which downloads are sent to the object store by a signed URL: `never`, `large` (blobs over "
+            "1 MiB) or `always`.",
+        ),
     )
     idle_timeout: float = field(
         default=60.0,
@@ -210,8 +256,19 @@ class Config:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"{PREFIX}{name.upper()}: must not be negative")
-        if self.idle_timeout <= 0:
-            raise ConfigError(f"{PREFIX}IDLE_TIMEOUT: must be more than nothing")
+        for name in ("idle_timeout", "s3_timeout"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{PREFIX}{name.upper()}: must be more than nothing")
+        if self.redirect is not Redirect.NEVER:
+            if not self.root.startswith("s3://"):
+                raise ConfigError(f"{PREFIX}REDIRECT: only s3://… as {PREFIX}ROOT has URLs to redirect to")
+            if "AWS_SECRET_ACCESS_KEY" not in os.environ:
+                raise ConfigError(f"{PREFIX}REDIRECT: AWS_SECRET_ACCESS_KEY is needed to sign URLs")
+
+    @property
+    def remote(self) -> Remote:
+        """How an object store is reached."""
+        return Remote(self.s3_staging, self.s3_endpoint, self.s3_path_style, self.s3_timeout)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:

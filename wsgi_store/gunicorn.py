@@ -19,6 +19,8 @@ from gunicorn import glogging
 
 from wsgi_store import logs
 from wsgi_store.config import Config, LogFormat, LogLevel
+from wsgi_store.errors import StoreUnavailable, WSGIStoreError
+from wsgi_store.stores import open_store
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
 METRICS_PREFIX = "wsgi-store-metrics-"
@@ -126,6 +128,44 @@ def warn_if_open(server: Any, config: Config) -> None:
                 server.log.warning(
                     "everybody who reaches %s may do everything: set WSGI_STORE_TOKENS", listener
                 )
+
+
+def try_store(config: Config) -> None:
+    """End this process with one line when the store can never be used as it is set up.
+
+    One that does not answer now may answer later: that is said, and the start goes on.
+    """
+    # In a child: what is asked may start threads, which a process that forks workers must not have.
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        refusal = "the process that tried the store died"
+        try:
+            refusal = _refusal(config)
+        finally:
+            os.write(writing, refusal.encode())
+            os._exit(0)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as pipe:
+        refusal = pipe.read()
+    with suppress(ChildProcessError):  # gunicorn's, on a reload, may be faster
+        os.waitpid(child, 0)
+    if refusal:
+        sys.exit(f"wsgi-store: {refusal}")
+
+
+def _refusal(config: Config) -> str:
+    try:
+        store = open_store(config.root, config.hash, config.durability, config.remote)
+        try:
+            store.check()
+        except StoreUnavailable as error:
+            print(
+                f"wsgi-store: starting all the same: {error} ({error.__cause__})", file=sys.stderr, flush=True
+            )
+    except WSGIStoreError as error:
+        return str(error)
+    return ""
 
 
 def processors(proc: str = "/proc/self/cgroup", mounts: str = "/sys/fs/cgroup") -> int:

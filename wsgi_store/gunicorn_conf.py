@@ -14,16 +14,15 @@ from typing import Any
 from wsgi_store import logs
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import WSGIStoreError
-from wsgi_store.gunicorn import processors, share_metrics, warn_if_open
-from wsgi_store.stores import open_store
+from wsgi_store.gunicorn import processors, share_metrics, try_store, warn_if_open
 
 # Asked here, in the master, so that a refusal is one line and ends the start.
 try:
     _config = Config.from_env()
-    open_store(_config.root, _config.hash, _config.durability)
-    _metrics = share_metrics() if _config.metrics is not MetricsAccess.OFF else None
 except WSGIStoreError as error:
     sys.exit(f"wsgi-store: {error}")
+try_store(_config)
+_metrics = share_metrics() if _config.metrics is not MetricsAccess.OFF else None
 
 wsgi_app = "wsgi_store.wsgi:application"
 bind = "127.0.0.1:8000"

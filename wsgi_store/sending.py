@@ -15,7 +15,7 @@ from werkzeug.wsgi import FileWrapper, wrap_file
 
 from wsgi_store import conditional
 from wsgi_store.conditional import Range
-from wsgi_store.config import Sendfile
+from wsgi_store.config import Redirect, Sendfile
 from wsgi_store.digest import Digest
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.receiving import Request
@@ -37,6 +37,11 @@ PRIVATE: Headers = [
     ("Cache-Control", f"private, max-age={FOREVER}, immutable"),
     ("Vary", "Authorization"),
 ]
+# Seconds that a URL at the object store is valid, and that clients may keep the redirection to it:
+# whoever follows it late still has as long as this to begin.
+SIGNED_FOR = 600
+REDIRECTION = ("Cache-Control", f"private, max-age={SIGNED_FOR // 2}")
+LARGE = 1 << 20
 ACCEPT_RANGES = ("Accept-Ranges", "bytes")
 CONSTANT: Headers = [
     ACCEPT_RANGES,
@@ -114,7 +119,8 @@ def send_blob(request: Request, digest: Digest, filename: str | None) -> Respons
     environ = request.environ
     get = environ["REQUEST_METHOD"] == "GET"
     accel = _accel(request, digest) if get else None
-    if get and not accel and environ.keys().isdisjoint(conditional.FIELDS):
+    kept = get and request.config.redirect is Redirect.NEVER
+    if kept and not accel and environ.keys().isdisjoint(conditional.FIELDS):
         reader = request.store.open(digest)
         return _send(
             environ, reader, Range(0, reader.blob.size), 200, _headers(request, reader.blob, filename)
@@ -131,6 +137,9 @@ def send_blob(request: Request, digest: Digest, filename: str | None) -> Respons
         # The server in front says itself that it takes ranges.
         headers.remove(ACCEPT_RANGES)
         return Response(b"", 200, [*headers, accel])
+    url = None if kept else _url(request, blob, wanted, headers)
+    if url is not None:
+        return Response(b"", 307, [("Location", url), REDIRECTION])
     if wanted is None:
         whole = Range(0, blob.size)
         return _send(environ, _open(request, blob, whole), whole, 200, headers)
@@ -163,6 +172,17 @@ def _accel(request: Request, digest: Digest) -> tuple[str, str] | None:
         return "X-Accel-Redirect", request.config.accel_location + path
     # Apache and lighttpd unquote it; a header field holds no other characters safely.
     return "X-Sendfile", quote(os.fsencode(os.path.join(os.path.abspath(request.config.root), path)))
+
+
+def _url(request: Request, blob: Blob, wanted: list[Range] | None, headers: Headers) -> str | None:
+    """Where the client is to get the blob, None to send it here."""
+    if request.config.redirect is Redirect.LARGE and blob.size <= LARGE:
+        return None
+    # An object store has ETags of its own, and answers one range at most.
+    if not OWN_ETAG.isdisjoint(request.environ) or len(wanted or ()) > 1:
+        return None
+    fields = dict(headers)
+    return request.store.url(blob.digest, SIGNED_FOR, fields["Content-Type"], fields["Content-Disposition"])
 
 
 def _send(

@@ -16,6 +16,7 @@ from wsgi_store.errors import (
     StoreError,
     StoreUnavailable,
     TooLarge,
+    WrongStore,
     disk_errors,
 )
 from wsgi_store.stores import Added, Durability, StagedFile, Store
@@ -140,7 +141,7 @@ class Staging:
     def check(self) -> None:
         """Raise StoreUnavailable when no file could be received now.
 
-        A file is written and synced as that of an upload, and never published.
+        A file is written and synced as that of an upload, and never published; then the store is asked.
         """
         try:
             self.admit(1)
@@ -151,6 +152,10 @@ class Staging:
         except StorageFull as error:
             # The lack of room is this service's state here, not an answer to bytes of the caller's.
             raise StoreUnavailable(error.message, **error.evidence) from error.__cause__
+        try:
+            self._store.check()
+        except WrongStore as error:
+            raise StoreUnavailable("the store cannot be used") from error
 
     def _create(self) -> StagedFile:
         with disk_errors("cannot make a file"):

@@ -14,6 +14,10 @@ from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import ConfigError, disk_errors
 
 
+BUCKETS = ("s3", "gs", "az")
+"""The schemes of URLs of object stores."""
+
+
 class Durability(enum.Enum):
     """What is synced before an upload is acknowledged (fsync(2))."""
 
@@ -50,6 +54,18 @@ class Blob:
     digest: Digest
     size: int
     modified: float  # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """How an object store is reached, beside its URL and the variables that its clients know."""
+
+    staging: str
+    """The local directory that uploads are received in."""
+    endpoint: str | None = None
+    path_style: bool = True
+    timeout: float = 10.0
+    """Seconds that the store may leave a request unanswered."""
 
 
 class StagedFile:
@@ -133,6 +149,12 @@ class Store(Protocol):
     staging_directory: str
     """Where a file has to be staged for `add` to take it."""
 
+    def check(self) -> None:
+        """Ask the store now whether it is there and takes writes; raises StoreUnavailable.
+
+        Raises WrongStore for what will not pass by itself.
+        """
+
     def stat(self, digest: Digest) -> Blob:
         """Describe a blob; raises BlobNotFound."""
 
@@ -196,17 +218,38 @@ class Store(Protocol):
         A store that has paths can be sent to another process (pickle).
         """
 
+    def url(self, digest: Digest, seconds: int, content_type: str, disposition: str) -> str | None:
+        """Where a client gets the blob without this service, for so many seconds; None for nowhere.
 
-def open_store(url: str, algorithm: Algorithm, durability: Durability) -> Store:
-    """Open the store at a directory, making it when it is not there.
+        What is downloaded there is described by these values of Content-Type and Content-Disposition.
+        """
+
+
+def open_store(url: str, algorithm: Algorithm, durability: Durability, remote: Remote | None = None) -> Store:
+    """Open the store at a directory, making it when it is not there, or in a bucket.
+
+    A bucket is first asked when the store is used or checked, by the process that does so.
 
     Raises ConfigError for a kind of URL unknown here, WrongStore when the directory holds
     another kind of store, StoreUnavailable when it cannot be used.
     """
     scheme, separator, _ = url.partition("://")
-    if separator:
-        raise ConfigError(f"WSGI_STORE_ROOT: there is no kind of store {scheme!r}, give a directory")
     # Each kind of store is imported when it is used: what another one needs may not be there.
+    if scheme in BUCKETS and separator:
+        try:
+            from wsgi_store.stores.objects import (  # pylint: disable=import-outside-toplevel,cyclic-import
+                ObjectStore,
+            )
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"WSGI_STORE_ROOT: {scheme}:// needs {error.name}: install wsgi-store[s3]"
+            ) from error
+        return ObjectStore(url, algorithm, remote or Remote("staging"))
+    if separator:
+        kinds = ", ".join(f"{kind}://" for kind in BUCKETS)
+        raise ConfigError(
+            f"WSGI_STORE_ROOT: there is no kind of store {scheme!r}, give a directory or {kinds}"
+        )
     from wsgi_store.stores.local import LocalStore  # pylint: disable=import-outside-toplevel,cyclic-import
 
     return LocalStore(url, algorithm, durability)

@@ -46,6 +46,10 @@ class LocalStore:
         with suppress(OSError):  # a disk that cannot be written is still read
             os.makedirs(self.staging_directory, exist_ok=True)
 
+    def check(self) -> None:
+        """Raise StoreUnavailable unless the store is there; writing is tried where files are staged."""
+        self._require_marker()
+
     def stat(self, digest: Digest) -> Blob:
         """Describe a blob; raises BlobNotFound."""
         with disk_errors("cannot look at the blob"):
@@ -176,6 +180,9 @@ class LocalStore:
     def local_path(self, digest: Digest) -> str | None:
         """The blob's path relative to the root."""
         return f"{digest.hex[:2]}/{digest.hex}"
+
+    def url(self, digest: Digest, seconds: int, content_type: str, disposition: str) -> None:
+        """None: nobody but this service sends what lies on its disk."""
 
     def _discarded(self, digest: Digest) -> bool:
         with disk_errors("cannot clear the quarantine"):

@@ -1,8 +1,9 @@
-"""The small file that says what a directory holds: its algorithm and its layout."""
+"""The small file that says what a directory or a bucket holds: its algorithm and its layout."""
 
 import json
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,22 +18,32 @@ LAYOUT = "ab/abcdef"
 def check(root: str, algorithm: Algorithm) -> bool:
     """Whether there is a marker; raises WrongStore when it is that of another store, and OSError."""
     try:
-        text = Path(root, NAME).read_bytes()
+        content = Path(root, NAME).read_bytes()
     except FileNotFoundError:
         return False
+    require(content, root, algorithm)
+    return True
+
+
+def text(algorithm: Algorithm) -> bytes:
+    """The marker of a store."""
+    return f"{json.dumps({'algorithm': algorithm.value, 'layout': LAYOUT})}\n".encode()
+
+
+def require(content: bytes, place: str, algorithm: Algorithm) -> None:
+    """Raise WrongStore unless this is the marker of a store of this algorithm."""
     try:
-        marker = json.loads(text)
+        marker = json.loads(content)
         held, layout = Algorithm(marker["algorithm"]), marker["layout"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise WrongStore(f"{root}/{NAME} is not the marker of a store known here") from None
+        raise WrongStore(f"{place}/{NAME} is not the marker of a store known here") from None
     if held is not algorithm:
         raise WrongStore(
-            f"{root} holds {held.value} digests, not {algorithm.value}: "
-            f"set WSGI_STORE_HASH={held.value}, or WSGI_STORE_ROOT to another directory"
+            f"{place} holds {held.value} digests, not {algorithm.value}: "
+            f"set WSGI_STORE_HASH={held.value}, or WSGI_STORE_ROOT to another place"
         )
     if layout != LAYOUT:
-        raise WrongStore(f"{root} has the layout {layout!r}, which this version cannot read")
-    return True
+        raise WrongStore(f"{place} has the layout {layout!r}, which this version cannot read")
 
 
 def claim(root: str, staging: str, algorithm: Algorithm) -> None:
@@ -40,12 +51,13 @@ def claim(root: str, staging: str, algorithm: Algorithm) -> None:
 
     Raises WrongStore when the files there are not named by this algorithm, and OSError.
     """
-    _check_unmarked(Path(root), algorithm)  # before anything is made in a directory not ours
+    names = (f"{path.name}/{name}" for path in _shards(root) for name in sorted(os.listdir(path)))
+    check_unmarked(root, names, algorithm)  # before anything is made in a directory not ours
     made = [str(path) for path in (Path(root), *Path(root).parents) if not path.is_dir()]
     os.makedirs(staging, exist_ok=True)
     # Written aside and linked: two servers starting at once agree on one marker.
     with StagedFile.named(staging) as draft:
-        os.write(draft.fd, f"{json.dumps({'algorithm': algorithm.value, 'layout': LAYOUT})}\n".encode())
+        os.write(draft.fd, text(algorithm))
         os.fchmod(draft.fd, 0o644)
         os.fsync(draft.fd)
         # First, for who finds the marker takes the way to it for safe.
@@ -66,14 +78,17 @@ def sync_directory(path: str) -> None:
         os.close(fd)
 
 
-def _check_unmarked(root: Path, algorithm: Algorithm) -> None:
-    """Refuse files that a store of another algorithm left without its marker."""
-    for shard in sorted(root.glob("[0-9a-f][0-9a-f]/")):
-        blob = re.compile(shard.name + "[0-9a-f]{30,}")
-        name = next((name for name in sorted(os.listdir(shard)) if blob.fullmatch(name)), None)
-        if name is not None and len(name) != 2 * algorithm.size:
+def check_unmarked(place: str, names: Iterable[str], algorithm: Algorithm) -> None:
+    """Raise WrongStore for files that a store of another algorithm left without its marker."""
+    blob = re.compile("([0-9a-f]{2})/\\1[0-9a-f]{30,}")
+    for name in filter(blob.fullmatch, names):
+        if len(name) != 2 * algorithm.size + 3:
             raise WrongStore(
-                f"{root} has no {NAME} and holds {shard.name}/{name}, "
+                f"{place} has no {NAME} and holds {name}, "
                 f"which is not a {algorithm.value} digest: set WSGI_STORE_HASH "
-                "to the algorithm of its files, or WSGI_STORE_ROOT to another directory"
+                "to the algorithm of its files, or WSGI_STORE_ROOT to another place"
             )
+
+
+def _shards(root: str) -> list[Path]:
+    return sorted(Path(root).glob("[0-9a-f][0-9a-f]/"))

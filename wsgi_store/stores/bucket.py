@@ -1,0 +1,213 @@
+"""A bucket of an object store: a client for each process, its failures translated, locks, signed URLs."""
+
+import hashlib
+import hmac
+import os
+import random
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl, quote, urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from wsgi_store.errors import ConfigError, StoreUnavailable
+from wsgi_store.stores import Remote
+
+Client: TypeAlias = S3Store | GCSStore | AzureStore
+
+# What obstore reads too, most particular first.
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+CONNECT = 3.0
+# obstore's limit to a whole request would cut long transfers; what stands still ends by another.
+NO_LIMIT = timedelta(days=30)
+BACKOFF = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1), "base": 2}
+LOCKS = ".locks"
+PAUSE = 0.02
+
+
+class Failure(Exception):
+    """What the engine answered, or what became of the way to it, in one line for the log."""
+
+    def __init__(self, error: Exception) -> None:
+        text, _, debug = str(error).partition("\n\nDebug source")
+        status = re.search(r"status code: (\d{3})", text)
+        self.status = int(status[1]) if status else 0
+        said = re.search(r"<Code>(\w+)</Code>", text) or re.search(
+            r'message: "([^"\n]+)"|\b(TimedOut)\b', debug
+        )
+        line = re.sub(r"\s+", " ", re.sub(r": *(<\?xml.*)?$", "", text, flags=re.DOTALL))
+        super().__init__(f"{line} ({said[1] or said[2]})" if said else line)
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the request was refused for what it is: the keys, the bucket, the clock."""
+        return 300 <= self.status < 500 and self.status not in (408, 429)
+
+
+@contextmanager
+def asking(doing: str) -> Iterator[None]:
+    """Translate what obstore raises into StoreUnavailable, which has a Failure for its cause."""
+    try:
+        yield
+    # An absent object is an OSError; where it is an answer the caller has caught it.
+    except (BaseError, FileNotFoundError, NotImplementedError) as error:
+        # Neither the message nor the chain shows keys, hosts and bodies to a client.
+        raise StoreUnavailable(doing) from Failure(error)
+
+
+class Bucket:
+    """A bucket, or what lies in it below a prefix; obstore's runtime is left to the process that asks."""
+
+    def __init__(self, url: str, remote: Remote) -> None:
+        self._scheme, _, rest = url.partition("://")
+        self.name, _, prefix = rest.partition("/")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]+", self.name) or not prefix.isprintable():
+            raise ConfigError(f"WSGI_STORE_ROOT: expected {self._scheme}://bucket/prefix, not {url!r}")
+        self._prefix = prefix.strip("/") or None
+        self._endpoint = remote.endpoint or next(filter(None, map(os.environ.get, ENDPOINTS)), None)
+        self._path_style = remote.path_style
+        self.timeout = remote.timeout
+        self._clients: dict[tuple[int, int], Client] = {}
+
+    @property
+    def client(self) -> Client:
+        """The client of this process."""
+        return self._client(retries=3)
+
+    @property
+    def once(self) -> Client:
+        """A client that sends a request once: a deletion repeated may hit what was added between."""
+        return self._client(retries=0)
+
+    def _client(self, retries: int) -> Client:
+        # A client's threads are not copied by fork(2): each process has clients of its own.
+        key = os.getpid(), retries
+        client = self._clients.get(key)
+        if client is None:
+            client = self._clients[key] = self._connect(retries)
+        return client
+
+    def _connect(self, retries: int) -> Client:
+        limit = timedelta(seconds=self.timeout)
+        common: dict[str, Any] = {
+            "prefix": self._prefix,
+            "client_options": {
+                "allow_http": (self._endpoint or "").startswith("http://"),
+                "connect_timeout": timedelta(seconds=min(CONNECT, self.timeout)),
+                "read_timeout": limit,
+                "timeout": NO_LIMIT,
+            },
+            # No longer than one attempt may take, so that whoever hangs is asked once.
+            "retry_config": {"max_retries": retries, "retry_timeout": limit, "backoff": BACKOFF},
+        }
+        with asking("cannot use the object store"):
+            if self._scheme == "gs":
+                return GCSStore(self.name, **common)
+            if self._scheme == "az":
+                return AzureStore(self.name, **common)
+            if self._endpoint and self._path_style:
+                common["endpoint"] = self._endpoint
+            elif self._endpoint:
+                scheme, _, host = self._endpoint.partition("://")
+                common["endpoint"] = f"{scheme}://{self.name}.{host}"
+            return S3Store(
+                self.name,
+                virtual_hosted_style_request=not self._path_style,
+                disable_bulk_delete=True,  # which not every engine knows
+                **common,
+            )
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Do something that nobody else does meanwhile who asks for the same lock.
+
+        A lock that its holder left, having died or lost the way to the engine, is taken over
+        after `timeout` seconds: who held it and was only slow is then not alone. Raises
+        StoreUnavailable.
+        """
+        key = f"{LOCKS}/{name}"
+        token = secrets.token_bytes(16)
+        self._lock(key, token)
+        try:
+            yield
+        except (BaseError, StoreUnavailable):
+            raise  # asking again would wait again: the lock is left to who wants it next
+        except BaseException:
+            self._unlock(key)
+            raise
+        self._unlock(key)
+
+    def _lock(self, key: str, token: bytes) -> None:
+        end = time.monotonic() + 1.5 * self.timeout
+        held: tuple[object, ...] = ()
+        since = 0.0
+        with asking("cannot lock the blob"):
+            while True:
+                with suppress(AlreadyExistsError):
+                    obstore.put(self.client, key, token, mode="create")
+                    return
+                now = time.monotonic()
+                try:
+                    meta = obstore.head(self.client, key)
+                except FileNotFoundError:
+                    continue
+                if held != (meta["e_tag"], meta["last_modified"]):
+                    held, since = (meta["e_tag"], meta["last_modified"]), now
+                elif now >= since + self.timeout and self._replace(key, token, str(meta["e_tag"])):
+                    return
+                if now >= end:
+                    raise StoreUnavailable("others are changing this blob all the time")
+                time.sleep(random.uniform(0, PAUSE))
+
+    def _replace(self, key: str, token: bytes, etag: str) -> bool:
+        """Take a lock over unless another one does."""
+        # RFC 9110 has the quotes, which Ceph 16 takes for a part of the tag.
+        for spelling in (etag, etag.strip('"')):
+            with suppress(PreconditionError):
+                obstore.put(self.client, key, token, mode={"e_tag": spelling})
+                return True
+        return False
+
+    def _unlock(self, key: str) -> None:
+        # What could not be removed is taken over.
+        with suppress(BaseError, FileNotFoundError):
+            obstore.delete(self.once, key)
+
+    def url(self, key: str, seconds: int, parameters: Mapping[str, str]) -> str | None:
+        """A URL that downloads an object for so many seconds; None where this cannot sign it.
+
+        The parameters say which header fields the engine answers, `response-content-type` and
+        the like. Signed by AWS Signature Version 4, with keys from the environment.
+        """
+        secret = os.environ.get("AWS_SECRET_ACCESS_KEY")
+        client = self.client
+        if not isinstance(client, S3Store) or not secret:
+            return None
+        with asking("cannot sign a URL"):
+            plain = obstore.sign(client, "GET", key, timedelta(seconds=seconds))
+        return resigned(plain, secret, parameters)
+
+
+def resigned(url: str, secret: str, parameters: Mapping[str, str]) -> str:
+    """A presigned GET with more parameters, which obstore's `sign` does not take."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    del query["X-Amz-Signature"]
+    fields = sorted(
+        (quote(name, safe=""), quote(value, safe="")) for name, value in {**query, **parameters}.items()
+    )
+    text = "&".join(f"{name}={value}" for name, value in fields)
+    request = f"GET\n{parts.path}\n{text}\nhost:{parts.netloc}\n\nhost\nUNSIGNED-PAYLOAD"
+    scope = query["X-Amz-Credential"].partition("/")[2]
+    hashed = hashlib.sha256(request.encode()).hexdigest()
+    key = b"AWS4" + secret.encode()
+    for part in (*scope.split("/"), f"AWS4-HMAC-SHA256\n{query['X-Amz-Date']}\n{scope}\n{hashed}"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return f"{parts.scheme}://{parts.netloc}{parts.path}?{text}&X-Amz-Signature={key.hex()}"

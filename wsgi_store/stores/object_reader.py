@@ -1,0 +1,72 @@
+"""Part of an object as it comes from the engine."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeAlias
+
+from wsgi_store.errors import StoreUnavailable
+from wsgi_store.stores import Blob
+from wsgi_store.stores.bucket import asking
+
+if TYPE_CHECKING:
+    from obstore import GetResult
+
+Ask: TypeAlias = Callable[[int, int], "GetResult"]
+"""Requests the bytes from a start to a stop."""
+BLOCK = 1 << 18
+
+
+class ObjectReader:
+    """Part of an object, asked for in one request and read as it comes."""
+
+    def __init__(self, blob: Blob, start: int, stop: int, ask: Ask) -> None:
+        self.blob = blob
+        self.start = self._position = min(start, blob.size)
+        self._stop = max(self.start, min(stop, blob.size))
+        self._ask = ask
+        self._stream: Iterator[bytes] | None = None
+        self._rest = memoryview(b"")
+
+    def begin(self, result: "GetResult") -> None:
+        """Read from here on what the engine answers."""
+        self._stream = iter(result.stream(min_chunk_size=BLOCK))
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` bytes; raises StoreUnavailable when they cannot be had."""
+        if size < 0:
+            return b"".join(iter(lambda: self.read(BLOCK), b""))
+        size = min(size, self._stop - self._position)
+        if size <= 0:
+            return b""
+        if not self._rest:
+            self._rest = memoryview(self._next())
+        data = bytes(self._rest[:size])
+        self._rest = self._rest[size:]
+        self._position += len(data)
+        return data
+
+    def _next(self) -> bytes:
+        hash_ = self.blob.digest.hex
+        with asking("cannot read the blob"):
+            if self._stream is None:
+                self.begin(self._ask(self._position, self._stop))
+            assert self._stream is not None
+            for chunk in self._stream:
+                if chunk:
+                    return chunk
+        raise StoreUnavailable(f"the blob {hash_} is shorter than it was when it was opened", hash=hash_)
+
+    def seek(self, offset: int, /) -> int:
+        """Go on from `offset`; what is read there next takes a request of its own."""
+        if offset != self._position:
+            self.close()
+            self._position = offset
+        return offset
+
+    def tell(self) -> int:
+        """The offset of the next byte, from the beginning of the blob."""
+        return self._position
+
+    def close(self) -> None:
+        """Let the answer go, and its connection with it."""
+        self._stream = None
+        self._rest = memoryview(b"")
