@@ -115,7 +115,9 @@ class Cluster:
         }
 
     def start_gateway(self) -> None:
-        """Start the S3 gateway and wait until it answers."""
+        """Start the S3 gateway unless it runs, and wait until it answers."""
+        if "radosgw" in self._daemons:
+            return
         gateway = self._start("radosgw", "-n", "client.rgw")
         end = time.monotonic() + SECONDS
         while not self._answers():
@@ -137,6 +139,15 @@ class Cluster:
             yield
         finally:
             gateway.send_signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Meanwhile the keys are no good."""
+        self._run("radosgw-admin", "-n", "client.rgw", "user", "suspend", "--uid=t")
+        try:
+            yield
+        finally:
+            self._run("radosgw-admin", "-n", "client.rgw", "user", "enable", "--uid=t")
 
     def make_bucket(self, name: str) -> None:
         """Make a bucket; obstore signs for that when it takes the bucket for a host."""

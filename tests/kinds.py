@@ -15,7 +15,7 @@ import obstore
 import ceph
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.staging import Receipt, Staging
-from wsgi_store.stores import Durability, Remote, Store, open_store
+from wsgi_store.stores import Durability, Remote, Store, marker, open_store
 from wsgi_store.stores.bucket import Bucket
 from wsgi_store.stores.local import LocalStore
 
@@ -85,6 +85,10 @@ class BucketKind:
     def staging(self, store: Store, durability: Durability = Durability.FULL) -> Staging:
         """The way into `store`."""
         return Staging(store, durability=durability)
+
+    def remove_marker(self, root: Path) -> None:
+        """Take away what says that there is a store."""
+        obstore.delete(Bucket(self.url(root), Remote(str(root))).client, marker.NAME)
 
     def litter(self, root: Path, algorithm: Algorithm) -> None:
         """Put things into the store that are no blobs."""

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsgi_store.config import Config, LogFormat, LogLevel, MetricsAccess, Redirect, Sendfile, parse_size, variable
+from wsgi_store.config import (
+    Config,
+    LogFormat,
+    LogLevel,
+    MetricsAccess,
+    Redirect,
+    Sendfile,
+    parse_size,
+    variable,
+)
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import ConfigError
 from wsgi_store.stores import Durability

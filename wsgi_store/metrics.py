@@ -117,7 +117,9 @@ class TimedStore:
         self.algorithm = store.algorithm
         self.staging_directory = store.staging_directory
         # Of these the time says nothing, or they are not for requests.
+        self.check = store.check
         self.local_path = store.local_path
+        self.url = store.url
         self.iterate = store.iterate
         self.expire = store.expire
         self.quarantine = store.quarantine

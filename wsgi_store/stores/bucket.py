@@ -17,7 +17,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from wsgi_store.errors import ConfigError, StoreUnavailable
+from wsgi_store.errors import ConfigError, StoreUnavailable, WrongStore
 from wsgi_store.stores import Remote
 
 Client: TypeAlias = S3Store | GCSStore | AzureStore
@@ -107,7 +107,7 @@ class Bucket:
             # No longer than one attempt may take, so that whoever hangs is asked once.
             "retry_config": {"max_retries": retries, "retry_timeout": limit, "backoff": BACKOFF},
         }
-        with asking("cannot use the object store"):
+        try:
             if self._scheme == "gs":
                 return GCSStore(self.name, **common)
             if self._scheme == "az":
@@ -123,6 +123,8 @@ class Bucket:
                 disable_bulk_delete=True,  # which not every engine knows
                 **common,
             )
+        except BaseError as error:
+            raise WrongStore(f"the object store cannot be used: {Failure(error)}") from error
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:

@@ -7,12 +7,12 @@ import re
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, PreconditionError
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import (
@@ -27,7 +27,7 @@ from wsgi_store.stores.bucket import Bucket, Failure, asking
 from wsgi_store.stores.object_reader import BLOCK, ObjectReader
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, GetResult, ObjectMeta
+    from obstore import GetOptions, GetResult, ObjectMeta, UpdateVersion
 
 STAGING = ".staging"
 # Up to here a file goes up in one request, which the engine refuses when the blob is there.
@@ -39,6 +39,8 @@ MAX_PARTS = 10_000  # the limit of S3
 PARTS_AT_ONCE = 2
 # Each round of `add` that finds a blob and then does not was crossed by a removal.
 ROUNDS = 100
+# What no object is: Ceph and S3 look at the tag, others at the version.
+NEVER: "UpdateVersion" = {"e_tag": "0" * 32, "version": "1"}
 # More than any object has, and within the integers that obstore takes.
 BEYOND = 1 << 62
 
@@ -58,15 +60,14 @@ class ObjectStore:
     def check(self) -> None:
         """Raise StoreUnavailable unless blobs can be written now, WrongStore when they never can.
 
-        The marker is written anew on the condition that there is none: the engine checks all
-        that it checks of an upload, and keeps what it has.
+        The marker is written anew on a condition that cannot hold: the engine checks all that
+        it checks of an upload, and keeps what it has.
         """
-        self._verify()
-        with asking("cannot write to the object store"):
-            try:
-                obstore.put(self._bucket.client, marker.NAME, marker.text(self.algorithm), mode="create")
-            except AlreadyExistsError:
-                return
+        if self._verified != os.getpid():
+            self._verify()
+        with asking("cannot write to the object store"), suppress(PreconditionError):
+            obstore.put(self._bucket.client, marker.NAME, b"", mode=NEVER)
+        self._require_marker()
 
     def stat(self, digest: Digest) -> Blob:
         """Describe a blob; raises BlobNotFound."""
@@ -230,10 +231,13 @@ class ObjectStore:
         raise StoreUnavailable("the file held under this hash is damaged", hash=digest.hex)
 
     def _absent(self, digest: Digest) -> BlobNotFound:
-        # A bucket that is gone is no empty store.
+        self._require_marker()
+        return BlobNotFound(digest.hex)
+
+    def _require_marker(self) -> None:
+        """Raise unless the store is there: a bucket that is gone is no empty store."""
         with asking("the store is not there"):
             obstore.head(self._bucket.client, marker.NAME)
-        return BlobNotFound(digest.hex)
 
     def _require(self) -> None:
         """See once in each process that this is the store it is taken for; raises StoreUnavailable."""

@@ -1,0 +1,43 @@
+"""Servers on a bucket, as tests start them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ceph
+from kinds import BucketKind
+from servers import Server, gunicorn
+
+from wsgi_store.digest import Algorithm
+from wsgi_store.stores import Store
+
+KIND = BucketKind()
+TIMEOUT = 2.0
+
+
+def environ(directory: Path, endpoint: str | None = None) -> dict[str, str]:
+    """The settings of a server that stages below a directory, on the bucket's part of that name."""
+    ceph.ensure()
+    settings = {
+        "WSGI_STORE_ROOT": KIND.url(directory / "store"),
+        "WSGI_STORE_S3_STAGING": str(directory / "store"),
+        "WSGI_STORE_S3_TIMEOUT": f"{TIMEOUT}s",
+    }
+    return settings if endpoint is None else settings | {"WSGI_STORE_S3_ENDPOINT": endpoint}
+
+
+@contextmanager
+def serving(directory: Path, *arguments: str, endpoint: str | None = None, **env: str) -> Iterator[Server]:
+    """The shipped gunicorn on a bucket."""
+    with gunicorn(directory, *arguments, **environ(directory, endpoint), **env) as server:
+        yield server
+
+
+def store(directory: Path) -> Store:
+    """The store of such a server, asked past it."""
+    return KIND.open(directory / "store", Algorithm.MD5)
+
+
+def held(directory: Path) -> set[str]:
+    """The hashes of its blobs."""
+    return {blob.digest.hex for blob in store(directory).iterate()}

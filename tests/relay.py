@@ -1,0 +1,145 @@
+"""A way between a client and a real server that can be broken after any number of bytes."""
+
+import contextlib
+import socket
+import struct
+import threading
+from enum import Enum
+from typing import Self
+
+BLOCK = 1 << 16
+
+
+class Break(Enum):
+    """What becomes of a connection."""
+
+    CUT = "cut"
+    """It is reset."""
+    STALL = "stall"
+    """It stays, and nothing moves on it any more."""
+
+
+class Way(Enum):
+    """Where bytes go."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+class Relay:
+    """Passes connections on to a port of this machine, until it is told to break them."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.breaks = 0
+        self._lock = threading.Lock()
+        self._plan: tuple[Break, Way, int, int] | None = None
+        self._open: set[socket.socket] = set()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Wakes who accepts, which closing alone does not.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.mend()
+        for thread in self._threads:
+            thread.join(20)
+
+    def break_after(self, kind: Break, way: Way, count: int, times: int = 1 << 30) -> None:
+        """Break each connection, but no more than `times`, on which so many bytes have come this way."""
+        self.mend()
+        with self._lock:
+            self._plan = (kind, way, count, times)
+
+    def mend(self) -> None:
+        """Pass everything on again, on connections that begin now."""
+        with self._lock:
+            self._plan = None
+            for one in self._open:
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                client.close()
+                continue
+            pair = _Pair(self, client, server)
+            with self._lock:
+                self._open |= {client, server}
+            for way in Way:
+                self._threads.append(threading.Thread(target=pair.pump, args=(way,)))
+                self._threads[-1].start()
+
+    def breaking(self, way: Way, before: int, count: int) -> tuple[Break, int] | None:
+        """Whether these bytes reach where a connection breaks, and how many of them still pass."""
+        with self._lock:
+            if self._plan is None:
+                return None
+            kind, which, limit, times = self._plan
+            if way is not which or before + count <= limit or not times:
+                return None
+            self._plan = (kind, which, limit, times - 1)
+            self.breaks += 1
+            return kind, max(0, limit - before)
+
+    def forget(self, *sockets: socket.socket) -> None:
+        """A connection is over."""
+        with self._lock:
+            self._open -= set(sockets)
+
+
+class _Pair:
+    """A connection and the one it is passed on to."""
+
+    def __init__(self, relay: Relay, client: socket.socket, server: socket.socket) -> None:
+        self._relay = relay
+        self._ends = {Way.UP: (client, server), Way.DOWN: (server, client)}
+        self._left = 2
+        self._stalled = False
+        self._lock = threading.Lock()
+
+    def pump(self, way: Way) -> None:
+        """Pass on what comes one way."""
+        source, target = self._ends[way]
+        passed = 0
+        with contextlib.suppress(OSError):
+            while data := source.recv(BLOCK):
+                broken = self._relay.breaking(way, passed, len(data))
+                if broken is not None:
+                    kind, count = broken
+                    target.sendall(data[:count])
+                    if kind is Break.CUT:
+                        self._reset()
+                        break
+                    self._stalled = True
+                if not self._stalled:
+                    target.sendall(data)
+                passed += len(data)
+            if not self._stalled:
+                target.shutdown(socket.SHUT_WR)
+        with self._lock:
+            self._left -= 1
+            if not self._left:
+                self._relay.forget(source, target)
+                source.close()
+                target.close()
+
+    def _reset(self) -> None:
+        for one in self._ends[Way.UP]:
+            with contextlib.suppress(OSError):
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                one.shutdown(socket.SHUT_RDWR)
