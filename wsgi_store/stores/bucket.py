@@ -30,6 +30,8 @@ NO_LIMIT = timedelta(days=30)
 BACKOFF = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1), "base": 2}
 LOCKS = ".locks"
 PAUSE = 0.02
+# The processes that have used obstore: this one, and those it was forked from.
+_USERS: set[int] = set()
 
 
 class Failure(Exception):
@@ -74,7 +76,7 @@ class Bucket:
         self._endpoint = remote.endpoint or next(filter(None, map(os.environ.get, ENDPOINTS)), None)
         self._path_style = remote.path_style
         self.timeout = remote.timeout
-        self._clients: dict[tuple[int, int], Client] = {}
+        self._clients: dict[int, Client] = {}
 
     @property
     def client(self) -> Client:
@@ -87,11 +89,13 @@ class Bucket:
         return self._client(retries=0)
 
     def _client(self, retries: int) -> Client:
-        # A client's threads are not copied by fork(2): each process has clients of its own.
-        key = os.getpid(), retries
-        client = self._clients.get(key)
+        client = self._clients.get(retries)
         if client is None:
-            client = self._clients[key] = self._connect(retries)
+            _USERS.add(os.getpid())
+            client = self._clients[retries] = self._connect(retries)
+        if len(_USERS) > 1 or os.getpid() not in _USERS:
+            # obstore's threads are not copied by fork(2): it would wait for them for ever.
+            raise WrongStore("an object store was used before this process was forked")
         return client
 
     def _connect(self, retries: int) -> Client:

@@ -1,0 +1,210 @@
+"""What is particular to a store in a bucket: large files, locks, collisions, processes that fork."""
+
+import os
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import ceph
+import obstore
+import pytest
+from kinds import BucketKind, content, digest_of, put
+from obstore.store import S3Store
+from test_local_duplicates import COLLIDING
+
+from wsgi_store.digest import Algorithm
+from wsgi_store.errors import BlobNotFound, ConfigError, DigestCollision, StoreUnavailable, WrongStore
+from wsgi_store.staging import Staging
+from wsgi_store.stores import Durability, Remote, Store, open_store
+from wsgi_store.stores.bucket import LOCKS, Bucket, resigned
+from wsgi_store.stores.objects import WHOLE
+
+KIND = BucketKind()
+LARGE = bytes(range(256)) * ((WHOLE >> 8) + 1)
+
+
+@pytest.fixture(name="store")
+def fixture_store(tmp_path: Path) -> Store:
+    """An empty store in the bucket that waits no longer than a second for anything."""
+    ceph.cluster()
+    store = open_store(KIND.url(tmp_path), Algorithm.MD5, Durability.FULL, Remote(str(tmp_path), timeout=1.0))
+    store.check()
+    return store
+
+
+@pytest.fixture(name="staging")
+def fixture_staging(store: Store) -> Iterator[Staging]:
+    """The way into the store; no upload in parts is left unfinished, and no lock behind."""
+    yield Staging(store, durability=Durability.NONE)
+    assert b"<Upload>" not in unfinished()
+
+
+@pytest.fixture(name="bucket")
+def fixture_bucket(tmp_path: Path) -> Bucket:
+    """The part of the bucket that the store is in."""
+    return Bucket(KIND.url(tmp_path), Remote(str(tmp_path)))
+
+
+def keys(bucket: Bucket) -> set[str]:
+    """What lies in it."""
+    return {meta["path"] for page in obstore.list(bucket.client) for meta in page}
+
+
+def unfinished() -> bytes:
+    """The object store's list of the uploads in parts that were neither completed nor aborted."""
+    cluster = ceph.cluster()
+    root = S3Store(
+        ceph.BUCKET,
+        endpoint=cluster.endpoint,
+        virtual_hosted_style_request=True,
+        client_options={"allow_http": True},
+    )
+    plain = obstore.sign(root, "GET", ceph.BUCKET, timedelta(minutes=1))
+    with urllib.request.urlopen(resigned(plain, ceph.SECRET, {"uploads": ""}), timeout=20) as response:
+        data: bytes = response.read()
+    assert b"<ListMultipartUploadsResult" in data
+    return data
+
+
+@pytest.mark.parametrize("tail", [b"", LARGE], ids=["whole", "in parts"])
+def test_a_real_collision(store: Store, staging: Staging, tail: bytes) -> None:
+    """Of two files with the same hash the first stays as it is and the second is refused."""
+    first, second = (one + tail for one in COLLIDING)
+    digest = put(staging, first).digest
+    with pytest.raises(DigestCollision):
+        put(staging, second)
+    assert content(store, digest) == first
+    assert put(staging, first).created is False
+
+
+def test_large_uploads_at_once_that_collide(store: Store, staging: Staging) -> None:
+    """Of colliding files that are sent up at once one is kept, and the others are refused."""
+    files = [one + LARGE for one in COLLIDING] * 2
+    gate = threading.Barrier(len(files))
+
+    def send(data: bytes) -> object:
+        gate.wait(20)
+        try:
+            return put(staging, data).created
+        except DigestCollision:
+            return DigestCollision
+
+    with ThreadPoolExecutor(len(files)) as pool:
+        answers = list(pool.map(send, files))
+    kept = content(store, digest_of(Algorithm.MD5, files[0]))
+    assert kept in files
+    for data, answer in zip(files, answers, strict=True):
+        assert (answer is DigestCollision) == (data != kept)
+    assert answers.count(True) == 1
+
+
+@pytest.mark.parametrize("size", [WHOLE - 1, WHOLE, WHOLE + 1, 3 * WHOLE + 7])
+def test_sizes(store: Store, staging: Staging, bucket: Bucket, size: int) -> None:
+    """Files around the size from which they go up in parts arrive whole, created once."""
+    data = (LARGE * 4)[:size]
+    with ThreadPoolExecutor(4) as pool:
+        receipts = list(pool.map(lambda _: put(staging, data), range(4)))
+    assert sum(receipt.created for receipt in receipts) == 1
+    assert content(store, receipts[0].digest) == data
+    name = receipts[0].digest.hex
+    assert keys(bucket) == {f"{name[:2]}/{name}", "store.json"}
+
+
+def test_damage_is_found(store: Store, staging: Staging, bucket: Bucket) -> None:
+    """An upload of what is held, but damaged, is refused and not acknowledged."""
+    digest = put(staging, b"some bytes").digest
+    obstore.put(bucket.client, f"{digest.hex[:2]}/{digest.hex}", b"some other bytes")
+    with pytest.raises(StoreUnavailable, match="damaged"):
+        put(staging, b"some bytes")
+
+
+def test_a_lock_left_behind(store: Store, staging: Staging, bucket: Bucket) -> None:
+    """A lock of a process that died is taken over after a while, by one of those who wait."""
+    digest = put(staging, b"some bytes").digest
+    obstore.put(bucket.client, f"{LOCKS}/{digest.hex}", b"left behind")
+
+    def remove(_: int) -> bool:
+        try:
+            store.remove(digest)
+        except BlobNotFound:
+            return False
+        return True
+
+    begin = time.monotonic()
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(remove, range(4))) == 1
+    assert time.monotonic() - begin >= 1.0
+    assert keys(bucket) == {"store.json"}
+
+
+def test_a_lock_that_is_never_free(store: Store, staging: Staging, bucket: Bucket) -> None:
+    """Who waits too long for others gives up, and has changed nothing."""
+    digest = put(staging, b"some bytes").digest
+    end = threading.Event()
+
+    def hold() -> None:
+        while not end.is_set():
+            obstore.put(bucket.client, f"{LOCKS}/{digest.hex}", os.urandom(8))
+            end.wait(0.1)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        with pytest.raises(StoreUnavailable, match="others are changing"):
+            store.remove(digest)
+    finally:
+        end.set()
+        holder.join()
+    assert content(store, digest) == b"some bytes"
+
+
+def test_an_unmarked_store_of_another_algorithm(tmp_path: Path, bucket: Bucket) -> None:
+    """Blobs copied into a bucket without their marker are not taken for those of another algorithm."""
+    ceph.cluster()
+    obstore.put(bucket.client, f"ab/ab{'0' * 38}", b"named by sha1")
+    for _ in range(2):
+        with pytest.raises(WrongStore, match="not a md5 digest"):
+            KIND.open(tmp_path, Algorithm.MD5)
+    assert keys(bucket) == {f"ab/ab{'0' * 38}"}
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3:///prefix", "s3://bucket/a\nb", "s3://bucket?x=1", "s3://b*"])
+def test_a_url_that_names_no_bucket(tmp_path: Path, url: str) -> None:
+    """What is no bucket is refused as a setting."""
+    with pytest.raises(ConfigError, match="^WSGI_STORE_ROOT: expected s3://bucket/prefix"):
+        open_store(url, Algorithm.MD5, Durability.FULL, Remote(str(tmp_path)))
+
+
+def test_a_process_that_forks_too_late(store: Store, staging: Staging) -> None:
+    """In a fork of a process that has used a bucket the answer is an error, where obstore would hang."""
+    digest = put(staging, b"some bytes").digest
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        told = b"no error"
+        try:
+            store.stat(digest)
+        except StoreUnavailable as error:
+            told = str(error.__cause__).encode()
+        finally:
+            os.write(writing, told)
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        assert b"before this process was forked" in pipe.read()
+    os.waitpid(child, 0)
+    assert content(store, digest) == b"some bytes"
+
+
+def test_a_reader_whose_blob_is_gone(store: Store, staging: Staging) -> None:
+    """A reader that has to ask again for a blob that was removed says that it cannot be read."""
+    with closing(store.open(put(staging, b"some bytes").digest)) as reader:
+        store.remove(reader.blob.digest)
+        reader.seek(3)
+        with pytest.raises(BlobNotFound):
+            reader.read()
