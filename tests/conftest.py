@@ -9,11 +9,24 @@ from wsgiref.validate import validator
 import pytest
 from webtest import TestApp
 
+import ceph
+from kinds import BucketKind
+
 from wsgi_store.app import Application
 from wsgi_store.config import Config
 
 # Set by .ci/run: a missing program is a failure there, not a skip.
 NO_SKIP = "TESTS_MUST_NOT_SKIP"
+# What clients may see of a store is the same on a bucket; these do not look at files beside.
+ON_A_BUCKET = {
+    "test_api_digests",
+    "test_api_download",
+    "test_api_listing",
+    "test_api_ranges",
+    "test_api_upload",
+}
+# But these do, or at calls, or promise more than a bucket keeps.
+ON_A_DISK = {"test_get", "test_raw_body", "test_removed_while_sent", "test_removed_before_sent"}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -54,10 +67,21 @@ def no_leaked_descriptors() -> Iterator[None]:
         assert not leaked_descriptors(before)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what a client may see of a store on a bucket too."""
+    on_both = metafunc.module.__name__ in ON_A_BUCKET and metafunc.function.__name__ not in ON_A_DISK
+    if on_both and "config" in metafunc.fixturenames:
+        metafunc.parametrize("config", ["directory", "bucket"], indirect=True)
+
+
 @pytest.fixture
-def config(tmp_path: Path) -> Config:
-    """Settings for a store in an empty directory that asks for no free space."""
-    return Config(root=str(tmp_path / "store"), min_free=0)
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
+    """Settings for an empty store, in a directory if not said otherwise, that asks for no free space."""
+    root = tmp_path / "store"
+    if getattr(request, "param", None) == "bucket":
+        ceph.ensure()
+        return Config(root=BucketKind().url(root), s3_staging=str(root), min_free=0)
+    return Config(root=str(root), min_free=0)
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ def test_sizes(store: Store, staging: Staging, bucket: Bucket, size: int) -> Non
     assert keys(bucket) == {f"{name[:2]}/{name}", "store.json"}
 
 
-def test_damage_is_found(store: Store, staging: Staging, bucket: Bucket) -> None:
+def test_damage_is_found(staging: Staging, bucket: Bucket) -> None:
     """An upload of what is held, but damaged, is refused and not acknowledged."""
     digest = put(staging, b"some bytes").digest
     obstore.put(bucket.client, f"{digest.hex[:2]}/{digest.hex}", b"some other bytes")

@@ -124,17 +124,19 @@ def test_an_upload_broken_every_time(tmp_path: Path, relay: Relay, kind: Break, 
         works(server, tmp_path, 3)
 
 
-@pytest.mark.parametrize("way", Way)
-def test_an_upload_broken_once(tmp_path: Path, relay: Relay, way: Way) -> None:
+@pytest.mark.parametrize(
+    ("way", "size", "count"), [(Way.UP, SMALL, SMALL // 2), (Way.DOWN, 1000, 50)], ids=["sent", "answered"]
+)
+def test_an_upload_broken_once(tmp_path: Path, relay: Relay, way: Way, size: int, count: int) -> None:
     """An upload is sent again by itself, and is one that creates, also when only the answer was lost."""
-    data = fresh(1, SMALL)
+    data = fresh(1, size)
     with serving(tmp_path, endpoint=relay.url) as server:
-        assert told(ask(server, upload(fresh(2))))[2]
-        relay.break_after(Break.CUT, way, SMALL // 2 if way is Way.UP else 600, times=1)
-        hash_, _, created = told(ask(server, upload(data)))
+        hash_ = told(ask(server, upload(fresh(2))))[0]
+        assert ask(server, message("GET", f"/{hash_}")).status == 200
+        relay.break_after(Break.CUT, way, count, times=1)
+        assert told(ask(server, upload(data))) == (md5(data), size, True)
         assert relay.breaks
-        assert created
-        assert hash_ in held(tmp_path)
+        assert held(tmp_path) == {hash_, md5(data)}
 
 
 @pytest.mark.parametrize("kind", Break)

@@ -3,6 +3,8 @@
 import os
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -103,15 +105,12 @@ def test_uploads_of_the_same_bytes(tmp_path: Path) -> None:
     with gunicorn(tmp_path, workers=3, **environ(tmp_path)) as server:
         for number, size in enumerate([0, 1000, 20 * MIB]):
             data = fresh(number, size)
-            created: list[bool] = []
-
-            def send(data: bytes = data, created: list[bool] = created) -> None:
-                with Connection(server.port) as client:
-                    created.append(told(client.ask(upload(data)))[2])
-
-            threads = [threading.Thread(target=send) for _ in range(6)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            with ThreadPoolExecutor(6) as pool:
+                created = pool.map(partial(send, server.port), [data] * 6)
             assert sorted(created) == [False] * 5 + [True]
+
+
+def send(port: int, data: bytes) -> bool:
+    """Upload; whether it created."""
+    with Connection(port) as client:
+        return told(client.ask(upload(data)))[2]

@@ -142,6 +142,8 @@ def try_store(config: Config) -> None:
         refusal = "the process that tried the store died"
         try:
             refusal = _refusal(config)
+        except BaseException:  # pylint: disable=broad-exception-caught  # this process ends below
+            sys.excepthook(*sys.exc_info())
         finally:
             os.write(writing, refusal.encode())
             os._exit(0)
