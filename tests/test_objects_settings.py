@@ -1,0 +1,122 @@
+"""How a bucket is reached: settings that are right, and what is said of those that are not."""
+
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import ceph
+import pytest
+from kinds import BucketKind, digest_of
+
+from wsgi_store.config import Config
+from wsgi_store.digest import Algorithm
+from wsgi_store.errors import BlobNotFound, ConfigError, StoreUnavailable, WrongStore
+from wsgi_store.stores import Durability, Remote, Store, open_store
+from wsgi_store.stores.bucket import Bucket
+
+DIGEST = digest_of(Algorithm.MD5, b"never added")
+DURABILITY = Durability.FULL
+
+
+@pytest.fixture(name="url")
+def fixture_url(tmp_path: Path) -> str:
+    """The URL of a new store in the bucket."""
+    ceph.cluster()
+    return BucketKind().url(tmp_path)
+
+
+def refused(store: Store, code: str) -> None:
+    """Check that a store says once for all that it is set up wrongly, and is only unavailable in use."""
+    with pytest.raises(WrongStore, match=code) as caught:
+        store.check()
+    assert str(caught.value).isprintable()
+    for ask in (store.stat, store.open, store.remove):
+        with pytest.raises(StoreUnavailable) as unavailable:
+            ask(DIGEST)
+        assert code not in str(unavailable.value)
+        assert code in str(unavailable.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("AWS_ACCESS_KEY_ID", "nobody", "InvalidAccessKeyId"),
+        ("AWS_SECRET_ACCESS_KEY", "wrong", "SignatureDoesNotMatch"),
+        ("AWS_SECRET_ACCESS_KEY", None, "Missing SecretAccessKey"),
+    ],
+)
+def test_wrong_keys(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str | None, code: str
+) -> None:
+    """Keys that the object store refuses are told apart from its being away."""
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, value)
+    refused(open_store(url, Algorithm.MD5, DURABILITY, Remote(str(tmp_path))), code)
+
+
+def test_no_bucket(tmp_path: Path, url: str) -> None:
+    """A bucket that is not there is none that is empty."""
+    del url
+    refused(open_store("s3://nowhere/x", Algorithm.MD5, DURABILITY, Remote(str(tmp_path))), "NoSuchBucket")
+
+
+def test_nobody_listens(tmp_path: Path, url: str) -> None:
+    """An object store that is away may come back: that is no wrong store."""
+    remote = Remote(str(tmp_path), endpoint="http://127.0.0.1:1", timeout=0.5)
+    store = open_store(url, Algorithm.MD5, DURABILITY, remote)
+    for ask in (store.check, lambda: store.stat(DIGEST)):
+        with pytest.raises(StoreUnavailable) as caught:
+            ask()
+        assert "Connection refused" in str(caught.value.__cause__)
+
+
+def test_settings_arrive(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the settings say of the object store counts, and more than the environment."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    config = Config(
+        root=url, s3_staging=str(tmp_path / "staging"), s3_endpoint=ceph.cluster().endpoint, s3_timeout=5.0
+    )
+    store = open_store(config.root, config.hash, config.durability, config.remote)
+    with pytest.raises(BlobNotFound):
+        store.stat(DIGEST)
+    assert Path(store.staging_directory).parent == tmp_path / "staging"
+
+
+@pytest.mark.parametrize(
+    ("path_style", "address"),
+    [
+        (True, "https://s3.example.org:9000/bucket/prefix/key"),
+        (False, "https://bucket.s3.example.org:9000/prefix/key"),
+    ],
+)
+def test_the_bucket_in_the_url(tmp_path: Path, url: str, path_style: bool, address: str) -> None:
+    """The bucket is named in the path or in the host, as is set."""
+    del url
+    remote = Remote(str(tmp_path), endpoint="https://s3.example.org:9000", path_style=path_style)
+    signed = Bucket("s3://bucket/prefix/", remote).url("key", 60, {"response-content-type": "a/b"})
+    assert signed is not None
+    parts = urlsplit(signed)
+    assert f"{parts.scheme}://{parts.netloc}{parts.path}" == address
+    assert "response-content-type=a%2Fb" in parts.query
+
+
+def test_a_url_of_aws(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an address AWS is meant, and a temporary key's token is signed with the rest."""
+    del url
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "a+b/c=")
+    signed = Bucket("s3://bucket", Remote(str(tmp_path))).url("key", 60, {})
+    assert signed is not None
+    assert signed.startswith("https://s3.us-east-1.amazonaws.com/bucket/key?")
+    assert "X-Amz-Security-Token=a%2Bb%2Fc%3D" in signed
+
+
+def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where what it needs is not installed, the setting is refused and says what to install."""
+    for name in ("objects", "bucket", "reader"):
+        monkeypatch.delitem(sys.modules, f"wsgi_store.stores.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(ConfigError, match=r"^WSGI_STORE_ROOT: s3:// needs obstore: install wsgi-store\[s3\]"):
+        open_store("s3://bucket", Algorithm.MD5, DURABILITY, Remote(str(tmp_path)))
