@@ -23,7 +23,13 @@ README = (PROJECT / "README.md").read_text()
 HTTP = {"receiving.py", "conditional.py", "sending.py", "files.py", "service.py", "app.py"}
 HANDLERS = {"files.py", "service.py"}
 # What only an extra installs, and where it may be imported.
-EXTRAS = {"click": {"cli"}, "rich": {"cli"}, "urllib3": {"client"}, "obstore": {"stores"}}
+EXTRAS = {
+    "click": {"cli"},
+    "rich": {"cli"},
+    "urllib3": {"client"},
+    "obstore": {"stores"},
+    "prometheus_client": {"metrics.py", "gunicorn_conf.py"},
+}
 # The imports against the order: made when a store is opened, in the function that does so.
 UPWARDS = {("stores/__init__.py", "stores/local.py"), ("stores/__init__.py", "stores/objects.py")}
 MAX_LINES = 300
