@@ -81,10 +81,10 @@ def _one(server: Server, number: int, bench: Bench) -> None:
 
     for what, move in {"growth, upload": send, "growth, download": receive}.items():
         before = sum(server.pss())
-        note(what, (_highest(server, move) - before) / MIB)
+        note(what, (highest(server, move) - before) / MIB)
 
 
-def _highest(server: Server, move: Callable[[], None]) -> int:
+def highest(server: Server, move: Callable[[], None]) -> int:
     """The most memory that a server holds while something is done."""
     with _watched(server) as seen:
         move()

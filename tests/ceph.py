@@ -60,7 +60,7 @@ paxos_propose_interval = 0.02
 paxos_min_wait = 0.01
 osd_data = {directory}/osd
 osd_objectstore = memstore
-memstore_device_bytes = 4294967296
+memstore_device_bytes = 17179869184
 rgw_data = {directory}/rgw
 rgw_frontends = beast endpoint=127.0.0.1:{gateway} tcp_nodelay=1
 rgw_run_sync_thread = false
