@@ -131,34 +131,35 @@ class Bucket:
             raise WrongStore(f"the object store cannot be used: {Failure(error)}") from error
 
     @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
+    def locked(self, name: str) -> Iterator[float]:
         """Do something that nobody else does meanwhile who asks for the same lock.
 
-        A lock that its holder left, having died or lost the way to the engine, is taken over
-        after `timeout` seconds: who held it and was only slow is then not alone. Raises
-        StoreUnavailable.
+        Yields until when, by `time.monotonic`, nobody takes it over. A lock that its holder left,
+        having died or lost the way to the engine, is taken over after `timeout` seconds: who held
+        it and was only slow is then not alone. Raises StoreUnavailable.
         """
         key = f"{LOCKS}/{name}"
         token = secrets.token_bytes(16)
-        self._lock(key, token)
+        until = self._lock(key, token)
         try:
-            yield
+            yield until
         except (BaseError, StoreUnavailable):
             raise  # asking again would wait again: the lock is left to who wants it next
         except BaseException:
-            self._unlock(key)
+            self._unlock(key, until)
             raise
-        self._unlock(key)
+        self._unlock(key, until)
 
-    def _lock(self, key: str, token: bytes) -> None:
+    def _lock(self, key: str, token: bytes) -> float:
         end = time.monotonic() + 1.5 * self.timeout
         held: tuple[object, ...] = ()
         since = 0.0
         with asking("cannot lock the blob"):
             while True:
+                begin = time.monotonic()
                 with suppress(AlreadyExistsError):
                     obstore.put(self.client, key, token, mode="create")
-                    return
+                    return begin + self.timeout
                 now = time.monotonic()
                 try:
                     meta = obstore.head(self.client, key)
@@ -167,7 +168,7 @@ class Bucket:
                 if held != (meta["e_tag"], meta["last_modified"]):
                     held, since = (meta["e_tag"], meta["last_modified"]), now
                 elif now >= since + self.timeout and self._replace(key, token, str(meta["e_tag"])):
-                    return
+                    return now + self.timeout
                 if now >= end:
                     raise StoreUnavailable("others are changing this blob all the time")
                 time.sleep(random.uniform(0, PAUSE))
@@ -181,10 +182,11 @@ class Bucket:
                 return True
         return False
 
-    def _unlock(self, key: str) -> None:
-        # What could not be removed is taken over.
-        with suppress(BaseError, FileNotFoundError):
-            obstore.delete(self.once, key)
+    def _unlock(self, key: str, until: float) -> None:
+        # Later it may be another's. What could not be removed is taken over.
+        if time.monotonic() < until:
+            with suppress(BaseError, FileNotFoundError):
+                obstore.delete(self.once, key)
 
     def url(self, key: str, seconds: int, parameters: Mapping[str, str]) -> str | None:
         """A URL that downloads an object for so many seconds; None where this cannot sign it.
