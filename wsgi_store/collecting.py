@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from wsgi_store.digest import Digest
 from wsgi_store.errors import BlobNotFound, disk_errors
 from wsgi_store.staging import NAME, leftovers
-from wsgi_store.stores import CLOCK_STEP, Store
+from wsgi_store.stores import Store
 
 
 class Kind(enum.Enum):
@@ -44,15 +44,16 @@ def collect(
     Staged files that a killed process left always may. Blobs may that were last added more than
     `older` seconds ago, and then, the oldest first, as many as bring all blobs together down to
     `max_bytes`; what is in quarantine for more than `quarantined_older` seconds. A blob that is
-    uploaded meanwhile stays, also if the upload found it held. Raises StoreError.
+    uploaded meanwhile stays, also if the upload found it held, and one that is younger than the
+    `granularity` of the store, even where more than `max_bytes` are left so. Raises StoreError.
     """
     now = time.time()
     for size in leftovers(store.staging_directory, remove=not dry_run):
         yield Collected(Kind.STAGED, size)
     if quarantined_older is not None:
         yield from _collect_quarantined(store, now - quarantined_older, dry_run)
-    # What was added since may have been added again within the same step of the clock.
-    settled = now - CLOCK_STEP
+    # What was added since may have been added again without a sign.
+    settled = now - store.granularity
     if older is not None:
         for blob in store.iterate():
             if blob.modified < min(now - older, settled) and (

@@ -116,6 +116,7 @@ class TimedStore:
         self._store = store
         self.algorithm = store.algorithm
         self.staging_directory = store.staging_directory
+        self.granularity = store.granularity
         # Of these the time says nothing, or they are not for requests.
         self.check = store.check
         self.local_path = store.local_path

@@ -40,15 +40,11 @@ class Added(enum.Enum):
     """It is a blob now, in the place of a damaged one or of one in quarantine."""
 
 
-CLOCK_STEP = 2.0
-"""Seconds within which a store may give two times of adding the same `modified`."""
-
-
 @dataclass(frozen=True, slots=True)
 class Blob:
     """An immutable file in a store: its digest, its size in bytes, when it was last added.
 
-    An upload that found it already held added it, too.
+    An upload that found it already held added it, too. See `Store.granularity`.
     """
 
     digest: Digest
@@ -148,6 +144,8 @@ class Store(Protocol):
     algorithm: Algorithm
     staging_directory: str
     """Where a file has to be staged for `add` to take it."""
+    granularity: float
+    """Seconds within which a blob may be added again and keep its `modified`."""
 
     def check(self) -> None:
         """Ask the store now whether it is there and takes writes; raises StoreUnavailable.
@@ -183,8 +181,8 @@ class Store(Protocol):
     def expire(self, digest: Digest, modified: float) -> bool:
         """Remove a blob unless it was added since it was `modified`; False when it stays or is gone.
 
-        Safe beside uploads if `modified` was more than CLOCK_STEP ago when it was looked at. It
-        is not synced: after a power failure the blob may be there again.
+        Safe beside uploads if `modified` was more than `granularity` ago when it was looked at; a
+        younger blob may stay. It is not synced: after a power failure the blob may be there again.
         """
 
     def quarantine(self, digest: Digest) -> bool:

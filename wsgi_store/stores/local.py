@@ -30,6 +30,8 @@ ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 class LocalStore:
     """A store in a directory of a local file system that has hard links."""
 
+    granularity = 2.0  # some file systems tell whole seconds
+
     def __init__(self, root: str, algorithm: Algorithm, durability: Durability = Durability.FULL) -> None:
         self.root = os.path.abspath(root)
         self.algorithm = algorithm
