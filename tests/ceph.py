@@ -22,7 +22,7 @@ import obstore
 import pytest
 from obstore.store import S3Store
 
-PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
+PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "rados", "radosgw", "radosgw-admin")
 BUCKET = "blobs"
 KEY, SECRET = "tests", "not-a-secret-of-anybody"
 SECONDS = 60
@@ -148,6 +148,13 @@ class Cluster:
             yield
         finally:
             self._run("radosgw-admin", "-n", "client.rgw", "user", "enable", "--uid=t")
+
+    def write_below(self, key: str, data: bytes) -> None:
+        """Change the bytes of a small object in the bucket where they lie; the gateway does not know."""
+        command = ["rados", "-c", str(self._config), "-p", "default.rgw.buckets.data"]
+        listed = subprocess.run([*command, "ls"], stdout=subprocess.PIPE, timeout=SECONDS, check=True)
+        (name,) = (name for name in listed.stdout.decode().splitlines() if name.endswith(f"_{key}"))
+        subprocess.run([*command, "put", name, "-"], input=data, timeout=SECONDS, check=True)
 
     def make_bucket(self, name: str) -> None:
         """Make a bucket; obstore signs for that when it takes the bucket for a host."""

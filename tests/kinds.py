@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,8 +17,11 @@ import ceph
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.staging import Receipt, Staging
 from wsgi_store.stores import Durability, Remote, Store, marker, open_store
-from wsgi_store.stores.bucket import Bucket
+from wsgi_store.stores.bucket import Bucket, Client
 from wsgi_store.stores.local import LocalStore
+
+DAY = 86400.0
+GRANULARITY = 2.0
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class LocalKind:
     """Files on a local disk, staged without names or, as on NFS, with them."""
 
     nameless: bool
+    tick = 0.02
+    """Seconds after which another upload gives a blob another time."""
 
     def __str__(self) -> str:
         return "local-nameless" if self.nameless else "local-named"
@@ -45,6 +51,10 @@ class LocalKind:
         path = root / digest.hex[:2] / digest.hex
         path.chmod(0o644)
         path.write_bytes(data)
+
+    def age(self, root: Path, digest: Digest) -> None:
+        """Make a blob so old that it may expire."""
+        os.utime(root / digest.hex[:2] / digest.hex, (DAY, DAY))
 
     def litter(self, root: Path, algorithm: Algorithm) -> None:
         """Put things into the store that are no blobs."""
@@ -68,6 +78,8 @@ class LocalKind:
 class BucketKind:
     """Objects in a bucket of Ceph, below a prefix that is the root's path; staged at the root."""
 
+    tick = 1.05
+
     def __str__(self) -> str:
         return "bucket"
 
@@ -75,6 +87,7 @@ class BucketKind:
         """Open the store that belongs to `root`, which may be new."""
         ceph.ensure()
         store = open_store(self.url(root), algorithm, durability, Remote(str(root)))
+        store.granularity = GRANULARITY  # an hour is too long for tests
         store.check()
         return store
 
@@ -86,18 +99,30 @@ class BucketKind:
         """The way into `store`."""
         return Staging(store, durability=durability)
 
+    def damage(self, root: Path, digest: Digest, data: bytes) -> None:
+        """Put other bytes under the key of a blob, behind the back of the store."""
+        obstore.put(self._client(root), f"{digest.hex[:2]}/{digest.hex}", data)
+
+    def age(self, root: Path, digest: Digest) -> None:
+        """Wait until a blob is so old that it may expire."""
+        added = obstore.head(self._client(root), f"{digest.hex[:2]}/{digest.hex}")["last_modified"]
+        time.sleep(max(0.0, added.timestamp() + GRANULARITY - time.time()))
+
     def remove_marker(self, root: Path) -> None:
         """Take away what says that there is a store."""
-        obstore.delete(Bucket(self.url(root), Remote(str(root))).client, marker.NAME)
+        obstore.delete(self._client(root), marker.NAME)
 
     def litter(self, root: Path, algorithm: Algorithm) -> None:
         """Put things into the store that are no blobs."""
         name = "ab" + "0" * (2 * algorithm.size - 2)
-        bucket = Bucket(self.url(root), Remote(str(root)))
+        client = self._client(root)
         for key in ("0a", "README", "ab", "ab/README", f"ab/{name[:-1]}", f"ab/{name}0", f"ab/{name}.part"):
-            obstore.put(bucket.client, key, b"no blob")
+            obstore.put(client, key, b"no blob")
         for key in (f"ab/{name.upper()}", f"ab/{name.replace('ab', 'cd')}", f"ab/{name}/{name}", name):
-            obstore.put(bucket.client, key, b"no blob")
+            obstore.put(client, key, b"no blob")
+
+    def _client(self, root: Path) -> Client:
+        return Bucket(self.url(root), Remote(str(root))).client
 
 
 Kind: TypeAlias = LocalKind | BucketKind

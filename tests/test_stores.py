@@ -135,11 +135,11 @@ def test_a_reader_that_seeks(store: Store, staging: Staging) -> None:
             assert reader.read(30) == DATA[offset : min(offset + 30, 150)]
 
 
-def test_add_tells_what_is_new(store: Store, staging: Staging) -> None:
+def test_add_tells_what_is_new(kind: Kind, store: Store, staging: Staging) -> None:
     """The first upload of some bytes creates the blob, the second finds it and renews its time."""
     first = put(staging, DATA)
     blob = store.stat(first.digest)
-    time.sleep(0.02)  # longer than the clock of a file system stands still
+    time.sleep(kind.tick)
     second = put(staging, DATA)
     assert (first.added, second.added) == (Added.CREATED, Added.HELD)
     assert first.digest == second.digest
@@ -245,6 +245,34 @@ def test_removing_does_not_disturb_a_reader(store: Store, staging: Staging) -> N
         put(staging, DATA)
         store.remove(digest)
         assert head + reader.read() == DATA
+
+
+def test_expire(kind: Kind, store: Store, staging: Staging, tmp_path: Path) -> None:
+    """A blob expires once, if it is the one that was looked at and was not uploaded since."""
+    digest = put(staging, DATA).digest
+    kind.age(tmp_path / "store", digest)
+    then = store.stat(digest).modified
+    assert store.expire(digest, then - 1) is False
+    assert put(staging, DATA).added is Added.HELD
+    assert store.expire(digest, then) is False
+    assert content(store, digest) == DATA
+    kind.age(tmp_path / "store", digest)
+    then = store.stat(digest).modified
+    assert store.expire(digest, then) is True
+    assert store.expire(digest, then) is False
+    assert not list(store.iterate())
+    assert put(staging, DATA).added is Added.CREATED
+    assert store.expire(digest, then) is False
+
+
+def test_notes(store: Store) -> None:
+    """A note is what was saved last under its name, and no blob."""
+    assert store.load_note(".note") is None
+    for data in (b"first", b"", b"second" * 1000):
+        store.save_note(".note", data)
+        assert store.load_note(".note") == data
+    assert store.load_note(".other") is None
+    assert not list(store.iterate())
 
 
 def test_iterate_an_empty_store(store: Store) -> None:

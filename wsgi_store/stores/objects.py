@@ -1,42 +1,31 @@
 """Blobs as objects in a bucket (S3 and the like): `ab/abcdef…` below the prefix of the store."""
 
-import itertools
-import mmap
 import os
 import re
-import secrets
+import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, PreconditionError
+from obstore.exceptions import PreconditionError
 
 from wsgi_store.digest import Algorithm, Digest
-from wsgi_store.errors import (
-    BlobNotFound,
-    DigestCollision,
-    StoreUnavailable,
-    WrongStore,
-    disk_errors,
-)
-from wsgi_store.stores import Blob, Remote, StagedFile, marker
-from wsgi_store.stores.bucket import Bucket, Failure, asking
+from wsgi_store.errors import BlobNotFound, DigestCollision, StoreUnavailable, disk_errors
+from wsgi_store.stores import Added, Blob, Remote, StagedFile, marker
+from wsgi_store.stores.bucket import Failure, asking
+from wsgi_store.stores.marked import MarkedBucket
 from wsgi_store.stores.object_reader import BLOCK, ObjectReader
+from wsgi_store.stores.object_upload import Upload, Version, look
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult, ObjectMeta, UpdateVersion
 
 STAGING = ".staging"
-# Up to here a file goes up in one request, which the engine refuses when the blob is there.
-WHOLE = 16 << 20
+QUARANTINE = ".quarantine"
 # From here on it is cheaper to ask first than to send in vain what is held already.
 ASK_FIRST = 64 << 10
-PART = 8 << 20
-MAX_PARTS = 10_000  # the limit of S3
-PARTS_AT_ONCE = 2
 # Each round of `add` that finds a blob and then does not was crossed by a removal.
 ROUNDS = 100
 # What no object is: Ceph and S3 look at the tag, others at the version.
@@ -46,14 +35,23 @@ BEYOND = 1 << 62
 
 
 class ObjectStore:
-    """A store in a bucket, used by any number of servers at once."""
+    """A store in a bucket, used by any number of servers at once.
+
+    The time of an object is that of its last put and cannot be set. So an upload that finds its
+    blob held leaves one that is younger than half of `granularity` as it is, and puts its bytes
+    anew in the place of an older one; what is younger than `granularity` does not expire. Both are
+    done under the lock of the digest, and look again there: an upload that renews a blob comes
+    before its removal, which then sees another time, or after it, and then creates it. One that
+    renews nothing has seen a blob that could not expire for half of `granularity`. That is a
+    margin for clocks: by more than a quarter hour engines let none be wrong that signs requests.
+    """
+
+    granularity = 3600.0
 
     def __init__(self, url: str, algorithm: Algorithm, remote: Remote) -> None:
-        self._url = url
-        self._bucket = Bucket(url, remote)
+        self._bucket = MarkedBucket(url, remote, algorithm)
         self.algorithm = algorithm
         self.staging_directory = os.path.join(os.path.abspath(remote.staging), STAGING)
-        self._verified = 0  # the process that has seen the marker
         with disk_errors("cannot make the directory of WSGI_STORE_S3_STAGING"):
             os.makedirs(self.staging_directory, exist_ok=True)
 
@@ -63,24 +61,23 @@ class ObjectStore:
         The marker is written anew on a condition that cannot hold: the engine checks all that
         it checks of an upload, and keeps what it has.
         """
-        if self._verified != os.getpid():
-            self._verify()
+        self._bucket.verify()
         with asking("cannot write to the object store"), suppress(PreconditionError):
             obstore.put(self._bucket.client, marker.NAME, b"", mode=NEVER)
-        self._require_marker()
+        self._bucket.require_marker()
 
     def stat(self, digest: Digest) -> Blob:
         """Describe a blob; raises BlobNotFound."""
-        self._require()
+        self._bucket.require()
         with asking("cannot look at the blob"):
             try:
                 return _blob(digest, obstore.head(self._bucket.client, _key(digest)))
             except FileNotFoundError:
-                raise self._absent(digest) from None
+                raise self._bucket.absent(digest) from None
 
     def open(self, digest: Digest, start: int = 0, length: int | None = None) -> ObjectReader:
         """Open `length` bytes from `start` on, to the end by default; raises BlobNotFound."""
-        self._require()
+        self._bucket.require()
         stop = BEYOND if length is None else min(start + length, BEYOND)
         ask = partial(self._ask, digest)
         if start >= stop:
@@ -97,35 +94,85 @@ class ObjectStore:
         reader.begin(result)
         return reader
 
-    def add(self, staged: StagedFile) -> bool:
-        """Publish a staged file whole and at once; False when the blob was already held."""
-        self._require()
-        size = os.fstat(staged.fd).st_size
-        token = secrets.token_hex(8)
-        asked = size > ASK_FIRST
-        for _ in range(ROUNDS):
-            try:
-                if asked:
-                    return self._compare(staged, size, token)
-            except BlobNotFound:
-                pass
-            if self._put(staged, size, token):
-                return True
-            asked = True
-        raise StoreUnavailable("the blob is removed as fast as it is made")
+    def add(self, staged: StagedFile) -> Added:
+        """Publish a staged file whole and at once; tells what there was before."""
+        self._bucket.require()
+        added = self._publish(staged)
+        # Not before, for what lies there may be all there is of the blob until now.
+        if added is not Added.HELD and self._discarded(staged.digest):
+            return Added.HEALED
+        return added
 
     def remove(self, digest: Digest) -> None:
         """Remove a blob; raises BlobNotFound."""
         self.stat(digest)
         # An engine does not tell whether there was something to delete: who has the lock looks.
-        with self._bucket.locked(digest.hex):
+        with self._bucket.locked(digest.hex) as until:
             self.stat(digest)
-            with asking("cannot remove the blob"):
-                obstore.delete(self._bucket.once, _key(digest))
+            self._delete(_key(digest), until)
+
+    def expire(self, digest: Digest, modified: float) -> bool:
+        """Remove a blob unless it was added since it was `modified`; False when it stays or is gone."""
+        self._bucket.require()
+        if time.time() < modified + self.granularity:
+            return False
+        with self._bucket.locked(digest.hex) as until:
+            there = look(self._bucket, _key(digest))
+            if there is None or there.modified != modified:
+                return False
+            self._delete(_key(digest), until)
+        return True
+
+    def quarantine(self, digest: Digest) -> bool:
+        """Take a blob out of service if its bytes do not have its digest; False when they do."""
+        self._bucket.require()
+        key = _key(digest)
+        there = self._look(digest)
+        if there is None:
+            raise BlobNotFound(digest.hex)
+        if self._hashes(digest):
+            return False
+        with self._bucket.locked(digest.hex) as until:
+            if look(self._bucket, key) != there:
+                raise BlobNotFound(digest.hex)
+            with asking("cannot move the blob to quarantine"):
+                obstore.copy(self._bucket.client, key, _quarantine_key(digest))
+            self._delete(key, until)
+        return True
+
+    def quarantined(self) -> Iterator[Blob]:
+        """Yield what is in quarantine, in ascending order; `modified` is since when."""
+        self._bucket.require()
+        key = re.compile(f"{re.escape(QUARANTINE)}/([0-9a-f]{{{2 * self.algorithm.size}}})")
+        with asking("cannot list the quarantine"):
+            for page in obstore.list(self._bucket.client, prefix=QUARANTINE):
+                for meta in page:
+                    match = key.fullmatch(meta["path"])
+                    if match is not None:
+                        yield _blob(self.algorithm.parse(match[1]), meta)
+
+    def discard(self, digest: Digest) -> None:
+        """Remove what is in quarantine under a digest; raises BlobNotFound."""
+        self._bucket.require()
+        if not self._discarded(digest):
+            raise self._bucket.absent(digest)
+
+    def load_note(self, name: str) -> bytes | None:
+        """Read a note that was left in the store; None when there is none."""
+        self._bucket.require()
+        with asking("cannot read the note"), suppress(FileNotFoundError):
+            return bytes(obstore.get(self._bucket.client, name).bytes())
+        return None
+
+    def save_note(self, name: str, data: bytes) -> None:
+        """Leave a note in the store, whole and at once, in the place of one with the same name."""
+        self._bucket.require()
+        with asking("cannot write the note"):
+            obstore.put(self._bucket.client, name, data, use_multipart=False)
 
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
         """Yield the blobs in ascending order of digest, from the one behind `after` on."""
-        self._require()
+        self._bucket.require()
         key_of_blob = re.compile(f"([0-9a-f]{{2}})/(\\1[0-9a-f]{{{2 * self.algorithm.size - 2}}})")
         offset = None if after is None else _key(after)
         with asking("cannot list the store"):
@@ -140,7 +187,7 @@ class ObjectStore:
 
     def url(self, digest: Digest, seconds: int, content_type: str, disposition: str) -> str | None:
         """A presigned URL at the engine; None where the keys to sign it with are not known here."""
-        self._require()
+        self._bucket.require()
         fields = {"response-content-type": content_type, "response-content-disposition": disposition}
         return self._bucket.url(_key(digest), seconds, fields)
 
@@ -152,147 +199,91 @@ class ObjectStore:
         try:
             return obstore.get(self._bucket.client, _key(digest), options=options)
         except FileNotFoundError:
-            raise self._absent(digest) from None
+            raise self._bucket.absent(digest) from None
 
-    def _put(self, staged: StagedFile, size: int, token: str) -> bool:
-        """Send the file up unless the blob is there."""
-        key = _key(staged.digest)
-        with asking("cannot write the blob"):
-            if size <= WHOLE:
+    def _publish(self, staged: StagedFile) -> Added:
+        digest = staged.digest
+        upload = Upload(self._bucket, _key(digest), staged)
+        there = self._look(digest) if upload.size > ASK_FIRST else None
+        for _ in range(ROUNDS):
+            added = Added.CREATED
+            if there is not None:
+                if there.token == upload.token:
+                    return added  # the answer to it was lost, and obstore sent it again
                 try:
-                    body = _mapped(staged.fd, 0, size) if size else b""
-                    obstore.put(self._bucket.client, key, body, mode="create", attributes={"upload": token})
-                except AlreadyExistsError:
-                    return False
-                return True
-            return self._put_parts(staged, key, size, token)
+                    added = Added.HELD if self._stands_for(there, staged, upload.size) else Added.HEALED
+                except BlobNotFound:
+                    there = None
+                    continue
+                # Now, for comparing large ones takes its time.
+                if added is Added.HELD and time.time() < there.modified + self.granularity / 2:
+                    return added
+            if upload.put(there):
+                return added
+            there = self._look(digest)
+        raise StoreUnavailable("the blob is removed as fast as it is made")
 
-    def _put_parts(self, staged: StagedFile, key: str, size: int, token: str) -> bool:
-        """Send a large file up in parts, which appear at once; on any failure obstore aborts."""
-        part = max(PART, -(-size // MAX_PARTS // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY)
+    def _stands_for(self, there: Version, staged: StagedFile, size: int) -> bool:
+        """Whether the blob held may stand for the staged file, or is damaged.
 
-        # Not every engine completes on a condition: who completes is alone, and looks before.
-        def parts() -> Iterator[mmap.mmap]:
-            for offset in range(0, size, part):
-                yield _mapped(staged.fd, offset, min(part, size - offset))
-            # obstore calls this from within its runtime, which takes no calls from there.
-            if pool.submit(self._alone, stack, staged.digest).result():
-                raise _Held
-
-        with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
-            try:
-                obstore.put(
-                    self._bucket.client,
-                    key,
-                    parts(),
-                    attributes={"upload": token},
-                    use_multipart=True,
-                    chunk_size=part,
-                    max_concurrency=PARTS_AT_ONCE,
-                )
-            except _Held:
-                return False
-            return True
-
-    def _alone(self, stack: ExitStack, digest: Digest) -> bool:
-        """Lock the digest until the stack ends; whether its blob is there."""
-        stack.enter_context(self._bucket.locked(digest.hex))
-        try:
-            self.stat(digest)
-        except BlobNotFound:
-            return False
-        return True
-
-    def _compare(self, staged: StagedFile, size: int, token: str) -> bool:
-        """False when the blob held may stand for the staged file, True when it is the staged file.
-
-        Raises BlobNotFound, DigestCollision, StoreUnavailable.
+        Raises BlobNotFound, DigestCollision.
         """
         digest = staged.digest
-        with asking("cannot look at the blob"):
-            try:
-                result = obstore.get(self._bucket.client, _key(digest), options={"head": True})
-            except FileNotFoundError:
-                raise self._absent(digest) from None
-        if result.attributes.get("upload") == token:
-            return True  # the answer to it was lost, and obstore sent it again
-        if result.meta["size"] == size:
-            if digest.algorithm.collision_resistant:
-                return False
-            with closing(self.open(digest)) as reader, disk_errors("cannot read the file"):
-                if _same_bytes(staged.fd, reader):
-                    return False
+        if digest.algorithm.collision_resistant:
+            return there.size == size
+        hashed = digest.algorithm.new()
+        same = True
+        # In one go: a blob that is healed between two looks would pass for a collision.
+        with closing(self.open(digest)) as reader, disk_errors("cannot read the file"):
+            for block in iter(lambda: reader.read(BLOCK), b""):
+                same = same and os.pread(staged.fd, len(block), reader.tell() - len(block)) == block
+                hashed.update(block)
+            same = same and reader.tell() == size
+        if not same and hashed.digest() == digest.raw:
+            raise DigestCollision(digest.hex)
+        return same
+
+    def _hashes(self, digest: Digest) -> bool:
+        """Whether the bytes held have their digest; raises BlobNotFound."""
         hashed = digest.algorithm.new()
         with closing(self.open(digest)) as reader:
             for block in iter(lambda: reader.read(BLOCK), b""):
                 hashed.update(block)
-        if hashed.digest() == digest.raw:
-            raise DigestCollision(digest.hex)
-        raise StoreUnavailable("the file held under this hash is damaged", hash=digest.hex)
+        return hashed.digest() == digest.raw
 
-    def _absent(self, digest: Digest) -> BlobNotFound:
-        self._require_marker()
-        return BlobNotFound(digest.hex)
+    def _discarded(self, digest: Digest) -> bool:
+        """Remove what is in quarantine; whether there was something, which only one is told."""
+        key = _quarantine_key(digest)
+        if look(self._bucket, key) is None:
+            return False
+        with self._bucket.locked(digest.hex) as until:
+            if look(self._bucket, key) is None:
+                return False
+            self._delete(key, until)
+        return True
 
-    def _require_marker(self) -> None:
-        """Raise unless the store is there: a bucket that is gone is no empty store."""
-        with asking("the store is not there"):
-            obstore.head(self._bucket.client, marker.NAME)
+    def _delete(self, key: str, until: float) -> None:
+        """Delete an object while its lock is held for sure, for another one may follow."""
+        if time.monotonic() >= until:
+            raise StoreUnavailable("the object store is too slow to remove anything safely")
+        with asking("cannot remove the blob"):
+            obstore.delete(self._bucket.once, key)
 
-    def _require(self) -> None:
-        """See once in each process that this is the store it is taken for; raises StoreUnavailable."""
-        if self._verified != os.getpid():
-            try:
-                self._verify()
-            except WrongStore as error:
-                raise StoreUnavailable("the object store cannot be used") from error
-
-    def _verify(self) -> None:
-        """Read the marker, and write it first where there is none."""
-        try:
-            with asking("the object store does not answer"):
-                text = self._marker()
-        except StoreUnavailable as error:
-            if isinstance(error.__cause__, Failure) and error.__cause__.lasting:
-                raise WrongStore(f"{self._url} cannot be opened: {error.__cause__}") from error
-            raise
-        marker.require(text, self._url, self.algorithm)
-        self._verified = os.getpid()
-
-    def _marker(self) -> bytes:
-        client = self._bucket.client
-        try:
-            return bytes(obstore.get(client, marker.NAME).bytes())
-        except FileNotFoundError:
-            keys = (meta["path"] for page in obstore.list(client) for meta in page)
-            marker.check_unmarked(self._url, itertools.islice(keys, 1000), self.algorithm)
-            try:
-                obstore.put(client, marker.NAME, marker.text(self.algorithm), mode="create")
-            except AlreadyExistsError:
-                pass  # by a server that starts at the same moment
-            return bytes(obstore.get(client, marker.NAME).bytes())
-
-
-class _Held(Exception):
-    """The blob is there: what was sent of it is to be dropped."""
+    def _look(self, digest: Digest) -> Version | None:
+        there = look(self._bucket, _key(digest))
+        if there is None:
+            self._bucket.require_marker()
+        return there
 
 
 def _key(digest: Digest) -> str:
     return f"{digest.hex[:2]}/{digest.hex}"
 
 
+def _quarantine_key(digest: Digest) -> str:
+    return f"{QUARANTINE}/{digest.hex}"
+
+
 def _blob(digest: Digest, meta: "ObjectMeta") -> Blob:
     # A listing tells fractions of a second, the object itself does not.
     return Blob(digest, meta["size"], int(meta["last_modified"].timestamp()))
-
-
-def _mapped(fd: int, offset: int, length: int) -> mmap.mmap:
-    """A part of a file for obstore to read where it is: no memory of this process holds it."""
-    return mmap.mmap(fd, length, prot=mmap.PROT_READ, offset=offset)
-
-
-def _same_bytes(fd: int, reader: ObjectReader) -> bool:
-    while block := reader.read(BLOCK):
-        if os.pread(fd, len(block), reader.tell() - len(block)) != block:
-            return False
-    return True

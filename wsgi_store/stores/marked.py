@@ -1,0 +1,66 @@
+"""A bucket that is a store: its marker, seen before anything is said of what the bucket holds."""
+
+import itertools
+import os
+
+import obstore
+from obstore.exceptions import AlreadyExistsError
+
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import BlobNotFound, StoreUnavailable, WrongStore
+from wsgi_store.stores import Remote, marker
+from wsgi_store.stores.bucket import Bucket, Failure, asking
+
+
+class MarkedBucket(Bucket):
+    """A bucket with the marker of a store, which is written where there is none."""
+
+    def __init__(self, url: str, remote: Remote, algorithm: Algorithm) -> None:
+        super().__init__(url, remote)
+        self._url = url
+        self._algorithm = algorithm
+        self._verified = 0  # the process that has seen the marker
+
+    def require(self) -> None:
+        """See once in each process that this is the store it is taken for; raises StoreUnavailable."""
+        try:
+            self.verify()
+        except WrongStore as error:
+            raise StoreUnavailable("the object store cannot be used") from error
+
+    def verify(self) -> None:
+        """See it; raises StoreUnavailable, and WrongStore for what will not pass by itself."""
+        if self._verified == os.getpid():
+            return
+        try:
+            with asking("the object store does not answer"):
+                text = self._marker()
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, Failure) and error.__cause__.lasting:
+                raise WrongStore(f"{self._url} cannot be opened: {error.__cause__}") from error
+            raise
+        marker.require(text, self._url, self._algorithm)
+        self._verified = os.getpid()
+
+    def require_marker(self) -> None:
+        """Raise StoreUnavailable unless the marker is there: a bucket that is gone is no empty store."""
+        with asking("the store is not there"):
+            obstore.head(self.client, marker.NAME)
+
+    def absent(self, digest: Digest) -> BlobNotFound:
+        """What to raise for a blob that was not found; raises StoreUnavailable."""
+        self.require_marker()
+        return BlobNotFound(digest.hex)
+
+    def _marker(self) -> bytes:
+        client = self.client
+        try:
+            return bytes(obstore.get(client, marker.NAME).bytes())
+        except FileNotFoundError:
+            keys = (meta["path"] for page in obstore.list(client) for meta in page)
+            marker.check_unmarked(self._url, itertools.islice(keys, 1000), self._algorithm)
+            try:
+                obstore.put(client, marker.NAME, marker.text(self._algorithm), mode="create")
+            except AlreadyExistsError:
+                pass  # by a server that starts at the same moment
+            return bytes(obstore.get(client, marker.NAME).bytes())

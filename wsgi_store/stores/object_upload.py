@@ -1,0 +1,123 @@
+"""Sending a staged file up: a small one in one request, a large one in parts that appear at once."""
+
+import mmap
+import os
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import obstore
+from obstore.exceptions import AlreadyExistsError
+
+from wsgi_store.stores import StagedFile
+from wsgi_store.stores.bucket import Bucket, asking
+
+# Up to here a file goes up in one request, which the engine refuses when the blob is there.
+WHOLE = 16 << 20
+PART = 8 << 20
+MAX_PARTS = 10_000  # the limit of S3
+PARTS_AT_ONCE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """An object as it is now; any that was or will be put under its key is another.
+
+    The tag alone does not tell: it is that of the bytes as they were sent, also after bits flipped
+    on the engine's disk.
+    """
+
+    size: int
+    modified: int  # seconds since the epoch, by the clock of the engine
+    tag: str | None
+    token: str | None
+    """Of the upload that made it; None for what others put there."""
+
+
+def look(bucket: Bucket, key: str) -> Version | None:
+    """Describe an object; None when there is none."""
+    with asking("cannot look at the blob"):
+        try:
+            result = obstore.get(bucket.client, key, options={"head": True})
+        except FileNotFoundError:
+            return None
+    meta = result.meta
+    modified = int(meta["last_modified"].timestamp())
+    return Version(meta["size"], modified, meta["e_tag"], result.attributes.get("upload"))
+
+
+class Upload:
+    """A staged file on its way to become the object under a key."""
+
+    def __init__(self, bucket: Bucket, key: str, staged: StagedFile) -> None:
+        self._bucket = bucket
+        self._key = key
+        self._staged = staged
+        self.size = os.fstat(staged.fd).st_size
+        self.token = secrets.token_hex(8)
+
+    def put(self, instead: Version | None) -> bool:
+        """Put the file in the place of an object, or of none; False when that is not there any more.
+
+        Who passes a name on has the lock, as who takes it away: no other comes between the last
+        look and this. A name that is free is given by the engine, to one of those who ask.
+        """
+        with asking("cannot write the blob"):
+            if self.size > WHOLE:
+                return self._put_parts(instead)
+            body = self._mapped(0, self.size) if self.size else b""
+            attributes = {"upload": self.token}
+            if instead is None:
+                try:
+                    obstore.put(self._bucket.client, self._key, body, mode="create", attributes=attributes)
+                except AlreadyExistsError:
+                    return False
+                return True
+            with self._bucket.locked(self._staged.digest.hex):
+                if look(self._bucket, self._key) != instead:
+                    return False
+                obstore.put(self._bucket.client, self._key, body, attributes=attributes)
+            return True
+
+    def _put_parts(self, instead: Version | None) -> bool:
+        """Send a large file up; on any failure obstore drops the parts."""
+        pages = -(-self.size // MAX_PARTS // mmap.ALLOCATIONGRANULARITY)
+        part = max(PART, pages * mmap.ALLOCATIONGRANULARITY)
+
+        # Not every engine completes on a condition: who completes is alone, and looks before.
+        def parts() -> Iterator[mmap.mmap]:
+            for offset in range(0, self.size, part):
+                yield self._mapped(offset, min(part, self.size - offset))
+            # obstore calls this from within its runtime, which takes no calls from there.
+            if not pool.submit(self._alone, stack, instead).result():
+                raise _Superseded
+
+        with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+            try:
+                obstore.put(
+                    self._bucket.client,
+                    self._key,
+                    parts(),
+                    attributes={"upload": self.token},
+                    use_multipart=True,
+                    chunk_size=part,
+                    max_concurrency=PARTS_AT_ONCE,
+                )
+            except _Superseded:
+                return False
+            return True
+
+    def _alone(self, stack: ExitStack, instead: Version | None) -> bool:
+        """Lock the digest until the stack ends; whether the file may still take its place."""
+        stack.enter_context(self._bucket.locked(self._staged.digest.hex))
+        return look(self._bucket, self._key) == instead
+
+    def _mapped(self, offset: int, length: int) -> mmap.mmap:
+        """A part of the file for obstore to read where it is: no memory of this process holds it."""
+        return mmap.mmap(self._staged.fd, length, prot=mmap.PROT_READ, offset=offset)
+
+
+class _Superseded(Exception):
+    """Another object is there by now: what was sent of this one is to be dropped."""
