@@ -207,3 +207,29 @@ def test_collect(root: Path, store: Store, staging: Staging) -> None:
 def sorted_by_hash(digests: list[Digest]) -> list[Digest]:
     """Digests in the order of a listing."""
     return sorted(digests, key=lambda digest: digest.raw)
+
+
+@pytest.mark.parametrize("healed", [False, True])
+def test_a_move_that_is_interrupted(root: Path, monkeypatch: pytest.MonkeyPatch, *, healed: bool) -> None:
+    """A blob that was copied to quarantine and then not deleted is moved or healed at the next attempt."""
+    KIND.open(root, Algorithm.SHA256)
+    store = ObjectStore(KIND.url(root), Algorithm.SHA256, Remote(str(root), timeout=0.5))
+    digest = put(Staging(store), DATA).digest
+    KIND.damage(root, digest, b"")
+
+    def fail(*_: object) -> None:
+        raise StoreUnavailable("the way to the engine is lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStore, "_delete", fail)
+        with pytest.raises(StoreUnavailable):
+            store.quarantine(digest)
+    assert store.stat(digest).size == 0
+    assert kept(root, digest) == b""
+    if not healed:
+        assert store.quarantine(digest) is True
+        with pytest.raises(BlobNotFound):
+            store.stat(digest)
+    assert [upload(Staging(store), DATA) for _ in range(2)] == [Added.HEALED, Added.HELD]
+    assert content(store, digest) == DATA
+    assert not list(store.quarantined())
