@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kinds import KINDS, content, put
+from kinds import KINDS, BucketKind, Kind, content, put
 
 from wsgi_store import checking, pagecache, verified
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, StoreUnavailable
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Added, Durability
+from wsgi_store.stores import Added, Durability, Store
 from wsgi_store.stores.local import LocalReader, LocalStore
 from wsgi_store.verified import NOTE, Verified
 from wsgi_store.verifying import Report, Result, verify
@@ -30,17 +30,34 @@ def fixture_root(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
+@pytest.fixture(name="kind", params=[KINDS[0], BucketKind()], ids=str)
+def fixture_kind(request: pytest.FixtureRequest) -> Kind:
+    """One kind of store after another."""
+    kind: Kind = request.param
+    return kind
+
+
 @pytest.fixture(name="store")
-def fixture_store(root: Path) -> LocalStore:
+def fixture_store(kind: Kind, root: Path) -> Store:
     """A store with some blobs, the first of them empty."""
-    store = LocalStore(str(root), Algorithm.MD5, Durability.NONE)
+    return filled(kind.open(root, Algorithm.MD5, Durability.NONE))
+
+
+@pytest.fixture(name="local")
+def fixture_local(root: Path) -> Store:
+    """The same on a local disk."""
+    return filled(LocalStore(str(root), Algorithm.MD5, Durability.NONE))
+
+
+def filled(store: Store) -> Store:
+    """The store, with blobs."""
     staging = Staging(store, durability=Durability.NONE)
     for number in range(NUMBER):
         put(staging, b"x" * number)
     return store
 
 
-def digests(store: LocalStore) -> list[Digest]:
+def digests(store: Store) -> list[Digest]:
     """What the store holds, in order."""
     return [blob.digest for blob in store.iterate()]
 
@@ -60,7 +77,7 @@ def fixture_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("way")
-def test_a_good_store(store: LocalStore) -> None:
+def test_a_good_store(store: Store) -> None:
     """All blobs of a good store are counted, and none was verified before the run began."""
     began = time.time()
     report = last(verify(store, workers=2))
@@ -80,10 +97,10 @@ def test_an_empty_store(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("damaged", [b"", b"x" * 9 + b"y", b"x" * 11], ids=["cut", "flipped", "longer"])
-def test_a_damaged_blob(store: LocalStore, root: Path, damaged: bytes) -> None:
+def test_a_damaged_blob(kind: Kind, store: Store, root: Path, damaged: bytes) -> None:
     """A damaged blob is found, moved to quarantine, and back in its place with the next upload."""
     digest = put(Staging(store), b"x" * 10).digest
-    KINDS[0].damage(root, digest, damaged)
+    kind.damage(root, digest, damaged)
     report = last(verify(store, workers=2))
     assert (report.result, report.corrupt, report.unmoved) == (Result.CORRUPT, [digest], {})
     assert report.checked_blobs == NUMBER
@@ -93,18 +110,18 @@ def test_a_damaged_blob(store: LocalStore, root: Path, damaged: bytes) -> None:
     assert last(verify(store)).result is Result.CLEAN
 
 
-def test_damage_that_cannot_be_moved(store: LocalStore, root: Path) -> None:
+def test_damage_that_cannot_be_moved(local: Store, root: Path) -> None:
     """Corrupt is corrupt, also where the quarantine cannot be written."""
-    digest = digests(store)[3]
+    digest = digests(local)[3]
     KINDS[0].damage(root, digest, b"others")
     (root / ".quarantine").write_bytes(b"")
-    report = last(verify(store))
+    report = last(verify(local))
     assert (report.result, report.corrupt, list(report.unmoved)) == (Result.CORRUPT, [digest], [digest])
 
 
-def test_an_unreadable_blob(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_blob(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A blob that the disk does not give is reported, stays, and is not clean."""
-    bad = digests(store)[5]
+    bad = digests(local)[5]
     read = LocalReader.read
 
     def fail(self: LocalReader, size: int | None = -1, /) -> bytes:
@@ -113,16 +130,16 @@ def test_an_unreadable_blob(store: LocalStore, monkeypatch: pytest.MonkeyPatch) 
         return read(self, size)
 
     monkeypatch.setattr(LocalReader, "read", fail)
-    report = last(verify(store))
+    report = last(verify(local))
     assert report.result is Result.INCOMPLETE
     assert report.unreadable == {bad: "cannot read the blob: Input/output error"}
     assert report.checked_blobs == NUMBER - 1
-    assert bad in digests(store)
+    assert bad in digests(local)
 
 
-def test_a_blob_that_reads_differently(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blob_that_reads_differently(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that are wrong once and right the next time are neither damage nor clean."""
-    bad = digests(store)[-1]
+    bad = digests(local)[-1]
     read = LocalReader.read
 
     def flip(self: LocalReader, size: int | None = -1, /) -> bytes:
@@ -130,12 +147,12 @@ def test_a_blob_that_reads_differently(store: LocalStore, monkeypatch: pytest.Mo
         return data[::-1] + b"?" if data and self.blob.digest == bad else data
 
     monkeypatch.setattr(LocalReader, "read", flip)
-    report = last(verify(store))
+    report = last(verify(local))
     assert (report.result, list(report.unreadable)) == (Result.INCOMPLETE, [bad])
-    assert bad in digests(store)
+    assert bad in digests(local)
 
 
-def test_blobs_removed_meanwhile(store: LocalStore) -> None:
+def test_blobs_removed_meanwhile(store: Store) -> None:
     """What is removed during a run is no failure."""
     reports = verify(store)
     next(reports)
@@ -146,7 +163,7 @@ def test_blobs_removed_meanwhile(store: LocalStore) -> None:
     assert report.checked_blobs == NUMBER // 2
 
 
-def test_a_budget(store: LocalStore) -> None:
+def test_a_budget(store: Store) -> None:
     """Runs with a budget go on where the last one ended, and come to every blob before any twice."""
     seen = 0
     oldest = []
@@ -164,7 +181,7 @@ def test_a_budget(store: LocalStore) -> None:
     assert len(oldest) >= 3
 
 
-def test_every_night_covers_the_store(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_night_covers_the_store(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a budget of a share of the store, each blob is read once in about as many runs."""
     read: list[str] = []
     hash_ = checking.Checker._hash  # pylint: disable=protected-access
@@ -175,11 +192,11 @@ def test_every_night_covers_the_store(store: LocalStore, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(checking.Checker, "_hash", note)
     while len(set(read)) < NUMBER - 1:  # the empty blob costs nothing, and may be read twice
-        last(verify(store, budget=100))
+        last(verify(local, budget=100))
         assert len(read) <= NUMBER + 2
 
 
-def test_a_sample(store: LocalStore) -> None:
+def test_a_sample(store: Store) -> None:
     """A sample reads some blobs, says how many, and remembers nothing."""
     random.seed(1)
     report = last(verify(store, sample=0.5))
@@ -189,7 +206,7 @@ def test_a_sample(store: LocalStore) -> None:
 
 
 @pytest.mark.usefixtures("way")
-def test_a_rate(store: LocalStore) -> None:
+def test_a_rate(store: Store) -> None:
     """Bytes are read at most so fast."""
     begin = time.monotonic()
     assert last(verify(store, rate=1000, workers=1)).result is Result.CLEAN
@@ -197,7 +214,7 @@ def test_a_rate(store: LocalStore) -> None:
 
 
 @pytest.mark.usefixtures("way")
-def test_a_run_that_is_ended(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_ended(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was verified till the end of a run is remembered, and the next run begins behind it."""
     monkeypatch.setattr("wsgi_store.verifying.BATCH_BLOBS", 1)
     with closing(verify(store, rate=2000, workers=2)) as reports:
@@ -215,17 +232,17 @@ def test_a_run_that_is_ended(store: LocalStore, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     "note", [b"", b"{", b"[1]", b'[["ff", 1]]', b'[["%s", 1e99]]' % (b"f" * 32), b"[" * 100_000], ids=range(6)
 )
-def test_a_note_that_makes_no_sense(store: LocalStore, note: bytes) -> None:
+def test_a_note_that_makes_no_sense(local: Store, note: bytes) -> None:
     """A broken note is one that is not there."""
-    store.save_note(NOTE, note)
-    assert last(verify(store)).checked_blobs == NUMBER
-    assert all(part.time for part in Verified.load(store).parts())
+    local.save_note(NOTE, note)
+    assert last(verify(local)).checked_blobs == NUMBER
+    assert all(part.time for part in Verified.load(local).parts())
 
 
-def test_a_note_that_cannot_be_written(store: LocalStore) -> None:
+def test_a_note_that_cannot_be_written(local: Store) -> None:
     """A store is verified also where nothing can be remembered."""
-    os.rmdir(store.staging_directory)
-    assert last(verify(store)).result is Result.CLEAN
+    os.rmdir(local.staging_directory)
+    assert last(verify(local)).result is Result.CLEAN
 
 
 @given(marks=st.lists(st.tuples(HASHES, HASHES), max_size=20), asked=st.lists(HASHES, max_size=20))
@@ -243,7 +260,7 @@ def test_marks(marks: list[tuple[str, str]], asked: list[str]) -> None:
         assert part.time == expected
 
 
-def test_the_note_stays_small(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_note_stays_small(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts too many are merged, and nothing counts as verified later than it was."""
     monkeypatch.setattr(verified, "MAX_PARTS", 8)
     known = Verified(Algorithm.MD5)
@@ -254,8 +271,8 @@ def test_the_note_stays_small(store: LocalStore, monkeypatch: pytest.MonkeyPatch
         for number in range(100):
             if part.after <= f"{2 * number:032x}" < part.upto:
                 assert part.time <= 1000.0 + number
-    known.save(store)
-    assert Verified.load(store).parts() == known.parts()
+    known.save(local)
+    assert Verified.load(local).parts() == known.parts()
 
 
 def test_the_page_cache(tmp_path: Path) -> None:
