@@ -1,16 +1,16 @@
 """A blob as the body of a response."""
 
 import json
-import mimetypes
 import os
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from werkzeug.http import HTTP_STATUS_CODES, dump_options_header, http_date
+from werkzeug.http import HTTP_STATUS_CODES, http_date
 from werkzeug.wsgi import FileWrapper, wrap_file
 
 from wsgi_store import conditional
@@ -18,8 +18,9 @@ from wsgi_store.conditional import Range
 from wsgi_store.config import Redirect, Sendfile
 from wsgi_store.digest import Digest
 from wsgi_store.errors import StoreUnavailable
+from wsgi_store.naming import describe
 from wsgi_store.receiving import Request
-from wsgi_store.stores import Blob, BlobReader
+from wsgi_store.stores import Blob, BlobReader, Store
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -41,6 +42,7 @@ PRIVATE: Headers = [
 # whoever follows it late still has as long as this to begin.
 SIGNED_FOR = 600
 REDIRECTION = ("Cache-Control", f"private, max-age={SIGNED_FOR // 2}")
+LOCATED_FOR = 60
 LARGE = 1 << 20
 ACCEPT_RANGES = ("Accept-Ranges", "bytes")
 CONSTANT: Headers = [
@@ -51,23 +53,6 @@ CONSTANT: Headers = [
 ]
 # Fields that only who knows the ETag can answer.
 OWN_ETAG = frozenset({"HTTP_IF_MATCH", "HTTP_IF_RANGE"})
-UNKNOWN = "application/octet-stream"
-# Types a browser shows without running anything. SVG, HTML, XML and PDF can carry scripts.
-INLINE = frozenset(
-    {"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp", "text/plain"}
-)
-INLINE_FAMILIES = ("audio/", "video/")
-# A compressed file is its own type: saying Content-Encoding would make clients unpack it,
-# and the bytes would no longer be those of the hash.
-COMPRESSED = {
-    "gzip": "application/gzip",
-    "bzip2": "application/x-bzip2",
-    "xz": "application/x-xz",
-    "br": "application/x-brotli",
-    "compress": "application/x-compress",
-}
-# Built without the machine's own tables, so that every server answers alike.
-TYPES = mimetypes.MimeTypes()
 STATUS_LINES = {status: f"{status} {phrase.upper()}" for status, phrase in HTTP_STATUS_CODES.items()}
 
 # Made once: json.dumps would make one for each answer.
@@ -119,8 +104,9 @@ def send_blob(request: Request, digest: Digest, filename: str | None) -> Respons
     environ = request.environ
     get = environ["REQUEST_METHOD"] == "GET"
     accel = _accel(request, digest) if get else None
-    kept = get and request.config.redirect is Redirect.NEVER
-    if kept and not accel and environ.keys().isdisjoint(conditional.FIELDS):
+    if get and not accel and environ.keys().isdisjoint(conditional.FIELDS):
+        if (url := _elsewhere(request, digest, filename)) is not None:
+            return Response(b"", 307, [("Location", url), REDIRECTION])
         reader = request.store.open(digest)
         return _send(
             environ, reader, Range(0, reader.blob.size), 200, _headers(request, reader.blob, filename)
@@ -137,9 +123,10 @@ def send_blob(request: Request, digest: Digest, filename: str | None) -> Respons
         # The server in front says itself that it takes ranges.
         headers.remove(ACCEPT_RANGES)
         return Response(b"", 200, [*headers, accel])
-    url = None if kept else _url(request, blob, wanted, headers)
-    if url is not None:
-        return Response(b"", 307, [("Location", url), REDIRECTION])
+    # An object store has ETags of its own, and answers one range at most.
+    if OWN_ETAG.isdisjoint(environ) and len(wanted or ()) < 2:
+        if (url := _elsewhere(request, digest, filename)) is not None:
+            return Response(b"", 307, [("Location", url), REDIRECTION])
     if wanted is None:
         whole = Range(0, blob.size)
         return _send(environ, _open(request, blob, whole), whole, 200, headers)
@@ -174,15 +161,24 @@ def _accel(request: Request, digest: Digest) -> tuple[str, str] | None:
     return "X-Sendfile", quote(os.fsencode(os.path.join(os.path.abspath(request.config.root), path)))
 
 
-def _url(request: Request, blob: Blob, wanted: list[Range] | None, headers: Headers) -> str | None:
-    """Where the client is to get the blob, None to send it here."""
-    if request.config.redirect is Redirect.LARGE and blob.size <= LARGE:
+def _elsewhere(request: Request, digest: Digest, filename: str | None) -> str | None:
+    """Where the client is to get the blob, None to send it here; raises BlobNotFound."""
+    kind = request.config.redirect
+    if kind is Redirect.NEVER:
         return None
-    # An object store has ETags of its own, and answers one range at most.
-    if not OWN_ETAG.isdisjoint(request.environ) or len(wanted or ()) > 1:
+    above = LARGE if kind is Redirect.LARGE else -1
+    # A store is hashed as what it is, itself.
+    minute = int(time.monotonic()) // LOCATED_FOR
+    return _located(request.store, digest, filename, above, minute)  # type: ignore[arg-type]
+
+
+# Without it each redirection asks the object store whether the blob is there. What is answered from
+# here after a deletion leads to the object store's 404, as does what a client kept for itself.
+@lru_cache(1024)
+def _located(store: Store, digest: Digest, filename: str | None, above: int, _: int) -> str | None:
+    if store.stat(digest).size <= above:
         return None
-    fields = dict(headers)
-    return request.store.url(blob.digest, SIGNED_FOR, fields["Content-Type"], fields["Content-Disposition"])
+    return store.url(digest, SIGNED_FOR, *describe(filename))
 
 
 def _send(
@@ -246,7 +242,7 @@ def _send_parts(request: Request, blob: Blob, wanted: list[Range], headers: Head
 
 
 def _headers(request: Request, blob: Blob, filename: str | None) -> Headers:
-    kind, disposition = _describe(filename)
+    kind, disposition = describe(filename)
     digest = blob.digest.field()
     return [
         ("Content-Type", kind),
@@ -269,23 +265,3 @@ def _caching(request: Request) -> Headers:
 
 def _etag(blob: Blob) -> tuple[str, str]:
     return "ETag", f'"{blob.digest.hex}"'
-
-
-@lru_cache(256)
-def _describe(filename: str | None) -> tuple[str, str]:
-    """Content-Type and Content-Disposition (RFC 6266) for a file name."""
-    if not filename:
-        return UNKNOWN, "attachment"
-    guess, encoding = TYPES.guess_type("/" + quote(filename))
-    kind = COMPRESSED.get(encoding, UNKNOWN) if encoding else guess or UNKNOWN
-    inline = kind in INLINE or kind.startswith(INLINE_FAMILIES)
-    if kind.startswith("text/"):
-        kind += "; charset=utf-8"
-    options = {"filename": filename.encode("ascii", "replace").decode()}
-    # The plain form for old clients, the extended one (RFC 8187) where it says more.
-    options["filename"] = "".join(
-        c if c.isprintable() and c not in '"\\%' else "_" for c in options["filename"]
-    )
-    if options["filename"] != filename:
-        options["filename*"] = "UTF-8''" + quote(filename, safe="!#$&+.^_`|~")
-    return kind, dump_options_header("inline" if inline else "attachment", options)

@@ -18,7 +18,7 @@ from wsgi_store.stores.bucket import Bucket, asking
 WHOLE = 16 << 20
 PART = 8 << 20
 MAX_PARTS = 10_000  # the limit of S3
-PARTS_AT_ONCE = 2
+PARTS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
