@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -71,11 +72,14 @@ def test_large_blobs_are_healed_once(root: Path, store: Store, staging: Staging)
 
 
 def test_a_large_blob_is_renewed(root: Path, store: Store, staging: Staging) -> None:
-    """An old blob of several parts that an upload finds held gets a new time."""
+    """An old blob of several parts that an upload finds held gets a new time, while others read it."""
     digest = put(staging, LARGE).digest
     before = store.stat(digest).modified
     KIND.age(root, digest)
-    assert put(staging, LARGE).added is Added.HELD
+    with closing(store.open(digest)) as reader:
+        head = reader.read(10)
+        assert put(staging, LARGE).added is Added.HELD
+        assert head + reader.read() == LARGE
     assert store.stat(digest).modified >= before + GRANULARITY
     assert content(store, digest) == LARGE
 
