@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -176,6 +176,19 @@ def test_a_lock_that_is_held_too_long(root: Path, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(StoreUnavailable, match="too slow"):
             remove()
         assert content(store, digest) == DATA
+
+
+def test_a_lock_that_was_taken_over(root: Path, store: Store) -> None:
+    """Who held a lock too long leaves that of the next holder alone."""
+    assert not list(store.iterate())
+    slow, following = (Bucket(KIND.url(root), Remote(str(root), timeout=0.5)) for _ in range(2))
+    with ExitStack() as held:
+        held.enter_context(slow.locked("name"))
+        with following.locked("name"):
+            held.close()
+            assert obstore.head(following.client, ".locks/name")
+    with pytest.raises(FileNotFoundError):
+        obstore.head(following.client, ".locks/name")
 
 
 def test_collect(root: Path, store: Store, staging: Staging) -> None:
