@@ -8,6 +8,7 @@
 #   make soak                                    servers killed with -9 under load, for 15 minutes
 #   make bench                                   measure it beside its peers
 #   make bench ARGS=--quick                      a first look at that
+#   make bench-s3                                the same for a bucket, on a Ceph of its own
 #   make PYTHON=python3.13 ...                   with this Python (it is used to make .venv)
 
 # The first Python here that is new enough.
@@ -19,7 +20,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check --quiet
 # What loses files when it is wrong has a gate of its own.
 CORE := wsgi_store/stores/*,wsgi_store/staging.py,wsgi_store/sending.py
 
-.PHONY: serve test soak lint format bench clean
+.PHONY: serve test soak lint format bench bench-s3 clean
 # Half an environment is none.
 .DELETE_ON_ERROR:
 
@@ -45,7 +46,7 @@ soak: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff format --check .
 	$(RUN) -m flake8
-	$(RUN) -m pylint wsgi_store tests deploy/gunicorn.conf.py
+	$(RUN) -m pylint wsgi_store tests benchmarks deploy/gunicorn.conf.py
 	$(RUN) -m mypy
 
 format: $(VENV)/.installed-test
@@ -53,6 +54,9 @@ format: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-bench
 	$(RUN) -m benchmarks $(ARGS)
+
+bench-s3: $(VENV)/.installed-bench
+	$(RUN) -m benchmarks.bucket $(ARGS)
 
 # An environment whose Python was removed has nothing installed. Said before make looks at times.
 $(shell test -x $(RUN) || rm -f $(VENV)/.installed*)

@@ -7,7 +7,6 @@ ceph-osd, ceph-common and radosgw are needed; all of it shares the processors of
 import argparse
 import os
 import random
-import shutil
 import statistics
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,13 +25,12 @@ from obstore.store import S3Store
 
 from benchmarks import load
 from benchmarks.alone import highest
-from benchmarks.client import MIB, Connection, Failure, Payload
+from benchmarks.client import MIB, Body, Connection, Failure, Payload
 from benchmarks.lineup import Unsynced, WSGIStore
 from benchmarks.report import table
 from benchmarks.servers import Server, head
 from tests import ceph
 
-GIB = 1 << 30
 DIRECT, S3CMD = "obstore, direct", "s3cmd"
 PROXIED, REDIRECTED, LOCAL = "wsgi_store", "wsgi_store, redirecting", "wsgi_store on tmpfs"
 
@@ -70,13 +68,6 @@ class Figures(defaultdict[tuple[str, str], list[float]]):
         """The median of the ratios within the rounds."""
         pairs = zip(self[work, ours], self[of or work, other], strict=True)
         return f"{statistics.median(one / two for one, two in pairs):.2f} ×"
-
-
-def timed(size: int, move: Callable[[], object]) -> float:
-    """How fast something moves so many bytes, in MB/s."""
-    begin = time.perf_counter()
-    move()
-    return size / (time.perf_counter() - begin) / 1e6
 
 
 def located(server: Server, path: str) -> tuple[int, str]:
@@ -118,91 +109,99 @@ def puts(client: S3Store, seconds: float) -> float:
     return sum(counts) / seconds
 
 
-def one_round(
-    stack: ExitStack, directory: Path, size: int, seconds: float, payload: Payload, found: Figures
-) -> None:
-    """Move a large file and many small ones each way."""
-    servers: list[Server] = [
-        kind(directory / f"{kind.__name__}{time.monotonic_ns()}") for kind in (Bucket, Redirecting, Unsynced)
-    ]
-    for server in servers:
-        stack.enter_context(server)
-    proxied, redirecting, local = servers
-    client = S3Store(
-        ceph.BUCKET,
-        prefix="direct",
-        endpoint=os.environ["AWS_ENDPOINT_URL"],
-        virtual_hosted_style_request=False,
-        client_options={"allow_http": True, "timeout": timedelta(hours=1)},
-    )
-    big = directory / "big"
-    body = payload.body("raw", size)
+class Round:
+    """A large file and many small ones, moved each way by everybody."""
 
-    def send() -> None:
-        with Connection(proxied.port) as connection:
-            proxied.upload(connection, body)
+    def __init__(self, directory: Path, size: int, seconds: float, payload: Payload, found: Figures) -> None:
+        self.directory = directory
+        self.size = size
+        self.seconds = seconds
+        self.found = found
+        self.payload = payload
+        self.body = payload.body("raw", size)
+        self.client = S3Store(
+            ceph.BUCKET,
+            prefix="direct",
+            endpoint=os.environ["AWS_ENDPOINT_URL"],
+            virtual_hosted_style_request=False,
+            client_options={"allow_http": True, "timeout": timedelta(hours=1)},
+        )
+        started = str(time.monotonic_ns())
+        self.proxied = Bucket(directory / started / "bucket")
+        self.redirecting = Redirecting(directory / started / "redirecting")
+        self.local = Unsynced(directory / started / "local")
 
-    found["upload", PROXIED].append(timed(size, send))
-    found["upload", DIRECT].append(
-        timed(size, lambda: obstore.put(client, "big", big, chunk_size=8 << 20, max_concurrency=4))
-    )
-    s3cmd = [
-        "s3cmd", "--no-ssl", "--no-progress", "--quiet", "--force", "--no-check-md5",
-        f"--access_key={ceph.KEY}", f"--secret_key={ceph.SECRET}",
-        f"--host={urlsplit(os.environ['AWS_ENDPOINT_URL']).netloc}",
-        f"--host-bucket={urlsplit(os.environ['AWS_ENDPOINT_URL']).netloc}",
-    ]  # fmt: skip
-    if shutil.which("s3cmd"):
-        put = [*s3cmd, "put", str(big), f"s3://{ceph.BUCKET}/direct/other"]
-        found["upload", S3CMD].append(timed(size, lambda: subprocess.run(put, check=True, timeout=600)))
-    path = f"/{body.digest}"
-    found["download", PROXIED].append(timed(size, lambda: download(proxied.port, path, body.size)))
-    found["download", REDIRECTED].append(
-        timed(size, lambda: download(*located(redirecting, path), body.size))
-    )
+    def run(self) -> None:
+        """Measure once."""
+        with self.proxied, self.redirecting, self.local:
+            self._large()
+            self._small()
 
-    def get() -> None:
-        for _ in obstore.get(client, "big").stream(min_chunk_size=MIB):
-            pass
+    def _time(self, work: str, who: str, move: Callable[[], object]) -> None:
+        begin = time.perf_counter()
+        move()
+        self.found[work, who].append(self.size / (time.perf_counter() - begin) / 1e6)
 
-    found["download", DIRECT].append(timed(size, get))
-    if shutil.which("s3cmd"):
-        got = [*s3cmd, "get", f"s3://{ceph.BUCKET}/direct/other", str(directory / "got")]
-        found["download", S3CMD].append(timed(size, lambda: subprocess.run(got, check=True, timeout=600)))
-    with Connection(proxied.port) as connection:
-        connection.ask(head("DELETE", path))
-    obstore.delete(client, ["big", "other"])
-    small = payload.write(directory / "small", load.SMALL)
-    data = (directory / "small").read_bytes()
-    for server in (proxied, local):
-        with Connection(server.port) as connection:
-            answer = connection.ask(head("POST", "/", f"Content-Length: {len(data)}") + data)
-        if answer.status != 200:
-            raise Failure(f"{server.title} answered {answer.status}")
-    for server, title in ((proxied, PROXIED), (redirecting, REDIRECTED), (local, LOCAL)):
-        found["get", title].append(load.get(server, small, seconds).rate)
-    port, target = located(redirecting, f"/{small}")
-    found["get", DIRECT].append(load.wrk(port, head("GET", target), seconds).rate)
-    found["post", PROXIED].append(load.post(proxied, "", seconds).rate)
-    found["post", DIRECT].append(puts(client, seconds))
+    def _large(self) -> None:
+        big, got = str(self.directory / "big"), str(self.directory / "got")
+        path = f"/{self.body.digest}"
+        self._time("upload", PROXIED, lambda: upload(self.proxied, self.body))
+        self._time("upload", DIRECT, lambda: obstore.put(self.client, "big", Path(big), max_concurrency=4))
+        self._time("upload", S3CMD, lambda: s3cmd("put", big, f"s3://{ceph.BUCKET}/direct/other"))
+        length = self.body.size
+        self._time("download", PROXIED, lambda: download(self.proxied.port, path, length))
+        self._time("download", REDIRECTED, lambda: download(*located(self.redirecting, path), length))
+        self._time("download", DIRECT, lambda: sum(map(len, obstore.get(self.client, "big").stream(MIB))))
+        self._time("download", S3CMD, lambda: s3cmd("get", f"s3://{ceph.BUCKET}/direct/other", got))
+        with Connection(self.proxied.port) as connection:
+            connection.ask(head("DELETE", path))
+        obstore.delete(self.client, ["big", "other"])
+
+    def _small(self) -> None:
+        file = self.directory / "small"
+        hash_ = self.payload.write(file, load.SMALL)
+        for server in (self.proxied, self.local):
+            with Connection(server.port) as connection:
+                answer = connection.ask(
+                    head("POST", "/", f"Content-Length: {load.SMALL}") + file.read_bytes()
+                )
+            if answer.status != 200:
+                raise Failure(f"{server.title} answered {answer.status}")
+        titles = {PROXIED: self.proxied, REDIRECTED: self.redirecting, LOCAL: self.local}
+        for title, server in titles.items():
+            self.found["get", title].append(load.get(server, hash_, self.seconds).rate)
+        port, target = located(self.redirecting, f"/{hash_}")
+        self.found["get", DIRECT].append(load.wrk(port, head("GET", target), self.seconds).rate)
+        self.found["post", PROXIED].append(load.post(self.proxied, "", self.seconds).rate)
+        self.found["post", DIRECT].append(puts(self.client, self.seconds))
+
+
+def upload(server: Server, body: Body) -> None:
+    """Send a blob."""
+    with Connection(server.port) as connection:
+        server.upload(connection, body)
+
+
+def s3cmd(*arguments: str) -> None:
+    """Run a plain client of S3."""
+    host = urlsplit(os.environ["AWS_ENDPOINT_URL"]).netloc
+    options = ["--no-ssl", "--no-progress", "--quiet", "--force", "--no-check-md5"]
+    options += [f"--access_key={ceph.KEY}", f"--secret_key={ceph.SECRET}"]
+    options += [f"--host={host}", f"--host-bucket={host}"]
+    subprocess.run(["s3cmd", *options, *arguments], check=True, timeout=600)
 
 
 def growth(directory: Path, size: int, payload: Payload) -> dict[str, float]:
     """The MiB by which the server's memory grows while a large file moves."""
     body = payload.body("raw", size)
+    found = {}
     with Bucket(directory / "growth") as server:
-
-        def send() -> None:
-            with Connection(server.port) as connection:
-                server.upload(connection, body)
-
-        def receive() -> None:
-            download(server.port, f"/{body.digest}", body.size)
-
         with Connection(server.port) as connection:
             connection.ask(head("GET", "/readyz"))
-        found = {}
-        for what, move in {"upload": send, "download": receive}.items():
+        for what, move in {
+            "upload": lambda: upload(server, body),
+            "download": lambda: download(server.port, f"/{body.digest}", body.size),
+        }.items():
             before = sum(server.pss())
             found[what] = (highest(server, move) - before) / MIB
     return found
@@ -212,7 +211,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bucket", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--size", type=int, default=GIB, help="of the large file, in bytes")
+    parser.add_argument("--size", type=int, default=1 << 30, help="of the large file, in bytes")
     parser.add_argument("--seconds", type=float, default=2, help="of each load of small requests")
     options = parser.parse_args()
     ceph.cluster()
@@ -223,9 +222,12 @@ def main() -> None:
             payload.write(directory / "big", options.size)
             for number in range(options.rounds):
                 print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-                with ExitStack() as stack:
-                    one_round(stack, directory, options.size, options.seconds, payload, found)
-            grown = growth(directory, options.size, payload)
+                Round(directory, options.size, options.seconds, payload, found).run()
+            show(found, growth(directory, options.size, payload))
+
+
+def show(found: Figures, grown: dict[str, float]) -> None:
+    """Print the tables."""
     rows = []
     for (work, who), values in sorted(found.items()):
         unit = "MB/s" if work in ("upload", "download") else "/s"
