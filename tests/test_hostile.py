@@ -5,6 +5,7 @@ import hashlib
 import os
 from pathlib import Path
 
+import pytest
 from crowds import HALF_HEAD, LAST_REQUEST, SECONDS, SLOW_UPLOAD, Crowd, dripping, in_backlog, served
 from servers import Server, gunicorn, until
 from wire import Connection, message
@@ -100,9 +101,10 @@ def test_half_heads_take_no_thread(tmp_path: Path) -> None:
         assert max(served(server.port, 3)) < SECONDS
 
 
-def test_pipelined_half_heads_take_no_thread(tmp_path: Path) -> None:
-    """Half a request that came together with a whole one leaves the only thread free."""
-    with gunicorn(tmp_path, "--threads", "1", workers=1) as server, Crowd() as crowd:
+@pytest.mark.parametrize("threads", ["1", "4"])
+def test_pipelined_half_heads_take_no_thread(tmp_path: Path, threads: str) -> None:
+    """Half a request that came together with a whole one takes no thread."""
+    with gunicorn(tmp_path, "--threads", threads, workers=1) as server, Crowd() as crowd:
         whole = message("HEAD", "/")
         half = crowd.gather(server.port, 10, whole + whole[:20])
         assert all(client.recv(1000).startswith(b"HTTP/1.1 200 OK") for client in half)
