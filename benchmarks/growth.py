@@ -1,6 +1,7 @@
 """What a request costs as the store grows: two stores, asked in turn."""
 
 import hashlib
+import json
 import os
 import random
 import statistics
@@ -72,7 +73,22 @@ def _round(server: Server, count: int, order: random.Random) -> dict[str, float]
             "post": _median(connection, uploads),
             "delete": _median(connection, added),
             "page": _median(connection, pages),
+            "walk": _walk(connection),
         }
+
+
+def _walk(connection: Connection) -> float:
+    """The median latency in milliseconds of pages that follow each other."""
+    waited = []
+    target = "/files"
+    for _ in range(PAGES):
+        begin = time.perf_counter()
+        answer = connection.ask(head("GET", target))
+        waited.append(time.perf_counter() - begin)
+        if answer.status != 200:
+            raise Failure(f"{answer.status} to {target}")
+        target = json.loads(answer.body)["next"] or "/files"
+    return statistics.median(waited) * 1000
 
 
 def _median(connection: Connection, requests: Iterable[bytes]) -> float:

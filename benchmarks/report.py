@@ -43,7 +43,8 @@ GROWTH = {
     "get": "GET, ms",
     "post": "POST of 4 KiB, ms",
     "delete": "DELETE, ms",
-    "page": "page of /files, ms",
+    "walk": "page of /files, behind the one before, ms",
+    "page": "page of /files, anywhere, ms",
     "memory": "PSS of all processes, MiB",
     "restart": "start to first answer, ms",
 }

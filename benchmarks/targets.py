@@ -77,10 +77,9 @@ def goals(counts: tuple[str, str]) -> Iterator[Goal]:
     yield _most("memory of an idle worker", 30, "worker", "MiB")
     yield _most("import wsgi_store.wsgi", 120, "import", "ms")
     small, grown = counts
-    for work in ("get", "post", "delete", "page", "memory", "restart"):
-        title = {"page": "a page of /files"}.get(
-            work, work if work in ("memory", "restart") else work.upper()
-        )
+    for work in ("get", "post", "delete", "walk", "page", "memory", "restart"):
+        titles = {"walk": "a page of /files behind the one before", "page": "a page of /files anywhere"}
+        title = titles.get(work, work if work in ("memory", "restart") else work.upper())
         yield Goal(
             f"{title} at {grown} ÷ at {small}",
             1.1,
