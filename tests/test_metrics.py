@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from access import Make, bearer, code, line, maker
@@ -223,6 +224,24 @@ def test_the_state(counting: Counting, config: Config) -> None:
     begin = time.time()
     list(verify(open_store(config.root, config.hash, config.durability)))
     assert begin <= counting.grown("wsgi_store_oldest_verification_timestamp_seconds") <= time.time()
+
+
+def test_what_was_verified(counting: Counting, config: Config) -> None:
+    """What runs of verify read and found adds up, and a blob that cannot be read is an unverified one."""
+    hashes = [counting.api.post("/", data).json["hash"] for data in (b"one", b"three")]
+    store = open_store(config.root, config.hash, config.durability)
+    list(verify(store))
+    path = Path(config.root, hashes[0][:2], hashes[0])
+    path.chmod(0o644)
+    path.write_bytes(b"two")
+    list(verify(store))
+    list(verify(store, sample=1))
+    for name, grown in {"verified_blobs": 5, "verified_bytes": 21, "corrupt_blobs": 1}.items():
+        assert counting.grown(f"wsgi_store_{name}_total") == grown
+    with mock.patch("os.preadv", side_effect=OSError(5, "Input/output error")):
+        list(verify(store))
+    assert counting.grown("wsgi_store_oldest_verification_timestamp_seconds") == 0
+    assert counting.grown("wsgi_store_verified_blobs_total") == 5
 
 
 def test_who_sees_them(make: Make) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -179,12 +179,18 @@ class _State(Collector):
                 "wsgi_store_quarantined_blobs", "Damaged blobs out of service.", value=held
             )
         with suppress(StoreError):
-            parts = Verified.load(self._store).parts()
+            verified = Verified.load(self._store)
             yield GaugeMetricFamily(
                 "wsgi_store_oldest_verification_timestamp_seconds",
                 "When the part of the store was verified that was verified longest ago, 0 for never.",
-                value=min(part.time for part in parts),
+                value=verified.oldest,
             )
+            for name, text, value in (
+                ("verified_blobs", "Blobs read and hashed by verify.", verified.blobs),
+                ("verified_bytes", "Bytes read and hashed by verify.", verified.bytes),
+                ("corrupt_blobs", "Blobs that verify found to be damaged.", verified.corrupt),
+            ):
+                yield CounterMetricFamily(f"wsgi_store_{name}", text, value=value)
 
 
 def render(store: Store, staging: Staging, accept: str) -> tuple[bytes, str]:

@@ -5,6 +5,7 @@ import mmap
 import os
 from collections.abc import Iterator
 
+from wsgi_store.errors import StoreUnavailable
 from wsgi_store.stores import BlobReader
 from wsgi_store.stores.reader import LocalReader
 
@@ -13,39 +14,81 @@ _LIBC = ctypes.CDLL(None)
 _LIBC.mmap.restype = ctypes.c_void_p
 _LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_ssize_t]
 _LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_LIBC.fstatfs.argtypes = [ctypes.c_int, ctypes.c_char_p]
 _LIBC.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
 _PROT_NONE = 0
+# statfs(2): file systems whose files are in memory anyway.
+_TMPFS, _RAMFS = 0x01021994, 0x858458F6
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
-def blocks(reader: BlobReader) -> Iterator[bytes]:
-    """Yield the bytes of a whole blob; of a local file, blocks that were not cached are dropped again.
+class Blocks:
+    """Reads blobs, one after the other, block by block into the same memory.
 
-    O_DIRECT would leave no trace either, but reads the disk for what is in memory, does not
-    read ahead, and is refused by some file systems. Raises what the reader raises.
+    It begins with a page and is not given back in between: a new object for each block takes
+    three times as long to fill.
     """
-    fd = reader.fileno() if isinstance(reader, LocalReader) else None
-    cached = [True] if fd is None else _cached(fd, reader.blob.size)
-    offset = 0
+
+    def __init__(self) -> None:
+        self._buffer = memoryview(mmap.mmap(-1, BLOCK))
+        self._in_memory: bool | None = None  # the file system, as of the first file
+
+    def of(self, reader: BlobReader) -> Iterator[memoryview | bytes]:
+        """Yield the bytes of a whole blob, each block good until the next one.
+
+        Of a local file, what was not cached before is dropped from the page cache again. Raises
+        StoreError.
+        """
+        return self._local(reader) if isinstance(reader, LocalReader) else _other(reader)
+
+    def _local(self, reader: LocalReader) -> Iterator[memoryview]:
+        fd, size = reader.fileno(), reader.blob.size
+        if self._in_memory is None:
+            self._in_memory = _in_memory(fd)
+        try:
+            offset, cached = (0, None) if self._in_memory else self._probe(fd, size)
+            if offset:
+                yield self._buffer[:offset]
+            while offset < size:
+                length = os.preadv(fd, [self._buffer[: size - offset]], offset)
+                if not length:
+                    message = "the blob is shorter than it was when it was opened"
+                    raise StoreUnavailable(message, hash=reader.blob.digest.hex)
+                yield self._buffer[:length]
+                if cached and not cached[min(offset // BLOCK, len(cached) - 1)]:
+                    os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
+                offset += length
+        except OSError as error:
+            message = f"cannot read the blob: {error.strerror}"
+            raise StoreUnavailable(message, hash=reader.blob.digest.hex) from error
+
+    def _probe(self, fd: int, size: int) -> tuple[int, list[bool] | None]:
+        """Tell which blocks are cached, None for all; a small file that is has been read by that."""
+        if size <= BLOCK:
+            # mincore(2) takes a quarter of the time of hashing such a file. Where this starts to
+            # read ahead, nothing but this file is read.
+            try:
+                if os.preadv(fd, [self._buffer[:size]], 0, os.RWF_NOWAIT) == size:
+                    return size, None
+                return 0, [False]
+            except BlockingIOError:
+                return 0, [False]
+            except OSError:
+                pass  # the file system does not say, or reading fails
+        return 0, resident(fd, size)
+
+
+def _other(reader: BlobReader) -> Iterator[bytes]:
     while block := reader.read(BLOCK):
-        if fd is not None and not cached[min(offset // BLOCK, len(cached) - 1)]:
-            os.posix_fadvise(fd, offset, len(block), os.POSIX_FADV_DONTNEED)
-        offset += len(block)
         yield block
 
 
-def _cached(fd: int, size: int) -> list[bool]:
-    if size <= BLOCK:
-        # For small files mincore(2) takes half as long as reading and hashing them. Where this
-        # starts to read ahead, nothing but this file is read.
-        try:
-            os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT)
-            return [True]
-        except BlockingIOError:
-            return [False]
-        except OSError:
-            pass  # the file system does not say
-    return resident(fd, size)
+def _in_memory(fd: int) -> bool:
+    """Whether the file system of a file has no other place for it than the page cache."""
+    status = ctypes.create_string_buffer(256)
+    if _LIBC.fstatfs(fd, status):
+        return False
+    return ctypes.c_long.from_buffer(status).value in (_TMPFS, _RAMFS)
 
 
 def resident(fd: int, size: int) -> list[bool]:

@@ -1,4 +1,4 @@
-"""Which digests of a store were last verified when: the note that verifying leaves in it."""
+"""Which digests of a store were last verified when, and the counts of all runs: the note they leave."""
 
 import json
 import secrets
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from wsgi_store.digest import Algorithm
+from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.stores import Blob, Store
 
 NOTE = ".verified.json"
@@ -15,6 +15,7 @@ NOTE = ".verified.json"
 # most similar time, and both count as verified at the earlier one.
 MAX_PARTS = 256
 NEVER = 0.0
+COUNTS = ("blobs", "bytes", "corrupt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,15 @@ class Verified:
 
     A blob that was added later than its part was verified counts from then: its bytes were
     hashed when it was added.
+
+    `blobs` and `bytes` were verified by all runs together, some again and again, and `corrupt`
+    blobs found. Two runs at once may lose what one of them counted.
     """
 
     def __init__(self, algorithm: Algorithm) -> None:
+        self.unreadable: set[Digest] = set()
+        """What could not be read when its part was verified; the next run tries it first."""
+        self.blobs = self.bytes = self.corrupt = 0
         self._last = "f" * (2 * algorithm.size)
         self._ends = [(self._last, NEVER)]
 
@@ -52,19 +59,31 @@ class Verified:
         """
         verified = cls(store.algorithm)
         try:
-            ends = [(str(end), float(when)) for end, when in json.loads(store.load_note(NOTE) or b"[]")]
-        except (ValueError, TypeError, RecursionError):
+            note = json.loads(store.load_note(NOTE) or b"{}")
+            ends = [(str(end), float(when)) for end, when in note["parts"]]
+            unreadable = {store.algorithm.parse(name) for name in note["unreadable"]}
+            counts = [int(note[name]) for name in COUNTS]
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return verified
         names = [end for end, _ in ends]
         fits = all(_is_hash(name, store.algorithm) for name in names) and names == sorted(set(names))
         # A time to come was told by a clock that was wrong.
         if fits and names[-1:] == [verified._last] and all(0 <= when <= time.time() for _, when in ends):
             verified._ends = ends
+            verified.unreadable = unreadable
+            verified.blobs, verified.bytes, verified.corrupt = counts
         return verified
 
     def save(self, store: Store) -> None:
         """Leave the note in a store; raises StoreError."""
-        store.save_note(NOTE, json.dumps(self._ends).encode())
+        note = {"parts": self._ends, "unreadable": sorted(digest.hex for digest in self.unreadable)}
+        counts = {name: getattr(self, name) for name in COUNTS}
+        store.save_note(NOTE, json.dumps(note | counts).encode())
+
+    @property
+    def oldest(self) -> float:
+        """When the part that was verified longest ago was, NEVER where a blob could not be read."""
+        return NEVER if self.unreadable else min(when for _, when in self._ends)
 
     def parts(self) -> list[Part]:
         """All parts, in ascending order."""

@@ -4,19 +4,25 @@ import enum
 import os
 import random
 import time
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain, islice
 
-from wsgi_store.checking import BATCH_BLOBS, BATCH_BYTES, Checked, Checkers
+from wsgi_store.checking import BATCH_BLOBS, BATCH_BYTES, PROCESSES_FROM, Checked, Checkers
 from wsgi_store.digest import Digest
-from wsgi_store.errors import StoreError
-from wsgi_store.stores import Store
-from wsgi_store.verified import Part, Verified
+from wsgi_store.errors import StoreError, StoreUnavailable
+from wsgi_store.stores import Blob, Store
+from wsgi_store.verified import NEVER, Part, Verified
 
 # How often what was verified is written down, for a run that is killed: seconds.
 SAVE_INTERVAL = 60.0
+# So many blobs are handed out while the store is still being counted.
+AHEAD = 100_000
+# More of them are not remembered one by one.
+MAX_UNREADABLE = 1000
 
 
 class Result(enum.Enum):
@@ -90,7 +96,7 @@ def verify(
     sample: float | None = None,
     rate: int | None = None,
     workers: int | None = None,
-) -> Iterator[Report]:
+) -> Generator[Report, None, None]:
     """Hash the blobs of a store, those first that were not verified for longest.
 
     Yields one report again and again, first when the store has been counted and last when it is
@@ -100,77 +106,118 @@ def verify(
     blobs read at once, by default that of the processors this process may use.
 
     It may run beside a server, and be ended at any time: close the generator, or interrupt it.
-    What was verified till then is remembered. Raises StoreError when the store cannot be listed.
+    What was verified till then is remembered. What could not be read is tried again by every run
+    until it can be. Raises StoreError when the store cannot be listed, or a worker was killed.
     """
     started = time.time()
     workers = workers or len(os.sched_getaffinity(0))
-    verified = Verified.load(store)
-    parts = verified.oldest_first()
     report = Report()
-    after_it = _survey(parts, store, report, started, budget if sample is None else 0)
-    yield report
-    done: list[Batch] = []
+    plan = _Plan(store, report, started, budget, sample)
+    first = plan.first()
+    begun = list(islice(first, PROCESSES_FROM))
+    done: list[tuple[Batch, Checked]] = []
     last_save = time.monotonic()
-    with Checkers(store, workers, rate, report.total_bytes) as checkers:
+    with Checkers(store, workers, rate, many=len(begun) == PROCESSES_FROM) as checkers:
         running: dict[Future[Checked], Batch] = {}
         try:
-            for batch in _batches(parts, store, budget, sample):
+            for batch in chain(begun, first):
                 running[checkers.submit(batch.digests)] = batch
+            yield report
+            for batch in plan.rest():
                 while len(running) >= 4 * workers:
                     done += _settle(running, report)
                     yield report
-                    if sample is None and time.monotonic() > last_save + SAVE_INTERVAL:
-                        _remember(store, done, started)
+                    if time.monotonic() > last_save + SAVE_INTERVAL:
+                        _remember(store, done, None if sample else started)
                         last_save = time.monotonic()
+                running[checkers.submit(batch.digests)] = batch
             while running:
                 done += _settle(running, report)
                 yield report
+        except BrokenExecutor:
+            raise StoreUnavailable("a process that was reading blobs has been killed") from None
         finally:
-            if sample is None:
-                _remember(store, done, started)
-    report.oldest = after_it
+            _remember(store, done, None if sample else started)
+    report.oldest = plan.oldest_after
+    if report.oldest is not None:
+        report.oldest = min([report.oldest, *(_added(store, digest) for digest in report.unreadable)])
     report.complete = True
     yield report
 
 
-def _survey(
-    parts: list[Part], store: Store, report: Report, started: float, budget: int | None
-) -> float | None:
-    """Count the store; returns what `oldest` will be when the run has used its budget up."""
-    before: list[float] = []
-    after: list[float] = []
-    for part in parts:
-        oldest_seen = oldest_left = float("inf")
-        for blob in part.blobs(store):
+class _Plan:
+    """Which blobs a run checks, in which order; counts the store on the way."""
+
+    def __init__(
+        self, store: Store, report: Report, started: float, budget: int | None, sample: float | None
+    ) -> None:
+        verified = Verified.load(store)
+        self._store = store
+        self._report = report
+        self._started = started
+        self._budget = budget
+        self._sample = sample
+        self._planned = 0
+        self._rest = verified.oldest_first()
+        self._again = verified.unreadable
+        self.oldest_after: float | None = None
+        """What `oldest` will be when everything was checked; nothing where there are no blobs."""
+
+    def first(self) -> Iterator[Batch]:
+        """Count the store; yields what comes first already meanwhile."""
+        # Whatever else there is time for: what could not be read is not forgotten.
+        yield Batch(sorted(self._again, key=lambda digest: digest.raw), "", "")
+        ahead = AHEAD
+        parts, self._rest = self._rest, []
+        for part in parts:
+            counted = self._counted(part)
+            if ahead > 0:
+                for batch in self._batches(part, counted):
+                    yield batch
+                    part = Part(batch.upto, part.upto, part.time)
+                    ahead -= len(batch.digests)
+                    if ahead <= 0:
+                        break
+            deque(counted, maxlen=0)
+            if part.after < part.upto:
+                self._rest.append(part)
+
+    def rest(self) -> Iterator[Batch]:
+        """Yield what comes then."""
+        for part in self._rest:
+            yield from self._batches(part, part.blobs(self._store))
+
+    def _spent(self) -> bool:
+        return self._budget is not None and self._planned >= self._budget
+
+    def _counted(self, part: Part) -> Iterator[Blob]:
+        report = self._report
+        for blob in part.blobs(self._store):
+            when = blob.modified if blob.digest in self._again else max(part.time, blob.modified)
+            checked = self._sample is None and (self._budget is None or report.total_bytes < self._budget)
+            after = self._started if checked or blob.digest in self._again else when
+            self.oldest_after = after if self.oldest_after is None else min(after, self.oldest_after)
+            report.oldest = when if report.oldest is None else min(when, report.oldest)
             report.total_blobs += 1
-            when = max(part.time, blob.modified)
-            if budget is None or report.total_bytes < budget:
-                oldest_seen = min(oldest_seen, when)
-            else:
-                oldest_left = min(oldest_left, when)
             report.total_bytes += blob.size
-        before.append(min(oldest_seen, oldest_left))
-        after.append(min(oldest_left, started if oldest_seen < float("inf") else oldest_left))
-    report.oldest = min(before, default=None) if report.total_blobs else None
-    return min(after, default=None) if report.total_blobs else None
+            yield blob
 
-
-def _batches(parts: list[Part], store: Store, budget: int | None, sample: float | None) -> Iterator[Batch]:
-    planned = 0
-    for part in parts:
+    def _batches(self, part: Part, blobs: Iterator[Blob]) -> Iterator[Batch]:
         after = part.after
         digests: list[Digest] = []
         size = 0
-        for blob in part.blobs(store):
-            if sample is not None and random.random() >= sample:
+        if self._spent():
+            return
+        for blob in blobs:
+            if blob.digest in self._again or (self._sample is not None and random.random() >= self._sample):
                 continue
-            if budget is not None and planned >= budget:
+            if self._spent():
                 if digests:
                     yield Batch(digests, after, digests[-1].hex)
                 return
             digests.append(blob.digest)
             size += blob.size
-            planned += blob.size
+            self._planned += blob.size
             if size >= BATCH_BYTES or len(digests) >= BATCH_BLOBS:
                 yield Batch(digests, after, blob.digest.hex)
                 after, digests, size = blob.digest.hex, [], 0
@@ -179,19 +226,36 @@ def _batches(parts: list[Part], store: Store, budget: int | None, sample: float 
             yield Batch(digests, after, part.upto)
 
 
-def _settle(running: dict[Future[Checked], Batch], report: Report) -> list[Batch]:
-    """Wait for some batches; returns them."""
+def _settle(running: dict[Future[Checked], Batch], report: Report) -> list[tuple[Batch, Checked]]:
+    """Wait for some batches; returns them with what became of them."""
     finished, _ = wait(running, return_when=FIRST_COMPLETED)
-    for future in finished:
-        report.take(future.result())
-    return [running.pop(future) for future in finished]
+    settled = [(running.pop(future), future.result()) for future in finished]
+    for _, checked in settled:
+        report.take(checked)
+    return settled
 
 
-def _remember(store: Store, done: list[Batch], started: float) -> None:
+def _remember(store: Store, done: list[tuple[Batch, Checked]], started: float | None) -> None:
     # A disk that cannot be written is verified all the same; the next run begins elsewhere.
     with suppress(StoreError):
         verified = Verified.load(store)  # anew: another run may have written meanwhile
-        for batch in done:
-            verified.mark(batch.after, batch.upto, started)
+        for batch, checked in done:
+            verified.blobs += checked.blobs
+            verified.bytes += checked.bytes
+            verified.corrupt += len(checked.corrupt)
+            verified.unreadable -= set(batch.digests)
+            verified.unreadable |= set(checked.unreadable)
+            # With too many of them the part stays as it was, and is read again as a whole.
+            if started is not None and len(verified.unreadable) <= MAX_UNREADABLE:
+                verified.mark(batch.after, batch.upto, started)
+        verified.unreadable = set(sorted(verified.unreadable, key=lambda digest: digest.raw)[:MAX_UNREADABLE])
         verified.save(store)
     done.clear()
+
+
+def _added(store: Store, digest: Digest) -> float:
+    """When a blob that cannot be read was added, as far as that can be told."""
+    try:
+        return store.stat(digest).modified
+    except StoreError:
+        return NEVER
