@@ -7,9 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from commands import install, run
 from servers import DEPLOY, PROGRAMS
 
+from wsgi_store.digest import Algorithm
 from wsgi_store.gunicorn import processors
+from wsgi_store.stores.local import LocalStore
 
 AVAILABLE = len(os.sched_getaffinity(0))
 Groups = dict[str, str]
@@ -86,17 +89,16 @@ def test_rounding(tmp_path: Path) -> None:
     assert processors(*tree(tmp_path, "0::/\n", {"cpu.max": "101000 100000\n"})) == 2
 
 
-@pytest.fixture(name="unit")
-def fixture_unit(tmp_path: Path) -> Path:
-    """The unit, with the paths of this environment."""
-    text = (DEPLOY / "wsgi-store.service").read_text(encoding="utf-8")
-    for shipped, here in {
-        "/opt/wsgi-store/.venv/bin": str(PROGRAMS),
-        "/opt/wsgi-store/deploy": str(DEPLOY),
-    }.items():
-        assert shipped in text
-        text = text.replace(shipped, here)
-    path = tmp_path / "wsgi-store.service"
+@pytest.fixture(name="unit", params=["wsgi-store.service", "wsgi-store-verify.service"])
+def fixture_unit(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A unit, with the paths of this environment."""
+    text = (DEPLOY / request.param).read_text(encoding="utf-8")
+    assert "/opt/wsgi-store/.venv/bin" in text
+    # Which may not have the command as a program.
+    text = text.replace("/opt/wsgi-store/.venv/bin/wsgi-store", str(install(tmp_path)))
+    text = text.replace("/opt/wsgi-store/.venv/bin", str(PROGRAMS))
+    text = text.replace("/opt/wsgi-store/deploy", str(DEPLOY))
+    path = tmp_path / request.param
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -121,3 +123,24 @@ def test_unit_is_hardened(unit: Path) -> None:
     rating = re.search(r"exposure level .*: ([0-9.]+)", analyze("security", "--offline=true", str(unit)))
     assert rating is not None
     assert float(rating[1]) < 2
+
+
+def test_timer(tmp_path: Path) -> None:
+    """systemd finds no fault with the timer, which starts the nightly check."""
+    for name in ("wsgi-store-verify.service", "wsgi-store-verify.timer"):
+        text = (DEPLOY / name).read_text(encoding="utf-8")
+        program = "/opt/wsgi-store/.venv/bin/wsgi-store"
+        (tmp_path / name).write_text(text.replace(program, str(install(tmp_path))), encoding="utf-8")
+    assert "wsgi-store" not in analyze("verify", str(tmp_path / "wsgi-store-verify.timer"))
+
+
+def test_the_nightly_commands(tmp_path: Path) -> None:
+    """What the unit runs is what the command understands."""
+    LocalStore(str(tmp_path / "store"), Algorithm.SHA256)
+    program = install(tmp_path)
+    text = (DEPLOY / "wsgi-store-verify.service").read_text(encoding="utf-8")
+    commands = re.findall("^Exec[A-Za-z]+=/opt/wsgi-store/.venv/bin/wsgi-store (.*)$", text, re.M)
+    assert [command.split()[0] for command in commands] == ["verify", "collect"]
+    for command in commands:
+        done = run(program, *command.split())
+        assert (done.returncode, done.stderr) == (0, b"")

@@ -81,11 +81,11 @@ def parse_size(text: str) -> int:
 
 
 def parse_time(text: str) -> float:
-    """Read a number of seconds such as `30`, `30s`, `5m` or `1h`; raises ValueError."""
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([smh]?)", text)
+    """Read a number of seconds such as `30`, `30s`, `5m`, `1h` or `7d`; raises ValueError."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([smhd]?)", text)
     if match is None:
-        raise ValueError("expected a time such as 30s, 5m or 1h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+        raise ValueError("expected a time such as 30s, 5m, 1h or 7d")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def _flag(text: str) -> bool:

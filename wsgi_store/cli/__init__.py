@@ -21,6 +21,11 @@ COMMANDS = {
     "ls": ("remote", "List blobs."),
     "rm": ("remote", "Remove blobs."),
     "link": ("remote", "Make a signed link or upload ticket."),
+    "verify": ("operate", "Check a store for damage."),
+    "collect": ("operate", "Remove leftovers and old blobs from a store."),
+    "du": ("operate", "Count what a store holds."),
+    "manifest": ("operate", "List a store for md5sum or sha256sum."),
+    "token": ("tokens", "Make, list and revoke tokens."),
 }
 
 
@@ -55,7 +60,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="wsgi-store")
 def main() -> None:
-    """A content-addressed file store: run a server, move files to one and back.
+    """A content-addressed file store: run a server, move files to one and back, look after a store.
 
     `wsgi-store COMMAND --help` tells the options of a command.
     """

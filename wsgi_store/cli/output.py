@@ -25,13 +25,15 @@ class Exit(NamedTuple):
     kinds: tuple[type[BaseException], ...] = ()
 
 
+DAMAGED = 5
+UNVERIFIED = 8
 EXITS = [
     Exit(0, "all went well"),
     Exit(1, "it failed for a reason that has no status of its own", (Exception,)),
     Exit(2, "an option, an argument or a setting is wrong", (errors.ConfigError,)),
     Exit(3, "there is no such blob", (errors.BlobNotFound, errors.NotFound)),
     Exit(4, "the token is missing, unknown or not enough", (errors.Unauthenticated, errors.Denied)),
-    Exit(5, "bytes are not those of their hash", (errors.DigestMismatch, errors.DigestCollision)),
+    Exit(DAMAGED, "bytes are not those of their hash", (errors.DigestMismatch, errors.DigestCollision)),
     Exit(
         6,
         "the server cannot be reached, or its store is unavailable",
@@ -44,6 +46,7 @@ EXITS = [
         ),
     ),
     Exit(7, "the file is too large, or there is no room", (errors.TooLarge, errors.StorageFull)),
+    Exit(UNVERIFIED, "`verify` could not read everything it set out to"),
     Exit(130, "interrupted", (KeyboardInterrupt,)),
     Exit(141, "nobody reads the output any more", (BrokenPipeError,)),
 ]
@@ -109,6 +112,10 @@ class Output:
                 ]
                 table.add_row(*map(Text, cells))
             Console().print(table)
+
+    def summary(self, text: str, **values: object) -> None:
+        """Print what it comes to: a sentence, with `--json` an object."""
+        self._print(json.dumps(values) if self._json else text)
 
     def failed(self, error: Exception, **about: object) -> None:
         """Tell of a failure that does not end the command; `about` says what it was doing."""

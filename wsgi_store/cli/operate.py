@@ -1,0 +1,224 @@
+"""Commands that work on a store itself, also beside a server: verify, collect, du, manifest."""
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.filesize import decimal
+
+from wsgi_store import collecting, verifying
+from wsgi_store.cli.output import DAMAGED, UNVERIFIED, Output, json_option
+from wsgi_store.config import Config, parse_size, parse_time
+from wsgi_store.digest import Algorithm
+from wsgi_store.errors import StoreError, StoreUnavailable
+from wsgi_store.stores import Store, marker, open_store
+from wsgi_store.verifying import Report, Result
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+root_option = click.option(
+    "--root",
+    envvar="WSGI_STORE_ROOT",
+    show_envvar=True,
+    default="./store",
+    show_default=True,
+    help="The store; its hash is that of its own marker.",
+)
+
+
+def measure(name: str, parse: Callable[[str], float], help_: str) -> Callable[[F], F]:
+    """An option whose value is a size or a time."""
+
+    def read(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+        try:
+            return None if value is None else parse(value)
+        except ValueError as error:
+            raise click.BadParameter(f"{error}, not {value!r}") from None
+
+    return click.option(name, metavar=parse.__name__[6:].upper(), callback=read, help=help_)
+
+
+def opened(root: str) -> Store:
+    """The store there; raises StoreUnavailable where there is none, rather than making one."""
+    config = replace(Config.from_env(), root=root)
+    if "://" not in root:
+        try:
+            text = Path(root, marker.NAME).read_bytes()
+        except OSError as error:
+            raise StoreUnavailable(f"there is no store at {root}: {error.strerror}") from None
+        try:
+            config = replace(config, hash=Algorithm(json.loads(text)["algorithm"]))
+        except (ValueError, KeyError, TypeError):
+            pass  # who opens it says what is wrong with it
+    return open_store(config.root, config.hash, config.durability)
+
+
+@click.command()
+@click.option(
+    "--sample",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Check only this share of the blobs, such as 0.1, drawn by lot.",
+)
+@measure("--budget", parse_size, "End when so many bytes were read, such as 100GiB.")
+@measure("--rate", parse_size, "Read at most so much a second, such as 50MB.")
+@click.option("--workers", type=click.IntRange(min=1), help="Blobs read at once; by default the processors.")
+@root_option
+@json_option
+def verify(
+    sample: float | None, budget: int | None, rate: int | None, workers: int | None, root: str
+) -> None:
+    """Hash what a store holds and move what is damaged to quarantine.
+
+    What was not verified for longest comes first, and the next run goes on where one ended:
+    every night a part. Ends with 5 when blobs are damaged, and with 8 when some could not be
+    read or it did not come to its end.
+    """
+    store = opened(root)
+    output = Output(["state", "hash", "detail"])
+    reports = verifying.verify(store, sample=sample, budget=budget, rate=rate, workers=workers)
+    report: Report | None = None
+    stopped: BaseException | None = None
+    try:
+        with closing(reports):
+            report = next(reports)
+            expected = int(report.total_bytes * (1 if sample is None else sample))
+            with output.progress(expected if budget is None else min(budget, expected)) as advance:
+                shown = 0
+                found = _findings(report, output)
+                for report in reports:
+                    found()
+                    advance(report.checked_bytes - shown)
+                    shown = report.checked_bytes
+    except (KeyboardInterrupt, StoreError) as error:
+        stopped = error
+    if report is not None:
+        _conclude(report, output, interrupted=stopped is not None)
+    if stopped is not None:
+        raise stopped
+    assert report is not None
+    sys.exit({Result.CLEAN: 0, Result.CORRUPT: DAMAGED, Result.INCOMPLETE: UNVERIFIED}[report.result])
+
+
+def _findings(report: Report, output: Output) -> Callable[[], None]:
+    """What prints the damaged and the unreadable blobs that were found since it was last called."""
+    told: set[object] = set()
+
+    def tell() -> None:
+        for digest in report.corrupt:
+            if digest not in told:
+                reason = report.unmoved.get(digest)
+                detail = "moved to quarantine" if reason is None else f"not moved to quarantine: {reason}"
+                row = {"hash": digest.hex, "quarantined": reason is None, "detail": detail}
+                output.row(state="corrupt", **row)
+        for digest, reason in report.unreadable.items():
+            if digest not in told:
+                output.row(state="unreadable", hash=digest.hex, detail=reason)
+        told.update(report.corrupt, report.unreadable)
+
+    return tell
+
+
+def _conclude(report: Report, output: Output, *, interrupted: bool) -> None:
+    covered = report.checked_bytes / report.total_bytes if report.total_bytes else 1.0
+    words = [
+        f"{report.result.value}: checked {report.checked_blobs:,} of {report.total_blobs:,} blobs, "
+        f"{decimal(report.checked_bytes)} of {decimal(report.total_bytes)} ({_percent(covered)})",
+        f"{len(report.corrupt):,} corrupt",
+        f"{len(report.unreadable):,} unreadable",
+    ]
+    if report.oldest is not None:
+        words.append(f"the longest unverified for {_age(time.time() - report.oldest)}")
+    if interrupted:
+        words.append("interrupted, the next run goes on from here")
+    counts = {
+        name: getattr(report, name)
+        for name in ("checked_blobs", "checked_bytes", "total_blobs", "total_bytes", "gone", "oldest")
+    }
+    output.summary(
+        ", ".join(words),
+        result=report.result.value,
+        **counts,
+        corrupt=len(report.corrupt),
+        unreadable=len(report.unreadable),
+        interrupted=interrupted,
+    )
+
+
+def _percent(share: float) -> str:
+    # Rounded down: 100% is said when everything was read, and not before.
+    return f"{int(share * 1000) / 10}%"
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+@click.command()
+@measure("--older", parse_time, "Remove blobs that were last uploaded longer ago, such as 90d.")
+@measure("--max-size", parse_size, "Remove the oldest blobs until all together are no larger.")
+@measure("--quarantined-older", parse_time, "Remove what is in quarantine for longer, such as 30d.")
+@click.option("--dry-run", is_flag=True, help="Remove nothing, tell what would be removed.")
+@root_option
+@json_option
+def collect(
+    older: float | None, max_size: int | None, quarantined_older: float | None, dry_run: bool, root: str
+) -> None:
+    """Remove what may go: always staged files that killed processes left; the rest if asked.
+
+    A blob that is uploaded meanwhile stays.
+    """
+    output = Output(["kind", "hash", "size"])
+    counts: Counter[str] = Counter()
+    size = 0
+    for gone in collecting.collect(
+        opened(root),
+        older=older,
+        max_bytes=max_size,
+        quarantined_older=quarantined_older,
+        dry_run=dry_run,
+    ):
+        output.row(kind=gone.kind.value, hash=gone.digest.hex if gone.digest else "", size=gone.size)
+        counts[gone.kind.value] += 1
+        size += gone.size
+    removed = ", ".join(f"{number:,} {kind}" for kind, number in counts.items()) or "nothing"
+    output.summary(
+        f"{'would remove' if dry_run else 'removed'} {removed}: {decimal(size)}",
+        **{kind.value: counts[kind.value] for kind in collecting.Kind},
+        bytes=size,
+        dry_run=dry_run,
+    )
+
+
+@click.command()
+@root_option
+@json_option
+def du(root: str) -> None:
+    """Count blobs, staged files and what is in quarantine, with their bytes."""
+    used = collecting.usage(opened(root))
+    Output(["kind", "count", "size"]).table(
+        {"kind": kind, "count": count, "size": size}
+        for kind, count, size in (
+            ("blobs", used.blobs, used.bytes),
+            ("staged", used.staged, used.staged_bytes),
+            ("quarantined", used.quarantined, used.quarantined_bytes),
+        )
+    )
+
+
+@click.command()
+@root_option
+def manifest(root: str) -> None:
+    """Print a line for each blob, for `md5sum -c`, `sha256sum -c` and the like in the store's directory."""
+    for line in collecting.manifest(opened(root)):
+        print(line)

@@ -1,0 +1,138 @@
+"""Commands that change the file of tokens: token add, list, revoke."""
+
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import click
+
+from wsgi_store.auth import SCOPES, Tokens
+from wsgi_store.cli.output import Output, json_option
+from wsgi_store.errors import ConfigError
+
+file_option = click.option(
+    "--file",
+    "path",
+    envvar="WSGI_STORE_TOKENS",
+    show_envvar=True,
+    required=True,
+    type=click.Path(dir_okay=False),
+    help="The file of tokens.",
+)
+
+
+@click.group()
+def token() -> None:
+    """Make, list and revoke the tokens that a server takes.
+
+    A running server takes a change up with the next request.
+    """
+
+
+@token.command()
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice(sorted(SCOPES)),
+    help="What it may do.",
+)
+@click.option("--replace", is_flag=True, help="Put it in the place of the token that has this name.")
+@file_option
+@json_option
+def add(name: str, scopes: tuple[str, ...], replace: bool, path: str) -> None:
+    """Make a token and print it; the file gets only its SHA-256, so it is shown this once."""
+    if not re.fullmatch(r"[^\s#]+", name) or not name.isprintable():
+        raise ConfigError("a name is one word without #")
+    made = secrets.token_hex(32)
+    entry = f"{name} {','.join(sorted(set(scopes)))} {hashlib.sha256(made.encode()).hexdigest()}"
+    with _edited(path) as lines:
+        places = [number for number, line in enumerate(lines) if _name(line) == name]
+        if places and not replace:
+            raise ConfigError(f"{path} has a token {name}: revoke it, or --replace it")
+        if places:
+            _, separator, comment = lines[places[0]].rstrip("\n").partition("#")
+            lines[places[0]] = f"{entry}{' #' + comment if separator else ''}\n"
+            for number in reversed(places[1:]):
+                del lines[number]
+        else:
+            if lines and not lines[-1].endswith("\n"):
+                lines[-1] += "\n"
+            lines.append(f"{entry}\n")
+    Output(["token"]).row(token=made, name=name, scopes=sorted(set(scopes)))
+
+
+@token.command(name="list")
+@file_option
+@json_option
+def list_(path: str) -> None:
+    """List the names and scopes of the tokens."""
+    output = Output(["name", "scopes"])
+    Tokens(path)  # says what is wrong with the file
+    for line in _lines(path):
+        if name := _name(line):
+            output.row(name=name, scopes=line.split()[1])
+
+
+@token.command()
+@click.argument("name")
+@file_option
+@json_option
+def revoke(name: str, path: str) -> None:
+    """Remove a token from the file."""
+    with _edited(path) as lines:
+        left = [line for line in lines if _name(line) != name]
+        if left == lines:
+            raise ConfigError(f"{path} has no token {name}")
+        lines[:] = left
+    Output(["name"]).row(name=name)
+
+
+@contextmanager
+def _edited(path: str) -> Iterator[list[str]]:
+    """The lines of the file, to be changed; they replace it whole and at once, unless that fails."""
+    path = os.path.realpath(path)
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Two who change it at once would undo each other's change.
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        there = os.path.exists(path)
+        if there:
+            Tokens(path)  # a server does not take a file up that has a bad line
+        lines = _lines(path) if there else []
+        yield lines
+        draft = f"{path}.{secrets.token_hex(8)}"
+        fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            with open(fd, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                if there:
+                    before = os.stat(path)
+                    os.fchown(fd, before.st_uid, before.st_gid)
+                    os.fchmod(fd, before.st_mode & 0o7777)
+                file.writelines(lines)
+                file.flush()
+                os.fsync(fd)
+            os.rename(draft, path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(draft)
+            raise
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _lines(path: str) -> list[str]:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return file.readlines()
+
+
+def _name(line: str) -> str | None:
+    fields = line.partition("#")[0].split()
+    return fields[0] if fields else None
