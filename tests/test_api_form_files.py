@@ -16,7 +16,7 @@ from calling import Body, Untouched, call, held, quick
 from forms import CHUNKED, FIELD, FILE, HELLO, MD5, check_refused, form, part, post
 from wsgi_store.app import Application
 from wsgi_store.config import Config
-from wsgi_store.receiving import BLOCK, FORM_OVERHEAD
+from wsgi_store.receiving import BLOCK, CHUNKED_BLOCK, FORM_OVERHEAD
 
 
 @pytest.mark.parametrize(
@@ -162,18 +162,18 @@ class Endless(io.BytesIO):
 
     def __init__(self, blocks: int, head: bytes, tail: bytes) -> None:
         super().__init__()
-        self.pieces = iter([head, *[bytes(BLOCK)] * blocks, tail])
+        self.pieces = iter([head, *[bytes(CHUNKED_BLOCK)] * blocks, tail])
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return the next piece, which is never longer than what is asked for."""
-        assert size == BLOCK
+        assert size == CHUNKED_BLOCK
         return next(self.pieces, b"")
 
 
 @pytest.mark.parametrize("is_form", [True, False])
 def test_memory(application: Application, is_form: bool) -> None:
     """A large file takes no more memory than a few reads."""
-    blocks = 64
+    blocks = 256
     head, _, tail = form(part('name="file"; filename="a"', b"@")).partition(b"@")
     body = Endless(blocks, head if is_form else b"", tail if is_form else b"")
     if not is_form:
@@ -185,5 +185,5 @@ def test_memory(application: Application, is_form: bool) -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert answer.json["size"] == blocks * BLOCK
-    assert peak < 6 * BLOCK
+    assert answer.json["size"] == blocks * CHUNKED_BLOCK
+    assert peak < 12 * CHUNKED_BLOCK

@@ -36,7 +36,7 @@ def test_a_value_that_could_end_a_line_is_an_error(
 ) -> None:
     """Where a handler let such a value through, the answer is 500, without it."""
     path = call(application, "POST", body=b"hello\n").json["url"]
-    monkeypatch.setattr("wsgi_store.sending._describe", lambda name: ("text/plain", f"inline; {name}"))
+    monkeypatch.setattr("wsgi_store.sending.describe", lambda name: ("text/plain", f"inline; {name}"))
     answer = call(application, path=f"{path}/a\r\nSet-Cookie: a=b")
     assert (answer.status, answer.json["code"]) == (500, "internal_error")
     assert "Set-Cookie" not in answer.headers
