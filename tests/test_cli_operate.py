@@ -231,8 +231,8 @@ def test_manifest(tmp_path: Path, algorithm: Algorithm) -> None:
 def workers(process: subprocess.Popen[bytes]) -> list[int]:
     """The processes that a command has started, once they are there."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    until(lambda: len(children.read_text().split()) == 2, "the workers")
-    return [int(pid) for pid in children.read_text().split()]
+    until(lambda: len(children.read_text(encoding="ascii").split()) == 2, "the workers")
+    return [int(pid) for pid in children.read_text(encoding="ascii").split()]
 
 
 @pytest.fixture(name="verifying")
@@ -252,7 +252,7 @@ def fixture_verifying(program: Path) -> Iterator[subprocess.Popen[bytes]]:
 def gone(pid: int) -> bool:
     """Whether a process has ended, perhaps without having been waited for."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] in "ZX"
     except FileNotFoundError:
         return True
 

@@ -66,7 +66,8 @@ class Blocks:
         """Tell which blocks are cached, None for all; a small file that is has been read by that."""
         if size <= BLOCK:
             # mincore(2) takes a quarter of the time of hashing such a file. Where this starts to
-            # read ahead, nothing but this file is read.
+            # read ahead, nothing but this file is read; a disk that has done so before the answer is
+            # given makes the file pass for cached, and it stays.
             try:
                 if os.preadv(fd, [self._buffer[:size]], 0, os.RWF_NOWAIT) == size:
                     return size, None

@@ -123,16 +123,16 @@ def verify(
             for batch in chain(begun, first):
                 running[checkers.submit(batch.digests)] = batch
             yield report
-            for batch in plan.rest():
-                while len(running) >= 4 * workers:
-                    done += _settle(running, report)
-                    yield report
-                    if time.monotonic() > last_save + SAVE_INTERVAL:
-                        _remember(store, done, None if sample else started)
-                        last_save = time.monotonic()
-                running[checkers.submit(batch.digests)] = batch
-            while running:
+            rest = plan.rest()
+            while True:
+                for batch in islice(rest, max(0, 4 * workers - len(running))):
+                    running[checkers.submit(batch.digests)] = batch
+                if not running:
+                    break
                 done += _settle(running, report)
+                if time.monotonic() > last_save + SAVE_INTERVAL:
+                    _remember(store, done, None if sample else started)
+                    last_save = time.monotonic()
                 yield report
         except BrokenExecutor:
             raise StoreUnavailable("a process that was reading blobs has been killed") from None
