@@ -344,8 +344,8 @@ def test_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_note_that_cannot_be_written(store: LocalStore) -> None:
     """A store is verified also where nothing can be remembered."""
-    os.rmdir(local.staging_directory)
-    assert last(verify(local)).result is Result.CLEAN
+    os.rmdir(store.staging_directory)
+    assert last(verify(store)).result is Result.CLEAN
 
 
 @given(marks=st.lists(st.tuples(HASHES, HASHES), max_size=20), asked=st.lists(HASHES, max_size=20))

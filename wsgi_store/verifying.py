@@ -113,19 +113,19 @@ def verify(
     workers = workers or len(os.sched_getaffinity(0))
     report = Report()
     plan = _Plan(store, report, started, budget, sample)
-    first = plan.first()
-    begun = list(islice(first, PROCESSES_FROM))
+    batches = plan.first()
+    begun = list(islice(batches, PROCESSES_FROM))
     done: list[tuple[Batch, Checked]] = []
     last_save = time.monotonic()
     with Checkers(store, workers, rate, many=len(begun) == PROCESSES_FROM) as checkers:
         running: dict[Future[Checked], Batch] = {}
         try:
-            for batch in chain(begun, first):
+            for batch in chain(begun, batches):
                 running[checkers.submit(batch.digests)] = batch
             yield report
-            rest = plan.rest()
+            batches = plan.rest()
             while True:
-                for batch in islice(rest, max(0, 4 * workers - len(running))):
+                for batch in islice(batches, max(0, 4 * workers - len(running))):
                     running[checkers.submit(batch.digests)] = batch
                 if not running:
                     break
