@@ -46,7 +46,8 @@ soak: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff format --check .
 	$(RUN) -m flake8
-	$(RUN) -m pylint wsgi_store tests benchmarks deploy/gunicorn.conf.py
+	$(RUN) -m pylint wsgi_store tests deploy/gunicorn.conf.py
+	$(RUN) -m pylint benchmarks
 	$(RUN) -m mypy
 
 format: $(VENV)/.installed-test
