@@ -1,5 +1,6 @@
 """What gunicorn knows of a connection and its requests, bounded in time."""
 
+import os
 import socket
 import time
 from contextlib import suppress
@@ -54,6 +55,22 @@ class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type h
     def read_ahead(self) -> bytes:
         """What came with the request before, and belongs to the next one."""
         return bytes(self.parser.unreader.buf.getvalue()) if self.parser else b""
+
+    def next_comes(self, seconds: float) -> bool:
+        """Wait a little for the next request; whether its head, or the end, has then come."""
+        head = self.read_ahead()
+        if self.cfg.protocol != "http" or _has_end(head):
+            return bool(head)
+        self.sock.settimeout(seconds)
+        try:
+            coming = self.sock.recv(self.parser.unreader.mxchunk)
+        except TimeoutError:
+            return False
+        except OSError:
+            return True  # who reads will meet the same error, and end the connection
+        self.parser.unreader.buf.seek(0, os.SEEK_END)
+        self.parser.unreader.buf.write(coming)
+        return not coming or _has_end(head + coming)
 
     def await_head(self) -> None:
         """Get ready to look for the head of the next request."""

