@@ -44,17 +44,28 @@ def burst(crowd: Crowd, server: Server, name: str) -> Counter[int]:
     return Counter(int(line[1]) for line in lines)
 
 
-def test_workers_share_connections(tmp_path: Path) -> None:
-    """Of clients that come at once and stay each worker has its share."""
-    with gunicorn(tmp_path, "--keep-alive", "60", workers=2) as server, Crowd() as crowd:
+def surpluses(directory: Path) -> list[int]:
+    """By how many connections one of two workers is ahead after each of some bursts."""
+    directory.mkdir()
+    with gunicorn(directory, "--keep-alive", "60", workers=2) as server, Crowd() as crowd:
         first, second = server.workers
         total: Counter[int] = Counter()
-        surplus = []
+        found = []
         for number in range(TRIES):
             total += burst(crowd, server, f"try-{number}")
-            surplus.append(total[first] - total[second])
-        # Not after each, for the system may let one of them wait for a processor.
-        assert sum(abs(number) > BURST - 4 for number in surplus) <= TRIES // 4, str(surplus)
+            found.append(total[first] - total[second])
+        return found
+
+
+def test_workers_share_connections(tmp_path: Path) -> None:
+    """Of clients that come at once and stay each worker has its share."""
+    tried = []
+    # Not after each burst, and not always: the system may let a worker wait for a processor.
+    for number in range(3):
+        tried.append(surpluses(tmp_path / str(number)))
+        if sum(abs(surplus) > BURST - 4 for surplus in tried[-1]) <= TRIES // 4:
+            return
+    pytest.fail(str(tried))
 
 
 def test_a_stopped_worker_delays_nobody(tmp_path: Path) -> None:
