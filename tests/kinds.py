@@ -5,6 +5,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import obstore
 
 import ceph
 from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import BlobNotFound
 from wsgi_store.staging import Receipt, Staging
 from wsgi_store.stores import Durability, Remote, Store, marker, open_store
 from wsgi_store.stores.bucket import Bucket, Client
@@ -155,6 +157,20 @@ def content(store: Store, digest: Digest, start: int = 0, length: int | None = N
     """The bytes of a blob, or of a part of it."""
     with closing(store.open(digest, start, length)) as reader:
         return b"".join(iter(lambda: reader.read(1 << 16), b""))
+
+
+def removed_by(store: Store, digest: Digest, number: int) -> int:
+    """How many of so many removals at once removed a blob."""
+
+    def remove(_: int) -> bool:
+        try:
+            store.remove(digest)
+        except BlobNotFound:
+            return False
+        return True
+
+    with ThreadPoolExecutor(number) as pool:
+        return sum(pool.map(remove, range(number)))
 
 
 def digest_of(algorithm: Algorithm, data: bytes) -> Digest:

@@ -13,7 +13,7 @@ from pathlib import Path
 import ceph
 import obstore
 import pytest
-from kinds import BucketKind, content, digest_of, put
+from kinds import BucketKind, content, digest_of, put, removed_by
 from obstore.store import S3Store
 from test_local_duplicates import COLLIDING
 
@@ -128,16 +128,8 @@ def test_a_lock_left_behind(store: Store, staging: Staging, bucket: Bucket) -> N
     digest = put(staging, b"some bytes").digest
     obstore.put(bucket.client, f"{LOCKS}/{digest.hex}", b"left behind")
 
-    def remove(_: int) -> bool:
-        try:
-            store.remove(digest)
-        except BlobNotFound:
-            return False
-        return True
-
     begin = time.monotonic()
-    with ThreadPoolExecutor(4) as pool:
-        assert sum(pool.map(remove, range(4))) == 1
+    assert removed_by(store, digest, 4) == 1
     assert time.monotonic() - begin >= 1.0
     assert keys(bucket) == {"store.json"}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kinds import EVERY_KIND, Kind, content, digest_of, neighbours, put
+from kinds import EVERY_KIND, Kind, content, digest_of, neighbours, put, removed_by
 
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import BlobNotFound, ConfigError, StoreError
@@ -223,17 +223,7 @@ def test_remove_of_an_absent_blob(store: Store) -> None:
 
 def test_removals_at_once(store: Store, staging: Staging) -> None:
     """Of 16 removals at once exactly one succeeds."""
-    digest = put(staging, DATA).digest
-
-    def remove(_: int) -> bool:
-        try:
-            store.remove(digest)
-        except BlobNotFound:
-            return False
-        return True
-
-    with ThreadPoolExecutor(16) as pool:
-        assert sum(pool.map(remove, range(16))) == 1
+    assert removed_by(store, put(staging, DATA).digest, 16) == 1
 
 
 def test_removing_does_not_disturb_a_reader(store: Store, staging: Staging) -> None:

@@ -127,6 +127,12 @@ def send_blob(request: Request, digest: Digest, filename: str | None) -> Respons
     if OWN_ETAG.isdisjoint(environ) and len(wanted or ()) < 2:
         if (url := _elsewhere(request, digest, filename)) is not None:
             return Response(b"", 307, [("Location", url), REDIRECTION])
+    return _send_wanted(request, blob, wanted, headers)
+
+
+def _send_wanted(request: Request, blob: Blob, wanted: list[Range] | None, headers: Headers) -> Response:
+    """Send the whole blob, a part of it, or several."""
+    environ = request.environ
     if wanted is None:
         whole = Range(0, blob.size)
         return _send(environ, _open(request, blob, whole), whole, 200, headers)
