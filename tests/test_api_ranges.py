@@ -101,7 +101,7 @@ def put(application: Application, data: bytes) -> str:
 @example(value="bytes=200-200,0-0,100-100,-1", size=300_000)
 @example(value=f"bytes=0-0,{GAP + 1}-{GAP + 1}", size=1000)
 @example(value=f"bytes=0-0,{GAP + 2}-{GAP + 2}", size=1000)
-@settings(deadline=None, max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_ranges(config: Config, value: str, size: int) -> None:
     """What is answered holds what was asked for, each byte once and in its place."""
     application = quick(config)
