@@ -42,7 +42,9 @@ PRIVATE: Headers = [
 # whoever follows it late still has as long as this to begin.
 SIGNED_FOR = 600
 REDIRECTION = ("Cache-Control", f"private, max-age={SIGNED_FOR // 2}")
+# Seconds that a redirection is answered again without asking the object store.
 LOCATED_FOR = 60
+# Blobs of more bytes are those that WSGI_STORE_REDIRECT=large sends elsewhere.
 LARGE = 1 << 20
 ACCEPT_RANGES = ("Accept-Ranges", "bytes")
 CONSTANT: Headers = [
@@ -173,8 +175,8 @@ def _elsewhere(request: Request, digest: Digest, filename: str | None) -> str | 
     if kind is Redirect.NEVER:
         return None
     above = LARGE if kind is Redirect.LARGE else -1
-    # A store is hashed as what it is, itself.
     minute = int(time.monotonic()) // LOCATED_FOR
+    # A protocol does not say so, but a store can be looked up: by which one it is.
     return _located(request.store, digest, filename, above, minute)  # type: ignore[arg-type]
 
 
