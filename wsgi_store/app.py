@@ -4,6 +4,7 @@ import os
 import random
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from time import perf_counter
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
@@ -124,9 +125,6 @@ class Application:
         request = Request(environ, self.config, self.store, self.staging)
         identity = _request_id(environ)
         route = failure = None
-        sock = environ.get("gunicorn.socket")
-        if sock is not None:
-            sock.settimeout(self.config.idle_timeout)
         try:
             route, arguments = _match(request)
             if route.scope is not None and not self._is_public(route):
@@ -217,13 +215,20 @@ def _match(request: Request) -> tuple[Route, dict[str, str]]:
         if method in ("GET", "HEAD") and request.args.get("filename"):
             extra["filename"] = request.args["filename"]
     try:
-        # Werkzeug takes `get` for GET; methods are case-sensitive (RFC 9110 section 9.1).
-        route, arguments = URL_MAP.match(path, method if method.isupper() else UNKNOWN)
+        route, arguments = _row(path, method)
     except exceptions.MethodNotAllowed as error:
         raise errors.MethodNotAllowed(sorted(also.union(error.valid_methods or ()))) from None
     except exceptions.NotFound:
         raise errors.NotFound("nothing is served under this path") from None
     return route, {**arguments, **extra}
+
+
+# The same few are asked for again and again, and a look at the map takes as long as opening a file.
+@lru_cache(1024)
+def _row(path: str, method: str) -> tuple[Route, dict[str, str]]:
+    # Werkzeug takes `get` for GET; methods are case-sensitive (RFC 9110 section 9.1).
+    route, arguments = URL_MAP.match(path, method if method.isupper() else UNKNOWN)
+    return route, dict(arguments)
 
 
 def _request_id(environ: "WSGIEnvironment") -> str:

@@ -57,6 +57,7 @@ def delete(request: Request, hash_: str) -> Response:
 
 def list_files(request: Request) -> Response:
     """A page of the blobs, in the order of their hashes."""
+    request.allow_time()
     text = request.args.get("limit", str(PAGE))
     limit = int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
     if not 1 <= limit <= MAX_PAGE:

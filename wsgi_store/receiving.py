@@ -71,11 +71,18 @@ class Request:
         """Read a hash of this store; raises ValueError."""
         return self.store.algorithm.parse(hash_)
 
+    def allow_time(self) -> None:
+        """Let the client be silent for as long as the settings say, not as for a head or a small answer."""
+        sock = self.environ.get("gunicorn.socket")
+        if sock is not None:
+            sock.settimeout(self.config.idle_timeout)
+
     def receive(self) -> tuple[Receipt, str | None]:
         """Take the body in; returns what became of it and the file name a form gave.
 
         Raises the errors of `Staging.receive`, LengthRequired, BadRequest and Denied.
         """
+        self.allow_time()
         grant = self.grant
         wanted = self.args.getlist("hash") + ([grant.hash] if grant.hash is not None else [])
         try:
