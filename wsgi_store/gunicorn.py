@@ -8,9 +8,10 @@ import posixpath
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
         super().setup(cfg)
         config = Config.from_env()
         logs.configure(config.log_level, config.log_format)
-        self._line = logs.json_line if config.log_format is LogFormat.JSON else logs.text_line
+        self._json = config.log_format is LogFormat.JSON
         self._informs = config.log_level in (LogLevel.DEBUG, LogLevel.INFO)
         for log in (self.error_log, self.access_log):
             for handler in log.handlers:
@@ -54,20 +55,22 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
         sent = _bytes_sent(resp, environ)
         milliseconds = request_time.total_seconds() * 1000
         path = shown_path(req)
-        extra = {
-            "request_id": environ.get("wsgi_store.request_id"),
-            "user": environ.get("wsgi_store.user"),
-            "client": environ.get("REMOTE_ADDR"),
-            "method": req.method,
-            "path": path,
-            "status": int(status) if status.isdigit() else None,
-            "bytes": sent,
-            "ms": round(milliseconds, 3),
-        }
         message = f"{req.method} {path} {status} {sent} B {milliseconds:.1f} ms"
+        extra = {"request_id": environ.get("wsgi_store.request_id")}
+        if self._json:
+            extra |= {
+                "user": environ.get("wsgi_store.user"),
+                "client": environ.get("REMOTE_ADDR"),
+                "method": req.method,
+                "path": path,
+                "status": int(status) if status.isdigit() else None,
+                "bytes": sent,
+                "ms": round(milliseconds, 3),
+            }
+        line = logs.json_line if self._json else logs.text_line
         # As loguru would have it written, which takes three times as long about it.
         with suppress(OSError):  # requests are answered all the same
-            logs.write(self._line(datetime.now().astimezone(), "INFO", message, extra))
+            logs.write(line(time.time(), "INFO", message, extra))
 
 
 def share_metrics() -> str | None:

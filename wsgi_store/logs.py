@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from loguru import logger
@@ -33,24 +34,37 @@ def configure(level: LogLevel, form: LogFormat) -> None:
     logger.add(sink, level=level.name, diagnose=False, format="{message}")
 
 
-def text_line(time: datetime, level: str, message: str, extra: Mapping[str, object]) -> str:
-    """A line for people: of what is bound to the message it has the request's id."""
-    stamp = time.isoformat(timespec="milliseconds")
+def text_line(time: float, level: str, message: str, extra: Mapping[str, object]) -> str:
+    """A line for people: of what is bound to the message it has the request's id.
+
+    `time` is in seconds since the epoch.
+    """
+    date, zone = _second(int(time))
     request = extra.get("request_id")
     suffix = f" id={request}" if request else ""
-    return f"{stamp[:-3]}{stamp[-2:]} {level: <7} [{os.getpid()}] {message}{suffix}\n"
+    stamp = f"{date}.{int(time % 1 * 1000):03}{zone.replace(':', '')}"
+    return f"{stamp} {level: <7} [{os.getpid()}] {message}{suffix}\n"
 
 
-def json_line(time: datetime, level: str, message: str, extra: Mapping[str, object]) -> str:
+def json_line(time: float, level: str, message: str, extra: Mapping[str, object]) -> str:
     """A line for programs, with all that is bound to the message."""
+    date, zone = _second(int(time))
     line = {
-        "time": time.isoformat(timespec="milliseconds"),
+        "time": f"{date}.{int(time % 1 * 1000):03}{zone}",
         "level": level.lower(),
         "message": message,
         "process": os.getpid(),
         **extra,
     }
     return _encode(line) + "\n"
+
+
+# Thousands of lines may be of one second.
+@lru_cache(1)
+def _second(second: int) -> tuple[str, str]:
+    """The local date and time, and the offset from UTC."""
+    text = datetime.fromtimestamp(second).astimezone().isoformat()
+    return text[:19], text[19:]
 
 
 def write(line: str) -> None:
@@ -79,7 +93,7 @@ class Intercept(logging.Handler):
 def _write_text(message: "Message") -> None:
     record = message.record
     text = record["message"]
-    line = text_line(record["time"], record["level"].name, text, record["extra"])
+    line = text_line(record["time"].timestamp(), record["level"].name, text, record["extra"])
     write(line + message[len(text) + 1 :])  # the traceback
 
 
@@ -88,4 +102,4 @@ def _write_json(message: "Message") -> None:
     extra = record["extra"]
     if record["exception"] is not None:
         extra = {**extra, "exception": "".join(traceback.format_exception(*record["exception"]))}
-    write(json_line(record["time"], record["level"].name, record["message"], extra))
+    write(json_line(record["time"].timestamp(), record["level"].name, record["message"], extra))
