@@ -4,6 +4,7 @@ import os
 import socket
 import time
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 from gunicorn.http import errors as parsing
@@ -25,25 +26,51 @@ DRAINED = 64 << 10
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class _TlsSocket(socket.socket):
-    """A socket that blocks for so long at most, however gunicorn asks: for a handshake."""
+class _Socket(socket.socket):
+    """A socket that blocks for so long at most, however gunicorn asks."""
 
     def setblocking(self, flag: bool) -> None:
         """Wait for a while, or not at all."""
         self.settimeout(HEAD_TIMEOUT if flag else 0)
+
+    def settimeout(self, value: float | None) -> None:
+        """Wait for so many seconds; that it is so already need not be told the kernel."""
+        if value != self.gettimeout():
+            super().settimeout(value)
+
+
+class Settings:
+    """gunicorn's settings, each looked up once: it does so by a table of objects, 22 times a request."""
+
+    def __init__(self, settings: Any) -> None:
+        self._settings = settings
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._settings, name)
+        setattr(self, name, value)
+        return value
+
+
+# gunicorn reads the address anew for each request, which takes as long as reading its head.
+@lru_cache(1024)
+def _is_trusted(settings: Settings, address: str) -> bool:
+    allowed, networks = settings.forwarded_allow_ips, settings.forwarded_allow_networks()
+    # pylint: disable-next=protected-access
+    return bool(message._ip_in_allow_list(address, allowed, networks))
 
 
 class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type hints
     """A connection whose reads and writes end at some time."""
 
     sock: socket.socket
+    in_lane = False  # whether the lane has seen it
     _seen = 0  # bytes of the head that had come when it was last looked at
+
+    def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any) -> None:
+        super().__init__(cfg, _Socket(sock.family, sock.type, sock.proto, sock.detach()), client, server)
 
     def init(self) -> None:
         """Prepare for the next request; the application sets its own timeout later."""
-        if self.cfg.is_ssl and not self.initialized:
-            plain = self.sock
-            self.sock = _TlsSocket(plain.family, plain.type, plain.proto, plain.detach())
         try:
             super().init()
         except TimeoutError:
@@ -56,8 +83,16 @@ class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type h
         """What came with the request before, and belongs to the next one."""
         return bytes(self.parser.unreader.buf.getvalue()) if self.parser else b""
 
-    def next_comes(self, seconds: float) -> bool:
-        """Wait a little for the next request; whether its head, or the end, has then come."""
+    def suits_lane(self) -> bool:
+        """Whether its next request can be told from its first bytes: not with TLS, HTTP/2, uwsgi."""
+        return not self.cfg.is_ssl and self.cfg.protocol == "http" and not self.is_http2
+
+    def read_only(self) -> bool:
+        """Whether the last request was one for the lane."""
+        return self.parser is not None and self.parser.mesg.method in ("GET", "HEAD")
+
+    def next_comes(self, seconds: float = HEAD_TIMEOUT) -> bool:
+        """Wait for the next request; whether its head, or the end, has then come."""
         head = self.read_ahead()
         if self.cfg.protocol != "http" or _has_end(head):
             return bool(head)
@@ -145,6 +180,16 @@ class Request(message.Request):  # type: ignore[misc]
         except (TimeoutError, parsing.NoMoreData):
             # Without what has come, which gunicorn would log: a token may be in it.
             raise parsing.NoMoreData() from None
+
+    def _peer_is_trusted_proxy(self) -> bool:
+        """Whether the peer may say for whom it asks."""
+        return not isinstance(self.peer_addr, tuple) or _is_trusted(self.cfg, self.peer_addr[0])
+
+    def is_read(self) -> bool:
+        """Whether nothing is left of the body."""
+        return (
+            getattr(self.body.reader, "length", 1) == 0 and not self.body.buf.tell() and not self.body.failed
+        )
 
     def should_close(self) -> bool:
         """Also when the body broke off, or more of it is unread than is worth reading."""
