@@ -307,10 +307,10 @@ def _killed_on_failure(server: Server) -> Iterator[None]:
 
 
 def _accepts(pid: int) -> bool:
-    """Whether a worker of gunicorn polls its listening socket, beside the pipe it polls first."""
+    """Whether a worker of gunicorn polls its listening socket, beside the two pipes it polls first."""
     for path in Path(f"/proc/{pid}/fdinfo").glob("*"):
         with contextlib.suppress(OSError):
-            if path.read_text(encoding="ascii").count("tfd:") > 1:
+            if path.read_text(encoding="ascii").count("tfd:") > 2:
                 return True
     return False
 

@@ -22,6 +22,24 @@ def post_fork(server, worker):
         time.sleep(1)
 """
 
+# The main thread of a worker waits for a thread that it has started for a request.
+SLOW_THREAD = """
+import runpy
+import threading
+import time
+
+globals().update(runpy.run_path({shipped!r}))
+_start = threading.Thread.start
+
+def _start_slowly(thread):
+    _start(thread)
+    if "ThreadPoolExecutor" in thread.name:
+        time.sleep(1)
+
+def post_worker_init(worker):
+    threading.Thread.start = _start_slowly
+"""
+
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGQUIT"])
 def test_a_signal_to_a_worker_that_starts(tmp_path: Path, name: str) -> None:
@@ -33,6 +51,20 @@ def test_a_signal_to_a_worker_that_starts(tmp_path: Path, name: str) -> None:
     with servers.gunicorn(tmp_path, *arguments, python=(), whole=False, workers=2) as server:
         server.end_signal = signal.Signals[name]
         server.await_log("starting slowly")
+        begin = time.monotonic()
+        server.stop()
+        assert time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGQUIT"])
+def test_a_signal_to_a_worker_that_starts_a_thread(tmp_path: Path, name: str) -> None:
+    """A worker that is told to end while it gives a request to a thread ends, and the server with it."""
+    conf = tmp_path / "gunicorn.conf.py"
+    conf.write_text(SLOW_THREAD.format(shipped=str(servers.DEPLOY / "gunicorn.conf.py")))
+    arguments = ("-c", str(conf), "--graceful-timeout", "20")
+    # Not strictly: a quick end leaves gunicorn's sockets to the garbage collector.
+    with servers.gunicorn(tmp_path, *arguments, python=(), whole=False, workers=1) as server:
+        server.end_signal = signal.Signals[name]
         begin = time.monotonic()
         server.stop()
         assert time.monotonic() - begin < 10

@@ -63,6 +63,7 @@ class Worker(Accepting, Answering):
         self._leader: _Leader | None = None
         self._seen: tuple[int, float] = 0, 0.0  # of the leader: its turns, and since when it has had them
         self._apart_until = 0.0
+        self._quit = False
         # Until it has handlers of its own the new process has copies of the master's, which would
         # take a signal for one to the master, and lose it: a stop would wait for graceful_timeout.
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
@@ -72,13 +73,22 @@ class Worker(Accepting, Answering):
         super().init_signals()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """End at once, but from the loop."""
+        # In the middle of giving a request to a thread the lock of the pool is held, for which the end
+        # would wait in vain, or a thread was started that nobody knows yet and could tell to end.
+        self._quit = self.booted
+        if not self._quit:
+            super().handle_quit(sig, frame)
+
     def get_thread_pool(self) -> ThreadPoolExecutor:
         """The threads that serve requests."""
         return _Threads(self.cfg.threads)
 
     def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until told to stop; each signal has the loop come round."""
         self.cfg = Settings(self.cfg)
+        self.poller.register(self.PIPE[0], EVENT_READ, lambda pipe: os.read(pipe, 1 << 10))
         self._lane = Lane()
         self.poller.register(self._lane, EVENT_READ, self._on_lane)
         super().run()
@@ -91,6 +101,8 @@ class Worker(Accepting, Answering):
         elif not self.alive and len(self._lane):
             timeout = min(timeout, max(self._lane.deadline - time.monotonic(), 0))
         super().wait_for_and_dispatch_events(timeout)
+        if self._quit:
+            super().handle_quit(signal.SIGQUIT, None)
         if self._leader is not None:
             self._watch(self._leader)
 
