@@ -19,6 +19,9 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet
 # What loses files when it is wrong has a gate of its own.
 CORE := wsgi_store/stores/*,wsgi_store/staging.py,wsgi_store/sending.py
+TEST := $(RUN) -X dev -W error -m pytest
+# A file at a time in each of more processes than there are processors: many tests wait.
+BESIDE := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: serve test soak lint format bench bench-s3 clean
 # Half an environment is none.
@@ -29,10 +32,11 @@ serve: $(VENV)/.installed
 
 ifdef ARGS
 test: $(VENV)/.installed-test
-	$(RUN) -X dev -W error -m pytest $(ARGS)
+	$(TEST) $(ARGS)
 else
 test: $(VENV)/.installed-test lint
-	$(RUN) -X dev -W error -m pytest --cov --cov-report=term --cov-fail-under=98
+	$(TEST) -m 'not alone' $(BESIDE) --cov --cov-report=
+	$(TEST) -m alone --cov --cov-append --cov-report=term --cov-fail-under=98
 	@$(RUN) -m coverage report --include='$(CORE)' --fail-under=98 --format=total >/dev/null \
 	|| { $(RUN) -m coverage report --include='$(CORE)'; \
 	echo 'make: the coverage of these files must be 98 % or more' >&2; exit 1; }
@@ -41,7 +45,7 @@ endif
 # As a part of the tests they are killed a few times. CRASH_SEED repeats the choices of a run.
 soak: export CRASH_KILLS ?= 200
 soak: $(VENV)/.installed-test
-	$(RUN) -X dev -W error -m pytest --capture=no --verbose tests/test_crash.py
+	$(TEST) --capture=no --verbose tests/test_crash.py
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff format --check .

@@ -2,11 +2,14 @@
 
 import gc
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from wsgiref.validate import validator
 
 import pytest
+from execnet import XSpec
 from webtest import TestApp
 
 import ceph
@@ -27,16 +30,59 @@ ON_A_BUCKET = {
 }
 # But these do, or at calls, or promise more than a bucket keeps.
 ON_A_DISK = {"test_get", "test_raw_body", "test_removed_while_sent", "test_removed_before_sent"}
+# The longest files, longest first: begun late, each would be waited for alone.
+LONG = """
+    test_objects_faults test_worker test_openapi_fuzz test_refusals test_stores test_objects_upkeep
+    test_hostile_bytes test_browser test_store_stateful test_objects_servers test_verify test_crash_points
+    test_crash test_metrics test_cli_operate test_gunicorn_process test_staging test_api_listing
+""".split()
+
+
+def pytest_xdist_setupnodes(specs: list[XSpec]) -> None:
+    """Have tests in processes beside run as strictly as in the one that was started."""
+    flags = ["-X", "dev"] if sys.flags.dev_mode else []
+    flags += [f"-W{option}" for option in sys.warnoptions]
+    for spec in specs:
+        spec.python = shlex.join([sys.executable, *flags])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, which is when files run beside each other."""
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
-    """Turn a skip into a failure where everything must run."""
+    """Make a report fit to be sent, and a skip a failure where everything must run."""
     report = yield
+    # Captured text may hold surrogates, which xdist cannot send.
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
     if os.environ.get(NO_SKIP) and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped although {NO_SKIP} is set: {report.longrepr}"
     return report
+
+
+# The tests that were run, in this process or in those beside it.
+finished: set[str] = set()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remember what has been run."""
+    if report.when == "teardown":
+        finished.add(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail when a test was not run: to xdist a process that ends by an error of its own is no failure."""
+    missing = session.testscollected - len(finished)
+    beside = hasattr(session.config, "workerinput")
+    if exitstatus == pytest.ExitCode.OK and missing and not beside and not session.config.option.collectonly:
+        reason = f"{missing} of {session.testscollected} tests were not run"
+        pytest.exit(reason, returncode=pytest.ExitCode.INTERNAL_ERROR)
 
 
 def open_descriptors() -> dict[int, str]:

@@ -10,6 +10,7 @@ from crowds import HALF_HEAD, LAST_REQUEST, SECONDS, SLOW_UPLOAD, Crowd, drippin
 from servers import Server, gunicorn, until
 from wire import Connection, message
 
+pytestmark = pytest.mark.alone
 # Sent by sendfile(2), and more than the buffers of a connection take.
 BIG = bytes(32 << 20)
 BIG_HASH = hashlib.md5(BIG).hexdigest()

@@ -184,6 +184,7 @@ def renew(server: Server) -> None:
     server.workers = server.processes() - old
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("end", ["HUP", "TERM"])
 def test_transfers_outlive_their_worker(tmp_path: Path, end: str) -> None:
     """What is being sent when a worker is told to stop is sent to its end; half a head is not awaited."""

@@ -14,6 +14,7 @@ from crowds import SECONDS, Crowd, running, served
 from servers import Server, gunicorn
 from wire import Connection, chunked, message
 
+pytestmark = pytest.mark.alone
 BURST = 16
 TRIES = 20
 
