@@ -6,7 +6,7 @@ import enum
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,8 +35,10 @@ class Algorithm(enum.Enum):
 
     def new(self) -> "_Hash":
         """Return an empty hash object."""
-        # Said outright so that md5 also works where FIPS mode forbids it for security.
-        return hashlib.new(self.value, usedforsecurity=False)
+        # Said outright so that md5 also works where FIPS mode forbids it for security. By its own
+        # constructor, which takes a quarter of the time of hashlib.new.
+        constructor: Callable[..., "_Hash"] = getattr(hashlib, self.value)
+        return constructor(usedforsecurity=False)
 
     @cached_property
     def size(self) -> int:
