@@ -42,36 +42,32 @@ class Blocks:
         return self._local(reader) if isinstance(reader, LocalReader) else _other(reader)
 
     def _local(self, reader: LocalReader) -> Iterator[memoryview]:
-        fd, size = reader.fileno(), reader.blob.size
+        fd = reader.fileno()
         if self._in_memory is None:
             self._in_memory = _in_memory(fd)
         try:
-            offset, cached = (0, None) if self._in_memory else self._probe(fd, size)
-            if offset:
-                yield self._buffer[:offset]
-            while offset < size:
-                length = os.preadv(fd, [self._buffer[: size - offset]], offset)
-                if not length:
-                    message = "the blob is shorter than it was when it was opened"
-                    raise StoreUnavailable(message, hash=reader.blob.digest.hex)
+            length, cached = (0, None) if self._in_memory else self._probe(reader)
+            if length:
                 yield self._buffer[:length]
+            while length := reader.fill(self._buffer):
+                yield self._buffer[:length]
+                offset = reader.tell() - length
                 if cached and not cached[min(offset // BLOCK, len(cached) - 1)]:
                     os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
-                offset += length
         except OSError as error:
             message = f"cannot read the blob: {error.strerror}"
             raise StoreUnavailable(message, hash=reader.blob.digest.hex) from error
 
-    def _probe(self, fd: int, size: int) -> tuple[int, list[bool] | None]:
+    def _probe(self, reader: LocalReader) -> tuple[int, list[bool] | None]:
         """Tell which blocks are cached, None for all; a small file that is has been read by that."""
+        fd, size = reader.fileno(), reader.blob.size
         if size <= BLOCK:
             # mincore(2) takes a quarter of the time of hashing such a file. Where this starts to
             # read ahead, nothing but this file is read; a disk that has done so before the answer is
             # given makes the file pass for cached, and it stays.
             try:
-                if os.preadv(fd, [self._buffer[:size]], 0, os.RWF_NOWAIT) == size:
-                    return size, None
-                return 0, [False]
+                length = reader.fill(self._buffer, os.RWF_NOWAIT)
+                return length, None if length == size else [False]
             except BlockingIOError:
                 return 0, [False]
             except OSError:

@@ -28,8 +28,9 @@ class Part:
 
     def blobs(self, store: Store) -> Iterator[Blob]:
         """Yield the blobs of this part in ascending order; raises StoreError."""
+        last = bytes.fromhex(self.upto)
         for blob in store.iterate(store.algorithm.parse(self.after) if self.after else None):
-            if blob.digest.hex > self.upto:
+            if blob.digest.raw > last:
                 break
             yield blob
 

@@ -173,10 +173,14 @@ class LocalStore:
             for index in range(bisect.bisect(names, last), len(names)):
                 name = names[index]
                 if name.startswith(shard) and self._name_of_blob.fullmatch(name):
-                    try:
-                        yield self.stat(self.algorithm.parse(name))
-                    except BlobNotFound:
-                        continue  # removed since the directory was read
+                    with disk_errors("cannot look at the blob"):
+                        try:
+                            status = os.stat(f"{self.root}/{shard}/{name}")
+                        except ABSENT:
+                            continue  # removed since the directory was read
+                    if stat.S_ISREG(status.st_mode):
+                        digest = Digest(self.algorithm, bytes.fromhex(name))
+                        yield Blob(digest, status.st_size, status.st_mtime)
         self._require_marker()  # else a disk unmounted meanwhile would pass for fewer blobs
 
     def local_path(self, digest: Digest) -> str | None:

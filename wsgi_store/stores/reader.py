@@ -45,6 +45,21 @@ class LocalReader:
             self._whole = True
         return data
 
+    def fill(self, buffer: memoryview, flags: int = 0) -> int:
+        """Read the next bytes of the part into a buffer; returns how many, 0 only at its end.
+
+        `flags` are those of preadv2(2). Raises OSError, and StoreUnavailable when the file was cut.
+        """
+        left = self._stop - self._at
+        if left <= 0:
+            return 0
+        length = os.preadv(self._fd, [buffer[:left]], self._at, flags)
+        if not length:
+            raise self._cut()
+        self._at += length
+        self._whole = self._at == self._stop
+        return length
+
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Go on from `offset` in bytes, by default from the beginning of the blob (lseek(2))."""
         if whence == os.SEEK_CUR:
