@@ -259,10 +259,24 @@ def test_notes(store: Store) -> None:
     """A note is what was saved last under its name, and no blob."""
     assert store.load_note(".note") is None
     for data in (b"first", b"", b"second" * 1000):
-        store.save_note(".note", data)
+        store.update_note(".note", lambda _, data=data: data)  # type: ignore[misc]
         assert store.load_note(".note") == data
     assert store.load_note(".other") is None
     assert not list(store.iterate())
+
+
+def test_notes_are_updated_one_after_the_other(store: Store) -> None:
+    """Of updates at the same time none is lost."""
+
+    def count(note: bytes | None) -> bytes:
+        number = int(note or b"0")
+        time.sleep(0.001)
+        return b"%d" % (number + 1)
+
+    with ThreadPoolExecutor(4) as pool:
+        for updated in [pool.submit(store.update_note, ".note", count) for _ in range(20)]:
+            updated.result()
+    assert store.load_note(".note") == b"20"
 
 
 def test_iterate_an_empty_store(store: Store) -> None:

@@ -6,6 +6,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -317,7 +318,7 @@ def test_a_run_that_is_ended(store: Store, monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_a_note_that_makes_no_sense(local: Store, note: bytes) -> None:
     """A broken note is one that is not there."""
-    local.save_note(NOTE, note)
+    local.update_note(NOTE, lambda _: note)
     assert last(verify(local)).checked_blobs == NUMBER
     assert all(part.time for part in Verified.load(local).parts())
 
@@ -329,6 +330,17 @@ def test_a_run_that_is_killed(store: LocalStore, monkeypatch: pytest.MonkeyPatch
     with closing(verify(store, rate=2000, workers=1)) as reports:
         report = next(report for report in reports if report.checked_blobs > 5)
         assert Verified.load(store).blobs == report.checked_blobs
+
+
+def test_two_runs_at_once(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What two runs counted at the same time adds up."""
+    monkeypatch.setattr(verifying, "BATCH_BLOBS", 1)
+    monkeypatch.setattr(verifying, "SAVE_INTERVAL", 0)
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(lambda _: last(verify(store, workers=1)), range(2)))
+    known = Verified.load(store)
+    assert known.blobs == sum(report.checked_blobs for report in reports) == 2 * NUMBER
+    assert known.bytes == sum(report.checked_bytes for report in reports)
 
 
 def test_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,16 +378,18 @@ def test_marks(marks: list[tuple[str, str]], asked: list[str]) -> None:
 def test_the_note_stays_small(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts too many are merged, and nothing counts as verified later than it was."""
     monkeypatch.setattr(verified, "MAX_PARTS", 8)
-    known = Verified(Algorithm.MD5)
-    for number in range(100):
-        known.mark(f"{2 * number:032x}", f"{2 * number + 1:032x}", 1000.0 + number)
+
+    def mark(known: Verified) -> None:
+        for number in range(100):
+            known.mark(f"{2 * number:032x}", f"{2 * number + 1:032x}", 1000.0 + number)
+
+    Verified.update(local, mark)
+    known = Verified.load(local)
     assert len(known.parts()) <= 8
     for part in known.parts():
         for number in range(100):
             if part.after <= f"{2 * number:032x}" < part.upto:
                 assert part.time <= 1000.0 + number
-    known.save(local)
-    assert Verified.load(local).parts() == known.parts()
 
 
 @pytest.mark.parametrize(("size", "times"), [(100_000, 20), (3 * pagecache.BLOCK + 5, 3)])

@@ -127,7 +127,7 @@ class TimedStore:
         self.quarantined = store.quarantined
         self.discard = store.discard
         self.load_note = store.load_note
-        self.save_note = store.save_note
+        self.update_note = store.update_note
 
     def stat(self, digest: Digest) -> Blob:
         """Describe a blob; raises BlobNotFound."""

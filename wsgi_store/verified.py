@@ -3,7 +3,7 @@
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -42,7 +42,7 @@ class Verified:
     hashed when it was added.
 
     `blobs` and `bytes` were verified by all runs together, some again and again, and `corrupt`
-    blobs found. Two runs at once may lose what one of them counted.
+    blobs found.
     """
 
     def __init__(self, algorithm: Algorithm) -> None:
@@ -58,16 +58,31 @@ class Verified:
 
         Raises StoreError.
         """
-        verified = cls(store.algorithm)
+        return cls._parse(store.algorithm, store.load_note(NOTE))
+
+    @classmethod
+    def update(cls, store: Store, change: Callable[[Self], None]) -> None:
+        """Change the note of a store, one run after the other; raises StoreError."""
+
+        def changed(data: bytes | None) -> bytes:
+            verified = cls._parse(store.algorithm, data)
+            change(verified)
+            return verified._note()
+
+        store.update_note(NOTE, changed)
+
+    @classmethod
+    def _parse(cls, algorithm: Algorithm, data: bytes | None) -> Self:
+        verified = cls(algorithm)
         try:
-            note = json.loads(store.load_note(NOTE) or b"{}")
+            note = json.loads(data or b"{}")
             ends = [(str(end), float(when)) for end, when in note["parts"]]
-            unreadable = {store.algorithm.parse(name) for name in note["unreadable"]}
+            unreadable = {algorithm.parse(name) for name in note["unreadable"]}
             counts = [int(note[name]) for name in COUNTS]
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return verified
         names = [end for end, _ in ends]
-        fits = all(_is_hash(name, store.algorithm) for name in names) and names == sorted(set(names))
+        fits = all(_is_hash(name, algorithm) for name in names) and names == sorted(set(names))
         # A time to come was told by a clock that was wrong.
         if fits and names[-1:] == [verified._last] and all(0 <= when <= time.time() for _, when in ends):
             verified._ends = ends
@@ -75,11 +90,9 @@ class Verified:
             verified.blobs, verified.bytes, verified.corrupt = counts
         return verified
 
-    def save(self, store: Store) -> None:
-        """Leave the note in a store; raises StoreError."""
+    def _note(self) -> bytes:
         note = {"parts": self._ends, "unreadable": sorted(digest.hex for digest in self.unreadable)}
-        counts = {name: getattr(self, name) for name in COUNTS}
-        store.save_note(NOTE, json.dumps(note | counts).encode())
+        return json.dumps(note | {name: getattr(self, name) for name in COUNTS}).encode()
 
     @property
     def oldest(self) -> float:

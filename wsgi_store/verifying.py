@@ -256,9 +256,7 @@ class _Running:
 
 
 def _remember(store: Store, done: list[tuple[Batch, Checked]], started: float | None) -> None:
-    # A disk that cannot be written is verified all the same; the next run begins elsewhere.
-    with suppress(StoreError):
-        verified = Verified.load(store)  # anew: another run may have written meanwhile
+    def add(verified: Verified) -> None:
         for batch, checked in done:
             verified.blobs += checked.blobs
             verified.bytes += checked.bytes
@@ -270,7 +268,10 @@ def _remember(store: Store, done: list[tuple[Batch, Checked]], started: float | 
             if started is not None and len(verified.unreadable) <= MAX_UNREADABLE:
                 verified.mark(batch.after, batch.upto, started)
         verified.unreadable = set(sorted(verified.unreadable, key=lambda digest: digest.raw)[:MAX_UNREADABLE])
-        verified.save(store)
+
+    # A disk that cannot be written is verified all the same; the next run begins elsewhere.
+    with suppress(StoreError):
+        Verified.update(store, add)
     done.clear()
 
 

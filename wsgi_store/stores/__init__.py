@@ -4,7 +4,7 @@ import enum
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -201,10 +201,11 @@ class Store(Protocol):
     def load_note(self, name: str) -> bytes | None:
         """Read a note that was left in the store; None when there is none."""
 
-    def save_note(self, name: str, data: bytes) -> None:
-        """Leave a note in the store, whole and at once, in the place of one with the same name.
+    def update_note(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        """Put what `change` makes of a note in its place, whole and at once; None where there was none.
 
-        A note holds what can be found out anew; its name is that of a hidden file.
+        Of several updates at once each begins with what the one before left, wherever the store
+        has locks. A note holds what can be found out anew; its name is that of a hidden file.
         """
 
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:

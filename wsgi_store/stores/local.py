@@ -5,7 +5,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -152,15 +152,20 @@ class LocalStore:
             return Path(self.root, name).read_bytes()
         return None
 
-    def save_note(self, name: str, data: bytes) -> None:
-        """Leave a note in the store, whole and at once, in the place of one with the same name."""
-        with disk_errors("cannot write the note"), StagedFile.named(self.staging_directory) as draft:
+    def update_note(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        """Put what `change` makes of a note in its place, whole and at once; None where there was none."""
+        with (
+            disk_errors("cannot write the note"),
+            Shard(self.root) as root,
+            root.locked(needed=False),
+            StagedFile.named(self.staging_directory) as draft,
+        ):
             with open(draft.fd, "wb", closefd=False) as file:
-                file.write(data)
+                file.write(change(self.load_note(name)))
             os.fchmod(draft.fd, 0o644)
             if self._sync:
                 os.fsync(draft.fd)
-            os.rename(str(draft.path), os.path.join(self.root, name))
+            os.rename(str(draft.path), name, dst_dir_fd=root.fd)
 
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
         """Yield the blobs in ascending order of digest, from the one behind `after` on."""

@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -164,11 +164,10 @@ class ObjectStore:
             return bytes(obstore.get(self._bucket.client, name).bytes())
         return None
 
-    def save_note(self, name: str, data: bytes) -> None:
-        """Leave a note in the store, whole and at once, in the place of one with the same name."""
-        self._bucket.require()
-        with asking("cannot write the note"):
-            obstore.put(self._bucket.client, name, data, use_multipart=False)
+    def update_note(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        """Put what `change` makes of a note in its place, whole and at once; None where there was none."""
+        with self._bucket.locked(name), asking("cannot write the note"):
+            obstore.put(self._bucket.client, name, change(self.load_note(name)), use_multipart=False)
 
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
         """Yield the blobs in ascending order of digest, from the one behind `after` on."""
