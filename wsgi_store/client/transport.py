@@ -2,34 +2,30 @@
 
 import json
 import logging
-import netrc
-import os
 import random
-import re
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, Timeout, make_headers
+from urllib3 import BaseHTTPResponse, Timeout
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
-    LocationParseError,
     NewConnectionError,
     ProtocolError,
+    SSLError,
     TimeoutError as SlowError,
 )
-from urllib3.util import Url, parse_url
+from urllib3.util import Url
 from urllib3.util.wait import wait_for_read
 
+from wsgi_store.client.places import connect, credentials, parse
 from wsgi_store.client.refusals import refusal
 from wsgi_store.client.sources import Source, SourceFailed
-from wsgi_store.errors import ConfigError, StoreUnavailable, UnexpectedAnswer, Unreachable
+from wsgi_store.errors import StoreUnavailable, UnexpectedAnswer, Unreachable
 
 T = TypeVar("T")
 
@@ -89,25 +85,23 @@ class Transport:
     def __init__(
         self, url: str, token: str | None, *, timeout: float, retries: int, connections: int
     ) -> None:
-        place = _parse(url)
+        place = parse(url)
         self.base = Url(place.scheme, host=place.host, port=place.port, path=place.path).url.rstrip("/")
         """Its URL without credentials and final slash."""
         self.retries = retries
         self._path = (place.path or "").rstrip("/")
-        self._headers = {"User-Agent": "wsgi_store", **_credentials(place, token)}
-        options: dict[str, Any] = {
-            "maxsize": connections,
-            "timeout": Timeout(connect=timeout, read=timeout),
-            "retries": False,
-            "blocksize": BLOCK,
-        }
-        self._pool: HTTPConnectionPool
-        if place.scheme == "https":
-            # With a context of its own urllib3 would load the certificates for every connection.
-            context = ssl.create_default_context()
-            self._pool = HTTPSConnectionPool(place.host or "", place.port, ssl_context=context, **options)
-        else:
-            self._pool = HTTPConnectionPool(place.host or "", place.port, **options)
+        self._headers = {"User-Agent": "wsgi_store", **credentials(place, token)}
+        self._pool, by_proxy = connect(
+            place,
+            maxsize=connections,
+            timeout=Timeout(connect=timeout, read=timeout),
+            retries=False,
+            blocksize=BLOCK,
+        )
+        if by_proxy is not None:
+            self._path = self.base
+            self._headers.update(by_proxy)
+        if self._pool.scheme == "http":
             self._pool.ConnectionCls = _Connection
 
     def close(self) -> None:
@@ -148,7 +142,11 @@ class Transport:
                 # Who cannot be connected to in that long is not there; a refusal may be a restart.
                 cause = error.__cause__
                 late = isinstance(cause, ConnectTimeoutError) and not isinstance(cause, NewConnectionError)
-                if pause is None or asked > PATIENCE or late:
+                # Nor does a certificate get better.
+                distrusted = isinstance(cause, SSLError) and isinstance(
+                    cause.args[0], ssl.SSLCertVerificationError
+                )
+                if pause is None or asked > PATIENCE or late or distrusted:
                     raise
                 pause = max(pause, asked)
                 log.warning("%s: trying again in %.1f s", error, pause)
@@ -183,6 +181,7 @@ class Transport:
                 body=body,
                 headers=fields,
                 redirect=False,
+                assert_same_host=False,  # it may be a proxy's
                 preload_content=False,
                 decode_content=False,
             )
@@ -236,47 +235,11 @@ def _plainly(error: HTTPError) -> str:
     """What a person can use of urllib3's words."""
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted: {cause.verify_message}"
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, SlowError):
         return "no answer in time"
     return str(error.args[0] if isinstance(error, ProtocolError) else error)
-
-
-def _parse(url: str) -> Url:
-    """The parts of a server's URL; raises ConfigError, without the URL: a password may be in it."""
-    try:
-        place = parse_url(url)
-    except LocationParseError:
-        place = Url()
-    if not re.match("https?://", url) or not place.host or place.query or place.fragment:
-        raise ConfigError("the URL of the server: expected http://host:port/prefix, or https://")
-    return place
-
-
-def _credentials(place: Url, token: str | None) -> dict[str, str]:
-    """The field that says who sends: a token, else who the URL names, else who ~/.netrc does."""
-    if token is not None:
-        if not re.fullmatch("[!-~]+", token):
-            raise ConfigError("the token: expected printable ASCII characters without spaces")
-        return {"Authorization": f"Bearer {token}"}
-    pair = unquote(place.auth) if place.auth else _netrc(place.host or "")
-    try:
-        return make_headers(basic_auth=pair) if pair else {}
-    except UnicodeEncodeError:
-        raise ConfigError("user name and password: expected characters of latin-1") from None
-
-
-def _netrc(host: str) -> str | None:
-    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
-    try:
-        found = netrc.netrc(path).authenticators(host.strip("[]"))
-    except FileNotFoundError:
-        return None
-    except netrc.NetrcParseError as error:
-        # Its message may show a password.
-        raise ConfigError(f"{path}, line {error.lineno}: not understood") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', 'no text')}") from None
-    return f"{found[0]}:{found[2]}" if found else None
