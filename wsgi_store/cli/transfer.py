@@ -111,10 +111,15 @@ def upload(client: "Client", path: str, advance: Callable[[int], None]) -> "Uplo
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             return client.put(file, progress=progress)
-        digest = hashlib.file_digest(file, client.algorithm.new)
+        if status.st_size <= SMALL:
+            # Read once, and not once to be hashed and once more to be sent.
+            data = file.readall()
+            digest = client.algorithm.new()
+            digest.update(data)
+            return client.put(data, hash_=digest.hexdigest(), progress=progress)
+        hash_ = hashlib.file_digest(file, client.algorithm.new).hexdigest()
         file.seek(0)
-        hash_ = digest.hexdigest()
-        if status.st_size > SMALL and (known := held(client, hash_, status.st_size)):
+        if known := held(client, hash_, status.st_size):
             advance(status.st_size)
             return known
         return client.put(file, hash_=hash_, progress=progress)

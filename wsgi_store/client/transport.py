@@ -19,7 +19,7 @@ from urllib3.exceptions import (
     SSLError,
     TimeoutError as SlowError,
 )
-from urllib3.util import Url
+from urllib3.util import Retry, Url
 from urllib3.util.wait import wait_for_read
 
 from wsgi_store.client.places import connect, credentials, parse
@@ -95,7 +95,7 @@ class Transport:
             place,
             maxsize=connections,
             timeout=Timeout(connect=timeout, read=timeout),
-            retries=False,
+            retries=Retry(False, redirect=False),  # made here once, and not for each request
             blocksize=BLOCK,
         )
         if by_proxy is not None:
