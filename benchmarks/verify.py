@@ -96,8 +96,34 @@ def timed(work: Callable[[], None]) -> float:
     return time.perf_counter() - begin
 
 
+def measure(root: Path, algorithm: Algorithm, lengths: list[int]) -> list[float]:
+    """Medians of the seconds that hashing, reading and hashing, and verifying take, in turn."""
+    fill(root, algorithm, lengths)
+    store = open_store(str(root), algorithm, Durability.NONE)
+    paths = sorted(map(str, root.glob("??/*")))
+
+    def hash_() -> None:
+        _in_processes(partial(_hash, algorithm), lengths)
+
+    def read() -> None:
+        _in_processes(partial(_read, algorithm), paths)
+
+    def check() -> None:
+        *_, report = verify(store, workers=PROCESSES)
+        assert (report.result, report.checked_bytes) == (Result.CLEAN, sum(lengths)), report
+
+    works = [hash_, read, check]
+    for work in works:
+        work()  # the pages are cached
+    rounds = []
+    for _ in range(ROUNDS):
+        rounds.append({work: timed(work) for work in works})
+        works.reverse()
+    return [statistics.median(seconds[work] for seconds in rounds) for work in (hash_, read, check)]
+
+
 def main() -> None:
-    """Measure both in turn, print the medians and their ratio."""
+    """Measure, print the medians and their ratios."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verify", description=__doc__)
     parser.add_argument("--memory", default="/dev/shm", type=Path, help="where to make the store")
     parser.add_argument("--algorithm", default="sha256", type=Algorithm, help="by default sha256")
@@ -106,31 +132,7 @@ def main() -> None:
     options = parser.parse_args()
     lengths = sizes(options.blobs, int(options.size * GIB))
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.memory) as directory:
-        root = Path(directory, "store")
-        fill(root, options.algorithm, lengths)
-        store = open_store(str(root), options.algorithm, Durability.NONE)
-
-        def check() -> None:
-            *_, report = verify(store, workers=PROCESSES)
-            assert (report.result, report.checked_bytes) == (Result.CLEAN, sum(lengths)), report
-
-        def hash_() -> None:
-            _in_processes(partial(_hash, options.algorithm), lengths)
-
-        def read() -> None:
-            _in_processes(partial(_read, options.algorithm), paths)
-
-        paths = sorted(map(str, root.glob("??/*")))
-        works = [hash_, read, check]
-        for work in works:
-            work()  # the pages are cached
-        rounds = []
-        for _ in range(ROUNDS):
-            rounds.append({work: timed(work) for work in works})
-            works.reverse()
-    hashed, bare, checked = (
-        statistics.median(seconds[work] for seconds in rounds) for work in (hash_, read, check)
-    )
+        hashed, bare, checked = measure(Path(directory, "store"), options.algorithm, lengths)
     size = sum(lengths) / GIB
     print(
         f"{options.algorithm.value}, {len(lengths):,} blobs, {size:.2f} GiB, {PROCESSES} processes: "

@@ -67,7 +67,7 @@ class Verified:
         def changed(data: bytes | None) -> bytes:
             verified = cls._parse(store.algorithm, data)
             change(verified)
-            return verified._note()
+            return verified.as_note()
 
         store.update_note(NOTE, changed)
 
@@ -90,7 +90,8 @@ class Verified:
             verified.blobs, verified.bytes, verified.corrupt = counts
         return verified
 
-    def _note(self) -> bytes:
+    def as_note(self) -> bytes:
+        """What `load` reads."""
         note = {"parts": self._ends, "unreadable": sorted(digest.hex for digest in self.unreadable)}
         return json.dumps(note | {name: getattr(self, name) for name in COUNTS}).encode()
 

@@ -130,9 +130,8 @@ def verify(
                     running.add(batch)
                 if not running:
                     break
-                batch, checked = running.pop()
-                report.take(checked)
-                done.append((batch, checked))
+                done.append(running.pop())
+                report.take(done[-1][1])
                 if time.monotonic() > last_save + SAVE_INTERVAL:
                     _remember(store, done, None if sample else started)
                     last_save = time.monotonic()
