@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from unittest import mock
@@ -114,11 +114,14 @@ class Cluster:
             "AWS_REGION": "us-east-1",
         }
 
-    def start_gateway(self) -> None:
-        """Start the S3 gateway unless it runs, and wait until it answers."""
+    def start_gateway(self, *before: str) -> None:
+        """Start the S3 gateway unless it runs, and wait until it answers.
+
+        `before` is a command that runs the one that follows in its own place.
+        """
         if "radosgw" in self._daemons:
             return
-        gateway = self._start("radosgw", "-n", "client.rgw")
+        gateway = self._start("radosgw", "-n", "client.rgw", before=before)
         end = time.monotonic() + SECONDS
         while not self._answers():
             assert gateway.poll() is None and time.monotonic() < end, self._log("radosgw")
@@ -139,6 +142,27 @@ class Cluster:
             yield
         finally:
             gateway.send_signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def clock(self) -> Iterator[Callable[[str], object]]:
+        """Meanwhile the gateway has a clock that can be set wrong, by `+1h` or the like (libfaketime)."""
+        libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+        if not libraries:
+            pytest.skip("not installed: faketime")
+        file = self._directory / "clock"
+        file.write_text("+0", encoding="ascii")
+        settings = (
+            "FAKETIME_NO_CACHE=1",
+            "FAKETIME_DONT_FAKE_MONOTONIC=1",
+            f"FAKETIME_TIMESTAMP_FILE={file}",
+        )
+        self.stop_gateway()
+        try:
+            self.start_gateway("env", f"LD_PRELOAD={libraries[0]}", *settings)
+            yield functools.partial(file.write_text, encoding="ascii")
+        finally:
+            self.stop_gateway()
+            self.start_gateway()
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
@@ -193,9 +217,12 @@ class Cluster:
                 check=True,
             )
 
-    def _start(self, program: str, *arguments: str) -> "subprocess.Popen[bytes]":
+    def _start(
+        self, program: str, *arguments: str, before: tuple[str, ...] = ()
+    ) -> "subprocess.Popen[bytes]":
         # The kernel ends it with this process; a signal from the terminal does not reach it.
-        command = ["setpriv", "--pdeathsig", "KILL", program, "-f", "-c", str(self._config), *arguments]
+        command = ["setpriv", "--pdeathsig", "KILL", *before, program, "-f", "-c", str(self._config)]
+        command += arguments
         with (self._directory / f"{program}.log").open("ab") as log:
             self._daemons[program] = subprocess.Popen(  # pylint: disable=consider-using-with
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

@@ -56,6 +56,7 @@ class Relay:
         """Break each connection, but no more than `times`, on which so many bytes have come this way."""
         self.mend()
         with self._lock:
+            self.breaks = 0
             self._plan = (kind, way, count, times)
 
     def mend(self) -> None:

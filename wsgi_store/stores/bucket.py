@@ -10,15 +10,18 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, PreconditionError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from wsgi_store.errors import ConfigError, StoreUnavailable, WrongStore
 from wsgi_store.stores import Remote
+
+if TYPE_CHECKING:
+    from obstore import GetResult
 
 Client: TypeAlias = S3Store | GCSStore | AzureStore
 
@@ -45,12 +48,17 @@ class Failure(Exception):
             r'message: "([^"\n]+)"|\b(TimedOut)\b', debug
         )
         line = re.sub(r"\s+", " ", re.sub(r": *(<\?xml.*)?$", "", text, flags=re.DOTALL))
-        super().__init__(f"{line} ({said[1] or said[2]})" if said else line)
+        self._code = (said[1] or said[2]) if said else None
+        super().__init__(f"{line} ({self._code})" if said else line)
 
     @property
     def lasting(self) -> bool:
-        """Whether the request was refused for what it is: the keys, the bucket, the clock."""
-        return 300 <= self.status < 500 and self.status not in (408, 429)
+        """Whether the request was refused for what it is: the keys, the bucket. Clocks are put right."""
+        return (
+            300 <= self.status < 500
+            and self.status not in (408, 429)
+            and self._code != "RequestTimeTooSkewed"
+        )
 
 
 @contextmanager
@@ -68,13 +76,13 @@ class Bucket:
     """A bucket, or what lies in it below a prefix; obstore's runtime is left to the process that asks."""
 
     def __init__(self, url: str, remote: Remote) -> None:
-        self._scheme, _, rest = url.partition("://")
+        self.scheme, _, rest = url.partition("://")
         self.name, _, prefix = rest.partition("/")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]+", self.name) or not prefix.isprintable():
-            raise ConfigError(f"WSGI_STORE_ROOT: expected {self._scheme}://bucket/prefix, not {url!r}")
-        self._prefix = prefix.strip("/") or None
-        self._endpoint = remote.endpoint or next(filter(None, map(os.environ.get, ENDPOINTS)), None)
-        self._path_style = remote.path_style
+            raise ConfigError(f"WSGI_STORE_ROOT: expected {self.scheme}://bucket/prefix, not {url!r}")
+        self.prefix = prefix.strip("/") or None
+        self.endpoint = remote.endpoint or next(filter(None, map(os.environ.get, ENDPOINTS)), None)
+        self.path_style = remote.path_style
         self.timeout = remote.timeout
         self._clients: dict[int, Client] = {}
 
@@ -101,9 +109,9 @@ class Bucket:
     def _connect(self, retries: int) -> Client:
         limit = timedelta(seconds=self.timeout)
         common: dict[str, Any] = {
-            "prefix": self._prefix,
+            "prefix": self.prefix,
             "client_options": {
-                "allow_http": (self._endpoint or "").startswith("http://"),
+                "allow_http": (self.endpoint or "").startswith("http://"),
                 "connect_timeout": timedelta(seconds=min(CONNECT, self.timeout)),
                 "read_timeout": limit,
                 "timeout": NO_LIMIT,
@@ -112,23 +120,31 @@ class Bucket:
             "retry_config": {"max_retries": retries, "retry_timeout": limit, "backoff": BACKOFF},
         }
         try:
-            if self._scheme == "gs":
+            if self.scheme == "gs":
                 return GCSStore(self.name, **common)
-            if self._scheme == "az":
+            if self.scheme == "az":
                 return AzureStore(self.name, **common)
-            if self._endpoint and self._path_style:
-                common["endpoint"] = self._endpoint
-            elif self._endpoint:
-                scheme, _, host = self._endpoint.partition("://")
+            if self.endpoint and self.path_style:
+                common["endpoint"] = self.endpoint
+            elif self.endpoint:
+                scheme, _, host = self.endpoint.partition("://")
                 common["endpoint"] = f"{scheme}://{self.name}.{host}"
             return S3Store(
                 self.name,
-                virtual_hosted_style_request=not self._path_style,
+                virtual_hosted_style_request=not self.path_style,
                 disable_bulk_delete=True,  # which not every engine knows
                 **common,
             )
         except BaseError as error:
             raise WrongStore(f"the object store cannot be used: {Failure(error)}") from error
+
+    def describe(self, key: str) -> "GetResult":
+        """What there is of an object but its bytes; raises FileNotFoundError and BaseError."""
+        try:
+            return obstore.get(self.client, key, options={"head": True})
+        except PermissionDeniedError:
+            # An answer to HEAD has no body to say why: the keys, or the clock of this machine.
+            return obstore.get(self.client, key)
 
     @contextmanager
     def locked(self, name: str) -> Iterator[float]:
@@ -162,7 +178,7 @@ class Bucket:
                     return begin + self.timeout
                 now = time.monotonic()
                 try:
-                    meta = obstore.head(self.client, key)
+                    meta = self.describe(key).meta
                 except FileNotFoundError:
                     continue
                 if held != (meta["e_tag"], meta["last_modified"]):

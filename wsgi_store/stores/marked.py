@@ -45,7 +45,7 @@ class MarkedBucket(Bucket):
     def require_marker(self) -> None:
         """Raise StoreUnavailable unless the marker is there: a bucket that is gone is no empty store."""
         with asking("the store is not there"):
-            obstore.head(self.client, marker.NAME)
+            self.describe(marker.NAME)
 
     def absent(self, digest: Digest) -> BlobNotFound:
         """What to raise for a blob that was not found; raises StoreUnavailable."""
