@@ -1,6 +1,8 @@
 """A bucket kept in order for years: healing, quarantine and collecting beside uploads and removals."""
 
+import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -16,7 +18,7 @@ from wsgi_store.collecting import Collected, Kind, Usage, collect, manifest, usa
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, StoreUnavailable
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Added, Remote, Store
+from wsgi_store.stores import Added, Blob, Remote, Store
 from wsgi_store.stores.bucket import Bucket
 from wsgi_store.stores.object_upload import WHOLE
 from wsgi_store.stores.objects import ObjectStore
@@ -132,7 +134,7 @@ def test_quarantine_beside_removals_and_uploads(root: Path, store: Store, stagin
         try:
             assert content(store, digest) == data
         except BlobNotFound:
-            assert removed is None
+            assert isinstance(removed, Blob)
 
 
 def test_expiring_beside_dedup_hits(root: Path, store: Store, staging: Staging) -> None:
@@ -207,8 +209,8 @@ def test_collect(root: Path, store: Store, staging: Staging) -> None:
     oldest = [Collected(Kind.BLOB, 100, one) for one in digests[1:]]
     for dry_run in (True, False):
         assert list(collect(store, max_bytes=400, dry_run=dry_run)) == oldest[:2]
-    age = time.time() - store.stat(digests[3]).modified
     for dry_run in (True, False):
+        age = time.time() - store.stat(digests[3]).modified
         assert list(collect(store, older=age - 0.9, dry_run=dry_run)) == oldest[2:3]
     assert sorted(list(collect(store, older=0, max_bytes=0)), key=str) == sorted(oldest[3:], key=str)
     assert [blob.digest for blob in store.iterate()] == [digests[0]]
@@ -250,3 +252,46 @@ def test_a_move_that_is_interrupted(root: Path, monkeypatch: pytest.MonkeyPatch,
     assert [upload(Staging(store), DATA) for _ in range(2)] == [Added.HEALED, Added.HELD]
     assert content(store, digest) == DATA
     assert not list(store.quarantined())
+
+
+def test_quarantine_by_another_process(root: Path) -> None:
+    """An upload heals what another process moved to quarantine a moment ago, whatever was seen before."""
+    KIND.open(root, Algorithm.SHA256)
+    here, there = (ObjectStore(KIND.url(root), Algorithm.SHA256, Remote(str(root))) for _ in range(2))
+    staging = Staging(here)
+    for number in range(3):
+        data = DATA + bytes([number])
+        digest = put(staging, data).digest
+        KIND.damage(root, digest, b"")
+        with ThreadPoolExecutor(1) as pool:
+            moved = pool.submit(there.quarantine, digest)
+            while not moved.done():
+                put(staging, os.urandom(16))
+        assert moved.result() is True
+        assert [upload(staging, data) for _ in range(2)] == [Added.HEALED, Added.HELD]
+    assert not list(here.quarantined())
+
+
+def test_how_often_the_engine_is_asked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small upload is one request, and a deletion four, with those for its lock."""
+    store = KIND.open(root, Algorithm.SHA256)
+    store.seen = 60.0
+    staging = Staging(store)
+    put(staging, b"first")  # which also looks whether there is anything in quarantine
+    asked: Counter[str] = Counter()
+
+    def count(name: str) -> None:
+        ask = getattr(obstore, name)
+
+        def counted(*arguments: object, **options: object) -> object:
+            asked[name] += 1
+            return ask(*arguments, **options)
+
+        monkeypatch.setattr(obstore, name, counted)
+
+    for name in ("get", "head", "put", "delete", "list", "copy"):
+        count(name)
+    digest = put(staging, DATA).digest
+    assert asked == {"put": 1}
+    store.remove(digest)
+    assert asked == {"put": 2, "get": 1, "delete": 2}

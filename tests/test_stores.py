@@ -107,7 +107,8 @@ def test_an_empty_blob(store: Store, staging: Staging) -> None:
     assert store.stat(receipt.digest).size == 0
     assert content(store, receipt.digest) == content(store, receipt.digest, 5, 5) == b""
     assert put(staging, b"").created is False
-    store.remove(receipt.digest)
+    blob = store.stat(receipt.digest)
+    assert store.remove(receipt.digest) == blob
     assert not list(store.iterate())
 
 

@@ -106,6 +106,7 @@ class TimedStore:
     def __init__(self, store: Store) -> None:
         self.algorithm = store.algorithm
         self.staging_directory = store.staging_directory
+        self.keeps_staged = store.keeps_staged
         self.granularity = store.granularity
         self.stat = _timed("stat", store.stat)
         self.open = _timed("open", store.open)
@@ -115,11 +116,13 @@ class TimedStore:
         self.check = store.check
         self.local_path = store.local_path
         self.url = store.url
+        self.begin = store.begin
         self.iterate = store.iterate
         self.expire = store.expire
         self.quarantine = store.quarantine
         self.quarantined = store.quarantined
         self.discard = store.discard
+        self.abandoned = store.abandoned
         self.load_note = store.load_note
         self.update_note = store.update_note
 

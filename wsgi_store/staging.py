@@ -67,7 +67,7 @@ class Staging:
         self._directory = store.staging_directory
         self._max_size = max_size
         self._min_free = min_free
-        self._sync = durability is not Durability.NONE
+        self._sync = store.keeps_staged and durability is not Durability.NONE
         self._nameless = self._can_link_nameless()
         with suppress(StoreError):  # a disk that cannot be written is still read
             sweep(self._directory)
@@ -105,9 +105,12 @@ class Staging:
         DigestMismatch, StoreError and whatever `chunks` and `confirm` raise; then nothing is stored.
         """
         self.admit(length or 0, max_size)
+        expected = tuple(expected)
         hasher = Hasher(self._store.algorithm, expected)
         size = since_look = started = 0
         with self._create() as staged:
+            if length is not None:
+                self._store.begin(staged, length, expected)
             for chunk in chunks:
                 size += len(chunk)
                 self._limit(size, max_size)
@@ -122,6 +125,8 @@ class Staging:
                         # Starts to write what is dirty, which it keeps cached (fadvise64 of Linux).
                         os.posix_fadvise(staged.fd, started, size - started, os.POSIX_FADV_DONTNEED)
                         started = size
+                if staged.ahead is not None:
+                    staged.ahead.grown(size)
             if length is not None and size != length:
                 raise IncompleteBody(expected=length, actual=size)
             staged.digest = hasher.finish()

@@ -4,7 +4,7 @@ import enum
 import fcntl
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -64,14 +64,25 @@ class Remote:
     """Seconds that the store may leave a request unanswered."""
 
 
+class Ahead(Protocol):
+    """What a store does with a staged file while it is still received."""
+
+    def grown(self, size: int) -> None:
+        """Take note that so many bytes of it are there; raises StoreError when it is to no avail."""
+
+    def close(self) -> None:
+        """Undo it, unless the file was added."""
+
+
 class StagedFile:
-    """A file received but not yet published: whole, hashed, counted and synced.
+    """A file received but not yet published: whole, hashed, counted and, where it matters, synced.
 
     It has a name only where the file system cannot link a nameless one. It is used as a
     context manager; leaving it closes the descriptor and removes what was not published.
     """
 
     digest: Digest  # set once the bytes are whole
+    ahead: Ahead | None = None
 
     def __init__(self, fd: int, path: str | None = None) -> None:
         self.fd = fd
@@ -103,6 +114,8 @@ class StagedFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.ahead is not None:
+            self.ahead.close()
         if self.path is not None:
             # What cannot be removed now is swept later; the blob itself is not harmed by it.
             with suppress(OSError):
@@ -136,14 +149,16 @@ class BlobReader(Protocol):
 class Store(Protocol):
     """Immutable blobs, each under the digest of its bytes.
 
-    `add` is given staged files only: whole, hashed, counted, synced. Implementations
-    raise subclasses of StoreError, never OSError or a client library's own errors.
+    `add` is given staged files only: whole, hashed, counted, and synced where it keeps them.
+    Implementations raise subclasses of StoreError, never OSError or a client library's own errors.
     Every method may be called by any number of threads and processes at once.
     """
 
     algorithm: Algorithm
     staging_directory: str
     """Where a file has to be staged for `add` to take it."""
+    keeps_staged: bool
+    """Whether the staged file itself becomes the blob, so that it has to be synced before."""
     granularity: float
     """Seconds within which a blob may be added again and keep its `modified`."""
 
@@ -162,6 +177,12 @@ class Store(Protocol):
         Removing the blob afterwards does not disturb the reader.
         """
 
+    def begin(self, staged: StagedFile, size: int, expected: Sequence[Digest]) -> None:
+        """Learn of a file that is about to be received, with its size and the digests announced.
+
+        A store that can do something for it meanwhile leaves it in `ahead`. Raises StoreError.
+        """
+
     def add(self, staged: StagedFile) -> Added:
         """Publish a staged file whole and at once; tells what there was before.
 
@@ -175,8 +196,8 @@ class Store(Protocol):
         has not is damaged and healed.
         """
 
-    def remove(self, digest: Digest) -> None:
-        """Remove a blob; raises BlobNotFound."""
+    def remove(self, digest: Digest) -> Blob:
+        """Remove a blob and tell what it was; raises BlobNotFound."""
 
     def expire(self, digest: Digest, modified: float) -> bool:
         """Remove a blob unless it was added since it was `modified`; False when it stays or is gone.
@@ -197,6 +218,13 @@ class Store(Protocol):
 
     def discard(self, digest: Digest) -> None:
         """Remove what is in quarantine under a digest; raises BlobNotFound."""
+
+    def abandoned(self, before: float, *, remove: bool) -> Iterator[Blob]:
+        """Yield what there is of uploads that nothing was added to since `before`, removing each first.
+
+        That is what processes left in the store that were killed; staged files are not among it.
+        `size` is that of the parts which arrived, `modified` when the last one did.
+        """
 
     def load_note(self, name: str) -> bytes | None:
         """Read a note that was left in the store; None when there is none."""

@@ -5,7 +5,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class LocalStore:
     """A store in a directory of a local file system that has hard links."""
 
     granularity = 2.0  # some file systems tell whole seconds
+    keeps_staged = True
 
     def __init__(self, root: str, algorithm: Algorithm, durability: Durability = Durability.FULL) -> None:
         self.root = os.path.abspath(root)
@@ -76,6 +77,9 @@ class LocalStore:
                 os.close(fd)
                 raise
 
+    def begin(self, staged: StagedFile, size: int, expected: Sequence[Digest]) -> None:
+        """Nothing: all that is left to do for a file that is whole is to name it."""
+
     def add(self, staged: StagedFile) -> Added:
         """Publish a staged file whole and at once; tells what there was before."""
         name = staged.digest.hex[:2]
@@ -98,15 +102,17 @@ class LocalStore:
             return Added.HEALED
         return added
 
-    def remove(self, digest: Digest) -> None:
-        """Remove a blob; raises BlobNotFound."""
+    def remove(self, digest: Digest) -> Blob:
+        """Remove a blob and tell what it was; raises BlobNotFound."""
         with disk_errors("cannot remove the blob"):
             try:
                 with self._open_shard(digest) as shard:
                     with shard.locked(needed=False):
+                        blob = _blob(digest, os.lstat(digest.hex, dir_fd=shard.fd))
                         os.unlink(digest.hex, dir_fd=shard.fd)
                     if self._full:
                         os.fsync(shard.fd)
+                    return blob
             except ABSENT:
                 raise self._absent(digest) from None
 
@@ -145,6 +151,12 @@ class LocalStore:
         """Remove what is in quarantine under a digest; raises BlobNotFound."""
         if not self._discarded(digest):
             raise self._absent(digest)
+
+    def abandoned(  # pylint: disable=unused-argument
+        self, before: float, *, remove: bool
+    ) -> Iterator[Blob]:
+        """Nothing: what was not published is a staged file."""
+        return iter(())
 
     def load_note(self, name: str) -> bytes | None:
         """Read a note that was left in the store; None when there is none."""

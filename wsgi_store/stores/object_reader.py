@@ -1,10 +1,11 @@
 """Part of an object as it comes from the engine."""
 
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
-from wsgi_store.errors import StoreUnavailable
-from wsgi_store.stores import Blob
+from wsgi_store.errors import StoreUnavailable, disk_errors
+from wsgi_store.stores import Blob, StagedFile
 from wsgi_store.stores.bucket import asking
 
 if TYPE_CHECKING:
@@ -70,3 +71,18 @@ class ObjectReader:
         """Let the answer go, and its connection with it."""
         self._stream = None
         self._rest = memoryview(b"")
+
+
+def compare(reader: ObjectReader, staged: StagedFile | None = None) -> tuple[bool, bool]:
+    """Read all of a blob: whether it has its digest, and whether it is the same as a staged file."""
+    digest = reader.blob.digest
+    hashed = digest.algorithm.new()
+    same = staged is not None
+    with disk_errors("cannot read the file"):
+        for block in iter(lambda: reader.read(BLOCK), b""):
+            hashed.update(block)
+            if staged is not None and same:
+                same = os.pread(staged.fd, len(block), reader.tell() - len(block)) == block
+        if staged is not None and same:
+            same = reader.tell() == os.fstat(staged.fd).st_size
+    return hashed.digest() == digest.raw, same

@@ -3,9 +3,7 @@
 import mmap
 import os
 import secrets
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass
 
 import obstore
@@ -13,12 +11,10 @@ from obstore.exceptions import AlreadyExistsError
 
 from wsgi_store.stores import StagedFile
 from wsgi_store.stores.bucket import Bucket, asking
+from wsgi_store.stores.object_parts import Parts
 
 # Up to here a file goes up in one request, which the engine refuses when the blob is there.
 WHOLE = 16 << 20
-PART = 8 << 20
-MAX_PARTS = 10_000  # the limit of S3
-PARTS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +36,7 @@ def look(bucket: Bucket, key: str) -> Version | None:
     """Describe an object; None when there is none."""
     with asking("cannot look at the blob"):
         try:
-            result = obstore.get(bucket.client, key, options={"head": True})
+            result = bucket.describe(key)
         except FileNotFoundError:
             return None
     meta = result.meta
@@ -64,10 +60,11 @@ class Upload:
         Who passes a name on has the lock, as who takes it away: no other comes between the last
         look and this. A name that is free is given by the engine, to one of those who ask.
         """
+        if self.size > WHOLE:
+            return self._put_parts(instead)
         with asking("cannot write the blob"):
-            if self.size > WHOLE:
-                return self._put_parts(instead)
-            body = self._mapped(0, self.size) if self.size else b""
+            # Read where it is: no memory of this process holds it.
+            body = mmap.mmap(self._staged.fd, self.size, prot=mmap.PROT_READ) if self.size else b""
             attributes = {"upload": self.token}
             if instead is None:
                 try:
@@ -82,42 +79,15 @@ class Upload:
             return True
 
     def _put_parts(self, instead: Version | None) -> bool:
-        """Send a large file up; on any failure obstore drops the parts."""
-        pages = -(-self.size // MAX_PARTS // mmap.ALLOCATIONGRANULARITY)
-        part = max(PART, pages * mmap.ALLOCATIONGRANULARITY)
-
-        # Not every engine completes on a condition: who completes is alone, and looks before.
-        def parts() -> Iterator[mmap.mmap]:
-            for offset in range(0, self.size, part):
-                yield self._mapped(offset, min(part, self.size - offset))
-            # obstore calls this from within its runtime, which takes no calls from there.
-            if not pool.submit(self._alone, stack, instead).result():
-                raise _Superseded
-
-        with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
-            try:
-                obstore.put(
-                    self._bucket.client,
-                    self._key,
-                    parts(),
-                    attributes={"upload": self.token},
-                    use_multipart=True,
-                    chunk_size=part,
-                    max_concurrency=PARTS_AT_ONCE,
-                )
-            except _Superseded:
-                return False
-            return True
-
-    def _alone(self, stack: ExitStack, instead: Version | None) -> bool:
-        """Lock the digest until the stack ends; whether the file may still take its place."""
-        stack.enter_context(self._bucket.locked(self._staged.digest.hex))
-        return look(self._bucket, self._key) == instead
-
-    def _mapped(self, offset: int, length: int) -> mmap.mmap:
-        """A part of the file for obstore to read where it is: no memory of this process holds it."""
-        return mmap.mmap(self._staged.fd, length, prot=mmap.PROT_READ, offset=offset)
-
-
-class _Superseded(Exception):
-    """Another object is there by now: what was sent of this one is to be dropped."""
+        parts, self._staged.ahead = self._staged.ahead, None
+        if not isinstance(parts, Parts):
+            parts = Parts(self._bucket, self._key, self._staged.fd, self.size)
+            parts.grown(self.size)
+        with closing(parts):
+            parts.until_sent()
+            # Not every engine completes on a condition: who completes is alone, and looks before.
+            with self._bucket.locked(self._staged.digest.hex):
+                if look(self._bucket, self._key) != instead:
+                    return False
+                parts.complete()
+        return True

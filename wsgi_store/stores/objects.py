@@ -3,10 +3,10 @@
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore.exceptions import PreconditionError
@@ -16,14 +16,22 @@ from wsgi_store.errors import BlobNotFound, DigestCollision, StoreUnavailable, d
 from wsgi_store.stores import Added, Blob, Remote, StagedFile, marker
 from wsgi_store.stores.bucket import Failure, asking
 from wsgi_store.stores.marked import MarkedBucket
-from wsgi_store.stores.object_reader import BLOCK, ObjectReader
-from wsgi_store.stores.object_upload import Upload, Version, look
+from wsgi_store.stores.object_keys import (
+    QUARANTINE,
+    blob_keys,
+    described,
+    key_of,
+    quarantine_key_of,
+    quarantine_keys,
+)
+from wsgi_store.stores.object_parts import Parts
+from wsgi_store.stores.object_reader import ObjectReader, compare
+from wsgi_store.stores.object_upload import WHOLE, Upload, Version, look
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, GetResult, ObjectMeta, UpdateVersion
+    from obstore import GetOptions, GetResult, UpdateVersion
 
 STAGING = ".staging"
-QUARANTINE = ".quarantine"
 # From here on it is cheaper to ask first than to send in vain what is held already.
 ASK_FIRST = 64 << 10
 # Each round of `add` that finds a blob and then does not was crossed by a removal.
@@ -47,10 +55,18 @@ class ObjectStore:
     """
 
     granularity = 3600.0
+    keeps_staged = False  # what is acknowledged lies in the bucket
+    # Of a blob that was created something may lie in quarantine. That there is anything at all is
+    # asked once in so many seconds instead of for each upload, and a blob disappears no sooner than
+    # that after it came to quarantine: who creates it anew has asked since.
+    seen = 0.25
 
     def __init__(self, url: str, algorithm: Algorithm, remote: Remote) -> None:
         self._bucket = MarkedBucket(url, remote, algorithm)
         self.algorithm = algorithm
+        self._looked = float("-inf"), False
+        self._blob_keys = blob_keys(algorithm)
+        self._quarantine_keys = quarantine_keys(algorithm)
         self.staging_directory = os.path.join(os.path.abspath(remote.staging), STAGING)
         with disk_errors("cannot make the directory of WSGI_STORE_S3_STAGING"):
             os.makedirs(self.staging_directory, exist_ok=True)
@@ -71,7 +87,7 @@ class ObjectStore:
         self._bucket.require()
         with asking("cannot look at the blob"):
             try:
-                return _blob(digest, obstore.head(self._bucket.client, _key(digest)))
+                return described(digest, self._bucket.describe(key_of(digest)).meta)
             except FileNotFoundError:
                 raise self._bucket.absent(digest) from None
 
@@ -90,26 +106,35 @@ class ObjectStore:
             if isinstance(error.__cause__, Failure) and error.__cause__.status == 416:
                 return ObjectReader(self.stat(digest), start, stop, ask)
             raise
-        reader = ObjectReader(_blob(digest, result.meta), start, stop, ask)
+        reader = ObjectReader(described(digest, result.meta), start, stop, ask)
         reader.begin(result)
         return reader
+
+    def begin(self, staged: StagedFile, size: int, expected: Sequence[Digest]) -> None:
+        """Send a large file up while it is received, where its key is known and free."""
+        named = [digest for digest in expected if digest.algorithm is self.algorithm]
+        if size > WHOLE and named:
+            self._bucket.require()
+            if look(self._bucket, key_of(named[0])) is None:
+                staged.ahead = Parts(self._bucket, key_of(named[0]), staged.fd, size)
 
     def add(self, staged: StagedFile) -> Added:
         """Publish a staged file whole and at once; tells what there was before."""
         self._bucket.require()
         added = self._publish(staged)
         # Not before, for what lies there may be all there is of the blob until now.
-        if added is not Added.HELD and self._discarded(staged.digest):
+        if added is not Added.HELD and self._quarantining() and self._discarded(staged.digest):
             return Added.HEALED
         return added
 
-    def remove(self, digest: Digest) -> None:
-        """Remove a blob; raises BlobNotFound."""
-        self.stat(digest)
+    def remove(self, digest: Digest) -> Blob:
+        """Remove a blob and tell what it was; raises BlobNotFound."""
+        self._bucket.require()
         # An engine does not tell whether there was something to delete: who has the lock looks.
         with self._bucket.locked(digest.hex) as until:
-            self.stat(digest)
-            self._delete(_key(digest), until)
+            blob = self.stat(digest)
+            self._delete(key_of(digest), until)
+        return blob
 
     def expire(self, digest: Digest, modified: float) -> bool:
         """Remove a blob unless it was added since it was `modified`; False when it stays or is gone."""
@@ -117,45 +142,52 @@ class ObjectStore:
         if time.time() < modified + self.granularity:
             return False
         with self._bucket.locked(digest.hex) as until:
-            there = look(self._bucket, _key(digest))
+            there = look(self._bucket, key_of(digest))
             if there is None or there.modified != modified:
                 return False
-            self._delete(_key(digest), until)
+            self._delete(key_of(digest), until)
         return True
 
     def quarantine(self, digest: Digest) -> bool:
         """Take a blob out of service if its bytes do not have its digest; False when they do."""
         self._bucket.require()
-        key = _key(digest)
-        there = self._look(digest)
+        key = key_of(digest)
+        there = look(self._bucket, key)
         if there is None:
-            raise BlobNotFound(digest.hex)
-        if self._hashes(digest):
-            return False
+            raise self._bucket.absent(digest)
+        with closing(self.open(digest)) as reader:
+            if compare(reader)[0]:
+                return False
         with self._bucket.locked(digest.hex) as until:
             if look(self._bucket, key) != there:
                 raise BlobNotFound(digest.hex)
             with asking("cannot move the blob to quarantine"):
-                obstore.copy(self._bucket.client, key, _quarantine_key(digest))
+                obstore.copy(self._bucket.client, key, quarantine_key_of(digest))
+            time.sleep(self.seen)
             self._delete(key, until)
         return True
 
     def quarantined(self) -> Iterator[Blob]:
         """Yield what is in quarantine, in ascending order; `modified` is since when."""
         self._bucket.require()
-        key = re.compile(f"{re.escape(QUARANTINE)}/([0-9a-f]{{{2 * self.algorithm.size}}})")
-        with asking("cannot list the quarantine"):
-            for page in obstore.list(self._bucket.client, prefix=QUARANTINE):
-                for meta in page:
-                    match = key.fullmatch(meta["path"])
-                    if match is not None:
-                        yield _blob(self.algorithm.parse(match[1]), meta)
+        return self._listed(self._quarantine_keys, prefix=QUARANTINE)
 
     def discard(self, digest: Digest) -> None:
         """Remove what is in quarantine under a digest; raises BlobNotFound."""
         self._bucket.require()
         if not self._discarded(digest):
             raise self._bucket.absent(digest)
+
+    def abandoned(self, before: float, *, remove: bool) -> Iterator[Blob]:
+        """Yield what there is of uploads in parts that no part was added to since `before`."""
+        self._bucket.require()
+        if self._bucket.scheme == "s3":
+            # Imported when it is used: what it needs is twice as large as obstore, and no server does.
+            from wsgi_store.stores import unfinished  # pylint: disable=import-outside-toplevel
+
+            found = unfinished.abandoned(self._bucket, self._blob_keys, before, remove=remove)
+            for hash_, size, modified in found:
+                yield Blob(self.algorithm.parse(hash_), size, modified)
 
     def load_note(self, name: str) -> bytes | None:
         """Read a note that was left in the store; None when there is none."""
@@ -172,14 +204,7 @@ class ObjectStore:
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
         """Yield the blobs in ascending order of digest, from the one behind `after` on."""
         self._bucket.require()
-        key_of_blob = re.compile(f"([0-9a-f]{{2}})/(\\1[0-9a-f]{{{2 * self.algorithm.size - 2}}})")
-        offset = None if after is None else _key(after)
-        with asking("cannot list the store"):
-            for page in obstore.list(self._bucket.client, offset=offset, chunk_size=1000):
-                for meta in page:
-                    match = key_of_blob.fullmatch(meta["path"])
-                    if match is not None:
-                        yield _blob(self.algorithm.parse(match[2]), meta)
+        return self._listed(self._blob_keys, offset=None if after is None else key_of(after))
 
     def local_path(self, digest: Digest) -> None:  # pylint: disable=unused-argument
         """None: no server in front can read an object from a disk."""
@@ -188,7 +213,7 @@ class ObjectStore:
         """A presigned URL at the engine; None where the keys to sign it with are not known here."""
         self._bucket.require()
         fields = {"response-content-type": content_type, "response-content-disposition": disposition}
-        return self._bucket.url(_key(digest), seconds, fields)
+        return self._bucket.url(key_of(digest), seconds, fields)
 
     def _ask(self, digest: Digest, start: int, stop: int) -> "GetResult":
         """Request part of an object; raises BlobNotFound and what obstore raises."""
@@ -196,14 +221,23 @@ class ObjectStore:
         if (start, stop) != (0, BEYOND):
             options["range"] = (start, stop)
         try:
-            return obstore.get(self._bucket.client, _key(digest), options=options)
+            return obstore.get(self._bucket.client, key_of(digest), options=options)
         except FileNotFoundError:
             raise self._bucket.absent(digest) from None
 
+    def _listed(self, key: re.Pattern[str], **part: Any) -> Generator[Blob, None, None]:
+        with asking("cannot list the store"):
+            for page in obstore.list(self._bucket.client, chunk_size=1000, **part):
+                for meta in page:
+                    match = key.fullmatch(meta["path"])
+                    if match is not None:
+                        yield described(self.algorithm.parse(match["hash"]), meta)
+
     def _publish(self, staged: StagedFile) -> Added:
         digest = staged.digest
-        upload = Upload(self._bucket, _key(digest), staged)
-        there = self._look(digest) if upload.size > ASK_FIRST else None
+        upload = Upload(self._bucket, key_of(digest), staged)
+        ask = upload.size > ASK_FIRST and staged.ahead is None
+        there = look(self._bucket, key_of(digest)) if ask else None
         for _ in range(ROUNDS):
             added = Added.CREATED
             if there is not None:
@@ -219,7 +253,7 @@ class ObjectStore:
                     return added
             if upload.put(there):
                 return added
-            there = self._look(digest)
+            there = look(self._bucket, key_of(digest))
         raise StoreUnavailable("the blob is removed as fast as it is made")
 
     def _stands_for(self, there: Version, staged: StagedFile, size: int) -> bool:
@@ -227,32 +261,28 @@ class ObjectStore:
 
         Raises BlobNotFound, DigestCollision.
         """
-        digest = staged.digest
-        if digest.algorithm.collision_resistant:
+        if staged.digest.algorithm.collision_resistant:
             return there.size == size
-        hashed = digest.algorithm.new()
-        same = True
         # In one go: a blob that is healed between two looks would pass for a collision.
-        with closing(self.open(digest)) as reader, disk_errors("cannot read the file"):
-            for block in iter(lambda: reader.read(BLOCK), b""):
-                same = same and os.pread(staged.fd, len(block), reader.tell() - len(block)) == block
-                hashed.update(block)
-            same = same and reader.tell() == size
-        if not same and hashed.digest() == digest.raw:
-            raise DigestCollision(digest.hex)
+        with closing(self.open(staged.digest)) as reader:
+            intact, same = compare(reader, staged)
+        if intact and not same:
+            raise DigestCollision(staged.digest.hex)
         return same
 
-    def _hashes(self, digest: Digest) -> bool:
-        """Whether the bytes held have their digest; raises BlobNotFound."""
-        hashed = digest.algorithm.new()
-        with closing(self.open(digest)) as reader:
-            for block in iter(lambda: reader.read(BLOCK), b""):
-                hashed.update(block)
-        return hashed.digest() == digest.raw
+    def _quarantining(self) -> bool:
+        """Whether there was anything in quarantine less than `seen` seconds ago."""
+        begin = time.monotonic()
+        since, anything = self._looked
+        if begin >= since + self.seen:
+            with closing(self._listed(self._quarantine_keys, prefix=QUARANTINE)) as held:
+                anything = any(held)
+            self._looked = begin, anything
+        return anything
 
     def _discarded(self, digest: Digest) -> bool:
         """Remove what is in quarantine; whether there was something, which only one is told."""
-        key = _quarantine_key(digest)
+        key = quarantine_key_of(digest)
         if look(self._bucket, key) is None:
             return False
         with self._bucket.locked(digest.hex) as until:
@@ -267,22 +297,3 @@ class ObjectStore:
             raise StoreUnavailable("the object store is too slow to remove anything safely")
         with asking("cannot remove the blob"):
             obstore.delete(self._bucket.once, key)
-
-    def _look(self, digest: Digest) -> Version | None:
-        there = look(self._bucket, _key(digest))
-        if there is None:
-            self._bucket.require_marker()
-        return there
-
-
-def _key(digest: Digest) -> str:
-    return f"{digest.hex[:2]}/{digest.hex}"
-
-
-def _quarantine_key(digest: Digest) -> str:
-    return f"{QUARANTINE}/{digest.hex}"
-
-
-def _blob(digest: Digest, meta: "ObjectMeta") -> Blob:
-    # A listing tells fractions of a second, the object itself does not.
-    return Blob(digest, meta["size"], int(meta["last_modified"].timestamp()))
