@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import botocore.session
 import ceph
 from kinds import BucketKind
 from servers import Server, gunicorn
@@ -41,3 +43,19 @@ def store(directory: Path) -> Store:
 def held(directory: Path) -> set[str]:
     """The hashes of its blobs."""
     return {blob.digest.hex for blob in store(directory).iterate()}
+
+
+def s3() -> Any:
+    """The object store, spoken to past the project."""
+    return botocore.session.get_session().create_client("s3", endpoint_url=ceph.cluster().endpoint)
+
+
+def unfinished(root: Path) -> dict[str, int]:
+    """The bytes of uploads in parts that are neither completed nor aborted, by key below a store's root."""
+    client = s3()
+    prefix = f"{str(root)[1:]}/"
+    found = {}
+    for one in client.list_multipart_uploads(Bucket=ceph.BUCKET, Prefix=prefix).get("Uploads", ()):
+        listed = client.list_parts(Bucket=ceph.BUCKET, Key=one["Key"], UploadId=one["UploadId"])
+        found[one["Key"].removeprefix(prefix)] = sum(part["Size"] for part in listed.get("Parts", ()))
+    return found

@@ -3,25 +3,23 @@
 import os
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import timedelta
 from pathlib import Path
 
 import ceph
 import obstore
 import pytest
+from buckets import unfinished
 from kinds import BucketKind, content, digest_of, put, removed_by
-from obstore.store import S3Store
 from test_local_duplicates import COLLIDING
 
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import BlobNotFound, ConfigError, DigestCollision, StoreUnavailable, WrongStore
 from wsgi_store.staging import Staging
 from wsgi_store.stores import Durability, Remote, Store, open_store
-from wsgi_store.stores.bucket import LOCKS, Bucket, resigned
+from wsgi_store.stores.bucket import LOCKS, Bucket
 from wsgi_store.stores.object_upload import WHOLE
 
 KIND = BucketKind()
@@ -38,10 +36,10 @@ def fixture_store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture(name="staging")
-def fixture_staging(store: Store) -> Iterator[Staging]:
+def fixture_staging(store: Store, tmp_path: Path) -> Iterator[Staging]:
     """The way into the store; no upload in parts is left unfinished, and no lock behind."""
     yield Staging(store, durability=Durability.NONE)
-    assert b"<Upload>" not in unfinished()
+    assert not unfinished(tmp_path)
 
 
 @pytest.fixture(name="bucket")
@@ -53,22 +51,6 @@ def fixture_bucket(tmp_path: Path) -> Bucket:
 def keys(bucket: Bucket) -> set[str]:
     """What lies in it."""
     return {meta["path"] for page in obstore.list(bucket.client) for meta in page}
-
-
-def unfinished() -> bytes:
-    """The object store's list of the uploads in parts that were neither completed nor aborted."""
-    cluster = ceph.cluster()
-    root = S3Store(
-        ceph.BUCKET,
-        endpoint=cluster.endpoint,
-        virtual_hosted_style_request=True,
-        client_options={"allow_http": True},
-    )
-    plain = obstore.sign(root, "GET", ceph.BUCKET, timedelta(minutes=1))
-    with urllib.request.urlopen(resigned(plain, ceph.SECRET, {"uploads": ""}), timeout=20) as response:
-        data: bytes = response.read()
-    assert b"<ListMultipartUploadsResult" in data
-    return data
 
 
 @pytest.mark.parametrize("tail", [b"", LARGE], ids=["whole", "in parts"])

@@ -28,6 +28,7 @@ EXTRAS = {
     "rich": {"cli"},
     "urllib3": {"client"},
     "obstore": {"stores"},
+    "botocore": {"stores"},
     "prometheus_client": {"metrics.py", "gunicorn_conf.py"},
 }
 # The imports against the order: made when a store is opened, in the function that does so.

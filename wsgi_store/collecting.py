@@ -12,12 +12,17 @@ from wsgi_store.errors import BlobNotFound, disk_errors
 from wsgi_store.staging import NAME, leftovers
 from wsgi_store.stores import Store
 
+# An upload that is under way gets parts all the time: what got none for so long is nobody's.
+DAY = 86400.0
+
 
 class Kind(enum.Enum):
     """What can be collected."""
 
     STAGED = "staged"
     """A staged file that no process uses any more."""
+    UPLOAD = "upload"
+    """Parts of an upload to an object store that nobody completes any more."""
     QUARANTINED = "quarantined"
     BLOB = "blob"
 
@@ -31,17 +36,19 @@ class Collected:
     digest: Digest | None = None
 
 
-def collect(
+def collect(  # pylint: disable=too-many-arguments
     store: Store,
     *,
     older: float | None = None,
     max_bytes: int | None = None,
     quarantined_older: float | None = None,
+    uploads_older: float = DAY,
     dry_run: bool = False,
 ) -> Iterator[Collected]:
     """Remove what may go, and yield each thing when it is gone; with `dry_run` only tell what it would be.
 
-    Staged files that a killed process left always may. Blobs may that were last added more than
+    Staged files that a killed process left always may, and so may uploads to an object store to
+    which no part was added for `uploads_older` seconds. Blobs may that were last added more than
     `older` seconds ago, and then, the oldest first, as many as bring all blobs together down to
     `max_bytes`; what is in quarantine for more than `quarantined_older` seconds. A blob that is
     uploaded meanwhile stays, also if the upload found it held, and one that is younger than the
@@ -64,6 +71,9 @@ def collect(
         # A dry run has removed nothing, so that what is told already is left out of the account.
         since = now - older if dry_run and older is not None else float("-inf")
         yield from _collect_oldest(store, max_bytes, since, settled, dry_run)
+    # Last, for keys that may do all the rest need not be allowed to see these.
+    for upload in store.abandoned(now - uploads_older, remove=not dry_run):
+        yield Collected(Kind.UPLOAD, upload.size, upload.digest)
 
 
 def _collect_quarantined(store: Store, before: float, dry_run: bool) -> Iterator[Collected]:

@@ -33,7 +33,9 @@ root_option = click.option(
 )
 
 
-def measure(name: str, parse: Callable[[str], float], help_: str) -> Callable[[F], F]:
+def measure(
+    name: str, parse: Callable[[str], float], help_: str, default: str | None = None
+) -> Callable[[F], F]:
     """An option whose value is a size or a time."""
 
     def read(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
@@ -42,7 +44,10 @@ def measure(name: str, parse: Callable[[str], float], help_: str) -> Callable[[F
         except ValueError as error:
             raise click.BadParameter(f"{error}, not {value!r}") from None
 
-    return click.option(name, metavar=parse.__name__[6:].upper(), callback=read, help=help_)
+    kind = parse.__name__[6:].upper()
+    return click.option(
+        name, metavar=kind, callback=read, help=help_, default=default, show_default=default is not None
+    )
 
 
 def opened(root: str) -> Store:
@@ -57,7 +62,7 @@ def opened(root: str) -> Store:
             config = replace(config, hash=Algorithm(json.loads(text)["algorithm"]))
         except (ValueError, KeyError, TypeError):
             pass  # who opens it says what is wrong with it
-    return open_store(config.root, config.hash, config.durability)
+    return open_store(config.root, config.hash, config.durability, config.remote)
 
 
 @click.command()
@@ -168,26 +173,24 @@ def _age(seconds: float) -> str:
 @measure("--older", parse_time, "Remove blobs that were last uploaded longer ago, such as 90d.")
 @measure("--max-size", parse_size, "Remove the oldest blobs until all together are no larger.")
 @measure("--quarantined-older", parse_time, "Remove what is in quarantine for longer, such as 30d.")
+@measure(
+    "--uploads-older",
+    parse_time,
+    "Abort uploads to an object store that got no part for so long.",
+    default="1d",
+)
 @click.option("--dry-run", is_flag=True, help="Remove nothing, tell what would be removed.")
 @root_option
 @json_option
-def collect(
-    older: float | None, max_size: int | None, quarantined_older: float | None, dry_run: bool, root: str
-) -> None:
-    """Remove what may go: always staged files that killed processes left; the rest if asked.
+def collect(max_size: int | None, dry_run: bool, root: str, **older: Any) -> None:
+    """Remove what may go: always what killed processes left of uploads; the rest if asked.
 
     A blob that is uploaded meanwhile stays.
     """
     output = Output(["kind", "hash", "size"])
     counts: Counter[str] = Counter()
     size = 0
-    for gone in collecting.collect(
-        opened(root),
-        older=older,
-        max_bytes=max_size,
-        quarantined_older=quarantined_older,
-        dry_run=dry_run,
-    ):
+    for gone in collecting.collect(opened(root), max_bytes=max_size, dry_run=dry_run, **older):
         output.row(kind=gone.kind.value, hash=gone.digest.hex if gone.digest else "", size=gone.size)
         counts[gone.kind.value] += 1
         size += gone.size
