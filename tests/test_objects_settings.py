@@ -1,5 +1,7 @@
 """How a bucket is reached: settings that are right, and what is said of those that are not."""
 
+import json
+import os
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -121,3 +123,53 @@ def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(ConfigError, match=r"^WSGI_STORE_ROOT: s3:// needs obstore: install wsgi-store\[s3\]"):
         open_store("s3://bucket", Algorithm.MD5, DURABILITY, Remote(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("root", "settings"),
+    [
+        (
+            "gs://bucket/prefix",
+            {
+                "GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(
+                    {
+                        "gcs_base_url": "https://127.0.0.1:1",
+                        "disable_oauth": True,
+                        "client_email": "",
+                        "private_key": "",
+                        "private_key_id": "",
+                    }
+                )
+            },
+        ),
+        (
+            "az://container/prefix",
+            {
+                "AZURE_STORAGE_ACCOUNT_NAME": "account",
+                "AZURE_STORAGE_ACCOUNT_KEY": "a2V5",
+                "AZURE_STORAGE_ENDPOINT": "https://127.0.0.1:1",
+            },
+        ),
+    ],
+    ids=["gs", "az"],
+)
+def test_other_engines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str, settings: dict[str, str]
+) -> None:
+    """Buckets of Google and containers of Azure are opened, and asked at the address that is set."""
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    store = open_store(root, Algorithm.MD5, DURABILITY, Remote(str(tmp_path), timeout=0.5))
+    for ask in (store.check, lambda: store.stat(DIGEST)):
+        with pytest.raises(StoreUnavailable) as caught:
+            ask()
+        assert "Connection refused" in str(caught.value.__cause__)
+        assert "127.0.0.1:1/" in str(caught.value.__cause__)
+
+
+def test_a_container_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the account of Azure is not told, that is said."""
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+    with pytest.raises(WrongStore, match="Account must be specified"):
+        open_store("az://container", Algorithm.MD5, DURABILITY, Remote(str(tmp_path))).check()
