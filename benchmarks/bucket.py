@@ -5,6 +5,7 @@ ceph-osd, ceph-common and radosgw are needed; all of it shares the processors of
 """
 
 import argparse
+import base64
 import os
 import random
 import statistics
@@ -16,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,6 +35,7 @@ from tests import ceph
 
 DIRECT, S3CMD = "obstore, direct", "s3cmd"
 PROXIED, REDIRECTED, LOCAL = "wsgi_store", "wsgi_store, redirecting", "wsgi_store on tmpfs"
+ANNOUNCED = "wsgi_store, hash announced"
 
 
 class Bucket(WSGIStore):
@@ -146,6 +149,9 @@ class Round:
         big, got = str(self.directory / "big"), str(self.directory / "got")
         path = f"/{self.body.digest}"
         self._time("upload", PROXIED, lambda: upload(self.proxied, self.body))
+        with Connection(self.proxied.port) as connection:
+            connection.ask(head("DELETE", path))
+        self._time("upload", ANNOUNCED, lambda: upload(self.proxied, announced(self.body)))
         self._time("upload", DIRECT, lambda: obstore.put(self.client, "big", Path(big), max_concurrency=4))
         self._time("upload", S3CMD, lambda: s3cmd("put", big, f"s3://{ceph.BUCKET}/direct/other"))
         length = self.body.size
@@ -182,6 +188,12 @@ def upload(server: Server, body: Body) -> None:
         server.upload(connection, body)
 
 
+def announced(body: Body) -> Body:
+    """The same body, with its hash told before it, as `wsgi-store put` does."""
+    field = base64.b64encode(bytes.fromhex(body.digest)).decode()
+    return replace(body, fields=(f"Repr-Digest: sha-256=:{field}:",))
+
+
 def s3cmd(*arguments: str) -> None:
     """Run a plain client of S3."""
     host = urlsplit(os.environ["AWS_ENDPOINT_URL"]).netloc
@@ -199,6 +211,7 @@ def growth(directory: Path, size: int, payload: Payload) -> dict[str, float]:
         with Connection(server.port) as connection:
             connection.ask(head("GET", "/readyz"))
         for what, move in {
+            "upload, hash announced": lambda: upload(server, announced(payload.body("raw", size))),
             "upload": lambda: upload(server, body),
             "download": lambda: download(server.port, f"/{body.digest}", body.size),
         }.items():
@@ -237,6 +250,7 @@ def show(found: Figures, grown: dict[str, float]) -> None:
     print()
     ratios = [
         ("upload ÷ obstore, direct", "≥ 0.8 ×", found.ratio("upload", PROXIED, DIRECT)),
+        ("upload, hash announced ÷ obstore, direct", "≥ 0.8 ×", found.ratio("upload", ANNOUNCED, DIRECT)),
         ("download ÷ obstore, direct", "≥ 0.8 ×", found.ratio("download", PROXIED, DIRECT)),
         ("download by redirect ÷ obstore, direct", "≥ 0.8 ×", found.ratio("download", REDIRECTED, DIRECT)),
         ("redirects ÷ GET of 4 KiB on tmpfs", "≥ 0.9 ×", found.ratio("get", REDIRECTED, LOCAL)),
