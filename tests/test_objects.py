@@ -182,3 +182,17 @@ def test_a_reader_whose_blob_is_gone(store: Store, staging: Staging) -> None:
         reader.seek(3)
         with pytest.raises(BlobNotFound):
             reader.read()
+
+
+def test_nothing_is_synced_here(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload waits for no local disk: what is acknowledged lies in the bucket."""
+
+    def sync(*_: object) -> None:
+        pytest.fail("the local disk was waited for")
+
+    for name in ("fsync", "fdatasync", "posix_fadvise"):
+        monkeypatch.setattr(os, name, sync)
+    staging = Staging(store, durability=Durability.FULL)
+    staging.check()
+    digest = put(staging, LARGE).digest
+    assert content(store, digest) == LARGE
