@@ -125,7 +125,7 @@ def test_the_lane_ends(tmp_path: Path) -> None:
 
 
 def test_a_stop_empties_the_lane(tmp_path: Path) -> None:
-    """A worker that stops answers what comes meanwhile, and waits for idle connections two seconds at most."""
+    """A worker that stops answers what comes meanwhile, and waits two seconds for idle connections."""
     with gunicorn(tmp_path, "--keep-alive", "60", workers=1) as server, contextlib.ExitStack() as stack:
         put(server, b"hello")
         idle = [enter(server, stack) for _ in range(4)]
