@@ -7,11 +7,11 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
+from gunicorn.http import body, message
 from gunicorn.http import errors as parsing
-from gunicorn.http import message
 from gunicorn.workers import gthread
 
-from wsgi_store.body import Body
+from wsgi_store.body import Body, ChunkedReader, LengthReader
 
 # A client has this long, in seconds, to send the head of a request, and before it to agree on TLS.
 HEAD_TIMEOUT = 10.0
@@ -159,6 +159,7 @@ class Request(message.Request):  # type: ignore[misc]
 
     version: tuple[int, int]
     body: Any
+    unreader: Any
 
     def __init__(self, cfg: Any, unreader: Any, *args: Any) -> None:
         self._deadline = time.monotonic() + HEAD_TIMEOUT
@@ -170,7 +171,12 @@ class Request(message.Request):  # type: ignore[misc]
     def set_body_reader(self) -> None:
         """Find how the body is framed."""
         super().set_body_reader()
-        self.body = Body(self.body.reader)
+        reader = self.body.reader
+        if isinstance(reader, body.ChunkedReader):
+            reader = ChunkedReader(self, self.unreader)
+        elif isinstance(reader, body.LengthReader):
+            reader = LengthReader(self.unreader, reader.length)
+        self.body = Body(reader)
 
     def read_into(self, unreader: Any, buf: Any, stop: bool = False) -> None:
         """Read more of the head."""
