@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -238,6 +239,13 @@ class Broken(Body):
         if not data:
             raise self.error
         return data
+
+    def readinto(self, buffer: Any, /) -> int:
+        """The same into a buffer."""
+        view = memoryview(buffer)
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
 
 
 @pytest.mark.parametrize(
