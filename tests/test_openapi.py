@@ -16,14 +16,14 @@ from mounting import flask_app
 from openapi_spec_validator import validate
 from webtest import TestApp
 
-from wsgi_store import __version__, errors
+from wsgi_store import __version__, errors, service
 from wsgi_store.app import HASH, REQUEST_ID, STATUS, URLS, Application, problem
 from wsgi_store.auth import SCOPES
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.digest import Algorithm
 from wsgi_store.files import MAX_PAGE, PAGE
-from wsgi_store.service import OPENAPI
 
+OPENAPI = Path(service.__file__).with_name("openapi.json").read_bytes()
 DOCUMENT: dict[str, Any] = json.loads(OPENAPI)
 PATHS: dict[str, Any] = DOCUMENT["paths"]
 COMPONENTS: dict[str, Any] = DOCUMENT["components"]

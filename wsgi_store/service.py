@@ -2,7 +2,8 @@
 
 import hashlib
 import time
-from importlib.resources import files
+from functools import lru_cache
+from pathlib import Path
 
 from wsgi_store import __version__, conditional
 from wsgi_store.config import MetricsAccess
@@ -12,12 +13,16 @@ from wsgi_store.receiving import Request
 from wsgi_store.sending import Response, json_response
 from wsgi_store.stores import Blob
 
-OPENAPI = files("wsgi_store").joinpath("openapi.json").read_bytes()
-# What the conditions of a request are judged by. No time is told with it, for each process
-# has its own; one that a client has of another source still gets an answer that is safe.
-OPENAPI_BLOB = Blob(
-    Digest(Algorithm.SHA256, hashlib.sha256(OPENAPI).digest()), size=len(OPENAPI), modified=time.time()
-)
+
+# Read when it is asked for: that takes 3 ms of the start.
+@lru_cache(1)
+def _description() -> tuple[bytes, Blob]:
+    """The OpenAPI document, and what the conditions of a request are judged by."""
+    data = Path(__file__).with_name("openapi.json").read_bytes()
+    digest = Digest(Algorithm.SHA256, hashlib.sha256(data).digest())
+    # No time is told with it, for each process has its own; one that a client has of another source
+    # still gets an answer that is safe.
+    return data, Blob(digest, size=len(data), modified=time.time())
 
 
 def index(request: Request) -> Response:
@@ -53,11 +58,12 @@ def ready(request: Request) -> Response:
 
 def openapi(request: Request) -> Response:
     """The description of this API for programs (OpenAPI 3.1); raises PreconditionFailed."""
-    headers = [("ETag", f'"{OPENAPI_BLOB.digest.hex}"'), ("Cache-Control", "no-cache")]
-    if conditional.not_modified(request.environ, OPENAPI_BLOB):
+    data, blob = _description()
+    headers = [("ETag", f'"{blob.digest.hex}"'), ("Cache-Control", "no-cache")]
+    if conditional.not_modified(request.environ, blob):
         return Response([], 304, headers)
     # The media type of its own that is being drafted is one that browsers save and do not show.
-    return Response(OPENAPI, 200, [("Content-Type", "application/json"), *headers])
+    return Response(data, 200, [("Content-Type", "application/json"), *headers])
 
 
 def metrics(request: Request) -> Response:
