@@ -180,7 +180,8 @@ class Request(message.Request):  # type: ignore[misc]
 
     def read_into(self, unreader: Any, buf: Any, stop: bool = False) -> None:
         """Read more of the head."""
-        unreader.sock.settimeout(max(self._deadline - time.monotonic(), 0.001))
+        if not unreader.buf.getbuffer().nbytes:  # else nothing is received
+            unreader.sock.settimeout(max(self._deadline - time.monotonic(), 0.001))
         try:
             super().read_into(unreader, buf, stop)
         except (TimeoutError, parsing.NoMoreData):
