@@ -99,6 +99,20 @@ def test_a_shard_made_by_another_process(kind: LocalKind, spy: Spy) -> None:
     assert spy.take() == ["fsync staged", "fsync .", f"fsync {shard}/{hash_}", f"fsync {shard}"]
 
 
+def test_the_shards_of_a_store_that_was_there(kind: LocalKind, spy: Spy) -> None:
+    """After a start the root is synced once for all shards that are there, not once for each."""
+    blobs = [b"%d" % number for number in range(20)]
+    first = kind.staging(kind.open(spy.root, Algorithm.MD5))
+    for blob in blobs:
+        put(first, blob)
+    shards = sum(entry.startswith("mkdir") for entry in spy.take()) - 2
+    staging = kind.staging(kind.open(spy.root, Algorithm.MD5))
+    spy.take()
+    for blob in blobs:
+        put(staging, blob)
+    assert spy.take().count("fsync .") == 1 < shards
+
+
 @pytest.mark.parametrize("durability", [Durability.FILE, Durability.NONE])
 def test_less_than_full(kind: LocalKind, spy: Spy, durability: Durability) -> None:
     """With `file` only files are synced, with `none` nothing is."""

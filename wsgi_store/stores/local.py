@@ -250,13 +250,14 @@ class LocalStore:
     def _make_shard(self, name: str) -> Shard:
         path = os.path.join(self.root, name)
         if name not in self._shards:
-            try:
+            with suppress(FileExistsError):
                 os.mkdir(path)
-            except FileExistsError:
-                pass  # by another process perhaps, which may not have synced it yet
+            # All at once, those of other processes too, which may not have synced them yet: after a
+            # start there is one sync of the root to wait for, not one for each shard.
+            there = [found for found in os.listdir(self.root) if SHARD.fullmatch(found)]
             if self._full:
                 marker.sync_directory(self.root)
-            self._shards.add(name)
+            self._shards.update(there)
         return Shard(path)
 
     def _open_shard(self, digest: Digest) -> Shard:
