@@ -1,5 +1,6 @@
 """A process killed at each of its system calls in turn: nothing is lost, and nothing is half there."""
 
+import compileall
 import hashlib
 import os
 import signal
@@ -11,6 +12,7 @@ import pytest
 from kinds import KINDS, LocalKind, content, put
 from tracing import Trace, uploader
 
+import wsgi_store
 from wsgi_store.digest import Algorithm
 from wsgi_store.stores import Durability
 
@@ -21,6 +23,13 @@ HEALING = (
     ("add", "cut", "add", "cut", "quarantine", "add", "remove"),
     [[], [], [DATA], [DATA[:1]], [DATA], [DATA[:1]], [], [DATA], []],
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled() -> None:
+    """Have all modules compiled: else whether a process, or one beside it, does so changes its calls."""
+    for directory in (Path(wsgi_store.__file__).parent, Path(__file__).parent):
+        assert compileall.compile_dir(directory, quiet=1)
 
 
 def run(

@@ -121,11 +121,14 @@ def test_a_lock_that_is_never_free(store: Store, staging: Staging, bucket: Bucke
     digest = put(staging, b"some bytes").digest
     end = threading.Event()
 
-    def hold() -> None:
-        while not end.is_set():
-            obstore.put(bucket.client, f"{LOCKS}/{digest.hex}", os.urandom(8))
-            end.wait(0.1)
+    def take() -> None:
+        obstore.put(bucket.client, f"{LOCKS}/{digest.hex}", os.urandom(8))
 
+    def hold() -> None:
+        while not end.wait(0.1):
+            take()
+
+    take()
     holder = threading.Thread(target=hold)
     holder.start()
     try:

@@ -108,7 +108,7 @@ class LocalStore:
             try:
                 with self._open_shard(digest) as shard:
                     with shard.locked(needed=False):
-                        blob = _blob(digest, os.lstat(digest.hex, dir_fd=shard.fd))
+                        blob = _blob(digest, os.lstat(self._path(digest)))
                         os.unlink(digest.hex, dir_fd=shard.fd)
                     if self._full:
                         os.fsync(shard.fd)
