@@ -20,6 +20,7 @@ PLACES = ("memory", "disk", "alone", "growth")
 ON_MEMORY: list[type[Server]] = [
     lineup.WSGIStore,
     lineup.Limit,
+    lineup.Stock,
     lineup.Pipeline,
     lineup.Nginx,
     lineup.Direct,

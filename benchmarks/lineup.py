@@ -74,6 +74,16 @@ class Limit(Gunicorn):
         return super().start()
 
 
+class Stock(Limit):
+    """The same on gunicorn's own thread worker: what the server allows without this project."""
+
+    title = "limit, gunicorn's own worker"
+
+    def command(self) -> list[str]:
+        """With the other worker, and all other settings."""
+        return [*super().command(), "--worker-class", "gthread"]
+
+
 class Pipeline(Limit):
     """The same, storing what it receives."""
 
@@ -260,6 +270,7 @@ ORDER: list[type[Server]] = [
     WSGIStore,
     Unsynced,
     Limit,
+    Stock,
     Pipeline,
     Nginx,
     Direct,

@@ -140,7 +140,8 @@ of `deploy/gunicorn.conf.py`. Before anything is measured, each server has retur
 byte by byte.
 
 - *limit*: a bare WSGI callable: throws uploads away, sends files by sendfile, answers 4 KiB from memory
-- *pipeline limit*: the same, but an upload is read by 1 MiB, hashed, written and named
+- *limit, gunicorn's own worker*: the same without this project's worker class: what the server itself allows
+- *pipeline limit*: limit, but an upload is read by 1 MiB, hashed, written and named
 - *naive Flask*: `request.files["file"].read()`; it takes only forms, which stand in its row of uploads
 - *docker-registry*: an upload is a POST and a PUT; copyparty refuses tmpfs, so it is found on disk only
 - *bare loop of syncs*: no server: write, fsync, link, fsync of the directory in 2 processes of 8 threads"""

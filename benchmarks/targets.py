@@ -8,6 +8,7 @@ from benchmarks.work import Figures, Key
 
 OURS = "wsgi_store"
 UNSYNCED = "wsgi_store, unsynced"
+STOCK = "limit, gunicorn's own worker"
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,11 @@ def goals(counts: tuple[str, str]) -> Iterator[Goal]:
     yield _ratio("range of 64 MiB ÷ limit", 0.95, "middle", "limit")
     for work, title in (("get", "GET of 4 KiB"), ("head", "HEAD"), ("304", "GET answered 304")):
         yield _ratio(f"{title} ÷ limit", 0.85, work, "limit")
+        yield _ratio(f"{title} ÷ {STOCK}", 0.85, work, STOCK)
         asked = Key("disk", work, OURS)
         yield Goal(f"{title} ÷ copyparty, on disk", 1.0, asked, asked._replace(server="copyparty"))
     yield _ratio("POST of 4 KiB, unsynced ÷ limit", 0.7, "post", "limit")
+    yield _ratio(f"POST of 4 KiB, unsynced ÷ {STOCK}", 0.7, "post", STOCK)
     durable = Key("disk", "post", OURS)
     loop = durable._replace(server="bare loop of syncs")
     yield Goal("POST of 4 KiB, durable on disk ÷ bare loop", 0.8, durable, loop)
