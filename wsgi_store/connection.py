@@ -87,9 +87,9 @@ class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type h
         """Whether its next request can be told from its first bytes: not with TLS, HTTP/2, uwsgi."""
         return not self.cfg.is_ssl and self.cfg.protocol == "http" and not self.is_http2
 
-    def read_only(self) -> bool:
+    def has_read(self) -> bool:
         """Whether the last request was one for the lane."""
-        return self.parser is not None and self.parser.mesg.method in ("GET", "HEAD")
+        return self.parser.mesg.method in ("GET", "HEAD")
 
     def next_comes(self, seconds: float = HEAD_TIMEOUT) -> bool:
         """Wait for the next request; whether its head, or the end, has then come."""

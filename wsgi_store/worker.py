@@ -155,12 +155,17 @@ class Worker(Accepting, Answering):
             finally:
                 if not keep:
                     conn.linger()
-            # While threads abound the next request is awaited here for a moment, not through the
-            # poller and a queue: 16 clients get 1.1 times as many blobs of 4 KiB a second, 1.4 HEADs.
-            spare = self.alive and self._busy <= self.cfg.threads // 2
-            in_lane = conn.suits_lane() and conn.read_only() and time.monotonic() >= self._apart_until
-            if in_lane or not (keep and spare and conn.next_comes(NEXT)):
+            if not keep or self._goes_on_in_lane(conn):
                 return keep
+            # While threads abound the next request is awaited here for a moment, not through the
+            # poller and a queue: of 16 clients, each with a thread, 1.08 times as many uploads a second.
+            spare = self.alive and self._busy <= self.cfg.threads // 2
+            if not (spare and conn.next_comes(NEXT)):
+                return keep
+
+    def _goes_on_in_lane(self, conn: Connection) -> bool:
+        """Whether the next request on a connection is likely to be one for the lane."""
+        return conn.suits_lane() and conn.has_read() and time.monotonic() >= self._apart_until
 
     def _take_thread(self) -> None:
         self._busy += 1
