@@ -213,6 +213,7 @@ def test_collect(root: Path, store: Store, staging: Staging) -> None:
         # Just less than the age of this one: until the next has it there is as long as a tick.
         age = time.time() - store.stat(digests[3]).modified - 0.1
         assert list(collect(store, older=age, dry_run=dry_run)) == oldest[2:3]
+    put(staging, bytes(100))  # it has to be young still
     assert sorted(list(collect(store, older=0, max_bytes=0)), key=str) == sorted(oldest[3:], key=str)
     assert [blob.digest for blob in store.iterate()] == [digests[0]]
     KIND.damage(root, digests[0], b"x")
