@@ -1,5 +1,6 @@
 """The client in Python against the shipped gunicorn."""
 
+import errno
 import hashlib
 import io
 import os
@@ -15,6 +16,7 @@ from access import line
 from exchanges import DATA, HASH, SIZE
 from mounting.client import there_and_back
 from servers import Server, gunicorn
+from urllib3 import HTTPResponse
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
@@ -22,7 +24,7 @@ from werkzeug.serving import make_server
 import wsgi_store.client
 from wsgi_store.app import STATUS, create_app
 from wsgi_store.client import Client, RemoteBlob, Uploaded
-from wsgi_store.client.refusals import CODES
+from wsgi_store.client.refusals import CODES, refusal
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import (
@@ -32,6 +34,7 @@ from wsgi_store.errors import (
     Denied,
     DigestMismatch,
     StorageFull,
+    StoreUnavailable,
     TooLarge,
     Unauthenticated,
 )
@@ -53,6 +56,31 @@ def fixture_client(server: Server) -> Iterator[Client]:
         for blob in client.list():
             client.delete(blob.hash)
         assert not server.blobs()
+
+
+def test_a_file_system_without_links(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a download cannot be linked it is renamed, and takes no other file's place all the same."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    client.put(DATA)
+    monkeypatch.setattr(os, "link", refuse)
+    client.get(HASH, tmp_path / "down")
+    assert (tmp_path / "down").read_bytes() == DATA
+    (tmp_path / "down").write_bytes(b"another's")
+    with pytest.raises(FileExistsError):
+        client.get(HASH, tmp_path / "down")
+    assert (tmp_path / "down").read_bytes() == b"another's"
+
+
+def test_a_time_to_wait_that_is_none() -> None:
+    """A Retry-After that cannot be read is none."""
+    for text, evidence in (("60", {"retry_after": 60.0}), ("soon", {}), ("", {})):
+        answer = HTTPResponse(status=503, headers={"Retry-After": text}, preload_content=False)
+        error = refusal("http://x", answer, {})
+        assert isinstance(error, StoreUnavailable)
+        assert error.evidence == evidence
 
 
 def test_the_way_of_a_blob(client: Client, tmp_path: Path) -> None:
