@@ -161,7 +161,11 @@ class Cluster:
             self.start_gateway("env", f"LD_PRELOAD={libraries[0]}", *settings)
             yield functools.partial(file.write_text, encoding="ascii")
         finally:
+            gateway = self._daemons["radosgw"].pid
             self.stop_gateway()
+            # What is killed leaves what it would have shared with its children.
+            for name in (f"faketime_shm_{gateway}", f"sem.faketime_sem_{gateway}"):
+                Path("/dev/shm", name).unlink(missing_ok=True)
             self.start_gateway()
 
     @contextlib.contextmanager
