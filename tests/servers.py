@@ -140,7 +140,7 @@ class Server:
         # A connection that its client closed is closed here when the server next looks at it.
         with contextlib.suppress(AssertionError):
             until(lambda: not surplus(), "descriptors to be closed")
-        assert not surplus()
+        assert surplus() == Counter()
 
     def blobs(self) -> set[str]:
         """The hashes of the files in the store."""
