@@ -51,6 +51,10 @@ class Accepting(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no 
         able = self._busy < self.cfg.threads and time.monotonic() >= self._accept_again
         super().set_accept_enabled(enabled and able)
 
+    def accept_if_able(self) -> None:
+        """Accept again, where a thread or a connection that is done with was all that was missing."""
+        self.set_accept_enabled(self.alive and self.nr_conns < self.worker_connections)
+
     def accept(self, listener: socket.socket) -> None:
         """Take a new connection in and wait for its request's head, unless another worker should."""
         # All workers are told of a connection, and the first to run would take all of a burst: of 16

@@ -90,7 +90,7 @@ class Worker(Accepting, Answering):
         self.cfg = Settings(self.cfg)
         self.poller.register(self.PIPE[0], EVENT_READ, lambda pipe: os.read(pipe, 1 << 10))
         self._lane = Lane()
-        self.poller.register(self._lane, EVENT_READ, self._on_lane)
+        self._await_lane()
         super().run()
         self._lane.close()
 
@@ -144,7 +144,7 @@ class Worker(Accepting, Answering):
             self._lane.keep(conn)
         else:
             super().finish_request(conn, fs)
-        self.set_accept_enabled(self.alive and self.nr_conns < self.worker_connections)
+        self.accept_if_able()
 
     def handle(self, conn: Connection) -> Any:
         """Serve requests in a thread; closing may take long and is done here too."""
@@ -172,6 +172,11 @@ class Worker(Accepting, Answering):
         if self._busy >= self.cfg.threads:
             self.set_accept_enabled(False)
 
+    def _await_lane(self) -> None:
+        """Have nobody lead until something comes."""
+        self._leader = None
+        self.poller.register(self._lane, EVENT_READ, self._on_lane)
+
     def _on_lane(self, _: object) -> None:
         """Something has come on a kept connection: appoint a leader."""
         if time.monotonic() >= self._apart_until and self._busy < self.cfg.threads // 2:
@@ -189,9 +194,8 @@ class Worker(Accepting, Answering):
         """The leader has found nothing to do, or was held up."""
         self._busy -= 1
         if self._leader is leader:
-            self._leader = None
-            self.poller.register(self._lane, EVENT_READ, self._on_lane)
-        self.set_accept_enabled(self.alive and self.nr_conns < self.worker_connections)
+            self._await_lane()
+        self.accept_if_able()
 
     def _watch(self, leader: _Leader) -> None:
         """Go on without a leader that is held up."""
@@ -200,9 +204,8 @@ class Worker(Accepting, Answering):
         if leader.turns != turns:
             self._seen = leader.turns, now
         elif turns % 2 and now - since >= HELD_UP:
-            self._leader = None
             self._apart_until = now + APART
-            self.poller.register(self._lane, EVENT_READ, self._on_lane)
+            self._await_lane()
 
     def _lead(self, leader: _Leader) -> None:
         """Serve the lane until nothing comes for a moment."""
