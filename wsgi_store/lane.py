@@ -52,11 +52,15 @@ class Lane:
     def expired(self) -> Iterator[Connection]:
         """Yield the connections that have waited too long."""
         now = time.monotonic()
-        for fd, conn in list(self._waiting.items()):
+        while self._waiting:
+            try:
+                fd, conn = next(iter(self._waiting.items()))
+            except (RuntimeError, StopIteration):
+                return  # another thread was given one just now: the next look will do
             if min(conn.timeout, self.deadline) > now:
                 return
             # Unless its next request has come meanwhile.
-            if self._waiting.get(fd) is conn and self._waiting.pop(fd, None) is conn:
+            if self._waiting.pop(fd, None) is conn:
                 yield conn
 
     def close(self) -> None:
