@@ -47,12 +47,12 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
         """Log a request that was answered, or whose answer was cut off."""
+        sent = _bytes_sent(resp, environ)
         if count := environ.get("wsgi_store.sent"):
-            count(_bytes_sent(resp, environ))
+            count(sent)
         if not (self._informs and self.access_log_enabled):
             return
         status = str(resp.status).partition(" ")[0]
-        sent = _bytes_sent(resp, environ)
         milliseconds = request_time.total_seconds() * 1000
         path = shown_path(req)
         message = f"{req.method} {path} {status} {sent} B {milliseconds:.1f} ms"

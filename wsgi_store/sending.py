@@ -114,7 +114,7 @@ def send_blob(request: Request, digest: Digest, filename: str | None) -> Respons
         return _send(request, reader, Range(0, reader.blob.size), 200, headers)
     blob = request.store.stat(digest)
     if conditional.not_modified(environ, blob):
-        return Response([], 304, [_etag(blob), *_caching(request)])
+        return Response([], 304, [_etag(blob), *_caching(request.grant.private)])
     headers = _headers(request, blob, filename)
     if not get:
         return Response([], 200, [*headers, ("Content-Length", str(blob.size))])
@@ -263,13 +263,13 @@ def _described(blob: Blob, filename: str | None, private: bool) -> Headers:
         _etag(blob),
         ("Last-Modified", http_date(int(blob.modified))),
         *([("Repr-Digest", digest)] if digest else []),
-        *(PRIVATE if private else PUBLIC),
+        *_caching(private),
         *CONSTANT,
     ]
 
 
-def _caching(request: Request) -> Headers:
-    return PRIVATE if request.grant.private else PUBLIC
+def _caching(private: bool) -> Headers:
+    return PRIVATE if private else PUBLIC
 
 
 def _etag(blob: Blob) -> tuple[str, str]:
