@@ -216,6 +216,19 @@ def test_a_link_that_leads_nowhere_in_the_place_of_a_blob(
         put(staging, DATA)
 
 
+def test_a_link_in_the_place_of_a_blob(root: Path, store: LocalStore) -> None:
+    """A link to a file elsewhere is read and removed as a blob, and the file stays."""
+    elsewhere = root.with_name("elsewhere")
+    elsewhere.write_bytes(DATA)
+    path_of(root, DATA).parent.mkdir()
+    path_of(root, DATA).symlink_to(elsewhere)
+    digest = digest_of(Algorithm.MD5, DATA)
+    assert store.remove(digest).size == len(DATA)
+    with pytest.raises(BlobNotFound):
+        store.stat(digest)
+    assert elsewhere.read_bytes() == DATA
+
+
 def test_a_file_in_the_place_of_a_shard(root: Path, store: LocalStore, staging: Staging) -> None:
     """Where a file stands in the place of a directory there are no blobs and none can be added."""
     path_of(root, DATA).parent.write_bytes(b"")

@@ -108,7 +108,7 @@ class LocalStore:
             try:
                 with self._open_shard(digest) as shard:
                     with shard.locked(needed=False):
-                        blob = _blob(digest, os.lstat(self._path(digest)))
+                        blob = self.stat(digest)
                         os.unlink(digest.hex, dir_fd=shard.fd)
                     if self._full:
                         os.fsync(shard.fd)
@@ -190,14 +190,13 @@ class LocalStore:
             for index in range(bisect.bisect(names, last), len(names)):
                 name = names[index]
                 if name.startswith(shard) and self._name_of_blob.fullmatch(name):
+                    digest = Digest(self.algorithm, bytes.fromhex(name))
                     with disk_errors("cannot look at the blob"):
                         try:
-                            status = os.stat(f"{self.root}/{shard}/{name}")
-                        except ABSENT:
-                            continue  # removed since the directory was read
-                    if stat.S_ISREG(status.st_mode):
-                        digest = Digest(self.algorithm, bytes.fromhex(name))
-                        yield Blob(digest, status.st_size, status.st_mtime)
+                            blob = _blob(digest, os.stat(f"{self.root}/{shard}/{name}"))
+                        except (BlobNotFound, *ABSENT):
+                            continue  # removed since the directory was read, or nothing of ours
+                    yield blob
         self._require_marker()  # else a disk unmounted meanwhile would pass for fewer blobs
 
     def local_path(self, digest: Digest) -> str | None:
