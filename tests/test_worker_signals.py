@@ -41,30 +41,34 @@ def post_worker_init(worker):
 """
 
 
+def started(directory: Path, settings: str, name: str, workers: int) -> servers.Server:
+    """A server with such settings around the shipped ones, to be ended by the signal of that name."""
+    conf = directory / "gunicorn.conf.py"
+    conf.write_text(settings.format(shipped=str(servers.DEPLOY / "gunicorn.conf.py")))
+    arguments = ("-c", str(conf), "--graceful-timeout", "20")
+    # Not strictly: a quick end leaves gunicorn's sockets to the garbage collector.
+    server = servers.gunicorn(directory, *arguments, python=(), whole=False, workers=workers)
+    server.end_signal = signal.Signals[name]
+    return server
+
+
+def seconds_to_stop(server: servers.Server) -> float:
+    """How long a server takes to end."""
+    begin = time.monotonic()
+    server.stop()
+    return time.monotonic() - begin
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGQUIT"])
 def test_a_signal_to_a_worker_that_starts(tmp_path: Path, name: str) -> None:
     """A worker that was told to end before it could listen to signals ends, and the server with it."""
-    conf = tmp_path / "gunicorn.conf.py"
-    conf.write_text(SLOW_START.format(shipped=str(servers.DEPLOY / "gunicorn.conf.py")))
-    arguments = ("-c", str(conf), "--graceful-timeout", "20")
-    # Not strictly: a quick end leaves gunicorn's sockets to the garbage collector.
-    with servers.gunicorn(tmp_path, *arguments, python=(), whole=False, workers=2) as server:
-        server.end_signal = signal.Signals[name]
+    with started(tmp_path, SLOW_START, name, workers=2) as server:
         server.await_log("starting slowly")
-        begin = time.monotonic()
-        server.stop()
-        assert time.monotonic() - begin < 10
+        assert seconds_to_stop(server) < 10
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGQUIT"])
 def test_a_signal_to_a_worker_that_starts_a_thread(tmp_path: Path, name: str) -> None:
     """A worker that is told to end while it gives a request to a thread ends, and the server with it."""
-    conf = tmp_path / "gunicorn.conf.py"
-    conf.write_text(SLOW_THREAD.format(shipped=str(servers.DEPLOY / "gunicorn.conf.py")))
-    arguments = ("-c", str(conf), "--graceful-timeout", "20")
-    # Not strictly: a quick end leaves gunicorn's sockets to the garbage collector.
-    with servers.gunicorn(tmp_path, *arguments, python=(), whole=False, workers=1) as server:
-        server.end_signal = signal.Signals[name]
-        begin = time.monotonic()
-        server.stop()
-        assert time.monotonic() - begin < 10
+    with started(tmp_path, SLOW_THREAD, name, workers=1) as server:
+        assert seconds_to_stop(server) < 10
