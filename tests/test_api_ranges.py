@@ -266,6 +266,7 @@ def test_removed_before_sent(application: Application, monkeypatch: pytest.Monke
     look = application.store.stat
 
     def stat(digest: Digest) -> Blob:
+        monkeypatch.undo()
         blob = look(digest)
         application.store.remove(digest)
         return blob
