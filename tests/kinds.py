@@ -20,7 +20,6 @@ from wsgi_store.errors import BlobNotFound
 from wsgi_store.staging import Receipt, Staging
 from wsgi_store.stores import Durability, Remote, Store, marker, open_store
 from wsgi_store.stores.bucket import Bucket, Client
-from wsgi_store.stores.local import LocalStore
 
 DAY = 86400.0
 GRANULARITY = 2.0
@@ -37,9 +36,11 @@ class LocalKind:
     def __str__(self) -> str:
         return "local-nameless" if self.nameless else "local-named"
 
-    def open(self, root: Path, algorithm: Algorithm, durability: Durability = Durability.FULL) -> Store:
+    def open(
+        self, root: Path, algorithm: Algorithm | None, durability: Durability = Durability.FULL
+    ) -> Store:
         """Open the store at `root`, which may be new."""
-        return LocalStore(str(root), algorithm, durability)
+        return open_store(str(root), algorithm, durability)
 
     def staging(self, store: Store, durability: Durability = Durability.FULL) -> Staging:
         """The way into `store`."""
@@ -85,7 +86,9 @@ class BucketKind:
     def __str__(self) -> str:
         return "bucket"
 
-    def open(self, root: Path, algorithm: Algorithm, durability: Durability = Durability.FULL) -> Store:
+    def open(
+        self, root: Path, algorithm: Algorithm | None, durability: Durability = Durability.FULL
+    ) -> Store:
         """Open the store that belongs to `root`, which may be new."""
         ceph.ensure()
         store = open_store(self.url(root), algorithm, durability, Remote(str(root)))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kinds import EVERY_KIND, Kind, content, digest_of, neighbours, put, removed_by
 
 from wsgi_store.digest import Algorithm
-from wsgi_store.errors import BlobNotFound, ConfigError, StoreError
+from wsgi_store.errors import BlobNotFound, ConfigError, StoreError, StoreUnavailable
 from wsgi_store.staging import Staging
 from wsgi_store.stores import Added, Durability, Store, open_store
 
@@ -329,6 +329,15 @@ def test_stores_opened_anew_hold_the_same(kind: Kind, store: Store, staging: Sta
     again = kind.open(tmp_path / "store", store.algorithm)
     assert list(again.iterate()) == list(store.iterate())
     assert put(kind.staging(again), DATA).created is False
+
+
+def test_a_store_tells_its_algorithm(kind: Kind, tmp_path: Path) -> None:
+    """Who does not know the algorithm of a store opens the one that is there, and makes none."""
+    root = tmp_path / "unknown"
+    with pytest.raises(StoreUnavailable, match="^there is no store at "):
+        kind.open(root, None)
+    kind.open(root, Algorithm.BLAKE2B)
+    assert kind.open(root, None).algorithm is Algorithm.BLAKE2B
 
 
 def test_open_store(tmp_path: Path) -> None:

@@ -1,13 +1,11 @@
 """Commands that work on a store itself, also beside a server: verify, collect, du, manifest."""
 
-import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -16,9 +14,8 @@ from rich.filesize import decimal
 from wsgi_store import collecting, verifying
 from wsgi_store.cli.output import DAMAGED, UNVERIFIED, Output, json_option
 from wsgi_store.config import Config, parse_size, parse_time
-from wsgi_store.digest import Algorithm
-from wsgi_store.errors import StoreError, StoreUnavailable
-from wsgi_store.stores import Store, marker, open_store
+from wsgi_store.errors import StoreError
+from wsgi_store.stores import Store, open_store
 from wsgi_store.verifying import Report, Result
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -53,16 +50,7 @@ def measure(
 def opened(root: str) -> Store:
     """The store there; raises StoreUnavailable where there is none, rather than making one."""
     config = replace(Config.from_env(), root=root)
-    if "://" not in root:
-        try:
-            text = Path(root, marker.NAME).read_bytes()
-        except OSError as error:
-            raise StoreUnavailable(f"there is no store at {root}: {error.strerror}") from None
-        try:
-            config = replace(config, hash=Algorithm(json.loads(text)["algorithm"]))
-        except (ValueError, KeyError, TypeError):
-            pass  # who opens it says what is wrong with it
-    return open_store(config.root, config.hash, config.durability, config.remote)
+    return open_store(config.root, None, config.durability, config.remote)
 
 
 @click.command()

@@ -252,31 +252,36 @@ class Store(Protocol):
         """
 
 
-def open_store(url: str, algorithm: Algorithm, durability: Durability, remote: Remote | None = None) -> Store:
+def open_store(
+    url: str, algorithm: Algorithm | None, durability: Durability, remote: Remote | None = None
+) -> Store:
     """Open the store at a directory, making it when it is not there, or in a bucket.
 
-    A bucket is first asked when the store is used or checked, by the process that does so.
+    Without an algorithm, that of the store that is there; none is made. Otherwise a bucket is first
+    asked when the store is used or checked, by the process that does so.
 
     Raises ConfigError for a kind of URL unknown here, WrongStore when the directory holds
     another kind of store, StoreUnavailable when it cannot be used.
     """
+    # pylint: disable=import-outside-toplevel,cyclic-import
     scheme, separator, _ = url.partition("://")
     # Each kind of store is imported when it is used: what another one needs may not be there.
     if scheme in BUCKETS and separator:
         try:
-            from wsgi_store.stores.objects import (  # pylint: disable=import-outside-toplevel,cyclic-import
-                ObjectStore,
-            )
+            from wsgi_store.stores.marked import algorithm_at as algorithm_in_bucket
+            from wsgi_store.stores.objects import ObjectStore
         except ModuleNotFoundError as error:
             raise ConfigError(
                 f"WSGI_STORE_ROOT: {scheme}:// needs {error.name}: install wsgi-store[s3]"
             ) from error
-        return ObjectStore(url, algorithm, remote or Remote("staging"))
+        remote = remote or Remote("staging")
+        return ObjectStore(url, algorithm or algorithm_in_bucket(url, remote), remote)
     if separator:
         kinds = ", ".join(f"{kind}://" for kind in BUCKETS)
         raise ConfigError(
             f"WSGI_STORE_ROOT: there is no kind of store {scheme!r}, give a directory or {kinds}"
         )
-    from wsgi_store.stores.local import LocalStore  # pylint: disable=import-outside-toplevel,cyclic-import
+    from wsgi_store.stores.local import LocalStore
+    from wsgi_store.stores.marker import algorithm_at
 
-    return LocalStore(url, algorithm, durability)
+    return LocalStore(url, algorithm or algorithm_at(url), durability)

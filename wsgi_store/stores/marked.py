@@ -12,6 +12,16 @@ from wsgi_store.stores import Remote, marker
 from wsgi_store.stores.bucket import Bucket, Failure, asking
 
 
+def algorithm_at(url: str, remote: Remote) -> Algorithm:
+    """The algorithm of the store there; raises StoreUnavailable when there is none, and WrongStore."""
+    with asking("the object store does not answer"):
+        try:
+            content = bytes(obstore.get(Bucket(url, remote).client, marker.NAME).bytes())
+        except FileNotFoundError:
+            raise StoreUnavailable(f"there is no store at {url}") from None
+    return marker.read(content, url)
+
+
 class MarkedBucket(Bucket):
     """A bucket with the marker of a store, which is written where there is none."""
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from wsgi_store.digest import Algorithm
-from wsgi_store.errors import WrongStore
+from wsgi_store.errors import StoreUnavailable, WrongStore
 from wsgi_store.stores import StagedFile
 
 NAME = "store.json"
@@ -30,20 +30,35 @@ def text(algorithm: Algorithm) -> bytes:
     return f"{json.dumps({'algorithm': algorithm.value, 'layout': LAYOUT})}\n".encode()
 
 
-def require(content: bytes, place: str, algorithm: Algorithm) -> None:
-    """Raise WrongStore unless this is the marker of a store of this algorithm."""
+def algorithm_at(root: str) -> Algorithm:
+    """The algorithm of the store there; raises StoreUnavailable when there is none, and WrongStore."""
+    try:
+        content = Path(root, NAME).read_bytes()
+    except OSError as error:
+        raise StoreUnavailable(f"there is no store at {root}: {error.strerror}") from None
+    return read(content, root)
+
+
+def read(content: bytes, place: str) -> Algorithm:
+    """The algorithm that a marker tells; raises WrongStore when it is that of no store known here."""
     try:
         marker = json.loads(content)
         held, layout = Algorithm(marker["algorithm"]), marker["layout"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise WrongStore(f"{place}/{NAME} is not the marker of a store known here") from None
+    if layout != LAYOUT:
+        raise WrongStore(f"{place} has the layout {layout!r}, which this version cannot read")
+    return held
+
+
+def require(content: bytes, place: str, algorithm: Algorithm) -> None:
+    """Raise WrongStore unless this is the marker of a store of this algorithm."""
+    held = read(content, place)
     if held is not algorithm:
         raise WrongStore(
             f"{place} holds {held.value} digests, not {algorithm.value}: "
             f"set WSGI_STORE_HASH={held.value}, or WSGI_STORE_ROOT to another place"
         )
-    if layout != LAYOUT:
-        raise WrongStore(f"{place} has the layout {layout!r}, which this version cannot read")
 
 
 def claim(root: str, staging: str, algorithm: Algorithm) -> None:
