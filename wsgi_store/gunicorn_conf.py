@@ -57,17 +57,6 @@ def when_ready(server: Any) -> None:
     warn_if_open(server, _config)
 
 
-def child_exit(server: Any, worker: Any) -> None:  # pylint: disable=unused-argument
-    """Forget what a worker was doing; what it has done stays counted."""
-    if _config.metrics is not MetricsAccess.OFF:
-        # Only there where it is wanted, and loaded by this process when the first worker ends.
-        from prometheus_client.multiprocess import (  # pylint: disable=import-outside-toplevel
-            mark_process_dead,
-        )
-
-        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
-
-
 def on_exit(server: Any) -> None:  # pylint: disable=unused-argument
     """Leave no figures in memory."""
     if _metrics is not None:
