@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks.client import Failure
 from benchmarks.lineup import Unsynced
 from benchmarks.load import CONNECTIONS, SMALL, post
+from benchmarks.servers import unsteered
 
 FILES = 5000
 ROUNDS = 5
@@ -28,7 +29,12 @@ def put(directory: Path, port: int) -> float:
     command = [*COMMAND, str(directory), "--url", f"http://127.0.0.1:{port}"]
     begin = time.perf_counter()
     done = subprocess.run(
-        command, cwd=Path(__file__).parent.parent, capture_output=True, check=False, timeout=120
+        command,
+        cwd=Path(__file__).parent.parent,
+        env=unsteered(),
+        capture_output=True,
+        check=False,
+        timeout=120,
     )
     seconds = time.perf_counter() - begin
     shutil.rmtree(directory)

@@ -15,7 +15,7 @@ from benchmarks.client import Body, Connection, Failure
 
 WORKERS = 2
 # What steers a server and is none of the benchmark's.
-STEERING = ("WSGI_STORE_", "GUNICORN_", "WEB_CONCURRENCY", "SCRIPT_NAME", "PYTHONDEVMODE")
+STEERING = ("WSGI_STORE_", "GUNICORN_", "WEB_CONCURRENCY", "SCRIPT_NAME", "PYTHON")
 START_SECONDS = 30.0
 
 
@@ -95,7 +95,7 @@ class Server:
 
     def start(self) -> float:
         """Start it; returns the seconds until its first answer."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(STEERING)}
+        inherited = unsteered()
         self.port = _free_port()
         command = self.command()
         begin = time.perf_counter()
@@ -173,6 +173,11 @@ class Server:
                 log = (self.directory / "log").read_text(encoding="utf-8", errors="replace")
                 raise Failure(f"{self.title} did not start: {log[-500:]}")
             time.sleep(0.002)
+
+
+def unsteered() -> dict[str, str]:
+    """The environment, but for what would have the programs run in another way than they do for users."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(STEERING)}
 
 
 def head(method: str, path: str, *fields: str) -> bytes:

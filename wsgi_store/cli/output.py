@@ -78,7 +78,7 @@ class Output:
         """That of the first failure."""
         self._columns = columns
         self._json = bool(click.get_current_context().meta.get(JSON))
-        self._print: Callable[[str], None] = click.echo
+        self._print = _write
         self.live = sys.stderr.isatty() and not self._json
         """Whether somebody sees progress."""
 
@@ -146,7 +146,12 @@ class Output:
                     text, soft_wrap=True, markup=False, highlight=False
                 )
             yield lambda added: bars.advance(task, added)
-        self._print = click.echo
+        self._print = _write
+
+
+def _write(text: str) -> None:
+    """Print a line; it is sent on at once only to a terminal, as standard output is otherwise, too."""
+    sys.stdout.write(f"{text}\n")
 
 
 def meter(advance: Callable[[int], None]) -> Callable[[int], None]:
@@ -187,8 +192,10 @@ def tell(error: BaseException, *, as_json: bool, **about: object) -> None:
 def ending(as_json: Callable[[], bool]) -> Iterator[None]:
     """Turn every failure of a command into a line and a status; raises SystemExit."""
     try:
-        yield
-        sys.stdout.flush()
+        try:
+            yield
+        finally:
+            sys.stdout.flush()  # what was printed has happened, however it ends
     except KeyboardInterrupt as error:
         # Threads may still be transferring, and are not waited for.
         os._exit(status_of(error))  # pylint: disable=protected-access

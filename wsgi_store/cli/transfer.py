@@ -6,7 +6,7 @@ import stat
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SMALL = 1 << 20
 BLOCK = 1 << 20
 STDIN = "-"
+SOON = 0.1  # seconds after which an upload that is done is told of
 
 
 class Job(NamedTuple):
@@ -56,7 +57,8 @@ def put(files: tuple[str, ...], recursive: bool, jobs: int, **options: Any) -> N
         with output.progress(total) as advance:
             for path, outcome in in_parallel(lambda path: upload(client, path, advance), paths, jobs):
                 try:
-                    output.row(path=path, **asdict(outcome.result()))
+                    blob = outcome.result()
+                    output.row(path=path, hash=blob.hash, size=blob.size, url=blob.url, created=blob.created)
                 except (WSGIStoreError, OSError) as error:
                     output.failed(error, path=path)
     sys.exit(output.status)
@@ -73,7 +75,11 @@ def find(files: Iterable[str], recursive: bool, complain: Callable[[OSError], No
             for name in sorted(names):
                 path = os.path.join(directory, name)
                 # Nobody means the pipes and sockets of a directory; a broken link is complained of.
-                if not os.path.exists(path) or os.path.isfile(path):
+                try:
+                    is_meant = stat.S_ISREG(os.stat(path).st_mode)
+                except OSError:
+                    is_meant = True
+                if is_meant:
                     yield path
 
 
@@ -91,15 +97,24 @@ def in_parallel(work: "Callable[[str], Uploaded]", paths: Iterable[str], jobs: i
     try:
         for path in paths:
             waiting.append(Job(path, pool.submit(work, path)))
-            if len(waiting) > 16 * jobs:
-                yield waiting.popleft()
+            while len(waiting) > 16 * jobs:
+                yield from _done(waiting)
         while waiting:
-            yield waiting.popleft()
+            yield from _done(waiting)
     except BaseException:
         # Who was interrupted does not wait for what is under way.
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()
+
+
+def _done(waiting: deque[Job]) -> Iterator[Job]:
+    """Take the jobs that are done, after a pause in which there may be more of them."""
+    # Of small files half of what waits is done by then: to be woken for each of them takes as long as
+    # to read and hash it.
+    wait([waiting[len(waiting) // 2].outcome], SOON)
+    while waiting and waiting[0].outcome.done():
+        yield waiting.popleft()
 
 
 def upload(client: "Client", path: str, advance: Callable[[int], None]) -> "Uploaded":
@@ -113,7 +128,7 @@ def upload(client: "Client", path: str, advance: Callable[[int], None]) -> "Uplo
             return client.put(file, progress=progress)
         if status.st_size <= SMALL:
             # Read once, and not once to be hashed and once more to be sent.
-            data = file.readall()
+            data = file.read(status.st_size)
             digest = client.algorithm.new()
             digest.update(data)
             return client.put(data, hash_=digest.hexdigest(), progress=progress)

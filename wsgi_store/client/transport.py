@@ -65,12 +65,12 @@ class _Connection(HTTPConnection):
             # With the beginning of the body, if there is one: each segment wakes the server up.
             self._head = data
             return
-        if self.sock is not None and wait_for_read(self.sock, 0):
+        if self._head:
+            data, self._head = self._head + data, None
+        elif self.sock is not None and wait_for_read(self.sock, 0):
             # The answer to half a request is a refusal.
             self._cut = True
             raise BrokenPipeError
-        if self._head:
-            data, self._head = self._head + data, None
         super().send(data)
 
     @property
