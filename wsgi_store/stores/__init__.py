@@ -263,25 +263,23 @@ def open_store(
     Raises ConfigError for a kind of URL unknown here, WrongStore when the directory holds
     another kind of store, StoreUnavailable when it cannot be used.
     """
-    # pylint: disable=import-outside-toplevel,cyclic-import
     scheme, separator, _ = url.partition("://")
     # Each kind of store is imported when it is used: what another one needs may not be there.
     if scheme in BUCKETS and separator:
         try:
-            from wsgi_store.stores.marked import algorithm_at as algorithm_in_bucket
-            from wsgi_store.stores.objects import ObjectStore
+            from wsgi_store.stores.objects import (  # pylint: disable=import-outside-toplevel,cyclic-import
+                ObjectStore,
+            )
         except ModuleNotFoundError as error:
             raise ConfigError(
                 f"WSGI_STORE_ROOT: {scheme}:// needs {error.name}: install wsgi-store[s3]"
             ) from error
-        remote = remote or Remote("staging")
-        return ObjectStore(url, algorithm or algorithm_in_bucket(url, remote), remote)
+        return ObjectStore(url, algorithm, remote or Remote("staging"))
     if separator:
         kinds = ", ".join(f"{kind}://" for kind in BUCKETS)
         raise ConfigError(
             f"WSGI_STORE_ROOT: there is no kind of store {scheme!r}, give a directory or {kinds}"
         )
-    from wsgi_store.stores.local import LocalStore
-    from wsgi_store.stores.marker import algorithm_at
+    from wsgi_store.stores.local import LocalStore  # pylint: disable=import-outside-toplevel,cyclic-import
 
-    return LocalStore(url, algorithm or algorithm_at(url), durability)
+    return LocalStore(url, algorithm, durability)

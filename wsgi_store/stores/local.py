@@ -33,7 +33,10 @@ class LocalStore:
     granularity = 2.0  # some file systems tell whole seconds
     keeps_staged = True
 
-    def __init__(self, root: str, algorithm: Algorithm, durability: Durability = Durability.FULL) -> None:
+    def __init__(
+        self, root: str, algorithm: Algorithm | None, durability: Durability = Durability.FULL
+    ) -> None:
+        algorithm = algorithm or marker.algorithm_at(root)
         self.root = os.path.abspath(root)
         self.algorithm = algorithm
         self.staging_directory = os.path.join(self.root, STAGING)

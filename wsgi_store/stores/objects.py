@@ -15,7 +15,7 @@ from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, DigestCollision, StoreUnavailable, disk_errors
 from wsgi_store.stores import Added, Blob, Remote, StagedFile, marker
 from wsgi_store.stores.bucket import Failure, asking
-from wsgi_store.stores.marked import MarkedBucket
+from wsgi_store.stores.marked import MarkedBucket, algorithm_at
 from wsgi_store.stores.object_keys import (
     QUARANTINE,
     blob_keys,
@@ -61,7 +61,8 @@ class ObjectStore:
     # that after it came to quarantine: who creates it anew has asked since.
     seen = 0.25
 
-    def __init__(self, url: str, algorithm: Algorithm, remote: Remote) -> None:
+    def __init__(self, url: str, algorithm: Algorithm | None, remote: Remote) -> None:
+        algorithm = algorithm or algorithm_at(url, remote)
         self._bucket = MarkedBucket(url, remote, algorithm)
         self.algorithm = algorithm
         self._looked = float("-inf"), False
