@@ -78,29 +78,36 @@ class Output:
         """That of the first failure."""
         self._columns = columns
         self._json = bool(click.get_current_context().meta.get(JSON))
-        self._print = _write
+        self._print: Callable[[str], None] = click.echo
         self.live = sys.stderr.isatty() and not self._json
         """Whether somebody sees progress."""
 
     def row(self, **values: object) -> None:
         """Print one row."""
+        self.rows([values])
+
+    def rows(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Print rows at once, which takes much less than one after the other; none, nothing."""
+        if lines := "\n".join(map(self._line, rows)):
+            self._print(lines)
+
+    def _line(self, row: dict[str, Any]) -> str:
         if self._json:
-            self._print(json.dumps(values))
-        else:
-            self._print("\t".join(printable(values.get(name, "")) for name in self._columns))
+            return json.dumps(row)
+        return "\t".join(printable(row.get(name, "")) for name in self._columns)
 
     def table(self, rows: Iterable[dict[str, Any]]) -> None:
         """Print rows as they come, on a terminal as a table."""
+        remaining = iter(rows)
         if self._json or not sys.stdout.isatty():
-            for row in rows:
-                self.row(**row)
+            while part := list(islice(remaining, TABLE)):
+                self.rows(part)
             return
         from rich.console import Console  # pylint: disable=import-outside-toplevel  # slow to import
         from rich.filesize import decimal  # pylint: disable=import-outside-toplevel
         from rich.table import Table  # pylint: disable=import-outside-toplevel
         from rich.text import Text  # pylint: disable=import-outside-toplevel
 
-        remaining = iter(rows)
         while part := list(islice(remaining, TABLE)):
             table = Table(box=None, header_style="bold")
             for name in self._columns:
@@ -146,12 +153,7 @@ class Output:
                     text, soft_wrap=True, markup=False, highlight=False
                 )
             yield lambda added: bars.advance(task, added)
-        self._print = _write
-
-
-def _write(text: str) -> None:
-    """Print a line; it is sent on at once only to a terminal, as standard output is otherwise, too."""
-    sys.stdout.write(f"{text}\n")
+        self._print = click.echo
 
 
 def meter(advance: Callable[[int], None]) -> Callable[[int], None]:
@@ -192,10 +194,8 @@ def tell(error: BaseException, *, as_json: bool, **about: object) -> None:
 def ending(as_json: Callable[[], bool]) -> Iterator[None]:
     """Turn every failure of a command into a line and a status; raises SystemExit."""
     try:
-        try:
-            yield
-        finally:
-            sys.stdout.flush()  # what was printed has happened, however it ends
+        yield
+        sys.stdout.flush()
     except KeyboardInterrupt as error:
         # Threads may still be transferring, and are not waited for.
         os._exit(status_of(error))  # pylint: disable=protected-access
