@@ -68,9 +68,11 @@ def counting_server(directory: Path, **settings: str | int) -> Server:
     return server
 
 
-def directories() -> set[str]:
-    """Where masters have their workers' figures."""
-    return {path.name for path in Path("/dev/shm").glob("wsgi-store-metrics-*")}
+def directory_of(server: Server) -> Path:
+    """Where a master has its workers' figures; others may have theirs beside it."""
+    descriptors = Path(f"/proc/{server.process.pid}/fd").iterdir()
+    (found,) = (path for path in map(Path.readlink, descriptors) if "wsgi-store-metrics-" in path.name)
+    return found
 
 
 def scrape(server: Server) -> Figures:
@@ -374,33 +376,29 @@ def test_sent_bytes_are_those_that_went_out(tmp_path: Path) -> None:
 
 def test_the_directory_of_the_figures(tmp_path: Path) -> None:
     """It outlives a reload, is new for a new master, and goes with the master."""
-    before = directories()
     with counting_server(tmp_path) as server:
-        (mine,) = directories() - before
+        mine = directory_of(server)
         with Connection(server.port) as connection:
             connection.ask(message("POST", "/", b"x"))
         server.process.send_signal(signal.SIGHUP)
         server.await_log("Booting worker", 2)
         until(lambda: len(server.processes()) == 1, "the old worker's end")
         server.await_answer()
-        assert directories() - before == {mine}
+        assert directory_of(server) == mine
         assert scrape(server).get_sum("wsgi_store_uploads_total") == 1
         server.workers = server.processes()
-    assert not directories() - before
+    assert not mine.exists()
 
 
 def test_what_a_killed_master_left_is_removed(tmp_path: Path) -> None:
     """The next master removes the figures of one that is gone, and not those of one that lives."""
-    before = directories()
     dead = counting_server(tmp_path / "dead")
-    (left,) = directories() - before
+    left = directory_of(dead)
     dead.kill()
-    assert left in directories()
-    with counting_server(tmp_path / "alive"):
-        assert left not in directories()
-        (alive,) = directories() - before
+    with counting_server(tmp_path / "alive") as alive:
+        assert not left.exists()
         with counting_server(tmp_path / "new") as new:
-            assert alive in directories()
+            assert directory_of(alive).exists()
             scrape(new)
 
 
