@@ -6,6 +6,7 @@ ceph-osd, ceph-common and radosgw are needed; all of it shares the processors of
 
 import argparse
 import base64
+import itertools
 import os
 import random
 import statistics
@@ -36,6 +37,7 @@ from tests import ceph
 DIRECT, S3CMD = "obstore, direct", "s3cmd"
 PROXIED, REDIRECTED, LOCAL = "wsgi_store", "wsgi_store, redirecting", "wsgi_store on tmpfs"
 ANNOUNCED = "wsgi_store, hash announced"
+TURNS = itertools.count()
 
 
 class Bucket(WSGIStore):
@@ -140,27 +142,39 @@ class Round:
             self._large()
             self._small()
 
-    def _time(self, work: str, who: str, move: Callable[[], object]) -> None:
-        begin = time.perf_counter()
-        move()
-        self.found[work, who].append(self.size / (time.perf_counter() - begin) / 1e6)
+    def _time(self, work: str, moves: dict[str, Callable[[], object]]) -> None:
+        # Each is the first one in turn: what was deleted before, and memory that the engine has not
+        # used yet, cost the one that comes next up to half of its rate.
+        names = list(moves)
+        first = next(TURNS) % len(names)
+        for who in names[first:] + names[:first]:
+            begin = time.perf_counter()
+            moves[who]()
+            self.found[work, who].append(self.size / (time.perf_counter() - begin) / 1e6)
 
     def _large(self) -> None:
         big, got = str(self.directory / "big"), str(self.directory / "got")
-        path = f"/{self.body.digest}"
-        self._time("upload", PROXIED, lambda: upload(self.proxied, self.body))
+        # Two bodies, for the second upload of the same bytes would find them held.
+        path, length = f"/{self.body.digest}", self.body.size
+        other = announced(self.payload.body("raw", self.size))
+        uploads: dict[str, Callable[[], object]] = {
+            PROXIED: lambda: upload(self.proxied, self.body),
+            ANNOUNCED: lambda: upload(self.proxied, other),
+            DIRECT: lambda: obstore.put(self.client, "big", Path(big), max_concurrency=4),
+            S3CMD: lambda: s3cmd("put", big, f"s3://{ceph.BUCKET}/direct/other"),
+        }
+        self._time("upload", uploads)
+        downloads: dict[str, Callable[[], object]] = {
+            PROXIED: lambda: download(self.proxied.port, path, length),
+            REDIRECTED: lambda: download(*located(self.redirecting, path), length),
+            DIRECT: lambda: sum(map(len, obstore.get(self.client, "big").stream(MIB))),
+            S3CMD: lambda: s3cmd("get", f"s3://{ceph.BUCKET}/direct/other", got),
+        }
+        for _ in downloads:
+            self._time("download", downloads)
         with Connection(self.proxied.port) as connection:
             connection.ask(head("DELETE", path))
-        self._time("upload", ANNOUNCED, lambda: upload(self.proxied, announced(self.body)))
-        self._time("upload", DIRECT, lambda: obstore.put(self.client, "big", Path(big), max_concurrency=4))
-        self._time("upload", S3CMD, lambda: s3cmd("put", big, f"s3://{ceph.BUCKET}/direct/other"))
-        length = self.body.size
-        self._time("download", PROXIED, lambda: download(self.proxied.port, path, length))
-        self._time("download", REDIRECTED, lambda: download(*located(self.redirecting, path), length))
-        self._time("download", DIRECT, lambda: sum(map(len, obstore.get(self.client, "big").stream(MIB))))
-        self._time("download", S3CMD, lambda: s3cmd("get", f"s3://{ceph.BUCKET}/direct/other", got))
-        with Connection(self.proxied.port) as connection:
-            connection.ask(head("DELETE", path))
+            connection.ask(head("DELETE", f"/{other.digest}"))
         obstore.delete(self.client, ["big", "other"])
 
     def _small(self) -> None:
