@@ -395,6 +395,7 @@ def test_what_a_killed_master_left_is_removed(tmp_path: Path) -> None:
     dead = counting_server(tmp_path / "dead")
     left = directory_of(dead)
     dead.kill()
+    assert left.exists()
     with counting_server(tmp_path / "alive") as alive:
         assert not left.exists()
         with counting_server(tmp_path / "new") as new:
