@@ -31,7 +31,7 @@ Cells: TypeAlias = "memoryview[float]"
 # Held while numbers are changed, and while this process forks.
 _lock = Lock()
 # How many forks lie between this process and the one that imported this: what was made in another
-# generation belongs to another process. To ask for the process id takes as long as counting. Servers
+# generation belongs to another process. To ask for the process id takes half as long as counting. Servers
 # that fork without Python's knowledge, as uWSGI does, do so before the process has counted anything.
 _generation = 0  # pylint: disable=invalid-name
 

@@ -74,10 +74,9 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
 
 
 def share_metrics() -> str | None:
-    """Make a directory in memory where prometheus-client adds up the figures of all workers.
+    """Make a directory in memory where the workers count together; see `counts`.
 
-    Files of workers that ended stay, so that what they counted is not lost. Returns None where the
-    operator has named a directory.
+    Returns None where the operator has named a directory.
     """
     # With this prefix it is the one of the master that USR2 told to start this one.
     if not os.path.basename(os.environ.get(METRICS, METRICS_PREFIX)).startswith(METRICS_PREFIX):

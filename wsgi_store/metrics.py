@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from itertools import accumulate
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -58,7 +57,6 @@ class Figure:
     text: str
     labels: tuple[str, ...] = ()
 
-    @cache  # pylint: disable=method-cache-max-size-none  # bounded as the values of the labels are
     def series(self, *values: str) -> Number:
         """What counts it for these values."""
         key = Key(self.name, values, live=self.kind is GaugeMetricFamily)
@@ -184,7 +182,7 @@ class CountedStaging(Staging):
         return receipt
 
 
-class _Counted(Collector):
+class _Totals(Collector):
     """What was counted.
 
     How many requests there were is told by the histogram of their durations: a counter beside it
@@ -247,7 +245,7 @@ def render(store: Store, staging: Staging, accept: str) -> tuple[bytes, str]:
     """The figures as Prometheus reads them, and their media type, as an Accept field asks for it."""
     registry = CollectorRegistry()
     registry.register(_State(store, staging))
-    registry.register(_Counted())
+    registry.register(_Totals())
     encode, kind = choose_encoder(accept)
     return encode(registry), kind
 

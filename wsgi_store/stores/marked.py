@@ -9,17 +9,21 @@ from obstore.exceptions import AlreadyExistsError
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, StoreUnavailable, WrongStore
 from wsgi_store.stores import Remote, marker
-from wsgi_store.stores.bucket import Bucket, Failure, asking
+from wsgi_store.stores.bucket import Bucket, Client, Failure, asking
 
 
 def algorithm_at(url: str, remote: Remote) -> Algorithm:
     """The algorithm of the store there; raises StoreUnavailable when there is none, and WrongStore."""
     with asking("the object store does not answer"):
         try:
-            content = bytes(obstore.get(Bucket(url, remote).client, marker.NAME).bytes())
+            content = _read(Bucket(url, remote).client)
         except FileNotFoundError:
             raise StoreUnavailable(f"there is no store at {url}") from None
     return marker.read(content, url)
+
+
+def _read(client: Client) -> bytes:
+    return bytes(obstore.get(client, marker.NAME).bytes())
 
 
 class MarkedBucket(Bucket):
@@ -65,7 +69,7 @@ class MarkedBucket(Bucket):
     def _marker(self) -> bytes:
         client = self.client
         try:
-            return bytes(obstore.get(client, marker.NAME).bytes())
+            return _read(client)
         except FileNotFoundError:
             keys = (meta["path"] for page in obstore.list(client) for meta in page)
             marker.check_unmarked(self._url, itertools.islice(keys, 1000), self._algorithm)
@@ -73,4 +77,4 @@ class MarkedBucket(Bucket):
                 obstore.put(client, marker.NAME, marker.text(self._algorithm), mode="create")
             except AlreadyExistsError:
                 pass  # by a server that starts at the same moment
-            return bytes(obstore.get(client, marker.NAME).bytes())
+            return _read(client)
