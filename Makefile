@@ -45,7 +45,7 @@ endif
 # As a part of the tests they are killed a few times. CRASH_SEED repeats the choices of a run.
 soak: export CRASH_KILLS ?= 200
 soak: $(VENV)/.installed-test
-	$(TEST) --capture=no --verbose tests/test_crash.py
+	$(TEST) --capture=no --verbose --timeout=3600 tests/test_crash.py
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff format --check .
