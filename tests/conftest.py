@@ -3,6 +3,7 @@
 import gc
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,10 @@ LONG = """
     test_hostile_bytes test_browser test_store_stateful test_objects_servers test_verify test_crash_points
     test_crash test_metrics test_cli_operate test_gunicorn_process test_staging test_api_listing
 """.split()
+
+# Of what a shell starts in the background it ignores these, and so would all that is started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def pytest_xdist_setupnodes(specs: list[XSpec]) -> None:
