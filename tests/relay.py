@@ -4,6 +4,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from enum import Enum
 from typing import Self
 
@@ -27,9 +28,14 @@ class Way(Enum):
 
 
 class Relay:
-    """Passes connections on to a port of this machine, until it is told to break them."""
+    """Passes connections on to a port of this machine, until it is told to break them.
 
-    def __init__(self, port: int) -> None:
+    With a rate, they share a line that carries so many bytes a second up.
+    """
+
+    def __init__(self, port: int, rate: float = float("inf")) -> None:
+        self._rate = rate
+        self._line = threading.Lock()
         self._target = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -85,6 +91,11 @@ class Relay:
                 self._threads.append(threading.Thread(target=pair.pump, args=(way,)))
                 self._threads[-1].start()
 
+    def carry(self, count: int) -> None:
+        """Wait as long as the line needs for these bytes."""
+        with self._line:
+            time.sleep(count / self._rate)
+
     def breaking(self, way: Way, before: int, count: int) -> tuple[Break, int] | None:
         """Whether these bytes reach where a connection breaks, and how many of them still pass."""
         with self._lock:
@@ -127,6 +138,8 @@ class _Pair:
                         self._reset()
                         break
                     self._stalled = True
+                if way is Way.UP:
+                    self._relay.carry(len(data))
                 if not self._stalled:
                     target.sendall(data)
                 passed += len(data)

@@ -19,6 +19,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from wsgi_store.errors import ConfigError, StoreUnavailable, WrongStore
 from wsgi_store.stores import Remote
+from wsgi_store.stores.uplink import Uplink
 
 if TYPE_CHECKING:
     from obstore import GetResult
@@ -84,6 +85,7 @@ class Bucket:
         self.endpoint = remote.endpoint or next(filter(None, map(os.environ.get, ENDPOINTS)), None)
         self.path_style = remote.path_style
         self.timeout = remote.timeout
+        self.uplink = Uplink(remote.timeout)
         self._clients: dict[int, Client] = {}
 
     @property

@@ -4,6 +4,7 @@ import mmap
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from queue import SimpleQueue
 
 import obstore
@@ -12,7 +13,6 @@ from wsgi_store.stores.bucket import Bucket, asking
 
 PART = 8 << 20
 MAX_PARTS = 10_000  # the limit of S3
-PARTS_AT_ONCE = 4
 
 
 class Parts:
@@ -60,7 +60,7 @@ class Parts:
 
     def _send(self, bucket: Bucket, key: str) -> None:
         # On any failure obstore drops the parts.
-        try:
+        with suppress(_Dropped), bucket.uplink.share() as parts_at_once:
             obstore.put(
                 bucket.client,
                 key,
@@ -68,10 +68,8 @@ class Parts:
                 attributes={"upload": secrets.token_hex(8)},
                 use_multipart=True,
                 chunk_size=self._part,
-                max_concurrency=PARTS_AT_ONCE,
+                max_concurrency=parts_at_once,
             )
-        except _Dropped:
-            pass
 
     # obstore calls this from within its runtime, which takes no calls from there: it only waits.
     def _parts(self) -> Iterator[mmap.mmap]:

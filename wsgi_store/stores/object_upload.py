@@ -62,7 +62,7 @@ class Upload:
         """
         if self.size > WHOLE:
             return self._put_parts(instead)
-        with asking("cannot write the blob"):
+        with self._bucket.uplink.room(self.size), asking("cannot write the blob"):
             # Read where it is: no memory of this process holds it.
             body = mmap.mmap(self._staged.fd, self.size, prot=mmap.PROT_READ) if self.size else b""
             attributes = {"upload": self.token}

@@ -1,0 +1,187 @@
+"""What of the uploads of a process is on its way to an object store at once."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import ceph
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kinds import BucketKind, put
+from relay import Break, Relay, Way
+
+from wsgi_store.digest import Algorithm
+from wsgi_store.errors import StoreUnavailable
+from wsgi_store.staging import Staging
+from wsgi_store.stores import Durability, Remote, open_store
+from wsgi_store.stores import uplink as uplink_module
+from wsgi_store.stores.uplink import BYTES_AT_ONCE, PARTS_AT_ONCE, Uplink
+
+LONG = 20.0
+SHORT = 0.3
+
+
+class Sender:
+    """Sends on an uplink in a thread of its own, until it is told that all has got through."""
+
+    def __init__(self, pool: ThreadPoolExecutor, uplink: Uplink, size: int) -> None:
+        self.begun = threading.Event()
+        self._through = threading.Event()
+        self._sent: Future[None] = pool.submit(self._send, uplink, size)
+
+    def _send(self, uplink: Uplink, size: int) -> None:
+        with uplink.room(size):
+            self.begun.set()
+            assert self._through.wait(LONG)
+
+    def get_through(self) -> None:
+        """Have the engine answer."""
+        self._through.set()
+        self._sent.result(LONG)
+
+
+@pytest.fixture(name="pool")
+def fixture_pool() -> Iterator[ThreadPoolExecutor]:
+    """Threads to send in."""
+    with ThreadPoolExecutor(8) as pool:
+        yield pool
+
+
+@given(st.lists(st.integers(0, 2 * BYTES_AT_ONCE), min_size=1, max_size=24))
+def test_no_more_than_it_carries(sizes: list[int]) -> None:
+    """Whatever comes at once, each gets its turn, and together they keep to the limit."""
+    uplink = Uplink(LONG)
+    lock = threading.Lock()
+    sending: list[int] = []
+    seen: list[tuple[int, ...]] = []
+
+    def send(size: int) -> None:
+        with uplink.room(size):
+            with lock:
+                sending.append(size)
+                seen.append(tuple(sending))
+            time.sleep(0)
+            with lock:
+                sending.remove(size)
+
+    with ThreadPoolExecutor(len(sizes)) as pool:
+        list(pool.map(send, sizes))
+    assert len(seen) == len(sizes)
+    for together in seen:
+        # What needs all of the room or more goes alone, but for what is empty.
+        assert sum(together) <= BYTES_AT_ONCE or sum(size > 0 for size in together) == 1
+
+
+def test_small_ones_do_not_overtake(pool: ThreadPoolExecutor) -> None:
+    """Who needs much room is not kept waiting by those who need little."""
+    uplink = Uplink(LONG)
+    first = Sender(pool, uplink, BYTES_AT_ONCE - 1)
+    assert first.begun.wait(LONG)
+    large = Sender(pool, uplink, 2)
+    assert not large.begun.wait(SHORT)
+    small = Sender(pool, uplink, 1)
+    assert not small.begun.wait(SHORT)
+    first.get_through()
+    assert large.begun.wait(LONG)
+    assert small.begun.wait(LONG)
+    large.get_through()
+    small.get_through()
+
+
+def test_nothing_gets_through(pool: ThreadPoolExecutor) -> None:
+    """Who waits while nothing gets through is told so in time, and the next has its turn again."""
+    uplink = Uplink(SHORT)
+    first = Sender(pool, uplink, BYTES_AT_ONCE)
+    assert first.begun.wait(LONG)
+    begin = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="takes no more"), uplink.room(1):
+        pytest.fail("there is no room")
+    assert time.monotonic() - begin >= SHORT
+    first.get_through()
+    with uplink.room(BYTES_AT_ONCE):
+        pass
+
+
+def test_what_fails_did_not_get_through(pool: ThreadPoolExecutor) -> None:
+    """What ended by a failure makes room and lets nobody wait longer."""
+    uplink = Uplink(SHORT)
+    with ExitStack() as stack:
+        stack.enter_context(uplink.room(BYTES_AT_ONCE - 1))
+        with pytest.raises(KeyError), uplink.room(1):
+            raise KeyError
+        with pytest.raises(StoreUnavailable), uplink.room(2):
+            pytest.fail("there is no room")
+    last = Sender(pool, uplink, BYTES_AT_ONCE)
+    assert last.begun.wait(LONG)
+    last.get_through()
+
+
+def test_others_get_through(pool: ThreadPoolExecutor) -> None:
+    """A long queue is no failure: who waits does so as long as others get through."""
+    uplink = Uplink(2.0)
+    first, second = (Sender(pool, uplink, BYTES_AT_ONCE // 2) for _ in range(2))
+    assert first.begun.wait(LONG) and second.begun.wait(LONG)
+    last = Sender(pool, uplink, BYTES_AT_ONCE)
+    for one in (first, second):
+        assert not last.begun.wait(1.2)
+        one.get_through()
+    assert last.begun.wait(LONG)
+    last.get_through()
+
+
+def test_parts_while_others_send() -> None:
+    """A large file alone has several parts on its way, one among others fewer, and never none."""
+    uplink = Uplink(LONG)
+    with ExitStack() as stack:
+        shares = [stack.enter_context(uplink.share()) for _ in range(40)]
+        assert shares[0] == PARTS_AT_ONCE
+        assert set(shares[PARTS_AT_ONCE - 1 :]) == {1}
+        assert sum(shares) <= 40 + 2 * PARTS_AT_ONCE
+    with uplink.share() as alone:
+        assert alone == PARTS_AT_ONCE
+
+
+def test_more_than_a_line_carries_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uploads that come at once are held on a line that needs longer for all of them than one may take."""
+    rate, size, timeout = 16 << 20, 4 << 20, 3.0
+    files = [bytes([number]) * size for number in range(16)]
+    assert len(files) * size > rate * timeout
+    monkeypatch.setattr(uplink_module, "BYTES_AT_ONCE", rate)
+    with Relay(ceph.cluster().port, rate) as relay:
+        remote = Remote(str(tmp_path), endpoint=relay.url, timeout=timeout)
+        store = open_store(BucketKind().url(tmp_path), Algorithm.SHA256, Durability.FULL, remote)
+        staging = Staging(store, durability=Durability.NONE)
+        with ThreadPoolExecutor(len(files)) as pool:
+            receipts = list(pool.map(lambda data: put(staging, data), files))
+    assert all(receipt.created for receipt in receipts)
+
+
+def test_a_line_that_stalls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many uploads that stall those are told in time, too, that wait for the others."""
+    size, timeout = 1 << 20, 1.0
+    files = [bytes([number]) * size for number in range(24)]
+    monkeypatch.setattr(uplink_module, "BYTES_AT_ONCE", 3 * size)
+    with Relay(ceph.cluster().port) as relay:
+        remote = Remote(str(tmp_path), endpoint=relay.url, timeout=timeout)
+        store = open_store(BucketKind().url(tmp_path), Algorithm.SHA256, Durability.FULL, remote)
+        store.check()
+        staging = Staging(store, durability=Durability.NONE)
+        relay.break_after(Break.STALL, Way.UP, size // 2)
+
+        def upload(data: bytes) -> float:
+            begin = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                put(staging, data)
+            return time.monotonic() - begin
+
+        with ThreadPoolExecutor(len(files)) as pool:
+            taken = list(pool.map(upload, files))
+        assert relay.breaks
+        relay.mend()
+        assert put(staging, files[0]).created
+    # A turn of its own that fails, and before it a wait; in turn they would need eight of them.
+    assert max(taken) < 2 * timeout + 3
