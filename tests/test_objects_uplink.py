@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import ceph
@@ -19,6 +19,7 @@ from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
 from wsgi_store.stores import Durability, Remote, open_store
 from wsgi_store.stores import uplink as uplink_module
+from wsgi_store.stores.object_parts import PART
 from wsgi_store.stores.uplink import BYTES_AT_ONCE, PARTS_AT_ONCE, Uplink
 
 LONG = 20.0
@@ -137,12 +138,72 @@ def test_parts_while_others_send() -> None:
     """A large file alone has several parts on its way, one among others fewer, and never none."""
     uplink = Uplink(LONG)
     with ExitStack() as stack:
-        shares = [stack.enter_context(uplink.share()) for _ in range(40)]
-        assert shares[0] == PARTS_AT_ONCE
-        assert set(shares[PARTS_AT_ONCE - 1 :]) == {1}
-        assert sum(shares) <= 40 + 2 * PARTS_AT_ONCE
-    with uplink.share() as alone:
+        counts = [stack.enter_context(uplink.parts()) for _ in range(40)]
+        assert counts[0] == PARTS_AT_ONCE
+        assert set(counts[PARTS_AT_ONCE - 1 :]) == {1}
+        assert sum(counts) <= 40 + 2 * PARTS_AT_ONCE
+    with uplink.parts() as alone:
         assert alone == PARTS_AT_ONCE
+
+
+def parts(uplink: Uplink, failure: Exception | None = None) -> int:
+    """How many parts of a large file go up at once; then it fails, or gets through."""
+    with suppress(type(failure) if failure else ()), uplink.parts() as count:
+        if failure is not None:
+            raise failure
+    return count
+
+
+def test_less_after_a_failure() -> None:
+    """What failed is tried with half as much at once, down to one, and slowly with more again."""
+    uplink = Uplink(LONG)
+    failure = StoreUnavailable("too slow")
+    assert [parts(uplink, failure) for _ in range(4)] == [4, 2, 1, 1]
+    for _ in range(20):
+        parts(uplink, failure)
+    counts = [parts(uplink) for _ in range(16)]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[3], parts(uplink)) == (1, 1, PARTS_AT_ONCE)
+
+
+def test_a_client_that_gives_up_is_no_failure() -> None:
+    """What was dropped for another reason tells nothing of the way."""
+    uplink = Uplink(LONG)
+    for _ in range(4):
+        parts(uplink, KeyError())
+    assert parts(uplink) == PARTS_AT_ONCE
+
+
+def test_less_room_after_a_failure(pool: ThreadPoolExecutor) -> None:
+    """After a failure half as much goes up at once in single requests, and one always does."""
+    uplink = Uplink(LONG)
+    with pytest.raises(StoreUnavailable), uplink.room(1):
+        raise StoreUnavailable("too slow")
+    first = Sender(pool, uplink, BYTES_AT_ONCE // 2)
+    assert first.begun.wait(LONG)
+    second = Sender(pool, uplink, BYTES_AT_ONCE // 4)
+    assert not second.begun.wait(SHORT)
+    first.get_through()
+    assert second.begun.wait(LONG)
+    second.get_through()
+
+
+def test_a_line_too_slow_for_four_parts(tmp_path: Path) -> None:
+    """A large file gets through a slow line when it is tried again, with fewer parts at once."""
+    rate, timeout = 8 << 20, 3.0
+    data = bytes(range(256)) * (5 * PART >> 8)
+    assert PARTS_AT_ONCE * PART > rate * timeout
+    with Relay(ceph.cluster().port, rate) as relay:
+        remote = Remote(str(tmp_path), endpoint=relay.url, timeout=timeout)
+        store = open_store(BucketKind().url(tmp_path), Algorithm.SHA256, Durability.FULL, remote)
+        staging = Staging(store, durability=Durability.NONE)
+        with pytest.raises(StoreUnavailable):
+            put(staging, data)
+        for _ in range(4):
+            with suppress(StoreUnavailable):
+                assert put(staging, data).created
+                return
+    pytest.fail("it never got through")
 
 
 def test_more_than_a_line_carries_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

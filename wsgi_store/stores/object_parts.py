@@ -35,32 +35,28 @@ class Parts:
     def grown(self, size: int) -> None:
         """Send what there is now, so many bytes; raises StoreUnavailable when that has failed."""
         if self._sending.done():
-            self._result()
+            self._sending.result()
         self._steps.put(size)
 
     def until_sent(self) -> None:
         """Wait until the last part is on its way; raises StoreUnavailable when one has failed."""
         wait((self._sent, self._sending), return_when=FIRST_COMPLETED)
         if self._sending.done():
-            self._result()
+            self._sending.result()
 
     def complete(self) -> None:
         """Make the object appear; raises StoreUnavailable."""
         self._steps.put(True)
-        self._result()
+        self._sending.result()
 
     def close(self) -> None:
         """Drop the parts, unless they have become an object."""
         self._steps.put(False)
         self._pool.shutdown()
 
-    def _result(self) -> None:
-        with asking("cannot write the blob"):
-            self._sending.result()
-
     def _send(self, bucket: Bucket, key: str) -> None:
         # On any failure obstore drops the parts.
-        with suppress(_Dropped), bucket.uplink.share() as parts_at_once:
+        with suppress(_Dropped), bucket.uplink.parts() as at_once, asking("cannot write the blob"):
             obstore.put(
                 bucket.client,
                 key,
@@ -68,7 +64,7 @@ class Parts:
                 attributes={"upload": secrets.token_hex(8)},
                 use_multipart=True,
                 chunk_size=self._part,
-                max_concurrency=parts_at_once,
+                max_concurrency=at_once,
             )
 
     # obstore calls this from within its runtime, which takes no calls from there: it only waits.

@@ -8,25 +8,32 @@ from contextlib import contextmanager
 
 from wsgi_store.errors import StoreUnavailable
 
+# Of a large file.
 PARTS_AT_ONCE = 4
 # Of files that go up in one request; one of this size or more goes up alone.
 BYTES_AT_ONCE = 64 << 20
+# Of all that, the part that is tried at least, and by how much more what got through allows.
+LEAST = 1 / 16
+GROWTH = 1 / 16
 
 
 class Uplink:
     """What of the uploads of a process is on its way at once.
 
     The time limit of a request runs while its body is sent: what begins all at once gets through
-    so much later, and on a busy way all of it would fail together.
+    so much later, and on a busy way all of it would fail together. What the way carries in time is
+    not known: half as much is tried after a failure, and slowly more while all goes well, as TCP
+    does (RFC 5681).
     """
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._changed = threading.Condition()
         self._waiting: deque[object] = deque()
-        self._bytes = 0
         self._through = 0.0
+        self._bytes = 0
         self._large = 0
+        self._share = 1.0
 
     @contextmanager
     def room(self, size: int) -> Iterator[None]:
@@ -38,19 +45,33 @@ class Uplink:
             self._wait(size)
             self._bytes += size
         try:
-            yield
-            self._through = time.monotonic()
+            with self._learning(size):
+                yield
+                self._through = time.monotonic()
         finally:
             with self._changed:
                 self._bytes -= size
                 self._changed.notify_all()
+
+    @contextmanager
+    def parts(self) -> Iterator[int]:
+        """Yield how many parts of a large file to send at once: fewer while others are sending."""
+        with self._changed:
+            self._large += 1
+            count = max(1, int(PARTS_AT_ONCE * self._share) // self._large)
+        try:
+            with self._learning(BYTES_AT_ONCE):
+                yield count
+        finally:
+            with self._changed:
+                self._large -= 1
 
     def _wait(self, size: int) -> None:
         begin = time.monotonic()
         turn = object()
         self._waiting.append(turn)
         try:
-            while self._waiting[0] is not turn or (self._bytes and self._bytes + size > BYTES_AT_ONCE):
+            while self._waiting[0] is not turn or not self._fits(size):
                 left = max(begin, self._through) + self._timeout - time.monotonic()
                 if left <= 0:
                     raise StoreUnavailable("the object store takes no more")
@@ -59,14 +80,16 @@ class Uplink:
             self._waiting.remove(turn)
             self._changed.notify_all()
 
+    def _fits(self, size: int) -> bool:
+        return not self._bytes or self._bytes + size <= BYTES_AT_ONCE * self._share
+
     @contextmanager
-    def share(self) -> Iterator[int]:
-        """Yield how many parts of a large file to send at once: fewer while others are sending."""
-        with self._changed:
-            self._large += 1
-            parts = max(1, PARTS_AT_ONCE // self._large)
+    def _learning(self, size: int) -> Iterator[None]:
         try:
-            yield parts
-        finally:
+            yield
+        except StoreUnavailable:
             with self._changed:
-                self._large -= 1
+                self._share = max(self._share / 2, LEAST)
+            raise
+        with self._changed:
+            self._share = min(self._share + GROWTH * size / BYTES_AT_ONCE, 1.0)
