@@ -164,6 +164,9 @@ def test_tokens_are_read_again(make: Make, tmp_path: Path) -> None:
     client.get("/files", headers=bearer("new"))
     path.unlink()
     client.get("/files", headers=bearer("new"))
+    path.mkdir()
+    client.get("/files", headers=bearer("new"))
+    path.rmdir()
     path.write_text("")
     client.get("/files", headers=bearer("new"), status=401)
 

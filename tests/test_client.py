@@ -386,6 +386,12 @@ def test_a_bad_url(url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_a_name_that_no_field_carries() -> None:
+    """A user name beyond latin-1 is refused, without showing it."""
+    with pytest.raises(ConfigError, match="^user name and password: expected characters of latin-1$"):
+        Client("http://%E2%82%AC:secret@127.0.0.1:1")
+
+
 @pytest.mark.parametrize("token", ["", "a b", "a\r\nb", "ä"])
 def test_a_bad_token(token: str) -> None:
     """A token that no header field can carry is refused, without showing it."""

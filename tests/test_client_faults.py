@@ -258,6 +258,22 @@ def test_what_is_not_understood(answer: bytes) -> None:
             list(client.list())
 
 
+def test_an_algorithm_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that names blobs by something else is told as such before anything is sent."""
+    monkeypatch.setattr("peers.INDEX", b'{"algorithm": "crc32"}')
+    with saying(b"") as peer, Client(peer.url) as client:
+        with pytest.raises(UnexpectedAnswer):
+            client.put(b"some bytes")
+        assert not peer.seen("POST")
+
+
+def test_a_blob_without_a_size() -> None:
+    """A description that lacks the size is no description."""
+    said = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with saying(said) as peer, Client(peer.url) as client, pytest.raises(UnexpectedAnswer):
+        client.stat(HASH)
+
+
 def test_evidence_is_data() -> None:
     """What a server says of a failure cannot pass for something else."""
     told = b'{"code": "blob_not_found", "detail": "none", "args": 1, "message": 2, "hash": 3, '

@@ -122,6 +122,19 @@ def test_no_more_files_than_processes(shared: Counts, tmp_path: Path) -> None:
         assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_going_on_with_the_file_of_another(tmp_path: Path) -> None:
+    """What was counted before is in the file still, and what was being done is not."""
+    with counting(tmp_path, 10):
+        pass
+    mine = Counts(str(tmp_path))
+    try:
+        Number(mine, DONE).add()
+        assert mine.totals() == {DONE: [11], LIVE: [0]}
+        assert len(list(tmp_path.iterdir())) == 1
+    finally:
+        close(mine)
+
+
 def test_looking_does_not_end_the_lock(shared: Counts, tmp_path: Path) -> None:
     """A process that has read the numbers of all still has its own file for itself."""
     number = Number(shared, DONE)

@@ -113,6 +113,13 @@ def test_damage_is_found(store: Store, staging: Staging, bucket: Bucket) -> None
     assert content(store, digest) == b"some bytes"
 
 
+def test_what_is_young_does_not_expire(store: Store, staging: Staging) -> None:
+    """A blob stays that an upload may have found just now, and left as it is."""
+    digest = put(staging, b"some bytes").digest
+    assert store.expire(digest, store.stat(digest).modified) is False
+    assert content(store, digest) == b"some bytes"
+
+
 def test_a_lock_left_behind(hasty: Store, staging: Staging, bucket: Bucket) -> None:
     """A lock of a process that died is taken over after a while, by one of those who wait."""
     digest = put(staging, b"some bytes").digest
