@@ -45,6 +45,13 @@ class Sender:
         self._sent.result(LONG)
 
 
+def staging_behind(relay: Relay, directory: Path, timeout: float) -> Staging:
+    """The way into a store in the bucket, over a line."""
+    remote = Remote(str(directory), endpoint=relay.url, timeout=timeout)
+    store = open_store(BucketKind().url(directory), Algorithm.SHA256, Durability.NONE, remote)
+    return Staging(store, durability=Durability.NONE)
+
+
 @pytest.fixture(name="pool")
 def fixture_pool() -> Iterator[ThreadPoolExecutor]:
     """Threads to send in."""
@@ -194,9 +201,7 @@ def test_a_line_too_slow_for_four_parts(tmp_path: Path) -> None:
     data = bytes(range(256)) * (5 * PART >> 8)
     assert PARTS_AT_ONCE * PART > rate * timeout
     with Relay(ceph.cluster().port, rate) as relay:
-        remote = Remote(str(tmp_path), endpoint=relay.url, timeout=timeout)
-        store = open_store(BucketKind().url(tmp_path), Algorithm.SHA256, Durability.FULL, remote)
-        staging = Staging(store, durability=Durability.NONE)
+        staging = staging_behind(relay, tmp_path, timeout)
         with pytest.raises(StoreUnavailable):
             put(staging, data)
         for _ in range(4):
@@ -213,9 +218,7 @@ def test_more_than_a_line_carries_in_time(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(files) * size > rate * timeout
     monkeypatch.setattr(uplink_module, "BYTES_AT_ONCE", rate)
     with Relay(ceph.cluster().port, rate) as relay:
-        remote = Remote(str(tmp_path), endpoint=relay.url, timeout=timeout)
-        store = open_store(BucketKind().url(tmp_path), Algorithm.SHA256, Durability.FULL, remote)
-        staging = Staging(store, durability=Durability.NONE)
+        staging = staging_behind(relay, tmp_path, timeout)
         with ThreadPoolExecutor(len(files)) as pool:
             receipts = list(pool.map(lambda data: put(staging, data), files))
     assert all(receipt.created for receipt in receipts)
@@ -227,10 +230,8 @@ def test_a_line_that_stalls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     files = [bytes([number]) * size for number in range(24)]
     monkeypatch.setattr(uplink_module, "BYTES_AT_ONCE", 3 * size)
     with Relay(ceph.cluster().port) as relay:
-        remote = Remote(str(tmp_path), endpoint=relay.url, timeout=timeout)
-        store = open_store(BucketKind().url(tmp_path), Algorithm.SHA256, Durability.FULL, remote)
-        store.check()
-        staging = Staging(store, durability=Durability.NONE)
+        staging = staging_behind(relay, tmp_path, timeout)
+        staging.check()
         relay.break_after(Break.STALL, Way.UP, size // 2)
 
         def upload(data: bytes) -> float:
