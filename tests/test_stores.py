@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +15,8 @@ from kinds import EVERY_KIND, Kind, content, digest_of, neighbours, put, removed
 
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import BlobNotFound, ConfigError, StoreError, StoreUnavailable
-from wsgi_store.staging import Staging
-from wsgi_store.stores import Added, Durability, Store, open_store
+from wsgi_store.staging import Receipt, Staging
+from wsgi_store.stores import Added, Blob, Durability, Store, open_store
 
 DATA = bytes(range(256)) * 12
 
@@ -236,6 +236,29 @@ def test_removing_does_not_disturb_a_reader(store: Store, staging: Staging) -> N
         put(staging, DATA)
         store.remove(digest)
         assert head + reader.read() == DATA
+
+
+def test_remove_on_a_condition(kind: Kind, store: Store, staging: Staging, tmp_path: Path) -> None:
+    """A condition on a removal holds until the blob is gone: no upload of the same bytes comes between."""
+    digest = put(staging, DATA).digest
+
+    def refuse(blob: Blob) -> None:
+        raise KeyError(blob.digest.hex)
+
+    with pytest.raises(KeyError, match=digest.hex):
+        store.remove(digest, refuse)
+    assert content(store, digest) == DATA
+    kind.age(tmp_path / "store", digest)
+    with ThreadPoolExecutor(1) as pool:
+        uploads: list[Future[Receipt]] = []
+
+        def check(_: Blob) -> None:
+            uploads.append(pool.submit(put, staging, DATA))
+            assert not wait(uploads, 0.3).done
+
+        store.remove(digest, check)
+        assert uploads[0].result(20).added is Added.CREATED
+    assert content(store, digest) == DATA
 
 
 def test_expire(kind: Kind, store: Store, staging: Staging, tmp_path: Path) -> None:

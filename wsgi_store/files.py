@@ -1,6 +1,6 @@
 """Handlers of blobs: upload, download, delete, list."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from loguru import logger
 from werkzeug.datastructures import MIMEAccept
@@ -49,10 +49,7 @@ def download(request: Request, hash_: str, filename: str | None = None) -> Respo
 def delete(request: Request, hash_: str) -> Response:
     """Remove a blob and tell its size in bytes."""
     digest = _digest(request, hash_)
-    # An object store is asked for what it has in a request of its own: only where it is needed.
-    if not conditional.FIELDS.isdisjoint(request.environ):
-        conditional.not_modified(request.environ, request.store.stat(digest))
-    blob = request.store.remove(digest)
+    blob = request.store.remove(digest, partial(conditional.not_modified, request.environ))
     return json_response({"hash": digest.hex, "size": blob.size})
 
 

@@ -196,8 +196,12 @@ class Store(Protocol):
         has not is damaged and healed.
         """
 
-    def remove(self, digest: Digest) -> Blob:
-        """Remove a blob and tell what it was; raises BlobNotFound."""
+    def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
+        """Remove a blob and tell what it was; raises BlobNotFound.
+
+        What `check` raises of the blob keeps it: an upload that renews it comes before, and is
+        seen by that, or after, and then creates it.
+        """
 
     def expire(self, digest: Digest, modified: float) -> bool:
         """Remove a blob unless it was added since it was `modified`; False when it stays or is gone.

@@ -105,13 +105,15 @@ class LocalStore:
             return Added.HEALED
         return added
 
-    def remove(self, digest: Digest) -> Blob:
+    def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
         """Remove a blob and tell what it was; raises BlobNotFound."""
         with disk_errors("cannot remove the blob"):
             try:
                 with self._open_shard(digest) as shard:
                     with shard.locked(needed=False):
                         blob = self.stat(digest)
+                        if check is not None:
+                            check(blob)
                         os.unlink(digest.hex, dir_fd=shard.fd)
                     if self._full:
                         os.fsync(shard.fd)

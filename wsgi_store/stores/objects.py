@@ -128,12 +128,14 @@ class ObjectStore:
             return Added.HEALED
         return added
 
-    def remove(self, digest: Digest) -> Blob:
+    def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
         """Remove a blob and tell what it was; raises BlobNotFound."""
         self._bucket.require()
         # An engine does not tell whether there was something to delete: who has the lock looks.
         with self._bucket.locked(digest.hex) as until:
             blob = self.stat(digest)
+            if check is not None:
+                check(blob)
             self._delete(key_of(digest), until)
         return blob
 
