@@ -1,15 +1,17 @@
 """Signed links and upload tickets, in process."""
 
+import math
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from access import HELLO, KEY, Make, bearer, code, maker, soon
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsgi_store.auth import Signer
+from wsgi_store.auth import REMEMBERED, Signer
 from wsgi_store.config import Config
 from wsgi_store.errors import Denied
 
@@ -99,6 +101,45 @@ def test_ticket_is_for_one_upload(make: Make) -> None:
     client.get(f"/{HELLO}?ticket={ticket}", status=403)
 
 
+def test_an_upload_that_is_not_published_leaves_its_ticket(make: Make, config: Config) -> None:
+    """When the store fails at the last moment the same ticket is good for another attempt."""
+    client = make()
+    ticket = Signer([KEY]).ticket(soon())
+    shard = Path(config.root, HELLO[:2])
+    shard.touch()
+    assert code(client.post(f"/?ticket={ticket}", b"hello", status=503)) == "store_unavailable"
+    shard.unlink()
+    assert client.post(f"/?ticket={ticket}", b"hello").json["created"]
+    client.post(f"/?ticket={ticket}", b"hello", status=403)
+
+
+def test_uploads_that_end_after_their_ticket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several uploads that begin in time and end later one takes the ticket; much later none does."""
+    now = time.time()
+    signer = Signer([KEY])
+    clock = SimpleNamespace(time=lambda: now)
+    monkeypatch.setattr("wsgi_store.auth.time", clock)
+    ticket, another = signer.ticket(now + 60), signer.ticket(now + 60)
+    spends = [signer.read_ticket(text, str(tmp_path)).spend for text in (ticket, ticket, another)]
+    now += 600
+    assert all(spends)
+    spends[0]()
+    with pytest.raises(Denied, match="used"):
+        spends[1]()
+    now += REMEMBERED
+    with pytest.raises(Denied, match="expired"):
+        spends[2]()
+
+
+@pytest.mark.parametrize("expires", [math.inf, math.nan])
+def test_no_time_at_all(expires: float) -> None:
+    """What never expires is not signed."""
+    with pytest.raises(ValueError, match="^expires: "):
+        Signer([KEY]).ticket(expires)
+    with pytest.raises(ValueError, match="^expires: "):
+        Signer([KEY]).link(HELLO, expires)
+
+
 def test_ticket_for_one_file(make: Make) -> None:
     """A ticket may be for one hash only, in a form as well."""
     client = make()
@@ -121,7 +162,7 @@ def test_used_tickets_are_forgotten_when_expired(make: Make, config: Config) -> 
     client = make()
     directory = Path(config.root, ".tickets")
     client.post(f"/?ticket={Signer([KEY]).ticket(soon())}", b"x")
-    (directory / f"{int(time.time()) - 1}-abc").touch()
+    (directory / f"{int(time.time()) - REMEMBERED - 1}-abc").touch()
     (directory / "nothing of ours").touch()
     client.post(f"/?ticket={Signer([KEY]).ticket(soon())}", b"x")
     assert len(os.listdir(directory)) == 3

@@ -25,6 +25,9 @@ SCOPES = frozenset({"read", "write", "delete", "list", "admin"})
 # Keeps a signature made for one purpose from being taken for another.
 LINK_SALT = "wsgi_store.link"
 TICKET_SALT = "wsgi_store.ticket"
+# An upload that began in time may end so many seconds after its ticket expired. Its use is remembered
+# as long, lest another one that takes as long finds it unused.
+REMEMBERED = 24 * 60 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,11 @@ class Grant:
     """The only file name that blob may be given."""
     max_size: int | None = None
     """The largest upload, in bytes."""
-    spend: Callable[[], None] | None = None
-    """Called before an upload is published; raises Denied when the grant has been used up."""
+    spend: Callable[[], Callable[[], object] | None] | None = None
+    """Called before an upload is published; raises Denied when the grant has been used up.
+
+    What it returns, if anything, is called when the upload is not published after all.
+    """
     private: bool = True
     """Whether answers must not be shared with others by a cache."""
 
@@ -149,11 +155,11 @@ class Signer:
 
     def link(self, hash_: str, expires: float, filename: str | None = None) -> str:
         """The value of `link` in the URL of a blob, good until `expires` (seconds since the epoch)."""
-        return str(self._links.dumps([hash_.lower(), expires, filename]))
+        return str(self._links.dumps([hash_.lower(), _finite(expires), filename]))
 
     def ticket(self, expires: float, max_size: int | None = None, hash_: str | None = None) -> str:
         """The value of `ticket` in the URL of one upload, of `max_size` bytes at most."""
-        return str(self._tickets.dumps([secrets.token_hex(16), expires, max_size, hash_]))
+        return str(self._tickets.dumps([secrets.token_hex(16), _finite(expires), max_size, hash_]))
 
     def read_link(self, text: str) -> Grant:
         """Raises Denied when the link is not genuine or no longer good."""
@@ -169,8 +175,9 @@ class Signer:
         identity, expires, max_size, hash_ = self._load(self._tickets, text)
         _check_expiry(expires)
 
-        def spend() -> None:
-            _spend(directory, f"{math.ceil(expires)}-{identity}")
+        def spend() -> Callable[[], None]:
+            _check_expiry(expires + REMEMBERED)
+            return _spend(directory, f"{math.ceil(expires)}-{identity}")
 
         return Grant(frozenset({"write"}), name="ticket", hash=hash_, max_size=max_size, spend=spend)
 
@@ -228,25 +235,38 @@ def _token(field: str) -> bytes | None:
     return None
 
 
+def _finite(expires: float) -> float:
+    if not math.isfinite(expires):
+        raise ValueError("expires: expected seconds since the epoch")
+    return expires
+
+
 def _check_expiry(expires: float) -> None:
     if time.time() >= expires:
         raise Denied("this link has expired")
 
 
-def _spend(directory: str, name: str) -> None:
-    """Note that a ticket was used; raises Denied when it was before."""
+def _spend(directory: str, name: str) -> Callable[[], None]:
+    """Note that a ticket was used, and return what takes that back; raises Denied when it was before."""
+    path = os.path.join(directory, name)
     with disk_errors("cannot note the use of a ticket"):
         os.makedirs(directory, exist_ok=True)
         try:
-            os.close(os.open(os.path.join(directory, name), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileExistsError:
             raise Denied("this ticket has been used") from None
-        # What has expired is refused for that, and need not be remembered.
+    # What is refused for its time need not be remembered; another upload may be at it, too.
+    with contextlib.suppress(OSError):
         for other in os.listdir(directory):
             expires = other.partition("-")[0]
-            if expires.isdecimal() and int(expires) < time.time():
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(os.path.join(directory, other))
+            if expires.isdecimal() and int(expires) + REMEMBERED < time.time():
+                os.unlink(os.path.join(directory, other))
+
+    def undo() -> None:
+        with contextlib.suppress(OSError):  # then it stays used
+            os.unlink(path)
+
+    return undo
 
 
 def authorizer(config: Config, tickets: str) -> Authorize:

@@ -95,13 +95,14 @@ class Staging:
         length: int | None = None,
         expected: Iterable[Digest] = (),
         max_size: int | None = None,
-        confirm: Callable[[], None] | None = None,
+        confirm: Callable[[], Callable[[], object] | None] | None = None,
     ) -> Receipt:
         """Store what `chunks` yield, when they end well.
 
         A chunk may be overwritten from when the next but one is asked for.
         `length` is the announced number of bytes, `max_size` a limit beside the general one;
-        `confirm` is asked last, when the file is whole and right. Raises IncompleteBody, TooLarge,
+        `confirm` is asked last, when the file is whole and right, and what it returns is called
+        when it is not published after all. Raises IncompleteBody, TooLarge,
         DigestMismatch, StoreError and whatever `chunks` and `confirm` raise; then nothing is stored.
         """
         self.admit(length or 0, max_size)
@@ -134,9 +135,13 @@ class Staging:
                 os.fchmod(staged.fd, 0o444)
                 if self._sync:
                     os.fsync(staged.fd)
-            if confirm is not None:
-                confirm()
-            return Receipt(staged.digest, size, self._store.add(staged))
+            undo = None if confirm is None else confirm()
+            try:
+                return Receipt(staged.digest, size, self._store.add(staged))
+            except BaseException:
+                if undo is not None:
+                    undo()
+                raise
 
     def _limit(self, size: int, max_size: int | None) -> None:
         for limit in (self._max_size, max_size):
