@@ -247,8 +247,13 @@ def test_a_blob_of_another_user(tmp_path: Path) -> None:
     path = tmp_path / "store" / digest.hex[:2] / digest.hex
     os.utime(path, (1, 1))
 
-    def fail(*_: object) -> None:
-        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+    utime = os.utime
+    held = path.stat()
+
+    def fail(file: int) -> None:
+        if os.path.samestat(os.fstat(file), held):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        utime(file)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "utime", fail)

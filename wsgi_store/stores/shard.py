@@ -73,6 +73,7 @@ class Shard:
     def add(self, staged: StagedFile, staging_directory: str, *, sync: bool) -> Added:
         """Name a staged file, unless the name is held by a good one; raises DigestCollision."""
         digest = staged.digest
+        os.utime(staged.fd)  # the last of its bytes may have been written long before
         # EEXIST is the dedup signal, and the only one.
         # `dst_dir_fd` is what makes CPython call linkat(2), which can follow /proc's link.
         try:
