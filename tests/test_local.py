@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -43,6 +44,31 @@ def path_of(root: Path, data: bytes) -> Path:
     """Where the blob of some bytes lies."""
     hash_ = hashlib.md5(data, usedforsecurity=False).hexdigest()
     return root / hash_[:2] / hash_
+
+
+def test_the_time_of_a_blob_is_that_of_its_upload(store: LocalStore, staging: Staging) -> None:
+    """It is not that of its last byte, which may have come long before the end."""
+    times = []
+
+    def chunks() -> Iterator[bytes]:
+        yield DATA
+        time.sleep(0.1)
+        times.append(time.time())
+        time.sleep(0.1)
+
+    digest = staging.receive(chunks()).digest
+    assert store.stat(digest).modified > times[0]
+
+
+def test_a_store_that_was_copied_back(store: LocalStore, staging: Staging) -> None:
+    """A copy without the directory of staged files takes uploads, a store that is gone takes none."""
+    os.rmdir(store.staging_directory)
+    assert put(staging, DATA).created
+    os.rename(store.root, f"{store.root}-away")
+    with pytest.raises(StoreUnavailable, match="not there"):
+        staging.check()
+    assert not os.path.exists(store.root)
+    os.rename(f"{store.root}-away", store.root)
 
 
 @pytest.mark.parametrize("algorithm", Algorithm, ids=lambda one: one.value)

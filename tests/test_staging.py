@@ -211,10 +211,10 @@ def test_check(store: Store, staging: Staging) -> None:
 
 
 def test_check_without_a_directory(kind: Kind, tmp_path: Path) -> None:
-    """A store whose staging directory is gone does not pass the check."""
+    """A store whose staging directory is gone with the one it was in does not pass the check."""
     staging = kind.staging(kind.open(tmp_path / "store", Algorithm.MD5))
     shutil.rmtree(tmp_path / "store")
-    with pytest.raises(StoreUnavailable, match="No such file"):
+    with pytest.raises(StoreUnavailable, match="No such file|not there"):
         staging.check()
 
 

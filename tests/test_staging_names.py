@@ -9,6 +9,7 @@ import pytest
 from kinds import KINDS, LocalKind, content, put, refusing_nameless
 
 from wsgi_store.digest import Algorithm
+from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
 from wsgi_store.stores import Store
 from wsgi_store.stores.local import LocalStore
@@ -63,6 +64,17 @@ def test_a_file_system_that_does_not_link_nameless_files(
 
     monkeypatch.setattr(os, "link", refuse)
     assert not stages_nameless(Staging(store), store)
+
+
+def test_a_disk_that_could_not_be_asked_at_first(tmp_path: Path) -> None:
+    """Whether there are nameless files is asked again when a disk could not tell."""
+    store = LocalStore(str(tmp_path), Algorithm.MD5)
+    with refusing_nameless(errno.EROFS):
+        staging = Staging(store)
+        with pytest.raises(StoreUnavailable, match="Read-only"):
+            staging.check()
+    with refusing_nameless(errno.EOPNOTSUPP):
+        assert not stages_nameless(staging, store)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EMFILE], ids=errno.errorcode.get)

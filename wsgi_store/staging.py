@@ -85,7 +85,14 @@ class Staging:
         None on a file system without a size of its own, as some in memory or user space.
         """
         with disk_errors("cannot look at the free space"):
-            status = os.statvfs(self._directory)
+            try:
+                status = os.statvfs(self._directory)
+            except FileNotFoundError:
+                # A store that was copied back has none; a disk that is not there has no store.
+                self._store.check()
+                with suppress(FileExistsError):
+                    os.mkdir(self._directory)
+                status = os.statvfs(self._directory)
         return status.f_bavail * status.f_frsize - self._min_free if status.f_blocks else None
 
     def receive(
@@ -169,12 +176,17 @@ class Staging:
 
     def _create(self) -> StagedFile:
         with disk_errors("cannot make a file"):
-            if self._nameless:
+            if self._nameless is None:
+                self._nameless = self._can_link_nameless()
+            if self._nameless is not False:
                 return StagedFile(os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600))
             return StagedFile.named(self._directory)
 
-    def _can_link_nameless(self) -> bool:
-        """Try it once: a file that vanishes with its last descriptor leaves nothing to sweep."""
+    def _can_link_nameless(self) -> bool | None:
+        """Try it: a file that vanishes with its last descriptor leaves nothing to sweep.
+
+        None: it cannot be told now, of a full or read-only disk.
+        """
         path = os.path.join(self._directory, secrets.token_hex(16))
         try:
             fd = os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -185,8 +197,7 @@ class Staging:
             finally:
                 os.close(fd)
         except OSError as error:
-            # Any other failure (a full or read-only disk) says nothing about the ability.
-            return error.errno not in NO_NAMELESS
+            return False if error.errno in NO_NAMELESS else None
         return True
 
 
