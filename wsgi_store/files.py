@@ -12,6 +12,7 @@ from wsgi_store.errors import BadRequest, BlobNotFound
 from wsgi_store.receiving import Request
 from wsgi_store.sending import Response, json_response, send_blob
 
+PLAIN = "text/plain; charset=utf-8"
 PAGE = 100
 MAX_PAGE = 1000
 
@@ -25,7 +26,7 @@ def upload(request: Request) -> Response:
     if receipt.healed:
         logger.warning("The blob {} was damaged, and is healed by an upload", hash_)
     if _prefers_text(request.environ.get("HTTP_ACCEPT", "")):
-        plain = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
+        plain = [("Content-Type", PLAIN), ("Cache-Control", "no-store")]
         return Response(f"{hash_}\n".encode(), 200, plain + headers)
     answer = {
         "hash": hash_,
@@ -80,8 +81,9 @@ def list_files(request: Request) -> Response:
 # Clients send few different ones, and one takes as long as the rest of the answer.
 @lru_cache(64)
 def _prefers_text(accept: str) -> bool:
-    wanted = parse_accept_header(accept, MIMEAccept).best_match(["application/json", "text/plain"])
-    return wanted == "text/plain"
+    # With the parameter, too: who names it means this one and no other.
+    wanted = parse_accept_header(accept, MIMEAccept).best_match(["application/json", "text/plain", PLAIN])
+    return wanted in ("text/plain", PLAIN)
 
 
 def _digest(request: Request, hash_: str) -> Digest:

@@ -21,8 +21,20 @@ COMPRESSED = {
     "br": "application/x-brotli",
     "compress": "application/x-compress",
 }
-# Built without the machine's own tables, so that every server answers alike.
+# Built without the machine's own tables, so that every server answers alike. Some versions of Python
+# lack these, or have them only for who is not strict.
 TYPES = mimetypes.MimeTypes()
+for _kind, _ending in (
+    ("image/avif", ".avif"),
+    ("image/webp", ".webp"),
+    ("audio/flac", ".flac"),
+    ("audio/mp4", ".m4a"),
+    ("audio/ogg", ".ogg"),
+    ("audio/ogg", ".opus"),
+    ("video/ogg", ".ogv"),
+    ("video/x-matroska", ".mkv"),
+):
+    TYPES.add_type(_kind, _ending)
 
 
 @lru_cache(256)
