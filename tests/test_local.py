@@ -60,6 +60,21 @@ def test_the_time_of_a_blob_is_that_of_its_upload(store: LocalStore, staging: St
     assert store.stat(digest).modified > times[0]
 
 
+def test_what_root_makes_belongs_to_the_owner_of_the_store(store: LocalStore, staging: Staging) -> None:
+    """Who checks a store as root leaves nothing in it that its user cannot go on with."""
+    if os.geteuid():
+        pytest.skip("needs root")
+    os.chown(store.root, 65534, 65533)
+    os.rmdir(store.staging_directory)
+    again = LocalStore(store.root, None)
+    digest = put(staging, DATA).digest
+    path_of(Path(store.root), DATA).chmod(0o644)
+    path_of(Path(store.root), DATA).write_bytes(b"other bytes")
+    assert again.quarantine(digest)
+    made = [store.staging_directory, f"{store.root}/{digest.hex[:2]}", f"{store.root}/.quarantine"]
+    assert {(os.stat(path).st_uid, os.stat(path).st_gid) for path in made} == {(65534, 65533)}
+
+
 def test_a_store_that_was_copied_back(store: LocalStore, staging: Staging) -> None:
     """A copy without the directory of staged files takes uploads, a store that is gone takes none."""
     os.rmdir(store.staging_directory)

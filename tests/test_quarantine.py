@@ -16,7 +16,7 @@ from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, DigestCollision, StoreUnavailable
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Added, Store
+from wsgi_store.stores import Added, Store, marker
 from wsgi_store.stores.local import LocalStore
 
 DATA = b"some bytes"
@@ -265,14 +265,13 @@ def test_a_blob_of_another_user(tmp_path: Path) -> None:
 
 def test_replaced_between_reading_and_moving(local: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A blob that is healed after its damage was seen and before it is moved stays where it is."""
-    makedirs = os.makedirs
 
-    def late(path: str, *, exist_ok: bool) -> None:
+    def late(path: str) -> None:
         monkeypatch.undo()
-        makedirs(path, exist_ok=exist_ok)
+        os.mkdir(path)
         assert put(Staging(local), DATA).healed
 
-    monkeypatch.setattr(os, "makedirs", late)
+    monkeypatch.setattr(marker, "make_directory", late)
     with pytest.raises(BlobNotFound):
         local.quarantine(LOCAL_DIGEST)
     assert content(local, LOCAL_DIGEST) == DATA

@@ -343,6 +343,23 @@ def test_two_runs_at_once(store: LocalStore, monkeypatch: pytest.MonkeyPatch) ->
     assert known.bytes == sum(report.checked_bytes for report in reports)
 
 
+def test_what_is_cached_of_a_large_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file that is asked about part by part the answer is the same."""
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(9 * pagecache.BLOCK + 5))
+    with open(path, "rb+", buffering=0) as file:
+        os.fsync(file)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # no reading ahead
+        for block in (1, 5):
+            os.pread(file.fileno(), 1, block * pagecache.BLOCK)
+        whole = pagecache.resident(file.fileno(), path.stat().st_size)
+        monkeypatch.setattr(pagecache, "WINDOW", 2 * pagecache.BLOCK)
+        assert pagecache.resident(file.fileno(), path.stat().st_size) == whole
+    assert len(whole) == 10
+    assert whole[1] and whole[5]
+
+
 def test_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of files on a file system in memory nobody asks what is cached, and the bytes are the same."""
     monkeypatch.delattr(pagecache, "resident")

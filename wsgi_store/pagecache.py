@@ -10,6 +10,7 @@ from wsgi_store.stores import BlobReader
 from wsgi_store.stores.reader import LocalReader
 
 BLOCK = 256 << 10  # larger ones leave the processor's cache before they are hashed
+WINDOW = 1 << 30
 _LIBC = ctypes.CDLL(None)
 _LIBC.mmap.restype = ctypes.c_void_p
 _LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_ssize_t]
@@ -58,7 +59,7 @@ class Blocks:
             message = f"cannot read the blob: {error.strerror}"
             raise StoreUnavailable(message, hash=reader.blob.digest.hex) from error
 
-    def _probe(self, reader: LocalReader) -> tuple[int, list[bool] | None]:
+    def _probe(self, reader: LocalReader) -> tuple[int, bytes | None]:
         """Tell which blocks are cached, None for all; a small file that is has been read by that."""
         fd, size = reader.fileno(), reader.blob.size
         if size <= BLOCK:
@@ -67,9 +68,9 @@ class Blocks:
             # given makes the file pass for cached, and it stays.
             try:
                 length = reader.fill(self._buffer, os.RWF_NOWAIT)
-                return length, None if length == size else [False]
+                return length, None if length == size else b"\0"
             except BlockingIOError:
-                return 0, [False]
+                return 0, b"\0"
             except OSError:
                 pass  # the file system does not say, or reading fails
         return 0, resident(fd, size)
@@ -88,24 +89,29 @@ def _in_memory(fd: int) -> bool:
     return ctypes.c_long.from_buffer(status).value in (_TMPFS, _RAMFS)
 
 
-def resident(fd: int, size: int) -> list[bool]:
-    """Tell of each block of a file whether any page of it is in the page cache (mincore(2)).
+def resident(fd: int, size: int) -> bytes:
+    """Tell of each block of a file whether any page of it is in the page cache (mincore(2)), by 1 or 0.
 
-    True for all of them where the kernel does not tell, as of files that this user may not write.
+    1 for all of them where the kernel does not tell, as of files that this user may not write.
     """
     if not size:
-        return [True]
+        return b"\1"
+    # Part by part: the kernel tells of each page by a byte.
+    return b"".join(_resident(fd, start, min(WINDOW, size - start)) for start in range(0, size, WINDOW))
+
+
+def _resident(fd: int, start: int, size: int) -> bytes:
     number = -(-size // BLOCK)
-    address = _LIBC.mmap(None, size, _PROT_NONE, mmap.MAP_SHARED, fd, 0)
+    address = _LIBC.mmap(None, size, _PROT_NONE, mmap.MAP_SHARED, fd, start)
     if address == _MAP_FAILED:
-        return [True] * number
+        return b"\1" * number
     pages = ctypes.create_string_buffer(-(-size // mmap.PAGESIZE))
     try:
         if _LIBC.mincore(address, size, pages):
-            return [True] * number
+            return b"\1" * number
     finally:
         _LIBC.munmap(address, size)
     # The other bits of a byte are reserved.
     present = bytes(pages.raw).translate(bytes(value & 1 for value in range(256)))
     per_block = BLOCK // mmap.PAGESIZE
-    return [b"\1" in present[at : at + per_block] for at in range(0, len(present), per_block)]
+    return bytes(b"\1" in present[at : at + per_block] for at in range(0, len(present), per_block))

@@ -50,7 +50,7 @@ class LocalStore:
             if not marker.check(self.root, algorithm):
                 marker.claim(self.root, self.staging_directory, algorithm)
         with suppress(OSError):  # a disk that cannot be written is still read
-            os.makedirs(self.staging_directory, exist_ok=True)
+            marker.make_directory(self.staging_directory)
 
     def check(self) -> None:
         """Raise StoreUnavailable unless the store is there; writing is tried where files are staged."""
@@ -254,8 +254,7 @@ class LocalStore:
     def _make_shard(self, name: str) -> Shard:
         path = os.path.join(self.root, name)
         if name not in self._shards:
-            with suppress(FileExistsError):
-                os.mkdir(path)
+            marker.make_directory(path)
             # All at once, those of other processes too, which may not have synced them yet: after a
             # start there is one sync of the root to wait for, not one for each shard.
             there = [found for found in os.listdir(self.root) if SHARD.fullmatch(found)]

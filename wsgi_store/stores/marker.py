@@ -84,6 +84,22 @@ def claim(root: str, staging: str, algorithm: Algorithm) -> None:
     sync_directory(root)
 
 
+def make_directory(path: str) -> None:
+    """Make a directory in that of a store unless it is there, owned like that one; raises OSError.
+
+    Root may verify a store, and its user has to go on with it.
+    """
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+        return
+    if os.geteuid() == 0:
+        owner = os.stat(os.path.dirname(path))
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
 def sync_directory(path: str) -> None:
     """Make the names in a directory survive a power failure (fsync(2)); raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -13,7 +13,7 @@ from typing import Self
 
 from wsgi_store.digest import Digest
 from wsgi_store.errors import DigestCollision, StoreUnavailable
-from wsgi_store.stores import Added, StagedFile
+from wsgi_store.stores import Added, StagedFile, marker
 
 # Not blocking: a pipe in a blob's place must not hold its caller for ever.
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -107,7 +107,7 @@ class Shard:
         with self.held(digest) as held:
             if _hashes(held, digest):
                 return False
-            os.makedirs(directory, exist_ok=True)
+            marker.make_directory(directory)
             with self.locked():
                 self._require_name(digest, held)
                 os.rename(digest.hex, os.path.join(directory, digest.hex), src_dir_fd=self.fd)
