@@ -1,5 +1,9 @@
 """An answer on its way to the server: its status line, its fields, its body."""
 
+import gc
+import json
+import tracemalloc
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -137,3 +141,24 @@ def test_small_blob_cut_while_read(
     answer = call(application, path=path)
     assert (answer.status, answer.json["code"]) == (503, "store_unavailable")
     assert config.root not in answer.body.decode()
+
+
+def test_what_clients_make_long_is_not_kept(application: Application) -> None:
+    """Names and fields of kilobytes, each another one, take no memory for longer than their request."""
+    hash_ = json.loads(call(application, "POST", body=b"some bytes").body)["hash"]
+
+    def ask(number: int) -> None:
+        long = f"{number}-{'x' * 8000}"
+        assert call(application, "GET", f"/{hash_}/{long}").status == 200
+        assert call(application, "POST", body=b"some bytes", HTTP_ACCEPT=long * 4).status == 200
+
+    ask(0)
+    tracemalloc.start()
+    try:
+        begin, _ = tracemalloc.get_traced_memory()
+        for number in range(1, 300):
+            ask(number)
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] - begin < 1 << 20
+    finally:
+        tracemalloc.stop()

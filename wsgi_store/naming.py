@@ -37,7 +37,7 @@ for _kind, _ending in (
     TYPES.add_type(_kind, _ending)
 
 
-@lru_cache(256)
+@lru_cache(32)
 def describe(filename: str | None) -> tuple[str, str]:
     """Content-Type and Content-Disposition (RFC 6266) for a file name."""
     if not filename:

@@ -19,7 +19,7 @@ from wsgi_store.config import Redirect, Sendfile
 from wsgi_store.digest import Digest
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.naming import describe
-from wsgi_store.receiving import Request
+from wsgi_store.receiving import KEPT, Request
 from wsgi_store.stores import Blob, BlobReader, Store
 
 if TYPE_CHECKING:
@@ -249,7 +249,8 @@ def _send_parts(request: Request, blob: Blob, wanted: list[Range], headers: Head
 
 
 def _headers(request: Request, blob: Blob, filename: str | None) -> Headers:
-    return list(_described(blob, filename, request.grant.private))
+    described = _described if len(filename or "") <= KEPT else _described.__wrapped__
+    return list(described(blob, filename, request.grant.private))
 
 
 # Of blobs in use; the same few are asked for again and again.
