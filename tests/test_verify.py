@@ -125,13 +125,19 @@ def test_a_damaged_blob(kind: Kind, store: Store, root: Path, damaged: bytes) ->
     assert last(verify(store)).result is Result.CLEAN
 
 
-def test_damage_that_cannot_be_moved(local: Store, root: Path) -> None:
-    """Corrupt is corrupt, also where the quarantine cannot be written."""
+@pytest.mark.parametrize(("named", "reason"), [(False, "File exists"), (True, "Is a directory")])
+def test_damage_that_cannot_be_moved(local: Store, root: Path, reason: str, *, named: bool) -> None:
+    """Corrupt is corrupt, also where the quarantine cannot be written, or a directory has the name."""
     digest = digests(local)[3]
     KINDS[0].damage(root, digest, b"others")
-    (root / ".quarantine").write_bytes(b"")
+    if named:
+        (root / ".quarantine" / digest.hex).mkdir(parents=True)
+    else:
+        (root / ".quarantine").write_bytes(b"")
     report = last(verify(local))
-    assert (report.result, report.corrupt, list(report.unmoved)) == (Result.CORRUPT, [digest], [digest])
+    assert (report.result, report.corrupt) == (Result.CORRUPT, [digest])
+    assert report.unmoved == {digest: f"cannot move the blob to quarantine: {reason}"}
+    assert digest in digests(local)
 
 
 @contextmanager

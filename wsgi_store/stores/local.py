@@ -141,7 +141,8 @@ class LocalStore:
                         marker.sync_directory(self._quarantine)
                         os.fsync(shard.fd)
                     return moved
-            except ABSENT:
+            # A directory is in the way in quarantine: there it is no sign that the blob is absent.
+            except (FileNotFoundError, NotADirectoryError):
                 raise self._absent(digest) from None
 
     def quarantined(self) -> Iterator[Blob]:
