@@ -1,6 +1,7 @@
 """Verifying a store: what it finds, what it says it has seen, and that it can be ended at any time."""
 
 import errno
+import json
 import os
 import random
 import tempfile
@@ -327,6 +328,18 @@ def test_a_note_that_makes_no_sense(local: Store, note: bytes) -> None:
     local.update_note(NOTE, lambda _: note)
     assert last(verify(local)).checked_blobs == NUMBER
     assert all(part.time for part in Verified.load(local).parts())
+
+
+def test_a_clock_that_was_ahead(local: Store) -> None:
+    """A time to come counts as never for its own part, and nothing else in the note is forgotten."""
+    bad = digests(local)[5]
+    ends = [["7f" * 16, 1000.0], ["bf" * 16, time.time() + 1000], ["ff" * 16, float("nan")]]
+    note = {"parts": ends, "unreadable": [bad.hex], "blobs": 3, "bytes": 2, "corrupt": 1}
+    local.update_note(NOTE, lambda _: json.dumps(note).encode())
+    known = Verified.load(local)
+    assert [part.time for part in known.parts()] == [1000.0, 0, 0]
+    assert known.unreadable == {bad}
+    assert (known.blobs, known.bytes, known.corrupt) == (3, 2, 1)
 
 
 def test_a_run_that_is_killed(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:

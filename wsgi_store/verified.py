@@ -76,15 +76,14 @@ class Verified:
         verified = cls(algorithm)
         try:
             note = json.loads(data or b"{}")
-            ends = [(str(end), float(when)) for end, when in note["parts"]]
+            ends = [(str(end), _past(float(when))) for end, when in note["parts"]]
             unreadable = {algorithm.parse(name) for name in note["unreadable"]}
             counts = [int(note[name]) for name in COUNTS]
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return verified
         names = [end for end, _ in ends]
         fits = all(_is_hash(name, algorithm) for name in names) and names == sorted(set(names))
-        # A time to come was told by a clock that was wrong.
-        if fits and names[-1:] == [verified._last] and all(0 <= when <= time.time() for _, when in ends):
+        if fits and names[-1:] == [verified._last]:
             verified._ends = ends
             verified.unreadable = unreadable
             verified.blobs, verified.bytes, verified.corrupt = counts
@@ -137,6 +136,11 @@ def _merged(ends: list[tuple[str, float]]) -> list[tuple[str, float]]:
             break
         ends[at : at + 2] = [(ends[at + 1][0], min(ends[at][1], ends[at + 1][1]))]
     return ends
+
+
+def _past(when: float) -> float:
+    # A time to come was told by a clock that was wrong: what was read then is read again.
+    return when if 0 <= when <= time.time() else NEVER
 
 
 def _is_hash(text: str, algorithm: Algorithm) -> bool:
