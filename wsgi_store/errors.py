@@ -189,10 +189,11 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class disk_errors:  # pylint: disable=invalid-name  # used like a function
     """Translate OSError of a disk: StorageFull where room is missing, else StoreUnavailable."""
 
-    __slots__ = ("_doing",)
+    __slots__ = ("_doing", "_evidence")
 
-    def __init__(self, doing: str) -> None:
+    def __init__(self, doing: str, **evidence: object) -> None:
         self._doing = doing
+        self._evidence = evidence
 
     def __enter__(self) -> None:
         pass
@@ -201,4 +202,4 @@ class disk_errors:  # pylint: disable=invalid-name  # used like a function
         if isinstance(error, OSError):
             kind = StorageFull if error.errno in _NO_ROOM else StoreUnavailable
             # `strerror` alone: a path on this machine is not the client's business.
-            raise kind(f"{self._doing}: {error.strerror or error}") from error
+            raise kind(f"{self._doing}: {error.strerror or error}", **self._evidence) from error

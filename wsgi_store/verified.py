@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import StoreError
 from wsgi_store.stores import Blob, Store
 
 NOTE = ".verified.json"
@@ -27,12 +28,28 @@ class Part:
     time: float  # seconds since the epoch, NEVER where it is not known
 
     def blobs(self, store: Store) -> Iterator[Blob]:
-        """Yield the blobs of this part in ascending order; raises StoreError."""
+        """Yield the blobs of this part in ascending order; raises StoreError.
+
+        Those that cannot be looked at are among them, without a size and a time: whoever reads
+        them is told why.
+        """
         last = bytes.fromhex(self.upto)
-        for blob in store.iterate(store.algorithm.parse(self.after) if self.after else None):
+        for blob in _all(store, store.algorithm.parse(self.after) if self.after else None):
             if blob.digest.raw > last:
                 break
             yield blob
+
+
+def _all(store: Store, after: Digest | None) -> Iterator[Blob]:
+    while True:
+        try:
+            yield from store.iterate(after)
+            return
+        except StoreError as error:
+            if "hash" not in error.evidence:
+                raise
+            after = store.algorithm.parse(str(error.evidence["hash"]))
+        yield Blob(after, 0, NEVER)
 
 
 class Verified:

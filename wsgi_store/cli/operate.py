@@ -121,13 +121,15 @@ def _findings(report: Report, output: Output) -> Callable[[], None]:
 
 def _conclude(report: Report, output: Output, *, interrupted: bool) -> None:
     covered = report.checked_bytes / report.total_bytes if report.total_bytes else 1.0
+    if report.unreadable:
+        covered = min(covered, 0.999)  # how large they are may not be known
     words = [
         f"{report.result.value}: checked {report.checked_blobs:,} of {report.total_blobs:,} blobs, "
         f"{decimal(report.checked_bytes)} of {decimal(report.total_bytes)} ({_percent(covered)})",
         f"{len(report.corrupt):,} corrupt",
         f"{len(report.unreadable):,} unreadable",
     ]
-    if report.oldest is not None:
+    if report.oldest:  # of a blob that cannot be looked at nobody knows since when
         words.append(f"the longest unverified for {_age(time.time() - report.oldest)}")
     if interrupted:
         words.append("interrupted, the next run goes on from here")

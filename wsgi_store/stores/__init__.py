@@ -241,7 +241,11 @@ class Store(Protocol):
         """
 
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
-        """Yield the blobs in ascending order of digest, from the one behind `after` on."""
+        """Yield the blobs in ascending order of digest, from the one behind `after` on.
+
+        One that cannot be looked at raises StoreUnavailable with its `hash`; the others may still
+        be asked for from there on.
+        """
 
     def local_path(self, digest: Digest) -> str | None:
         """The blob's path relative to the root where a front server may read it, else None.

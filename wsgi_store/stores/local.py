@@ -197,7 +197,7 @@ class LocalStore:
                 name = names[index]
                 if name.startswith(shard) and self._name_of_blob.fullmatch(name):
                     digest = Digest(self.algorithm, bytes.fromhex(name))
-                    with disk_errors("cannot look at the blob"):
+                    with disk_errors(f"cannot look at the blob {name}", hash=name):
                         try:
                             blob = _blob(digest, os.stat(f"{self.root}/{shard}/{name}"))
                         except (BlobNotFound, *ABSENT):
@@ -236,7 +236,7 @@ class LocalStore:
     def _names(self, shard: str) -> list[str]:
         """What lies in a shard, in order; remembered, since the next page goes on in the same shard."""
         path = f"{self.root}/{shard}"
-        with disk_errors("cannot list the store"):
+        with disk_errors(f"cannot list {shard} in the store"):
             try:
                 status = os.stat(path)
             except ABSENT:
@@ -247,7 +247,7 @@ class LocalStore:
         if stamp == known:
             return names
         settled = time.time_ns() - status.st_ctime_ns > SETTLED
-        names = _listed(path)
+        names = _listed(path, f"{shard} in the store")
         if settled:
             self._listed = stamp, names
         return names
@@ -268,9 +268,9 @@ class LocalStore:
         return Shard(os.path.join(self.root, digest.hex[:2]))
 
 
-def _listed(path: str) -> list[str]:
+def _listed(path: str, what: str = "the store") -> list[str]:
     """The names in a directory, in order; none where there is no directory."""
-    with disk_errors("cannot list the store"):
+    with disk_errors(f"cannot list {what}"):
         try:
             return sorted(os.listdir(path))
         except (FileNotFoundError, NotADirectoryError):

@@ -1,0 +1,119 @@
+"""A blob that cannot even be looked at: it is named, and whoever verifies goes on with the others."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from kinds import put
+from test_cli_operate import invoke
+from webtest import TestApp
+
+from wsgi_store.app import Application
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import StoreUnavailable
+from wsgi_store.staging import Staging
+from wsgi_store.stores import Durability, Store
+from wsgi_store.stores.local import LocalStore
+from wsgi_store.verified import Verified
+from wsgi_store.verifying import Report, Result, verify
+
+BLOBS = 40
+
+
+@pytest.fixture(name="store")
+def fixture_store(tmp_path: Path) -> Store:
+    """A store of some blobs."""
+    store = LocalStore(str(tmp_path / "store"), Algorithm.MD5, Durability.NONE)
+    staging = Staging(store, durability=Durability.NONE)
+    for number in range(BLOBS):
+        put(staging, b"%d" % number)
+    return store
+
+
+def loop(store: Store) -> Digest:
+    """Put a link to itself in the place of a blob, which no call to the system can look at."""
+    assert isinstance(store, LocalStore)
+    digest = sorted((blob.digest for blob in store.iterate()), key=str)[BLOBS // 2]
+    path = Path(store.root, store.local_path(digest))
+    path.unlink()
+    path.symlink_to(path.name)
+    return digest
+
+
+def test_listing(store: Store) -> None:
+    """Whoever lists is told which one it is, and can go on behind it."""
+    held = [blob.digest for blob in store.iterate()]
+    bad = loop(store)
+    listed = []
+    with pytest.raises(StoreUnavailable, match=f"cannot look at the blob {bad.hex}: Too many") as caught:
+        for blob in store.iterate():
+            listed.append(blob.digest)
+    assert caught.value.evidence == {"hash": bad.hex}
+    assert [*listed, bad, *(blob.digest for blob in store.iterate(bad))] == held
+
+
+def test_a_shard_that_cannot_be_listed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a directory that cannot be listed the name is told."""
+    assert isinstance(store, LocalStore)
+    shard = next(store.iterate()).digest.hex[:2]
+    real = os.listdir
+
+    def listdir(path: str) -> list[str]:
+        if path.endswith(f"/{shard}"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    with pytest.raises(StoreUnavailable, match=f"cannot list {shard} in the store: Permission denied"):
+        list(store.iterate())
+
+
+@pytest.mark.parametrize("budget", [None, 1])
+def test_verify(store: Store, budget: int | None) -> None:
+    """It is unreadable, all others are read, and the next run tries it again until it is gone."""
+    bad = loop(store)
+    report = Report()
+    for report in verify(store):
+        pass
+    assert (report.result, list(report.unreadable)) == (Result.INCOMPLETE, [bad])
+    assert (report.checked_blobs, report.total_blobs, report.oldest) == (BLOBS - 1, BLOBS, 0)
+    assert Verified.load(store).unreadable == {bad}
+    for report in verify(store, budget=budget):
+        pass
+    assert (report.result, list(report.unreadable)) == (Result.INCOMPLETE, [bad])
+    assert isinstance(store, LocalStore)
+    Path(store.root, store.local_path(bad)).unlink()
+    for report in verify(store, budget=budget):
+        pass
+    assert (report.result, report.gone, report.total_blobs) == (Result.CLEAN, 1, BLOBS - 1)
+    assert report.oldest == pytest.approx(time.time(), abs=60)
+
+
+def test_commands(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`verify` names it and the damaged one, the others say which blob they ended at."""
+    monkeypatch.chdir(tmp_path)
+    bad = loop(store)
+    *_, row, said = invoke("verify", status=8).stdout.splitlines()
+    assert row == f"unreadable\t{bad.hex}\tcannot open the blob: Too many levels of symbolic links"
+    assert said == "incomplete: checked 39 of 40 blobs, 68 bytes of 68 bytes (99.9%), 0 corrupt, 1 unreadable"
+    for command in (["du"], ["manifest"], ["collect", "--older", "1d"]):
+        assert f"cannot look at the blob {bad.hex}: " in invoke(*command, status=6).stderr
+    damaged = tmp_path / "store" / str(store.local_path(next(store.iterate()).digest))
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"others")
+    rows = invoke("verify", status=5).stdout.splitlines()[:2]
+    assert sorted(tuple(row.split("\t")[:2]) for row in rows) == [
+        ("corrupt", damaged.name),
+        ("unreadable", bad.hex),
+    ]
+
+
+def test_the_api(application: Application, api: TestApp) -> None:
+    """A page with it is an error that names it, and the pages behind it are there."""
+    for number in range(BLOBS):
+        api.post("/", b"%d" % number)
+    bad = loop(application.store)
+    problem = api.get("/files", status=503).json
+    assert (problem["code"], problem["hash"]) == ("store_unavailable", bad.hex)
+    assert api.get(f"/files?after={bad.hex}").json["files"]
