@@ -42,6 +42,11 @@ class Checked:
     unmoved: dict[Digest, str] = field(default_factory=dict)
     unreadable: dict[Digest, str] = field(default_factory=dict)
 
+    @property
+    def seen(self) -> int:
+        """How many of them, in their order: fewer than there are where the run was ended meanwhile."""
+        return self.blobs + self.gone + len(self.unreadable)
+
 
 @dataclass
 class Checker:
@@ -52,7 +57,7 @@ class Checker:
     rate: float | None
 
     def check(self, raws: list[bytes]) -> Checked:
-        """Hash the blobs of these digests and move what is damaged to quarantine; raises Stopped."""
+        """Hash the blobs of these digests, until told to stop, and move what is damaged to quarantine."""
         checked = Checked()
         pace = Pace(self.stop, self.rate)
         blocks = Blocks()
@@ -62,6 +67,8 @@ class Checker:
                 size, actual, modified = self._hash(digest, pace, blocks)
                 if actual != digest.raw:
                     self._quarantine(digest, modified, checked)
+            except Stopped:
+                break  # what was moved till then is told
             except BlobNotFound:
                 checked.gone += 1
             except StoreError as error:
@@ -168,7 +175,10 @@ _checker: list[Checker] = []  # the one of a process that does nothing else
 
 
 def _begin(store: Store, rate: float | None, stop: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the one who asked tells the others
+    # Ctrl-C, timeout(1) and systemd end all processes at once. Here that would lose what was found: the
+    # one who asked tells the others.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     stopped = threading.Event()
     threading.Thread(target=_await_end, args=(stop, stopped), daemon=True).start()
     _checker.append(Checker(store, stopped, rate))

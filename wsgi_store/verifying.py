@@ -50,6 +50,8 @@ class Report:
     total_bytes: int = 0
     checked_blobs: int = 0
     checked_bytes: int = 0
+    counted: bool = False
+    """Whether the totals and `oldest` are of the whole store, and not of a part of it."""
     gone: int = 0
     corrupt: list[Digest] = field(default_factory=list)
     """Those whose bytes are others; they are in quarantine unless they are in `unmoved` as well."""
@@ -100,29 +102,32 @@ def verify(
 ) -> Generator[Report, None, None]:
     """Hash the blobs of a store, those first that were not verified for longest.
 
-    Yields one report again and again, first when the store has been counted and last when it is
+    Yields one report again and again: at once, when the store has been counted, and last when it is
     complete. `budget` ends the run with the blob that brings the bytes read to so many; the next
     run goes on behind it. `sample`, a share between 0 and 1, reads only so many blobs, drawn by
     lot; that is not remembered. `rate` is a limit in bytes a second, `workers` the number of
     blobs read at once, by default that of the processors this process may use.
 
     It may run beside a server, and be ended at any time: close the generator, or interrupt it.
-    What was verified till then is remembered. What could not be read is tried again by every run
-    until it can be. Raises StoreError when the store cannot be listed, or a worker was killed.
+    What was verified till then is remembered, and what was found is in the report. What could not
+    be read is tried again by every run until it can be. Raises StoreError when the store cannot be
+    listed, or a worker was killed.
     """
+    report = Report()
+    yield report
     started = time.time()
     workers = workers or len(os.sched_getaffinity(0))
-    report = Report()
     plan = _Plan(store, report, started, budget, sample)
     batches = plan.first()
     begun = list(islice(batches, PROCESSES_FROM))
     done: list[tuple[Batch, Checked]] = []
     last_save = time.monotonic()
-    with Checkers(store, workers, rate, many=len(begun) == PROCESSES_FROM) as checkers:
-        running = _Running(checkers)
-        try:
+    running = _Running(Checkers(store, workers, rate, many=len(begun) == PROCESSES_FROM))
+    try:
+        with running.checkers:
             for batch in chain(begun, batches):
                 running.add(batch)
+            report.counted = True
             yield report
             batches = plan.rest()
             while True:
@@ -136,10 +141,13 @@ def verify(
                     _remember(store, done, None if sample else started)
                     last_save = time.monotonic()
                 yield report
-        except BrokenExecutor:
-            raise StoreUnavailable("a process that was reading blobs has been killed") from None
-        finally:
-            _remember(store, done, None if sample else started)
+    except BrokenExecutor:
+        raise StoreUnavailable("a process that was reading blobs has been killed") from None
+    finally:
+        for batch, checked in running.ended():
+            done.append((batch, checked))
+            report.take(checked)
+        _remember(store, done, None if sample else started)
     report.oldest = plan.oldest_after
     if report.oldest is not None:
         report.oldest = min([report.oldest, *(_added(store, digest) for digest in report.unreadable)])
@@ -234,7 +242,7 @@ class _Running:
     """Batches that are being checked."""
 
     def __init__(self, checkers: Checkers) -> None:
-        self._checkers = checkers
+        self.checkers = checkers
         self._batches: dict[Future[Checked], Batch] = {}
         # Waiting for any of so many futures would look at all of them each time.
         self._finished: SimpleQueue[Future[Checked]] = SimpleQueue()
@@ -244,14 +252,24 @@ class _Running:
 
     def add(self, batch: Batch) -> None:
         """Have a batch checked."""
-        future = self._checkers.submit(batch.raws)
+        future = self.checkers.submit(batch.raws)
         self._batches[future] = batch
         future.add_done_callback(self._finished.put)
 
     def pop(self) -> tuple[Batch, Checked]:
         """Wait for one, and return it with what became of it."""
         future = self._finished.get()
-        return self._batches.pop(future), future.result()
+        checked = future.result()
+        return self._batches.pop(future), checked
+
+    def ended(self) -> Iterator[tuple[Batch, Checked]]:
+        """Yield those that were ended before anybody waited for them, as far as they had come."""
+        for future, batch in self._batches.items():
+            if future.done() and not future.cancelled() and not future.exception():
+                checked = future.result()
+                if raws := batch.raws[: checked.seen]:
+                    upto = batch.upto if raws == batch.raws else batch.upto and raws[-1].hex()
+                    yield Batch(raws, batch.after, upto), checked
 
 
 def _remember(store: Store, done: list[tuple[Batch, Checked]], started: float | None) -> None:

@@ -1,10 +1,12 @@
 """Commands that work on a store itself, also beside a server: verify, collect, du, manifest."""
 
+import os
+import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -76,28 +78,52 @@ def verify(
     """
     store = opened(root)
     output = Output(["state", "hash", "detail"])
-    reports = verifying.verify(store, sample=sample, budget=budget, rate=rate, workers=workers)
-    report: Report | None = None
-    stopped: BaseException | None = None
-    try:
-        with closing(reports):
-            report = next(reports)
-            expected = int(report.total_bytes * (1 if sample is None else sample))
-            with output.progress(expected if budget is None else min(budget, expected)) as advance:
-                shown = 0
-                found = _findings(report, output)
-                for report in reports:
-                    found()
-                    advance(report.checked_bytes - shown)
-                    shown = report.checked_bytes
-    except (KeyboardInterrupt, StoreError) as error:
-        stopped = error
-    if report is not None:
+    with _interrupted_once():
+        reports = verifying.verify(store, sample=sample, budget=budget, rate=rate, workers=workers)
+        report = next(reports)
+        found = _findings(report, output)
+        stopped: BaseException | None = None
+        try:
+            with closing(reports):
+                next(reports)
+                expected = int(report.total_bytes * (1 if sample is None else sample))
+                with output.progress(expected if budget is None else min(budget, expected)) as advance:
+                    shown = 0
+                    for _ in reports:
+                        found()
+                        advance(report.checked_bytes - shown)
+                        shown = report.checked_bytes
+        except (KeyboardInterrupt, StoreError) as error:
+            stopped = error
+        found()  # also what was moved while it ended
         _conclude(report, output, interrupted=stopped is not None)
     if stopped is not None:
         raise stopped
-    assert report is not None
     sys.exit({Result.CLEAN: 0, Result.CORRUPT: DAMAGED, Result.INCOMPLETE: UNVERIFIED}[report.result])
+
+
+@contextmanager
+def _interrupted_once() -> Iterator[None]:
+    """Have SIGTERM interrupt like Ctrl-C, and neither once more while what was found is told."""
+    # What ran in the background of a script may be told to ignore the one.
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    asked = os.getpid()
+
+    def interrupt(*_: object) -> None:
+        if os.getpid() != asked:
+            return  # a worker that has hardly begun, and is told by the one who asked
+        for number in heeded:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in heeded:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in heeded:
+            signal.signal(number, before[number])
 
 
 def _findings(report: Report, output: Output) -> Callable[[], None]:
@@ -120,23 +146,26 @@ def _findings(report: Report, output: Output) -> Callable[[], None]:
 
 
 def _conclude(report: Report, output: Output, *, interrupted: bool) -> None:
-    covered = report.checked_bytes / report.total_bytes if report.total_bytes else 1.0
-    if report.unreadable:
-        covered = min(covered, 0.999)  # how large they are may not be known
+    blobs, size = f"{report.checked_blobs:,}", decimal(report.checked_bytes)
+    # Till the store was counted nobody knows of how much that is.
+    if report.counted:
+        covered = report.checked_bytes / report.total_bytes if report.total_bytes else 1.0
+        if report.unreadable:
+            covered = min(covered, 0.999)  # how large they are may not be known
+        blobs += f" of {report.total_blobs:,}"
+        size += f" of {decimal(report.total_bytes)} ({_percent(covered)})"
     words = [
-        f"{report.result.value}: checked {report.checked_blobs:,} of {report.total_blobs:,} blobs, "
-        f"{decimal(report.checked_bytes)} of {decimal(report.total_bytes)} ({_percent(covered)})",
+        f"{report.result.value}: checked {blobs} blobs, {size}",
         f"{len(report.corrupt):,} corrupt",
         f"{len(report.unreadable):,} unreadable",
     ]
-    if report.oldest:  # of a blob that cannot be looked at nobody knows since when
+    if report.counted and report.oldest:  # of a blob that cannot be looked at nobody knows since when
         words.append(f"the longest unverified for {_age(time.time() - report.oldest)}")
     if interrupted:
         words.append("interrupted, the next run goes on from here")
-    counts = {
-        name: getattr(report, name)
-        for name in ("checked_blobs", "checked_bytes", "total_blobs", "total_bytes", "gone", "oldest")
-    }
+    counts = {name: getattr(report, name) for name in ("checked_blobs", "checked_bytes", "gone")}
+    for name in ("total_blobs", "total_bytes", "oldest"):
+        counts[name] = getattr(report, name) if report.counted else None
     output.summary(
         ", ".join(words),
         result=report.result.value,
