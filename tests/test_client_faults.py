@@ -226,14 +226,15 @@ def test_unavailable_for_long() -> None:
     ],
 )
 def test_other_refusals_are_final(status: str, kind: type[WSGIStoreError]) -> None:
-    """What is not for a time is not asked again, whoever says it; redirections are not followed."""
-    with saying(reply(b"<html>", status, Retry_After="0", Location="http://127.0.0.1:1/")) as peer:
+    """What is not for a time is not asked again, whoever says it; only downloads are redirected."""
+    with saying(reply(b"<html>", status, Retry_After="0", Location="http://127.0.0.1:1/?signed")) as peer:
         with (
             Client(peer.url, retries=0 if kind is Unreachable else 4) as client,
             pytest.raises(kind) as caught,
         ):
             list(client.list())
         assert peer.url in str(caught.value) and status[:3] in str(caught.value)
+        assert "signed" not in str(caught.value)
         assert len(peer.seen("GET")) == 1
 
 

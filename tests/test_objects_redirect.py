@@ -11,9 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import ceph
 import pytest
-from buckets import KIND
+from buckets import KIND, serving
 from calling import Answer, call
 from wsgi_store.app import Application
+from wsgi_store.client import Client
 from wsgi_store.config import Config, Redirect
 from wsgi_store.sending import LARGE, SIGNED_FOR
 
@@ -126,6 +127,20 @@ def test_large_only(config: Config) -> None:
     application = Application(replace(config, redirect=Redirect.LARGE))
     assert call(application, path=put(application, BIG[:-1])).body == BIG[:-1]
     assert follow(call(application, path=put(application, BIG)))[2] == BIG
+
+
+def test_the_client(tmp_path: Path) -> None:
+    """The client in Python downloads from there, and carries on what has come already."""
+    with serving(tmp_path, WSGI_STORE_REDIRECT="always") as server:
+        with Client(f"http://127.0.0.1:{server.port}", "all") as client:
+            for data in (b"", SMALL, BIG):
+                hash_ = client.put(data).hash
+                with client.open(hash_) as download:
+                    assert download.read() == data
+                assert server.await_log(f"GET /{hash_} 307 ")
+                (tmp_path / "file.part").write_bytes(data[:1000])
+                client.get(hash_, tmp_path / "file", force=True)
+                assert (tmp_path / "file").read_bytes() == data
 
 
 def test_without_a_key_to_sign_with(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,9 @@ def refusal(base: str, answer: BaseHTTPResponse, told: dict[str, Any]) -> WSGISt
         message = f"{base} answered {answer.status} {answer.reason or ''}".rstrip()
         if 300 <= answer.status < 400:
             kind = UnexpectedAnswer
-            message += f", to {answer.headers.get('Location')}: redirections are not followed"
+            # What stands behind ? may be a signature, for which all that is needed is to know it.
+            location = answer.headers.get("Location", "").partition("?")[0]
+            message += f", to {location}: only downloads follow redirections"
     evidence = {name: value for name, value in told.items() if name not in NO_EVIDENCE}
     if (asked := _seconds(answer.headers.get("Retry-After"))) is not None:
         evidence["retry_after"] = asked

@@ -19,13 +19,13 @@ from urllib3.exceptions import (
     SSLError,
     TimeoutError as SlowError,
 )
-from urllib3.util import Retry, Url
+from urllib3.util import Retry, Url, parse_url
 from urllib3.util.wait import wait_for_read
 
 from wsgi_store.client.places import connect, credentials, parse
 from wsgi_store.client.refusals import refusal
 from wsgi_store.client.sources import Source, SourceFailed
-from wsgi_store.errors import StoreUnavailable, UnexpectedAnswer, Unreachable
+from wsgi_store.errors import ConfigError, StoreUnavailable, UnexpectedAnswer, Unreachable
 
 T = TypeVar("T")
 
@@ -37,6 +37,13 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 # A server that wants to be left alone for longer is not waited for.
 PATIENCE = 120.0
+# An answer as it comes, to be read in pieces; the host may be a proxy's.
+RAW: Any = {
+    "redirect": False,
+    "assert_same_host": False,
+    "preload_content": False,
+    "decode_content": False,
+}
 log = logging.getLogger(__name__)
 
 
@@ -91,13 +98,12 @@ class Transport:
         self.retries = retries
         self._path = (place.path or "").rstrip("/")
         self._headers = {"User-Agent": "wsgi_store", **credentials(place, token)}
-        self._pool, by_proxy = connect(
-            place,
-            maxsize=connections,
-            timeout=Timeout(connect=timeout, read=timeout),
-            retries=Retry(False, redirect=False),  # made here once, and not for each request
-            blocksize=BLOCK,
-        )
+        self._options = {
+            "timeout": Timeout(connect=timeout, read=timeout),
+            "retries": Retry(False, redirect=False),  # made here once, and not for each request
+            "blocksize": BLOCK,
+        }
+        self._pool, by_proxy = connect(place, maxsize=connections, **self._options)
         if by_proxy is not None:
             self._path = self.base
             self._headers.update(by_proxy)
@@ -165,31 +171,24 @@ class Transport:
         source: Source | None = None,
         *,
         headers: Mapping[str, str] | None = None,
+        redirect: bool = False,
     ) -> BaseHTTPResponse:
         """Send a request once; returns an answer whose body is still to be read, and which is to be closed.
 
-        Raises the failure that the server tells, and Unreachable.
+        Raises the failure that the server tells, and Unreachable. With `redirect` the answer
+        may be a 307.
         """
         fields = {**self._headers, **(headers or {})}
         if source is not None and source.size is not None:
             fields["Content-Length"] = str(source.size)
         body: Any = source  # urllib3 wants of a file no more than its `read`
         with self.broken():
-            answer = self._pool.urlopen(
-                method,
-                f"{self._path}/{path}",
-                body=body,
-                headers=fields,
-                redirect=False,
-                assert_same_host=False,  # it may be a proxy's
-                preload_content=False,
-                decode_content=False,
-            )
+            answer = self._pool.urlopen(method, f"{self._path}/{path}", body=body, headers=fields, **RAW)
         if answer.length_remaining is None and not answer.headers.get("Transfer-Encoding"):
             # http.client takes a head that was cut for a whole one.
             answer.close()
             raise Unreachable(f"cannot reach {self.base}: the answer was cut")
-        if answer.status in (200, 206):
+        if answer.status in (200, 206) or (redirect and answer.status == 307):
             return answer
         try:
             is_problem = answer.headers.get("Content-Type") == "application/problem+json"
@@ -199,6 +198,24 @@ class Transport:
         finally:
             answer.close()
         raise failure
+
+    def follow(self, location: str) -> BaseHTTPResponse | None:
+        """Ask once where a redirection leads to, without credentials; None where no file is sent there."""
+        try:
+            place = parse_url(location)
+            # Who asked by TLS gets no answer that others can read.
+            if place.scheme not in ("https", self.base.partition(":")[0]):
+                return None
+            pool, by_proxy = connect(place, **self._options)
+            url = place.request_uri if by_proxy is None else location
+            fields = {"User-Agent": self._headers["User-Agent"], **(by_proxy or {})}
+            answer = pool.urlopen("GET", url, headers=fields, **RAW)
+        except (HTTPError, ConfigError):
+            return None
+        if answer.status == 200 and answer.length_remaining is not None:
+            return answer
+        answer.close()
+        return None
 
     @contextmanager
     def broken(self) -> Iterator[None]:
