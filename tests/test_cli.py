@@ -107,6 +107,14 @@ def test_json(url: str, tmp_path: Path) -> None:
     assert objects(result.stdout)[0]["path"] == "hello"
 
 
+def test_a_file_of_no_size(url: str) -> None:
+    """A file that is said to be empty goes up with what can be read of it, such as those of the kernel."""
+    version = Path("/proc/version")
+    assert version.stat().st_size == 0
+    hash_ = hashlib.md5(version.read_bytes()).hexdigest()
+    assert run("put", str(version)).stdout == f"{hash_}\t{url}/{hash_}\t{version}\n"
+
+
 def test_directories(url: str, tmp_path: Path) -> None:
     """With -r all files below directories go up, in order; what is no file is passed over."""
     for name in ("b/2", "b/1", "a/x/deep", "c"):

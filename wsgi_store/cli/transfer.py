@@ -136,8 +136,9 @@ def upload(client: "Client", path: str, advance: Callable[[int], None]) -> "Uplo
         if not stat.S_ISREG(status.st_mode):
             return client.put(file, progress=progress)
         if status.st_size <= SMALL:
-            # Read once, and not once to be hashed and once more to be sent.
-            data = file.read(status.st_size)
+            # Read once, and not once to be hashed and once more to be sent. To its end, for a file of the
+            # kernel says that it has no bytes.
+            data = file.readall()
             digest = client.algorithm.new()
             digest.update(data)
             return client.put(data, hash_=digest.hexdigest(), progress=progress)
