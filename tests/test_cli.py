@@ -124,11 +124,17 @@ def test_directories(url: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "d" / "pipe")
     (tmp_path / "d" / "broken").symlink_to("nowhere")
     (tmp_path / "d" / "to-c").symlink_to("c")
+    (tmp_path / "d" / "a" / "up").symlink_to("..")
     result = run("put", "-r", "d", "d/c", status=1)
     assert [row.split("\t")[2] for row in result.stdout.splitlines()] == [
         *("d/c", "d/to-c", "d/a/x/deep", "d/b/1", "d/b/2", "d/c")
     ]
-    assert result.stderr == "wsgi-store: d/broken: No such file or directory\n"
+    assert sorted(result.stderr.splitlines()) == [
+        "wsgi-store: d/a/up: a link to a directory is not followed",
+        "wsgi-store: d/broken: No such file or directory",
+    ]
+    (tmp_path / "to-a").symlink_to("d/a/x")
+    assert run("put", "-r", "to-a").stdout.endswith("\tto-a/deep\n")
     assert "Is a directory" in run("put", "d", status=1).stderr
     assert len(run("ls").stdout.splitlines()) == 4
     assert url in result.stdout

@@ -1,5 +1,6 @@
 """Commands that move bytes to a server and back: put, get."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -35,7 +36,12 @@ class Job(NamedTuple):
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path())
-@click.option("-r", "--recursive", is_flag=True, help="Upload what is below directories.")
+@click.option(
+    "-r",
+    "--recursive",
+    is_flag=True,
+    help="Upload what is below directories; links to directories are not followed.",
+)
 @click.option(
     "-j", "--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="Uploads at the same time."
 )
@@ -74,6 +80,10 @@ def find(files: Iterable[str], recursive: bool, complain: Callable[[OSError], No
             continue
         for directory, below, names in os.walk(file, onerror=complain):
             below.sort()
+            for path in (os.path.join(directory, name) for name in below):
+                # It may lead round in a circle; passed over in silence, files would be missed.
+                if os.path.islink(path):
+                    complain(OSError(errno.EISDIR, "a link to a directory is not followed", path))
             for name in sorted(names):
                 path = os.path.join(directory, name)
                 # Nobody means the pipes and sockets of a directory; a broken link is complained of.
