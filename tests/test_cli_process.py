@@ -1,6 +1,7 @@
 """The command `wsgi-store` as a process: signals, pipes, terminals, the server it runs."""
 
 import hashlib
+import json
 import os
 import pty
 import re
@@ -89,6 +90,22 @@ def test_a_closed_pipe(program: Path, url: str, arguments: list[str]) -> None:
     assert (process.returncode, err) == (141, b"")
 
 
+def test_a_closed_pipe_while_others_upload(program: Path, url: str) -> None:
+    """It ends at once, whatever its threads wait for."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    waiting, never = os.pipe()
+    (program.parent / "file").write_bytes(DATA)
+    with start(program, "put", "file", "-", "--url", url, stdin=waiting, stdout=writer) as process:
+        os.close(writer)
+        try:
+            _, err = process.communicate(timeout=20)
+        finally:
+            os.close(never)
+            os.close(waiting)
+    assert (process.returncode, err) == (141, b"")
+
+
 def test_a_full_output(program: Path, url: str) -> None:
     """Output that cannot be written is a failure."""
     with open("/dev/full", "wb") as full, start(program, "ls", "--url", url, stdout=full.fileno()) as process:
@@ -132,9 +149,24 @@ def test_many_retries_are_told(program: Path) -> None:
     """Who waits for a server learns why."""
     done = run(program, "ls", "--url", "http://127.0.0.1:1", "--retries", "1")
     first, second = done.stderr.decode().splitlines()
-    assert re.fullmatch(r"cannot reach http://127.0.0.1:1: Connection refused: trying again in 0.\d s", first)
-    assert second == "wsgi-store: cannot reach http://127.0.0.1:1: Connection refused"
+    failure = "wsgi-store: cannot reach http://127.0.0.1:1: Connection refused"
+    assert re.fullmatch(rf"{failure}: trying again in 0.\d s", first)
+    assert second == failure
     assert done.returncode == 6
+    done = run(program, "ls", "--json", "--url", "http://127.0.0.1:1", "--retries", "1")
+    (line,) = done.stderr.splitlines()
+    assert json.loads(line)["code"] == "unreachable"
+
+
+def test_what_a_server_says_is_shown_as_text(program: Path) -> None:
+    """Neither in a failure nor in why it is waited can a server steer a terminal."""
+    told = rb'{"code": "store_unavailable", "detail": "\u001b[31m\u0007 no\ndisk"}'
+    with saying(reply(told, "503 No", Content_Type="application/problem+json")) as peer:
+        done = run(program, "ls", "--url", peer.url, "--retries", "1")
+    assert done.returncode == 6
+    lines = done.stderr.decode().split("\n")
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
 
 
 def test_help_is_quick(program: Path) -> None:

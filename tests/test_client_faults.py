@@ -160,6 +160,16 @@ def test_a_pipe_is_sent_once(server: Server) -> None:
                 client.put(pipe)
 
 
+def test_a_client_that_was_closed(caplog: pytest.LogCaptureFixture) -> None:
+    """It is not waited for until it opens again."""
+    with saying(b"") as peer:
+        client = Client(peer.url)
+        client.close()
+        with pytest.raises(Unreachable, match="closed"):
+            list(client.list())
+        assert not caplog.records and not peer.heads
+
+
 def test_a_server_that_is_restarted(tmp_path: Path) -> None:
     """Killed while it sends, and started again: the download goes on, and so do uploads."""
     with gunicorn(tmp_path, workers=1) as first:

@@ -1,6 +1,7 @@
 """What commands print, for people and for programs, and the statuses they exit with."""
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -186,24 +187,42 @@ def tell(error: BaseException, *, as_json: bool, **about: object) -> None:
     if as_json:
         click.echo(json.dumps({"code": code, "detail": detail, **evidence, **about}), err=True)
     else:
-        words = [*about.values(), detail]
-        click.echo(f"wsgi-store: {': '.join(map(printable, words))}", err=True)
+        _say(*about.values(), detail)
+
+
+def _say(*words: object) -> None:
+    click.echo(f"wsgi-store: {': '.join(map(printable, words))}", err=True)
+
+
+class _Lines(logging.Handler):
+    """Shows people what is logged, such as why a server is waited for; programs learn the outcome."""
+
+    def __init__(self, as_json: Callable[[], bool]) -> None:
+        super().__init__(logging.WARNING)
+        self._as_json = as_json
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message as a line."""
+        if not self._as_json():
+            _say(record.getMessage())
 
 
 @contextmanager
 def ending(as_json: Callable[[], bool]) -> Iterator[None]:
     """Turn every failure of a command into a line and a status; raises SystemExit."""
+    lines = _Lines(as_json)
+    logging.getLogger().addHandler(lines)
     try:
         yield
         sys.stdout.flush()
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, BrokenPipeError) as error:
         # Threads may still be transferring, and are not waited for.
         os._exit(status_of(error))  # pylint: disable=protected-access
-    except BrokenPipeError as error:
-        _end(error)
     except (errors.WSGIStoreError, OSError) as error:
         tell(error, as_json=as_json())
         _end(error)
+    finally:
+        logging.getLogger().removeHandler(lines)
 
 
 def _end(error: Exception) -> NoReturn:

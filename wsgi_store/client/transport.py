@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from urllib3 import BaseHTTPResponse, Timeout
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import (
+    ClosedPoolError,
     ConnectTimeoutError,
     HTTPError,
     NewConnectionError,
@@ -152,7 +153,9 @@ class Transport:
                 distrusted = isinstance(cause, SSLError) and isinstance(
                     cause.args[0], ssl.SSLCertVerificationError
                 )
-                if pause is None or asked > PATIENCE or late or distrusted:
+                # And who closed the client wants no more of it.
+                final = late or distrusted or isinstance(cause, ClosedPoolError)
+                if pause is None or asked > PATIENCE or final:
                     raise
                 pause = max(pause, asked)
                 log.warning("%s: trying again in %.1f s", error, pause)
