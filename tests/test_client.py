@@ -74,9 +74,18 @@ def test_a_file_system_without_links(client: Client, tmp_path: Path, monkeypatch
     assert (tmp_path / "down").read_bytes() == b"another's"
 
 
+RETRY_AFTER: list[tuple[str, dict[str, float]]] = [
+    ("60", {"retry_after": 60.0}),
+    ("soon", {}),
+    ("", {}),
+    ("9" * 5000, {}),
+    ("Fri, 31 Dec 99999 23:59:59 GMT", {}),
+]
+
+
 def test_a_time_to_wait_that_is_none() -> None:
     """A Retry-After that cannot be read is none."""
-    for text, evidence in (("60", {"retry_after": 60.0}), ("soon", {}), ("", {})):
+    for text, evidence in RETRY_AFTER:
         answer = HTTPResponse(status=503, headers={"Retry-After": text}, preload_content=False)
         error = refusal("http://x", answer, {})
         assert isinstance(error, StoreUnavailable)

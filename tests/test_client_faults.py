@@ -248,54 +248,6 @@ def test_other_refusals_are_final(status: str, kind: type[WSGIStoreError]) -> No
         assert len(peer.seen("GET")) == 1
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        reply(b"<html>"),
-        reply(b"[]"),
-        reply(b'{"files": [{"hash": 5}]}'),
-        reply(b'{"files": ["x"]}'),
-        reply(b"{", "404 Not Found", Content_Type="application/problem+json"),
-        reply(b'{"files": []}', length=100),
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"nonsense\r\n\r\n",
-        b"",
-    ],
-)
-def test_what_is_not_understood(answer: bytes) -> None:
-    """Who answers otherwise than the service does is told as such."""
-    with saying(answer) as peer, Client(peer.url, retries=0) as client:
-        with pytest.raises((Unreachable, UnexpectedAnswer)):
-            list(client.list())
-
-
-def test_an_algorithm_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that names blobs by something else is told as such before anything is sent."""
-    monkeypatch.setattr("peers.INDEX", b'{"algorithm": "crc32"}')
-    with saying(b"") as peer, Client(peer.url) as client:
-        with pytest.raises(UnexpectedAnswer):
-            client.put(b"some bytes")
-        assert not peer.seen("POST")
-
-
-def test_a_blob_without_a_size() -> None:
-    """A description that lacks the size is no description."""
-    said = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    with saying(said) as peer, Client(peer.url) as client, pytest.raises(UnexpectedAnswer):
-        client.stat(HASH)
-
-
-def test_evidence_is_data() -> None:
-    """What a server says of a failure cannot pass for something else."""
-    told = b'{"code": "blob_not_found", "detail": "none", "args": 1, "message": 2, "hash": 3, '
-    told += b'"retry_after": "x"}'
-    with saying(reply(told, "404 Not Found", **PROBLEM)) as peer, Client(peer.url) as client:
-        with pytest.raises(BlobNotFound, match="^none$") as caught:
-            client.delete(HASH)
-    assert caught.value.evidence == {"args": 1, "message": 2, "hash": 3}
-    assert caught.value.message == "none"
-
-
 def test_a_removal_whose_answer_is_lost(server: Server) -> None:
     """What is gone when it is asked for the second time was removed the first time."""
     with Client(f"http://127.0.0.1:{server.port}") as direct:

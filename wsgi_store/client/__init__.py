@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -148,10 +149,10 @@ class Client:
         """Describe a blob; raises BlobNotFound."""
         hash_ = self._digest(hash_).hex
         try:
-            length = self._transport.ask("HEAD", hash_).get("content-length")
+            length = self._transport.ask("HEAD", hash_).get("content-length", "")
         except NotFound:  # without a body it has no code
             raise BlobNotFound(hash_) from None
-        if length is None:
+        if not re.fullmatch("[0-9]{1,18}", length):
             raise self._transport.strange()
         return RemoteBlob(hash_, int(length), self.url(hash_))
 
@@ -178,12 +179,19 @@ class Client:
             page = PAGE if limit is None else min(limit, PAGE)
             behind = f"&after={quote(after)}" if after else ""
             told = self._transport.ask("GET", f"files?limit={page}{behind}")
-            for entry in told.get("files") or []:
+            entries = told.get("files")
+            if not isinstance(entries, list):
+                raise self._transport.strange()
+            before = after
+            for entry in entries:
                 blob = self._blob(entry)
                 yield blob
                 after = blob.hash
             if told.get("next") is None:
                 return
+            # Who does not get on would be asked for ever.
+            if (after or "") <= (before or ""):
+                raise self._transport.strange()
             if limit is not None:
                 limit -= page
 
@@ -197,5 +205,5 @@ class Client:
         try:
             hash_ = str(told["hash"])
             return RemoteBlob(hash_, int(told["size"]), self.url(hash_))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise self._transport.strange() from None

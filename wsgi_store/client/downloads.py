@@ -135,11 +135,10 @@ class Download(io.RawIOBase):
                 raise
             self.size = self._at
             return None
-        length = answer.headers.get("Content-Length")
         if answer.status == 200:
             # Whoever does not do ranges sends the whole, whose bytes are the same.
             self._skip = self._at
-            self.size = int(length) if length else None
+            self.size = answer.length_remaining
             return answer
         told = re.fullmatch(rf"bytes {self._at}-[0-9]+/([0-9]+)", answer.headers.get("Content-Range", ""))
         if told is None:

@@ -57,5 +57,5 @@ def _seconds(retry_after: str | None) -> float | None:
     """The time a Retry-After field asks for (RFC 9110 section 10.2.3); None where it asks for none."""
     try:
         return None if retry_after is None else float(Retry().parse_retry_after(retry_after))
-    except InvalidHeader:
+    except (InvalidHeader, ValueError, OverflowError):
         return None

@@ -244,7 +244,7 @@ class Transport:
                     break
         try:
             told = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             told = None
         if not isinstance(told, dict):
             raise self.strange()
