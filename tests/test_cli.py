@@ -200,6 +200,11 @@ def test_nothing_is_replaced(url: str, tmp_path: Path) -> None:
         (["link", HELLO, "--expires", "soon"], 2, "expected a time"),
         (["link", HELLO, "--keys-file", "short"], 2, "WSGI_STORE_SIGNING_KEYS: expected keys"),
         (["link", "--upload", "--name", "x"], 2, "give a HASH"),
+        (["link", "--upload", "--keys-file", "none"], 2, "WSGI_STORE_SIGNING_KEYS: expected keys"),
+        *(
+            (["ls", "--timeout", text], 2, "the timeout: expected")
+            for text in ("0", "-1", "nan", "inf", "1e30")
+        ),
     ],
 )
 def test_failures(url: str, tmp_path: Path, arguments: list[str], status: int, message: str) -> None:
@@ -207,6 +212,7 @@ def test_failures(url: str, tmp_path: Path, arguments: list[str], status: int, m
     with (tmp_path / "large").open("wb") as file:
         file.truncate(6_000_000)
     (tmp_path / "short").write_text("my-secret")
+    (tmp_path / "none").write_text("none")
     result = run(*arguments, status=status)
     assert message in result.stderr
     assert "secret" not in result.stderr

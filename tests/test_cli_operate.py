@@ -156,6 +156,7 @@ def test_parts() -> None:
     for wrong in (
         ["--sample", "0"],
         ["--sample", "2"],
+        ["--sample", "nan"],
         ["--budget", "x"],
         ["--rate", "1s"],
         ["--workers", "0"],
@@ -174,6 +175,8 @@ def test_which_store(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not (here / "none").exists()
     (here / "other" / "store.json").write_text("{}")
     assert "is not the marker of a store" in invoke("du", status=1).stderr
+    monkeypatch.setenv("WSGI_STORE_TOKEN", "the client's")
+    invoke("du", "--root", "none", status=6)
     monkeypatch.setenv("WSGI_STORE_HAHS", "md5")
     assert "WSGI_STORE_HAHS" in invoke("du", status=2).stderr
 

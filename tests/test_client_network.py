@@ -153,6 +153,14 @@ def test_tls_through_a_proxy(secure: Server, ca: Path, monkeypatch: pytest.Monke
     assert b"Bearer" not in b"".join(seen)
 
 
+def test_a_password_that_no_field_carries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy's password beyond latin-1 is refused, without showing it."""
+    monkeypatch.setenv("http_proxy", "http://user:%E2%82%ACsecret@127.0.0.1:1080")
+    with pytest.raises(ConfigError, match="^http_proxy: user name and password: expected") as caught:
+        Client("http://store.example.org")
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("url", ["socks5://user:secret@127.0.0.1:1080", "http://user:secret@[::1:1080"])
 def test_a_proxy_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """A proxy of another kind or by no URL is refused, not gone round, and no password is shown."""

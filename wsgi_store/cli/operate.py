@@ -15,7 +15,7 @@ from rich.filesize import decimal
 
 from wsgi_store import collecting, verifying
 from wsgi_store.cli.output import DAMAGED, UNVERIFIED, Output, json_option
-from wsgi_store.config import Config, parse_size, parse_time
+from wsgi_store.config import CLIENT, Config, parse_size, parse_time
 from wsgi_store.errors import StoreError
 from wsgi_store.stores import Store, open_store
 from wsgi_store.verifying import Report, Result
@@ -51,15 +51,24 @@ def measure(
 
 def opened(root: str) -> Store:
     """The store there; raises StoreUnavailable where there is none, rather than making one."""
-    config = replace(Config.from_env(), root=root)
+    environ = {name: value for name, value in os.environ.items() if name not in CLIENT}
+    config = replace(Config.from_env(environ), root=root)
     return open_store(config.root, None, config.durability, config.remote)
+
+
+def _share(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    # click.FloatRange takes nan.
+    if value is None or 0 < value <= 1:
+        return value
+    raise click.BadParameter(f"expected a share of more than 0 and at most 1, not {value}")
 
 
 @click.command()
 @click.option(
     "--sample",
     metavar="SHARE",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=float,
+    callback=_share,
     help="Check only this share of the blobs, such as 0.1, drawn by lot.",
 )
 @measure("--budget", parse_size, "End when so many bytes were read, such as 100GiB.")

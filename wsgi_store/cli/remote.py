@@ -131,6 +131,8 @@ def link(  # pylint: disable=too-many-arguments,too-many-positional-arguments,to
     if keys_file is not None:
         keys = Path(keys_file).read_text(encoding="utf-8", errors="replace").strip()
     signing = Config.from_env({"WSGI_STORE_SIGNING_KEYS": keys or ""}).signing_keys
+    if not signing:
+        raise ConfigError("WSGI_STORE_SIGNING_KEYS: expected keys, not none")
     if name is not None if upload else hash_ is None or max_size is not None:
         raise click.UsageError("give a HASH, and --name if wanted; or --upload, and --max-size if wanted")
     try:

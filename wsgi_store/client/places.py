@@ -15,6 +15,8 @@ from urllib3.util import Url, parse_url
 
 from wsgi_store.errors import ConfigError
 
+NO_LATIN = "user name and password: expected characters of latin-1"
+
 
 def parse(url: str) -> Url:
     """The parts of a server's URL; raises ConfigError, without the URL: a password may be in it."""
@@ -39,7 +41,12 @@ def connect(place: Url, **options: Any) -> tuple[HTTPConnectionPool, dict[str, s
     host = place.host or ""
     proxy = _proxy(place)
     if proxy is not None:
-        told = make_headers(proxy_basic_auth=unquote(proxy.auth)) if proxy.auth else {}
+        told = {}
+        if proxy.auth:
+            try:
+                told = make_headers(proxy_basic_auth=unquote(proxy.auth))
+            except UnicodeEncodeError:
+                raise ConfigError(f"{place.scheme}_proxy: {NO_LATIN}") from None
         pool = ProxyManager(proxy.url, proxy_headers=told, **options).connection_from_host(
             host, place.port, place.scheme
         )
@@ -74,7 +81,7 @@ def credentials(place: Url, token: str | None) -> dict[str, str]:
     try:
         return make_headers(basic_auth=pair) if pair else {}
     except UnicodeEncodeError:
-        raise ConfigError("user name and password: expected characters of latin-1") from None
+        raise ConfigError(NO_LATIN) from None
 
 
 def _netrc(host: str) -> str | None:

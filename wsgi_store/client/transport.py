@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from threading import TIMEOUT_MAX
 from typing import Any, TypeVar
 
 from urllib3 import BaseHTTPResponse, Timeout
@@ -93,6 +94,8 @@ class Transport:
     def __init__(
         self, url: str, token: str | None, *, timeout: float, retries: int, connections: int
     ) -> None:
+        if not 0 < timeout <= TIMEOUT_MAX:
+            raise ConfigError("the timeout: expected a number of seconds, more than 0")
         place = parse(url)
         self.base = Url(place.scheme, host=place.host, port=place.port, path=place.path).url.rstrip("/")
         """Its URL without credentials and final slash."""
