@@ -106,11 +106,41 @@ def test_a_closed_pipe_while_others_upload(program: Path, url: str) -> None:
     assert (process.returncode, err) == (141, b"")
 
 
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("put file 2>&-", 0),
+        ("put nothing 2>&-", 1),
+        ("put - <&-", 1),
+        ("ls >&-", 1),
+        ("get {hash} -o - >&-", 1),
+        ("put file <&- 2>&-", 0),
+    ],
+)
+def test_closed_streams(program: Path, url: str, command: str, status: int) -> None:
+    """Who closed a stream that is needed is told so; who closed another one does not see a difference."""
+    (program.parent / "file").write_bytes(DATA)
+    done = run(
+        Path("/bin/sh"), "-c", f"cd {program.parent} && {program} {command.format(hash=HASH)} --url {url}"
+    )
+    assert done.returncode == status
+    bad = status and "2>&-" not in command
+    assert done.stderr.endswith(b"Bad file descriptor\n" if bad else b"")
+    assert done.stderr.count(b"\n") == bool(bad)
+
+
+def test_no_room_for_a_file(program: Path, url: str) -> None:
+    """A file that may not become as large ends with the status of that."""
+    limited = f"cd {program.parent} && ulimit -f 100 && {program} get {HASH} --url {url}"
+    done = run(Path("/bin/sh"), "-c", limited)
+    assert (done.returncode, done.stderr) == (7, b"wsgi-store: File too large\n")
+
+
 def test_a_full_output(program: Path, url: str) -> None:
     """Output that cannot be written is a failure."""
     with open("/dev/full", "wb") as full, start(program, "ls", "--url", url, stdout=full.fileno()) as process:
         _, err = process.communicate(timeout=20)
-    assert (process.returncode, err) == (1, b"wsgi-store: No space left on device\n")
+    assert (process.returncode, err) == (7, b"wsgi-store: No space left on device\n")
 
 
 def terminal(program: Path, *arguments: str) -> str:

@@ -140,7 +140,7 @@ def test_a_directory_that_cannot_be_written(file: Path, monkeypatch: pytest.Monk
         raise OSError(28, f"No space left on device {fd}")
 
     monkeypatch.setattr(os, "fsync", full)
-    result = token("add", "other", "--scope", "read", status=1)
+    result = token("add", "other", "--scope", "read", status=7)
     assert (result.stdout, file.read_bytes(), os.listdir(file.parent)) == ("", before, [file.name])
 
 

@@ -183,7 +183,7 @@ class mapped:  # pylint: disable=invalid-name  # used like a function
 
 
 # No space, no quota, past RLIMIT_FSIZE: what only more room can cure.
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class disk_errors:  # pylint: disable=invalid-name  # used like a function
@@ -200,6 +200,6 @@ class disk_errors:  # pylint: disable=invalid-name  # used like a function
 
     def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            kind = StorageFull if error.errno in _NO_ROOM else StoreUnavailable
+            kind = StorageFull if error.errno in NO_ROOM else StoreUnavailable
             # `strerror` alone: a path on this machine is not the client's business.
             raise kind(f"{self._doing}: {error.strerror or error}", **self._evidence) from error

@@ -64,6 +64,8 @@ json_option = click.option(
 
 def status_of(error: BaseException) -> int:
     """The status to exit with after a failure."""
+    if isinstance(error, OSError) and error.errno in errors.NO_ROOM:
+        return STATUSES[errors.StorageFull]
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
@@ -207,9 +209,22 @@ class _Lines(logging.Handler):
             _say(record.getMessage())
 
 
+def _open_streams() -> None:
+    """Open the standard streams that were closed: what needs one fails there, what is said is lost."""
+    for name, flags, mode in (
+        ("stdin", os.O_PATH, "r"),
+        ("stdout", os.O_PATH, "w"),
+        ("stderr", os.O_WRONLY, "w"),
+    ):
+        if getattr(sys, name) is None:
+            # pylint: disable-next=consider-using-with  # open to the end of the process
+            setattr(sys, name, open(os.open(os.devnull, flags), mode, encoding="utf-8"))
+
+
 @contextmanager
 def ending(as_json: Callable[[], bool]) -> Iterator[None]:
     """Turn every failure of a command into a line and a status; raises SystemExit."""
+    _open_streams()
     lines = _Lines(as_json)
     logging.getLogger().addHandler(lines)
     try:
