@@ -89,6 +89,30 @@ def test_a_server_without_ranges(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == DATA
 
 
+def part(start: int, stop: int) -> bytes:
+    """The answer to a request for a range."""
+    return reply(DATA[start:stop], "206 Partial Content", Content_Range=f"bytes {start}-{stop - 1}/{SIZE}")
+
+
+def test_a_server_that_does_ranges_now_and_then(tmp_path: Path) -> None:
+    """What is passed over of a whole is not passed over once more in a range."""
+    whole = reply(DATA)
+    cut = [whole[: len(whole) - SIZE + length] for length in (HALF, HALF // 2)]
+    with saying(*cut, part(HALF, SIZE)) as peer, Client(peer.url) as client:
+        client.get(HASH, tmp_path / "file")
+        assert len(peer.seen("GET")) == 3
+    assert (tmp_path / "file").read_bytes() == DATA
+
+
+def test_a_range_that_ends_early(tmp_path: Path) -> None:
+    """Who sends less than was asked for (RFC 9110 section 15.3.7) is asked for the rest."""
+    parts = [part(start, min(start + 1_000_000, SIZE)) for start in range(HALF, SIZE, 1_000_000)]
+    with saying(reply(DATA)[: -(SIZE - HALF)], *parts) as peer, Client(peer.url, retries=1) as client:
+        client.get(HASH, tmp_path / "file")
+        assert len(peer.seen("GET")) == 1 + len(parts)
+    assert (tmp_path / "file").read_bytes() == DATA
+
+
 def test_another_range() -> None:
     """Bytes from elsewhere are not taken for those that were asked for."""
     wrong = reply(DATA[5:], "206 Partial Content", Content_Range=f"bytes 5-{SIZE - 1}/{SIZE}")

@@ -96,7 +96,9 @@ class Download(io.RawIOBase):
             begin = self._at
             try:
                 yield from self._body(self._answer)
-                return
+                # Less of a range may come than was asked for (RFC 9110 section 15.3.7).
+                if self._at == begin or self._at >= (self.size or 0):
+                    return
             except Unreachable:
                 self._answer.close()
                 # As long as something comes there is no reason to give up.
@@ -105,7 +107,7 @@ class Download(io.RawIOBase):
                 pause = next(pauses, None)
                 if pause is None:
                     raise
-            time.sleep(pause)
+                time.sleep(pause)
             self._answer = self._transport.repeat(self._request)
 
     def _body(self, answer: BaseHTTPResponse) -> Iterator[bytes]:
@@ -123,6 +125,7 @@ class Download(io.RawIOBase):
     def _request(self) -> BaseHTTPResponse | None:
         """Ask for the bytes from here on; None when there are no more."""
         fields = {}
+        self._skip = 0
         if self._at:
             fields = {"Range": f"bytes={self._at}-", "If-Range": f'"{self._digest.hex}"'}
         try:
