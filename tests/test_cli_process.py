@@ -170,6 +170,8 @@ def test_a_terminal(program: Path, url: str) -> None:
     shown = terminal(program, "put", "file", "--url", url)
     assert re.search(rf"{HASH} +{url}/{HASH} +file", shown), shown
     assert "3.0 MB" in shown
+    (program.parent / ":heart:.txt").write_bytes(DATA)
+    assert ":heart:.txt" in terminal(program, "put", ":heart:.txt", "--url", url)
     shown = terminal(program, "get", HASH, "-o", "down", "--url", url)
     assert (program.parent / "down").read_bytes() == DATA
     assert "3.0" in shown

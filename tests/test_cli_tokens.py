@@ -82,8 +82,8 @@ def test_the_file(file: Path) -> None:
     assert file.read_bytes() == head + f"ci list {sha256(again)} # of the build\n".encode() + tail
     assert token("list").stdout == "ci\tlist\nother\tadmin\n"
     assert [json.loads(row) for row in token("list", "--json").stdout.splitlines()] == [
-        {"name": "ci", "scopes": "list"},
-        {"name": "other", "scopes": "admin"},
+        {"name": "ci", "scopes": ["list"]},
+        {"name": "other", "scopes": ["admin"]},
     ]
     assert json.loads(token("revoke", "--json", "ci").stdout) == {"name": "ci"}
     assert file.read_bytes() == head + tail

@@ -153,7 +153,7 @@ class Output:
             if sys.stdout.isatty():
                 # Above the bar, which is on the same screen.
                 self._print = lambda text: bars.console.print(
-                    text, soft_wrap=True, markup=False, highlight=False
+                    text, soft_wrap=True, markup=False, highlight=False, emoji=False
                 )
             yield lambda added: bars.advance(task, added)
         self._print = click.echo
@@ -172,8 +172,8 @@ def meter(advance: Callable[[int], None]) -> Callable[[int], None]:
 
 
 def printable(value: object) -> str:
-    """A value without what would steer a terminal or break a line."""
-    text = str(value)
+    """A value, or several, without what would steer a terminal or break a line."""
+    text = ",".join(value) if isinstance(value, list) else str(value)
     return text if text.isprintable() else ascii(text)[1:-1]
 
 

@@ -77,7 +77,7 @@ def list_(path: str) -> None:
     Tokens(path)  # says what is wrong with the file
     for line in _lines(path):
         if name := _name(line):
-            output.row(name=name, scopes=line.split()[1])
+            output.row(name=name, scopes=line.split()[1].split(","))
 
 
 @token.command()
