@@ -254,6 +254,14 @@ def test_who_sees_them(make: Make) -> None:
     assert code(service.get("/files", status=401)) == "unauthenticated"
 
 
+def test_each_figure_is_told_once(counting: Counting) -> None:
+    """Of two values for one figure Prometheus would keep the first."""
+    counting.api.post("/", b"x")
+    lines = counting.api.get("/metrics").text.splitlines()
+    samples = [line.rpartition(" ")[0] for line in lines if not line.startswith("#")]
+    assert len(samples) == len(set(samples))
+
+
 def test_openmetrics(counting: Counting) -> None:
     """Who asks for OpenMetrics gets it."""
     accept = "application/openmetrics-text; version=1.0.0"

@@ -59,7 +59,7 @@ class Figure:
 
     def series(self, *values: str) -> Number:
         """What counts it for these values."""
-        key = Key(self.name, values, live=self.kind is GaugeMetricFamily)
+        key = self._key(*values)
         if self.kind is HistogramMetricFamily:
             return Durations(COUNTS, key, BOUNDS)
         return Number(COUNTS, key)
@@ -68,7 +68,7 @@ class Figure:
         """What Prometheus is told of it."""
         metric = self.kind(self.name, self.text, labels=self.labels)
         if not self.labels:
-            totals = {Key(self.name): [0.0]} | totals
+            totals = {self._key(): [0.0]} | totals
         for key, cells in totals.items():
             if key.name != self.name:
                 continue
@@ -79,6 +79,9 @@ class Figure:
             else:
                 metric.add_metric(key.labels, cells[0])
         return metric
+
+    def _key(self, *values: str) -> Key:
+        return Key(self.name, values, live=self.kind is GaugeMetricFamily)
 
 
 COUNTS = Counts(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
