@@ -21,6 +21,7 @@ from access import Make, bearer, code, line, maker
 from calling import call
 from prometheus_client.parser import text_string_to_metric_families
 from servers import DEPLOY, Server, gunicorn, until, uwsgi
+from test_local_duplicates import COLLIDING
 from webtest import TestApp
 from wire import Connection, message
 
@@ -30,6 +31,7 @@ from wsgi_store.stores import open_store
 from wsgi_store.verifying import verify
 
 TESTS = Path(__file__).parent
+FAILURES = "wsgi_store_failures_total"
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="needs promtool, of Debian's package prometheus")
 
@@ -432,14 +434,13 @@ def test_the_rules_are_valid(command: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@needs_promtool
-def test_the_rules_fire(tmp_path: Path) -> None:
-    """Each alert comes when it should, and not before."""
+def try_rules(directory: Path, tests: str) -> None:
+    """Have promtool run tests of the alerts; fails when one does."""
     assert PROMTOOL
-    shutil.copy(TESTS / "alerts.yml", tmp_path)
-    shutil.copy(DEPLOY / "prometheus-rules.yml", tmp_path)
+    (directory / "alerts.yml").write_text(tests, encoding="utf-8")
+    shutil.copy(DEPLOY / "prometheus-rules.yml", directory)
     done = subprocess.run(
-        [PROMTOOL, "test", "rules", str(tmp_path / "alerts.yml")],
+        [PROMTOOL, "test", "rules", str(directory / "alerts.yml")],
         capture_output=True,
         text=True,
         check=False,
@@ -448,9 +449,52 @@ def test_the_rules_fire(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def named(text: str) -> set[str]:
-    """The figures of this service that an expression names."""
-    return set(re.findall(r"\bwsgi_store_[a-z_]+", text))
+@needs_promtool
+def test_the_rules_fire(tmp_path: Path) -> None:
+    """Each alert comes when it should, and not before."""
+    try_rules(tmp_path, (TESTS / "alerts.yml").read_text(encoding="utf-8"))
+
+
+def expressions() -> str:
+    """What dashboard and alerts ask Prometheus for."""
+    dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
+    panels = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    rules = re.findall("expr: (.*)", (DEPLOY / "prometheus-rules.yml").read_text(encoding="utf-8"))
+    assert len(panels) > 10 and len(rules) > 5
+    return "\n".join([*panels, *rules])
+
+
+def failures(server: Server) -> dict[str, float]:
+    """How often a server says that it failed, by the code."""
+    found = scrape(server).items()
+    return {dict(labels)["code"]: value for (name, labels), value in found if name == FAILURES}
+
+
+@needs_promtool
+def test_the_first_failure_raises_its_alert(tmp_path: Path) -> None:
+    """What the alerts look at is told before it has happened once: what begins at 1 has not risen."""
+    watched = set("|".join(re.findall('code=~?"([a-z_|]+)"', expressions())).split("|"))
+    with counting_server(tmp_path) as server:
+        before = failures(server)
+        for data, status in zip(COLLIDING, (200, 409), strict=True):
+            with Connection(server.port) as connection:
+                assert connection.ask(message("POST", "/", data)).status == status
+        after = failures(server)
+    values = f"{before.get('digest_collision', '_')}x5 {after['digest_collision']}x5"
+    collisions = {"series": FAILURES + '{code="digest_collision"}', "values": values}
+    summary = " was sent another file of the same hash: somebody forges md5 or sha1"
+    alert = {
+        "exp_labels": {"severity": "warning", "code": "digest_collision"},
+        "exp_annotations": {"summary": summary},
+    }
+    test = {
+        "interval": "1m",
+        "input_series": [collisions],
+        "alert_rule_test": [{"eval_time": "8m", "alertname": "WSGIStoreCollision", "exp_alerts": [alert]}],
+    }
+    try_rules(tmp_path, json.dumps({"rule_files": ["prometheus-rules.yml"], "tests": [test]}))
+    assert len(watched) > 3
+    assert watched <= before.keys()
 
 
 def test_what_is_watched_exists(counting: Counting) -> None:
@@ -458,9 +502,4 @@ def test_what_is_watched_exists(counting: Counting) -> None:
     counting.api.post("/", b"x")
     counting.api.get("/nowhere", status=404)
     there = {name for name, _ in Figures(counting.api.get("/metrics").text)}
-    dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
-    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    assert len(expressions) > 10
-    rules = (DEPLOY / "prometheus-rules.yml").read_text(encoding="utf-8")
-    asked = named("\n".join([*expressions, *re.findall("expr: (.*)", rules)]))
-    assert asked <= there
+    assert set(re.findall(r"\bwsgi_store_[a-z_]+", expressions())) <= there

@@ -28,10 +28,17 @@ from prometheus_client.registry import Collector
 from wsgi_store import __version__
 from wsgi_store.counts import Counts, Durations, Key, Number
 from wsgi_store.digest import Chunk
-from wsgi_store.errors import StoreError
+from wsgi_store.errors import (
+    DigestCollision,
+    StorageFull,
+    StoreError,
+    StoreUnavailable,
+    WSGIStoreError,
+    code,
+)
 from wsgi_store.sending import Response
 from wsgi_store.staging import Receipt, Staging
-from wsgi_store.stores import Store
+from wsgi_store.stores import Added, Store
 from wsgi_store.verified import Verified
 
 if TYPE_CHECKING:
@@ -56,6 +63,8 @@ class Figure:
     name: str
     text: str
     labels: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+    """Values of the one label that are told before they are counted: what begins at 1 has not risen."""
 
     def series(self, *values: str) -> Number:
         """What counts it for these values."""
@@ -67,8 +76,8 @@ class Figure:
     def metric(self, totals: dict[Key, list[float]]) -> Metric:
         """What Prometheus is told of it."""
         metric = self.kind(self.name, self.text, labels=self.labels)
-        if not self.labels:
-            totals = {self._key(): [0.0]} | totals
+        known = map(self._key, self.known) if self.labels else [self._key()]
+        totals = {key: [0.0] for key in known} | totals
         for key, cells in totals.items():
             if key.name != self.name:
                 continue
@@ -96,6 +105,8 @@ FAILURES = Figure(
     "wsgi_store_failures",
     "Requests answered with a problem, by its code.",
     ("code",),
+    # Those that are no client's fault, and what else an alert looks at.
+    tuple(map(code, (WSGIStoreError, StoreUnavailable, StorageFull, DigestCollision))),
 )
 RECEIVED = Figure(CounterMetricFamily, "wsgi_store_received_bytes", "Bytes of files received, kept or not.")
 SENT = Figure(CounterMetricFamily, "wsgi_store_sent_bytes", "Bytes of the bodies of answers.")
@@ -104,6 +115,7 @@ UPLOADS = Figure(
     "wsgi_store_uploads",
     "Uploads acknowledged: created, held already (deduplicated), or healed.",
     ("outcome",),
+    tuple(added.value for added in Added),
 )
 STAGED = Figure(GaugeMetricFamily, "wsgi_store_staged_files", "Files being received now.")
 STORE_SECONDS = Figure(
