@@ -76,7 +76,7 @@ $(RUN):
 	$(PYTHON) -m venv --clear $(VENV)
 
 $(VENV)/.installed: pyproject.toml $(RUN)
-	$(PIP) install --editable .
+	$(PIP) install --editable '.[cli]'
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml $(RUN)

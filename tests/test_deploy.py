@@ -4,15 +4,17 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import tomllib
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 from commands import install, run
-from servers import DEPLOY, PROGRAMS
+from packaging.requirements import Requirement
+from servers import DEPLOY, PROGRAMS, PROJECT
 
-from wsgi_store.digest import Algorithm
 from wsgi_store.gunicorn import processors
-from wsgi_store.stores.local import LocalStore
 
 AVAILABLE = len(os.sched_getaffinity(0))
 Groups = dict[str, str]
@@ -134,13 +136,66 @@ def test_timer(tmp_path: Path) -> None:
     assert "wsgi-store" not in analyze("verify", str(tmp_path / "wsgi-store-verify.timer"))
 
 
-def test_the_nightly_commands(tmp_path: Path) -> None:
-    """What the unit runs is what the command understands."""
-    LocalStore(str(tmp_path / "store"), Algorithm.SHA256)
-    program = install(tmp_path)
-    text = (DEPLOY / "wsgi-store-verify.service").read_text(encoding="utf-8")
-    commands = re.findall("^Exec[A-Za-z]+=/opt/wsgi-store/.venv/bin/wsgi-store (.*)$", text, re.M)
-    assert [command.split()[0] for command in commands] == ["verify", "collect"]
-    for command in commands:
-        done = run(program, *command.split())
-        assert (done.returncode, done.stderr) == (0, b"")
+def extras_of_make(directory: Path) -> list[str]:
+    """The extras of this project that `make .venv/.installed` installs."""
+    shutil.copy(PROJECT / "Makefile", directory)
+    (directory / "pyproject.toml").touch()
+    done = subprocess.run(
+        ["make", "--dry-run", f"PYTHON={sys.executable}", ".venv/.installed"],
+        cwd=directory,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (extras,) = re.findall(r"install --editable '?\.(?:\[([a-z0-9,]+)\])?'?$", done.stdout, re.M)
+    return extras.split(",") if extras else []
+
+
+def link(site: Path, wanted: list[str]) -> None:
+    """Put what is wanted, with all that it needs, into a directory: what is installed here."""
+    while wanted:
+        requirement = Requirement(wanted.pop())
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        found = distribution(requirement.name)
+        tops = {file.parts[0] for file in found.files or []} - {"..", "__pycache__", *os.listdir(site)}
+        for top in tops:
+            (site / top).symlink_to(str(found.locate_file(top)))
+        if tops:
+            wanted += found.requires or []
+
+
+def environment_of_make(directory: Path) -> Path:
+    """An environment with what make would install, taken from this one; returns its programs."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory / ".venv"], check=True)
+    (site,) = (directory / ".venv").glob("lib/python*/site-packages")
+    (site / "project.pth").write_text(f"{PROJECT}\n", encoding="utf-8")
+    extras = [project["optional-dependencies"][extra] for extra in extras_of_make(directory)]
+    link(site, sum(extras, project["dependencies"]))
+    (script,) = distribution("gunicorn").entry_points.select(group="console_scripts", name="gunicorn")
+    programs = directory / ".venv/bin"
+    for name, entry in {**project["scripts"], "gunicorn": script.value}.items():
+        module, _, function = entry.partition(":")
+        text = f"#!{programs}/python\nfrom {module} import {function}\n{function}()\n"
+        (programs / name).write_text(text, encoding="utf-8")
+        (programs / name).chmod(0o755)
+    return programs
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_the_commands_of_the_units(tmp_path: Path) -> None:
+    """What the units run is there where make made the environment, and does what it is told."""
+    programs = environment_of_make(tmp_path)
+    ran = []
+    for name in ("wsgi-store.service", "wsgi-store-verify.service"):
+        text = (DEPLOY / name).read_text(encoding="utf-8").replace("/opt/wsgi-store/deploy", str(DEPLOY))
+        for line in re.findall("^Exec[A-Za-z]+=/opt/wsgi-store/.venv/bin/(.*)$", text, re.M):
+            program, *arguments = line.split()
+            ran.append(program)
+            if program == "gunicorn":
+                arguments.append("--check-config")
+            done = run(programs / program, *arguments, WSGI_STORE_ROOT=str(tmp_path / "store"))
+            assert (done.returncode, done.stderr) == (0, b"")
+    assert ran == ["gunicorn", "wsgi-store", "wsgi-store"]
