@@ -1,7 +1,10 @@
 """Settings: each by its variable, and nothing but settings."""
 
+import math
 import os
 import re
+import selectors
+import socket
 from dataclasses import FrozenInstanceError, fields
 from fractions import Fraction
 
@@ -132,11 +135,28 @@ def test_every_setting_is_tested() -> None:
     assert names == {row[0] for row in GOOD} == {row[0] for row in BAD}
 
 
-@pytest.mark.parametrize("name", ["WSGI_STORE_IDLE_TIMEOUT", "WSGI_STORE_S3_TIMEOUT"])
-def test_a_timeout_must_be(name: str) -> None:
-    """No time at all is refused: a socket would take it for not waiting."""
-    with pytest.raises(ConfigError, match=name):
-        Config.from_env({name: "0"})
+@pytest.mark.parametrize("name", ["idle_timeout", "s3_timeout"])
+@pytest.mark.parametrize("text", ["0", "24.1d", "999999999d"])
+def test_a_timeout_must_be(name: str, text: str) -> None:
+    """A socket would take no time for not waiting, and cannot wait for longer than poll(2) can count."""
+    with pytest.raises(
+        ConfigError, match=f"^WSGI_STORE_{name.upper()}: must be more than nothing and at most 24d$"
+    ):
+        Config.from_env({f"WSGI_STORE_{name.upper()}": text})
+    for seconds in (math.nan, math.inf, -1.0):
+        with pytest.raises(ConfigError, match=f"^WSGI_STORE_{name.upper()}: "):
+            Config(**{name: seconds})  # type: ignore[arg-type]
+
+
+def test_the_longest_timeout_can_be_waited_for() -> None:
+    """What is taken is a time that sockets and poll(2) take."""
+    longest = Config.from_env({"WSGI_STORE_IDLE_TIMEOUT": "24d"}).idle_timeout
+    one, other = socket.socketpair()
+    with one, other, selectors.PollSelector() as selector:
+        one.settimeout(longest)
+        assert one.send(b"x") == 1
+        selector.register(other, selectors.EVENT_READ)
+        assert selector.select(longest)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ PREFIX = "WSGI_STORE_"
 # What the command `wsgi-store` reads on the side of the client, where it may be a server as well.
 CLIENT = {f"{PREFIX}URL", f"{PREFIX}TOKEN"}
 KEY_LENGTH = 16
+# Seconds that can be waited for: poll(2) counts milliseconds in 31 bits.
+LONGEST = 24 * 86400
 _UNITS = {"": 1, "B": 1} | {
     f"{letter}{infix}": base**power
     for power, letter in enumerate("KMGT", start=1)
@@ -257,8 +259,8 @@ class Config:
             if value is not None and value < 0:
                 raise ConfigError(f"{PREFIX}{name.upper()}: must not be negative")
         for name in ("idle_timeout", "s3_timeout"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{PREFIX}{name.upper()}: must be more than nothing")
+            if not 0 < getattr(self, name) <= LONGEST:
+                raise ConfigError(f"{PREFIX}{name.upper()}: must be more than nothing and at most 24d")
         if self.redirect is not Redirect.NEVER:
             if not self.root.startswith("s3://"):
                 raise ConfigError(f"{PREFIX}REDIRECT: only s3://… as {PREFIX}ROOT has URLs to redirect to")
