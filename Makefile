@@ -28,7 +28,7 @@ BESIDE := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 .DELETE_ON_ERROR:
 
 serve: $(VENV)/.installed
-	$(RUN) -m gunicorn -c deploy/gunicorn.conf.py
+	$(RUN) $(VENV)/bin/gunicorn -c deploy/gunicorn.conf.py
 
 ifdef ARGS
 test: $(VENV)/.installed-test

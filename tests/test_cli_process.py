@@ -247,9 +247,8 @@ def test_completion(program: Path) -> None:
     assert b"complete" in run(program, _WSGI_STORE_COMPLETE="bash_source").stdout
 
 
-def test_serve(program: Path) -> None:
-    """`serve` is gunicorn with the shipped settings, what stands behind -- among them."""
-    store = program.parent / "store"
+def served(program: Path) -> Server:
+    """Start what `serve` runs."""
     with (program.parent / "log").open("wb") as log:
         process = subprocess.Popen(  # pylint: disable=consider-using-with  # the server's to end
             [program, "serve", "--", "--bind", "127.0.0.1:0", "--workers", "1"],
@@ -259,13 +258,38 @@ def test_serve(program: Path) -> None:
             stdout=log,
             stderr=log,
         )
-    with Server(process, program.parent / "log", store) as server:
-        server.port = int(server.await_log(r"Listening at: http://127\.0\.0\.1:(\d+)")[0][1])
+    return Server(process, program.parent / "log", program.parent / "store")
+
+
+LISTENING = r"Listening at: http://127\.0\.0\.1:(\d+) \((\d+)\)"
+
+
+def test_serve(program: Path) -> None:
+    """`serve` is gunicorn with the shipped settings, what stands behind -- among them."""
+    with served(program) as server:
+        server.port = int(server.await_log(LISTENING)[0][1])
         server.await_answer()
         with Client(f"http://127.0.0.1:{server.port}") as client:
             assert client.put(b"hello").hash == hashlib.md5(b"hello").hexdigest()
         assert "wsgi_store" in server.text() or server.logged("Booting worker")
-    assert (store / "store.json").exists()
+    assert (server.root / "store.json").exists()
+
+
+def test_serve_is_upgraded(program: Path) -> None:
+    """SIGUSR2 starts another one on the same port, which stays when the first one ends."""
+    with served(program) as server:
+        port, pid = server.await_log(LISTENING)[0].groups()
+        os.kill(int(pid), signal.SIGUSR2)
+        upgraded = int(server.await_log(LISTENING, 2)[1][2])
+        try:
+            os.kill(int(pid), signal.SIGTERM)
+            assert server.process.wait(30) == 0
+            with Client(f"http://127.0.0.1:{port}") as client:
+                assert client.put(b"hello").hash == hashlib.md5(b"hello").hexdigest()
+        finally:
+            os.kill(upgraded, signal.SIGTERM)
+        # It is not this process's child.
+        until(lambda: len(server.logged("Shutting down: Master")) == 2, "the end of the other one")
 
 
 def test_serve_refuses_in_a_line(program: Path) -> None:

@@ -276,9 +276,9 @@ def test_nothing_is_installed_twice(clone: Path) -> None:
         assert result.returncode == 0, result.stderr
         return log.read_text().splitlines()
 
-    assert serve() == ["-m venv", "-m pip", "-m gunicorn"]
-    assert serve() == ["-m gunicorn"]
+    assert serve() == ["-m venv", "-m pip", ".venv/bin/gunicorn -c"]
+    assert serve() == [".venv/bin/gunicorn -c"]
     os.utime(clone / ".venv/.installed", (2, 2))
-    assert serve() == ["-m pip", "-m gunicorn"]
+    assert serve() == ["-m pip", ".venv/bin/gunicorn -c"]
     (clone / ".venv/bin/python").unlink()
-    assert serve() == ["-m venv", "-m pip", "-m gunicorn"]
+    assert serve() == ["-m venv", "-m pip", ".venv/bin/gunicorn -c"]

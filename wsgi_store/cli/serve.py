@@ -2,10 +2,11 @@
 
 import os
 import sys
+from importlib.metadata import files
 
 import click
 
-COMMAND = [sys.executable, "-m", "gunicorn", "-c", "python:wsgi_store.gunicorn_conf"]
+SETTINGS = "python:wsgi_store.gunicorn_conf"
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -18,5 +19,7 @@ def serve(arguments: tuple[str, ...]) -> None:
     \b
         WSGI_STORE_ROOT=/srv/store wsgi-store serve -- --bind :9000 --workers 4
     """
+    # Not -m: on SIGUSR2 gunicorn would start its __main__.py, beside which its own http hides Python's.
+    (script,) = (str(file.locate()) for file in files("gunicorn") or () if file.name == "gunicorn")
     # In the place of this process: signals and the status are gunicorn's.
-    os.execv(COMMAND[0], [*COMMAND, *arguments])
+    os.execv(sys.executable, [sys.executable, script, "-c", SETTINGS, *arguments])
