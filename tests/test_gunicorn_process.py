@@ -105,6 +105,7 @@ def test_killed_worker(tmp_path: Path) -> None:
         ({"WSGI_STORE_HASH": "sha256"}, "set WSGI_STORE_HASH=md5"),
         ({"WSGI_STORE_ROOT": "/dev/null/store"}, "cannot open the store"),
         ({"WSGI_STORE_ROOT": "gopher://bucket"}, "WSGI_STORE_ROOT: "),
+        ({"WSGI_STORE_ROOT": "/dev/null/\udcff"}, "cannot open the store"),
     ],
 )
 def test_refusal(tmp_path: Path, env: dict[str, str], reason: str) -> None:

@@ -147,8 +147,10 @@ def try_store(config: Config) -> None:
         except BaseException:  # pylint: disable=broad-exception-caught  # this process ends below
             sys.excepthook(*sys.exc_info())
         finally:
-            os.write(writing, refusal.encode())
-            os._exit(0)
+            try:
+                os.write(writing, refusal.encode(errors="backslashreplace"))
+            finally:
+                os._exit(0)
     os.close(writing)
     with open(reading, encoding="utf-8") as pipe:
         refusal = pipe.read()
