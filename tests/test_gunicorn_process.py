@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from wire import Connection, message
 from wsgi_store.digest import Algorithm
 from wsgi_store.stores.local import LocalStore
 
+NOBODY = 65534
 SETTINGS = ["gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py"), "--bind", "127.0.0.1:0"]
 
 
@@ -95,6 +97,29 @@ def test_killed_worker(tmp_path: Path) -> None:
         assert server.blobs() == {HASH}
         assert not server.staged()
         server.workers = server.processes()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user(tmp_path: Path) -> None:
+    """Started by root, which makes its workers another user's, it makes nothing that they cannot use."""
+    conf = tmp_path / "user.conf.py"
+    # That user may not be able to read what has yet to be imported.
+    conf.write_text(
+        f"""
+import runpy, wsgi_store.stores.local
+globals().update(runpy.run_path({str(DEPLOY / "gunicorn.conf.py")!r}))
+user = group = {NOBODY}
+preload_app = True
+"""
+    )
+    with tempfile.TemporaryDirectory() as name:
+        os.chown(name, NOBODY, NOBODY)
+        with gunicorn(Path(name), "-c", str(conf), workers=1, WSGI_STORE_METRICS="on") as server:
+            with Connection(server.port) as connection:
+                assert told(connection.ask(message("POST", "/", DATA))) == (HASH, SIZE, True)
+                assert b"wsgi_store_received_bytes_total 3" in connection.ask(message("GET", "/metrics")).body
+            owners = {path.stat().st_uid for path in (server.root, *server.root.rglob("*"))}
+        assert owners == {NOBODY}
 
 
 @pytest.mark.parametrize(

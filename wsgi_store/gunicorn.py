@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from gunicorn import glogging
+from gunicorn import glogging, util
 
 from wsgi_store import logs
 from wsgi_store.config import Config, LogFormat, LogLevel
@@ -73,8 +73,8 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
             logs.write(line(time.time(), "INFO", message, extra))
 
 
-def share_metrics() -> str | None:
-    """Make a directory in memory where the workers count together; see `counts`.
+def share_metrics(cfg: Any) -> str | None:
+    """Make a directory in memory where the workers, whose user `cfg` names, count together; see `counts`.
 
     Returns None where the operator has named a directory.
     """
@@ -86,6 +86,7 @@ def share_metrics() -> str | None:
         if name.startswith(METRICS_PREFIX):
             _remove_unused(os.path.join(parent, name))
     path = os.environ[METRICS] = tempfile.mkdtemp(prefix=METRICS_PREFIX, dir=parent)
+    os.chown(path, cfg.uid, cfg.gid)
     # Never closed: locked as long as this master, or a worker of its, lives.
     fcntl.flock(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH)
     return path
@@ -132,10 +133,11 @@ def warn_if_open(server: Any, config: Config) -> None:
                 )
 
 
-def try_store(config: Config) -> None:
+def try_store(config: Config, cfg: Any) -> None:
     """End this process with one line when the store can never be used as it is set up.
 
-    One that does not answer now may answer later: that is said, and the start goes on.
+    One that does not answer now may answer later: that is said, and the start goes on. What has to be
+    made is made by the user that gunicorn's settings name for the workers.
     """
     # In a child: what is asked may start threads, which a process that forks workers must not have.
     reading, writing = os.pipe()
@@ -143,6 +145,7 @@ def try_store(config: Config) -> None:
     if not child:
         refusal = "the process that tried the store died"
         try:
+            util.set_owner_process(cfg.uid, cfg.gid, initgroups=cfg.initgroups)
             refusal = _refusal(config)
         except BaseException:  # pylint: disable=broad-exception-caught  # this process ends below
             sys.excepthook(*sys.exc_info())

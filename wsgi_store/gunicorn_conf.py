@@ -14,15 +14,13 @@ from typing import Any
 from wsgi_store import logs
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import WSGIStoreError
-from wsgi_store.gunicorn import processors, share_metrics, try_store, warn_if_open
+from wsgi_store.gunicorn import Logger, processors, share_metrics, try_store, warn_if_open
 
 # Asked here, in the master, so that a refusal is one line and ends the start.
 try:
     _config = Config.from_env()
 except WSGIStoreError as error:
     sys.exit(f"wsgi-store: {error}")
-try_store(_config)
-_metrics = share_metrics() if _config.metrics is not MetricsAccess.OFF else None
 
 wsgi_app = "wsgi_store.wsgi:application"
 bind = "127.0.0.1:8000"
@@ -47,7 +45,17 @@ control_socket_disable = True
 # File names of 255 bytes, each written as %XX, and then some.
 limit_request_line = 8190
 
-logger_class = "wsgi_store.gunicorn.Logger"
+
+class _Logger(Logger):
+    """Made before all else that knows every setting, and before a preloaded application opens the store."""
+
+    def __init__(self, cfg: Any) -> None:
+        try_store(_config, cfg)
+        self.metrics = share_metrics(cfg) if _config.metrics is not MetricsAccess.OFF else None
+        super().__init__(cfg)
+
+
+logger_class = _Logger
 accesslog = "-"
 errorlog = "-"
 
@@ -57,10 +65,11 @@ def when_ready(server: Any) -> None:
     warn_if_open(server, _config)
 
 
-def on_exit(server: Any) -> None:  # pylint: disable=unused-argument
+def on_exit(server: Any) -> None:
     """Leave no figures in memory."""
-    if _metrics is not None:
-        shutil.rmtree(_metrics, ignore_errors=True)
+    # A logger that somebody else chose has none.
+    if path := getattr(server.log, "metrics", None):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def post_fork(server: Any, worker: Any) -> None:  # pylint: disable=unused-argument
