@@ -145,3 +145,17 @@ def test_target(backend: Server, proxy: Server) -> None:
     assert answer.status == 200
     assert 'filename="a/b c//d.png"' in answer.fields["content-disposition"]
     assert "/a%2Fb%20c//d.png 200" in backend.text()
+
+
+@pytest.mark.parametrize("part", ["%F0%9F%8C%B9", '"', "%22"])
+def test_a_long_name(backend: Server, proxy: Server, part: str) -> None:
+    """A name as long as a request line allows comes back whole, twice over, in the head of the answer."""
+    # What the shipped settings of gunicorn take, less what stands around the name.
+    room = 8190 - len(f"HEAD /{HASH}/%C3%A4.png HTTP/1.1\r\n")
+    target = f"/{HASH}/%C3%A4{part * (room // len(part))}.png"
+    with Connection(proxy.port) as connection:
+        answer = connection.ask(message("GET", target))
+    assert (answer.status, answer.body == DATA) == (200, True)
+    disposition = answer.fields["content-disposition"]
+    assert len(disposition) > 8000
+    assert disposition == head_of(backend, target)["content-disposition"]
