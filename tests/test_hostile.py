@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,16 @@ def test_idle_download(tmp_path: Path) -> None:
         assert received < len(BIG)
         client.close()
         until_free(server)
+
+
+def test_slow_downloads(tmp_path: Path) -> None:
+    """Downloads that move slowly and steadily are not taken for such as stand still."""
+    parts = message("GET", f"/{BIG_HASH}", Range="bytes=0-20000000,20000100-30000000")
+    with gunicorn(tmp_path, WSGI_STORE_IDLE_TIMEOUT="3s") as server, Crowd() as crowd:
+        hold_big(server)
+        clients = [crowd.join(server.port, request, buffer=16384) for request in (DOWNLOAD, parts)]
+        # In three seconds less than one block of an answer, and than a third of what a socket can hold.
+        for _ in range(60):
+            assert all(client.recv(8000) for client in clients)
+            time.sleep(0.1)
+        assert not server.logged("moved nothing")

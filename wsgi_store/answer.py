@@ -103,12 +103,18 @@ class Answer(wsgi.Response):  # type: ignore[misc]  # gunicorn has no type hints
             self.headers_sent = True
 
     def _emit_body(self, data: bytes) -> None:
-        if self._head and not self.chunked and len(data) <= JOINED:
+        if self.chunked:
+            data = b"%X\r\n%s\r\n" % (len(data), data)
+        if self._head and len(data) <= JOINED:
             head, self._head = self._head, b""
             self.sock.sendall(head + data)
             return
         self._send_head()
-        super()._emit_body(data)
+        # The timeout is for all that is sent at once, and a slow reader must not be cut for it.
+        rest = memoryview(data)
+        while rest:
+            self.sock.sendall(rest[:JOINED])
+            rest = rest[JOINED:]
 
     def sendfile(self, respiter: Any) -> bool:
         """Send a file by sendfile(2) where that can be done."""

@@ -23,6 +23,9 @@ LINGER_TIME = 10.0
 LINGER_SILENCE = 2.0
 # Unread bodies up to here are drained by gunicorn, and the connection goes on.
 DRAINED = 64 << 10
+# The kernel takes no more than so many bytes ahead of what it sends, and more once half of them are
+# sent (tcp(7)). Else it would be a third of all that it can hold, for which a slow reader takes minutes.
+UNSENT = 128 << 10
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -68,6 +71,8 @@ class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type h
 
     def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any) -> None:
         super().__init__(cfg, _Socket(sock.family, sock.type, sock.proto, sock.detach()), client, server)
+        if self.sock.family != socket.AF_UNIX:
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
 
     def init(self) -> None:
         """Prepare for the next request; the application sets its own timeout later."""
