@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from crowds import SLOW_UPLOAD, Crowd, dripping
 
 from tests import servers
 
@@ -40,6 +41,18 @@ def post_worker_init(worker):
     threading.Thread.start = _start_slowly
 """
 
+SAYS_GOODBYE = """
+import runpy
+
+globals().update(runpy.run_path({shipped!r}))
+
+def worker_int(worker):
+    worker.log.info("told to quit")
+
+def worker_exit(server, worker):
+    worker.log.info("goodbye")
+"""
+
 
 def started(directory: Path, settings: str, name: str, workers: int) -> servers.Server:
     """A server with such settings around the shipped ones, to be ended by the signal of that name."""
@@ -72,3 +85,15 @@ def test_a_signal_to_a_worker_that_starts_a_thread(tmp_path: Path, name: str) ->
     """A worker that is told to end while it gives a request to a thread ends, and the server with it."""
     with started(tmp_path, SLOW_THREAD, name, workers=1) as server:
         assert seconds_to_stop(server) < 10
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGQUIT"])
+def test_a_signal_during_a_transfer(tmp_path: Path, name: str) -> None:
+    """A worker that is told to end at once does not wait for transfers, and does its last duties."""
+    with started(tmp_path, SAYS_GOODBYE, name, workers=1) as server, Crowd() as crowd:
+        client = crowd.join(server.port, SLOW_UPLOAD)
+        server.until_staged()
+        with dripping([client]):
+            assert seconds_to_stop(server) < 10
+        for last in ("told to quit", "Worker exiting", "goodbye"):
+            assert len(server.logged(last)) == 1

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -102,6 +103,9 @@ class Worker(Accepting, Answering):
             timeout = min(timeout, max(self._lane.deadline - time.monotonic(), 0))
         super().wait_for_and_dispatch_events(timeout)
         if self._quit:
+            # After all else, where Python would wait for the threads, whatever they transfer.
+            # pylint: disable-next=protected-access
+            threading._register_atexit(os._exit, 0)  # type: ignore[attr-defined]
             super().handle_quit(signal.SIGQUIT, None)
         if self._leader is not None:
             self._watch(self._leader)
