@@ -1,5 +1,6 @@
 """The project's gunicorn worker: heads, TLS, Unix sockets, limits of the machine, orderly ends."""
 
+import contextlib
 import hashlib
 import resource
 import signal
@@ -7,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,17 @@ def _certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def over_tls(server: Server, certificate: Path) -> Iterator[ssl.SSLSocket]:
+    """A connection with TLS."""
+    context = ssl.create_default_context(cafile=str(certificate))
+    with (
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as raw,
+        context.wrap_socket(raw, server_hostname="localhost") as client,
+    ):
+        yield client
+
+
 def test_tls(tmp_path: Path, certificate: Path) -> None:
     """TLS serves who agrees on it; who does not begin holds no thread, who does not end has ten seconds."""
     arguments = ["--certfile", str(certificate), "--threads", "2"]
@@ -127,12 +140,7 @@ def test_tls(tmp_path: Path, certificate: Path) -> None:
         plain = crowd.join(server.port, message("GET", "/"))
         ends(plain)
         half = crowd.join(server.port, b"\x16\x03\x01\x02\x00\x01\x00")
-        context = ssl.create_default_context(cafile=str(certificate))
-        with (
-            socket.create_connection(("127.0.0.1", server.port), timeout=20) as raw,
-            context.wrap_socket(raw, server_hostname="localhost") as client,
-            client.makefile("rb") as file,
-        ):
+        with over_tls(server, certificate) as client, client.makefile("rb") as file:
             client.sendall(message("POST", "/", BIG))
             assert file.readline() == b"HTTP/1.1 200 OK\r\n"
             while file.readline() != b"\r\n":
@@ -144,6 +152,23 @@ def test_tls(tmp_path: Path, certificate: Path) -> None:
             assert file.read(len(BIG)) == BIG
             assert file.read() == b""
         assert ends(half) < 15
+
+
+def test_leaving_over_tls(tmp_path: Path, certificate: Path) -> None:
+    """A client that leaves in the middle of a transfer is no failure of the store."""
+    with gunicorn(tmp_path, "--certfile", str(certificate), workers=1) as server:
+        with over_tls(server, certificate) as client:
+            client.sendall(message("POST", "/", BIG))
+            assert client.recv(12) == b"HTTP/1.1 200"
+        for request in (message("GET", f"/{BIG_HASH}"), SLOW_UPLOAD):
+            with over_tls(server, certificate) as client:
+                client.sendall(request)
+                if request is SLOW_UPLOAD:
+                    server.until_staged()
+                else:
+                    assert client.recv(12) == b"HTTP/1.1 200"
+        server.await_log("GET /.* 200 ")
+        server.await_log("POST / 400 ")
 
 
 def test_no_descriptors(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import errno
 import secrets
 import socket
+import ssl
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -152,6 +153,9 @@ class Answering(gthread.ThreadWorker):  # type: ignore[misc]
             return self._answer(req, conn)
         except TimeoutError:
             self.log.info("Closing a connection that moved nothing for too long.")
+            return False
+        except ssl.SSLError as error:  # the client left, or breaks the rules: no disk has such
+            self.log.debug("Closing a connection: %s", error)
             return False
         except OSError as error:
             if error.errno in (None, errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):
