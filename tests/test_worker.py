@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from crowds import (
     HALF_HEAD,
+    LAST_REQUEST,
     SECONDS,
     SLOW_UPLOAD,
     Crowd,
@@ -169,6 +170,20 @@ def test_leaving_over_tls(tmp_path: Path, certificate: Path) -> None:
                     assert client.recv(12) == b"HTTP/1.1 200"
         server.await_log("GET /.* 200 ")
         server.await_log("POST / 400 ")
+
+
+def test_pipelined_over_tls(tmp_path: Path, certificate: Path) -> None:
+    """A request in the same record as the end of the one before is served, also where threads are few."""
+    arguments = ["--certfile", str(certificate), "--threads", "4"]
+    with gunicorn(tmp_path, *arguments, workers=1) as server, contextlib.ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(over_tls(server, certificate)).sendall(SLOW_UPLOAD)
+        until(lambda: sum("/.staging" in name for name in server.descriptors().elements()) == 2, "uploads")
+        client = stack.enter_context(over_tls(server, certificate))
+        # More of the last record is the body's than gunicorn reads at once.
+        client.sendall(message("POST", "/", bytes(208_000)) + LAST_REQUEST)
+        with client.makefile("rb") as file:
+            assert file.read().count(b"HTTP/1.1 200 OK\r\n") == 2
 
 
 def test_no_descriptors(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 import time
 from contextlib import suppress
 from functools import lru_cache
@@ -87,6 +88,10 @@ class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type h
     def read_ahead(self) -> bytes:
         """What came with the request before, and belongs to the next one."""
         return bytes(self.parser.unreader.buf.getvalue()) if self.parser else b""
+
+    def has_decrypted(self) -> bool:
+        """Whether TLS holds more that came with the request before, of which no poller knows."""
+        return isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
 
     def suits_lane(self) -> bool:
         """Whether its next request can be told from its first bytes: not with TLS, HTTP/2, uwsgi."""

@@ -142,7 +142,7 @@ class Worker(Accepting, Answering):
         if fs.cancelled() or fs.exception() or not fs.result():
             self.nr_conns -= 1
             self._accept_again = 0.0  # what it held may be all that was missing
-        elif conn.read_ahead():
+        elif conn.read_ahead() or conn.has_decrypted():
             self.await_head(conn)
         elif conn.suits_lane():
             self._lane.keep(conn)
