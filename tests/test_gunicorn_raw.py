@@ -225,6 +225,25 @@ def test_http_1_0(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
+    "options", ["close", "TE, Close", "close,TE", "keep-alive, close", "TE\r\nConnection: close"]
+)
+def test_asked_to_close(server: Server, options: str) -> None:
+    """The end of a connection is one of its options, wherever it stands in the list."""
+    with Connection(server.port) as connection:
+        answer = connection.ask(message("GET", "/healthz", Connection=options))
+        assert (answer.status, answer.fields["connection"]) == (200, "close")
+        assert connection.at_end()
+
+
+def test_kept_with_other_options(server: Server) -> None:
+    """Other options end nothing."""
+    with Connection(server.port) as connection:
+        for options in ("TE", "closed", "keep-alive, TE", ""):
+            answer = connection.ask(message("GET", "/healthz", Connection=options))
+            assert (answer.status, answer.fields["connection"]) == (200, "keep-alive")
+
+
+@pytest.mark.parametrize(
     "line", ["get / HTTP/1.1", "GET /", "GET / HTTP/3.0", "G@T / HTTP/1.1", "\x16\x03\x01"]
 )
 def test_malformed_request_lines(server: Server, line: str) -> None:

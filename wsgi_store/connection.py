@@ -168,6 +168,7 @@ class Request(message.Request):  # type: ignore[misc]
     """A request whose head comes in time, and that knows when its connection cannot be used again."""
 
     version: tuple[int, int]
+    headers: list[tuple[str, str]]
     body: Any
     unreader: Any
 
@@ -176,6 +177,11 @@ class Request(message.Request):  # type: ignore[misc]
         super().__init__(cfg, unreader, *args)
         # Who speaks a later HTTP/1 is answered in the last one known here (RFC 9110 section 2.5).
         self.version = min(self.version, (1, 1))
+        # gunicorn knows the option only where it is alone; it is one of a list (RFC 9110 section 7.6.1).
+        options = ",".join([value for name, value in self.headers if name == "CONNECTION"]).lower()
+        # Looked for twice, for splitting them takes longer.
+        if "close" in options and "close" in [option.strip(" \t") for option in options.split(",")]:
+            self.must_close = True
         unreader.sock.settimeout(HEAD_TIMEOUT)
 
     def set_body_reader(self) -> None:
