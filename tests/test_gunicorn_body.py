@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from wsgi_store.body import Body
 from wsgi_store.connection import Request
 
-NEXT = b"GET /next HTTP/1.1\r\n\r\n"
+NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class Sent:
@@ -46,7 +46,7 @@ class Sent:
 def posted(data: bytes, length: int | None = None, rest: bytes = b"") -> "closing[Sent]":
     """A body with a Content-Length, and what comes behind it."""
     announced = len(data) if length is None else length
-    head = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % announced
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % announced
     return closing(Sent(head, data + rest))
 
 
@@ -107,14 +107,14 @@ def test_a_body_that_fails() -> None:
 
 def test_a_chunked_body() -> None:
     """Chunks are put into buffers without their framing."""
-    head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     with closing(Sent(head, b"5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n" + NEXT)) as sent:
         assert b"".join(pieces(sent.body, iter([3] * 9))) == b"helloworld"
         assert not sent.request.should_close()
         assert sent.rest() == NEXT
 
 
-CODED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+CODED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 # What may follow the size of a chunk; the first is by far the most frequent.
 EXTENSIONS = st.sampled_from([b"", b"", b";a", b' ; q="x;\\"y"', b";signature=" + b"0" * 300])
 TRAILERS = st.sampled_from([b"", b"X-Trailer: 1\r\n", b"X-One: 1\r\nX-Two: 2\r\n"])

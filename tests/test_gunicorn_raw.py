@@ -244,6 +244,24 @@ def test_kept_with_other_options(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
+    "request_, status",
+    [
+        ("GET /healthz HTTP/1.1\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nHost:\r\nConnection: close\r\n", 200),
+        ("GET /healthz HTTP/1.0\r\n", 200),
+    ],
+)
+def test_host(server: Server, request_: str, status: int) -> None:
+    """A request says which host it is meant for, be it none; HTTP/1.0 need not."""
+    with Connection(server.port) as connection:
+        answer = connection.ask(f"{request_}\r\n".encode())
+        assert answer.status == status
+        if status == 400:
+            assert json.loads(answer.body)["detail"].endswith("HostMissing")
+        assert connection.at_end()
+
+
+@pytest.mark.parametrize(
     "line", ["get / HTTP/1.1", "GET /", "GET / HTTP/3.0", "G@T / HTTP/1.1", "\x16\x03\x01"]
 )
 def test_malformed_request_lines(server: Server, line: str) -> None:

@@ -164,6 +164,10 @@ class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type h
         self.sock.close()
 
 
+class HostMissing(parsing.ParseException):  # type: ignore[misc]
+    """HTTP/1.1 has every request say which host it is meant for (RFC 9112 section 3.2)."""
+
+
 class Request(message.Request):  # type: ignore[misc]
     """A request whose head comes in time, and that knows when its connection cannot be used again."""
 
@@ -177,6 +181,8 @@ class Request(message.Request):  # type: ignore[misc]
         super().__init__(cfg, unreader, *args)
         # Who speaks a later HTTP/1 is answered in the last one known here (RFC 9110 section 2.5).
         self.version = min(self.version, (1, 1))
+        if self.version == (1, 1) and "HOST" not in [name for name, _ in self.headers]:
+            raise HostMissing()
         # gunicorn knows the option only where it is alone; it is one of a list (RFC 9110 section 7.6.1).
         options = ",".join([value for name, value in self.headers if name == "CONNECTION"]).lower()
         # Looked for twice, for splitting them takes longer.
