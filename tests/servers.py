@@ -201,7 +201,7 @@ def gunicorn(
     with _killed_on_failure(server):
         listening = server.await_log(r"Listening at: (https?)://127\.0\.0\.1:(\d+)")[0]
         server.port = int(listening[2])
-        if listening[1] == "http":
+        if listening[1] == "http" and "uwsgi" not in arguments:
             server.await_answer()
         if whole:
             until(lambda: sum(map(_accepts, server.processes())) == workers, "all workers")

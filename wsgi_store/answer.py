@@ -19,7 +19,7 @@ from loguru import logger
 
 from wsgi_store import errors
 from wsgi_store.app import problem
-from wsgi_store.connection import Connection, Continue
+from wsgi_store.connection import Connection, Continue, Request
 from wsgi_store.gunicorn import shown_path
 
 # What gunicorn's parser refuses otherwise than as a bad request.
@@ -180,7 +180,9 @@ class Answering(gthread.ThreadWorker):  # type: ignore[misc]
             if self.nr >= self.max_requests and self.alive:
                 self.log.info("Autorestarting worker after current request.")
                 self.alive = False
-            if not (self.alive and self.cfg.keepalive) or self.nr_conns > self.max_keepalived:
+            # Whoever speaks another protocol than HTTP asks once on a connection.
+            kept = self.alive and self.cfg.keepalive and isinstance(req, Request)
+            if not kept or self.nr_conns > self.max_keepalived:
                 answer.force_close()
             body = self.wsgi(environ, answer.start_response)
             try:
