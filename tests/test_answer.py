@@ -1,10 +1,23 @@
 """The worker of gunicorn with other protocols and applications than the shipped ones."""
 
+import os
 import struct
+import sys
+import time
 from pathlib import Path
 
 from servers import gunicorn
-from wire import Connection
+from wire import Connection, message
+
+# What it sends is this file, or nothing.
+FILES = """
+import os
+
+def app(environ, start_response):
+    path = os.devnull if environ["PATH_INFO"] == "/empty" else __file__
+    start_response("200 OK", [("Content-Length", str(os.path.getsize(path)))])
+    return environ["wsgi.file_wrapper"](open(path, "rb"))
+"""
 
 
 def packet(**variables: str) -> bytes:
@@ -23,3 +36,21 @@ def test_uwsgi_protocol(tmp_path: Path) -> None:
                 answer = connection.ask(packet(**request, HTTP_CONNECTION=option))
                 assert (answer.status, answer.body) == (200, b'{"status": "ok"}\n')
                 assert connection.at_end()
+
+
+def test_file_wrapper(tmp_path: Path) -> None:
+    """An answer that consists of its head does not wait for more."""
+    (tmp_path / "files.py").write_text(FILES, encoding="ascii")
+    with (
+        gunicorn(tmp_path, "files:app", PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path])) as server,
+        Connection(server.port) as connection,
+    ):
+        for request in (message("GET", "/empty"), message("HEAD", "/empty"), message("HEAD", "/files")):
+            taken = []
+            for _ in range(10):
+                begin = time.monotonic()
+                assert connection.ask(request).status == 200
+                taken.append(time.monotonic() - begin)
+            # Held back, each would take 200 ms.
+            assert min(taken) < 0.15
+        assert connection.ask(message("GET", "/files")).body == FILES.encode()

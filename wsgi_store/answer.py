@@ -119,7 +119,8 @@ class Answer(wsgi.Response):  # type: ignore[misc]  # gunicorn has no type hints
 
     def sendfile(self, respiter: Any) -> bool:
         """Send a file by sendfile(2) where that can be done."""
-        if not self.cfg.is_ssl:
+        # Where nothing follows it the kernel would hold the head back for 200 ms (tcp(7), TCP_CORK).
+        if not (self.cfg.is_ssl or self.response_length == 0 or self._omits_body):
             self.send_headers()
             self._send_head(socket.MSG_MORE)
         return bool(super().sendfile(respiter))
