@@ -54,3 +54,23 @@ def test_file_wrapper(tmp_path: Path) -> None:
             # Held back, each would take 200 ms.
             assert min(taken) < 0.15
         assert connection.ask(message("GET", "/files")).body == FILES.encode()
+
+
+def test_refusals_are_counted(tmp_path: Path) -> None:
+    """What the server itself refuses is among the figures as what the service refuses is."""
+    refused = {
+        ("414", "uri_too_long"): message("GET", f"/{'a' * 9000}"),
+        ("431", "head_too_large"): message("GET", "/", X="a" * 9000),
+        ("417", "expectation_failed"): message("GET", "/", Expect="more"),
+        ("400", "bad_request"): b"BAD\r\n\r\n",
+    }
+    with gunicorn(tmp_path, WSGI_STORE_METRICS="public") as server:
+        for (status, _), request in refused.items():
+            with Connection(server.port) as connection:
+                assert connection.ask(request).status == int(status)
+        with Connection(server.port) as connection:
+            figures = connection.ask(message("GET", "/metrics")).body.decode()
+    for status, code in refused:
+        labels = f'method="other",route="other",status="{status}"'
+        assert f"wsgi_store_requests_total{{{labels}}} 1.0\n" in figures
+        assert f'wsgi_store_failures_total{{code="{code}"}} 1.0\n' in figures

@@ -4,6 +4,7 @@ import errno
 import secrets
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -223,6 +224,10 @@ class Answering(gthread.ThreadWorker):  # type: ignore[misc]
         identity = secrets.token_hex(8)
         logger.bind(request_id=identity).warning("{} from {}", kind, addr[0] if addr else "a Unix socket")
         response = problem(refusal, identity)
+        # It is loaded where something is counted.
+        if metrics := sys.modules.get("wsgi_store.metrics"):
+            environ = {"REQUEST_METHOD": req.method if req else "-"}
+            metrics.count(environ, None, response, 0.0, errors.code(type(refusal)))
         fields = [
             *response.headers,
             ("Date", http_date()),
