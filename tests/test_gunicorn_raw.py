@@ -261,6 +261,13 @@ def test_host(server: Server, request_: str, status: int) -> None:
         assert connection.at_end()
 
 
+def test_outside_of_the_prefix(server: Server) -> None:
+    """Nothing is served under a path that does not begin with SCRIPT_NAME."""
+    with Connection(server.port) as connection:
+        answer = connection.ask(message("GET", "/healthz").replace(b"Host", b"SCRIPT_NAME: /store\r\nHost"))
+        assert (answer.status, json.loads(answer.body)["code"]) == (404, "not_found")
+
+
 @pytest.mark.parametrize(
     "line", ["get / HTTP/1.1", "GET /", "GET / HTTP/3.0", "G@T / HTTP/1.1", "\x16\x03\x01"]
 )

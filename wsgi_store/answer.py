@@ -29,6 +29,7 @@ REFUSALS = {
     parsing.LimitRequestHeaders: errors.HeadTooLarge,
     parsing.ExpectationFailed: errors.ExpectationFailed,
     parsing.ForbiddenProxyRequest: errors.Denied,
+    parsing.ConfigurationProblem: errors.NotFound,
 }
 # These, though parsing errors too, the application brought about.
 OWN_FAULTS = (parsing.InvalidResponseHeader, parsing.InvalidResponseHeaderName)
@@ -220,7 +221,10 @@ class Answering(gthread.ThreadWorker):  # type: ignore[misc]
             super().handle_error(req, client, addr, exc)
             return
         kind = type(exc).__name__
-        refusal = REFUSALS.get(type(exc), errors.BadRequest)(f"the server cannot read this request: {kind}")
+        detail = f"the server cannot read this request: {kind}"
+        if isinstance(exc, parsing.ConfigurationProblem):  # the path is outside of SCRIPT_NAME
+            detail = "nothing is served under this path"
+        refusal = REFUSALS.get(type(exc), errors.BadRequest)(detail)
         identity = secrets.token_hex(8)
         logger.bind(request_id=identity).warning("{} from {}", kind, addr[0] if addr else "a Unix socket")
         response = problem(refusal, identity)
