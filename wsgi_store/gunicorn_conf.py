@@ -36,6 +36,7 @@ keepalive = 5
 timeout = 60
 # Transfers are cut when a stop takes longer than this.
 graceful_timeout = 300
+# A worker that had its number would accept nobody, and have no successor, until its transfers end.
 max_requests = 0
 # The heartbeat file must not wait for a disk that is busy with uploads.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
