@@ -22,6 +22,7 @@ from wsgi_store import errors
 from wsgi_store.app import problem
 from wsgi_store.connection import Connection, Continue, Request
 from wsgi_store.gunicorn import shown_path
+from wsgi_store.receiving import KEPT
 
 # What gunicorn's parser refuses otherwise than as a bad request.
 REFUSALS = {
@@ -47,9 +48,7 @@ class _Field(NamedTuple):
     text: str
 
 
-# Most fields of most answers have been seen before; to check all of them anew takes a sixth of a GET.
-@lru_cache(1024)
-def _field(name: str, value: str) -> _Field:
+def _made(name: str, value: str) -> _Field:
     if _is_plain(name) and wsgi.HEADER_VALUE_RE.fullmatch(value):
         value = value.strip(" \t")
         return _Field([(name, value)], None, False, f"{name}: {value}\r\n")
@@ -58,6 +57,15 @@ def _field(name: str, value: str) -> _Field:
     wsgi.Response.process_headers(one, [(name, value)])
     text = "".join(f"{name}: {value}\r\n" for name, value in one.headers)
     return _Field(one.headers, one.response_length, one.upgrade, text)
+
+
+# Most fields of most answers have been seen before; to check all of them anew takes a sixth of a GET.
+_known = lru_cache(1024)(_made)
+
+
+def _field(name: str, value: str) -> _Field:
+    # Long ones come from what a client made long, which must not fill the memory.
+    return (_known if len(value) <= KEPT else _made)(name, value)
 
 
 @lru_cache(256)
