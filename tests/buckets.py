@@ -8,10 +8,12 @@ from typing import Any
 import botocore.session
 import ceph
 from kinds import BucketKind
+from relay import Relay
 from servers import Server, gunicorn
 
 from wsgi_store.digest import Algorithm
-from wsgi_store.stores import Store
+from wsgi_store.staging import Staging
+from wsgi_store.stores import Durability, Remote, Store, open_store
 
 KIND = BucketKind()
 TIMEOUT = 2.0
@@ -38,6 +40,17 @@ def serving(directory: Path, *arguments: str, endpoint: str | None = None, **env
 def store(directory: Path) -> Store:
     """The store of such a server, asked past it."""
     return KIND.open(directory / "store", Algorithm.MD5)
+
+
+def store_behind(relay: Relay, directory: Path, timeout: float) -> Store:
+    """A store in the bucket, over a line."""
+    remote = Remote(str(directory), endpoint=relay.url, timeout=timeout)
+    return open_store(KIND.url(directory), Algorithm.SHA256, Durability.NONE, remote)
+
+
+def staging_behind(relay: Relay, directory: Path, timeout: float) -> Staging:
+    """The way into such a store."""
+    return Staging(store_behind(relay, directory, timeout), durability=Durability.NONE)
 
 
 def held(directory: Path) -> set[str]:

@@ -9,15 +9,13 @@ from pathlib import Path
 
 import ceph
 import pytest
+from buckets import staging_behind
 from hypothesis import given
 from hypothesis import strategies as st
-from kinds import BucketKind, put
+from kinds import put
 from relay import Break, Relay, Way
 
-from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StoreUnavailable
-from wsgi_store.staging import Staging
-from wsgi_store.stores import Durability, Remote, open_store
 from wsgi_store.stores import uplink as uplink_module
 from wsgi_store.stores.object_parts import PART
 from wsgi_store.stores.uplink import BYTES_AT_ONCE, PARTS_AT_ONCE, Uplink
@@ -43,13 +41,6 @@ class Sender:
         """Have the engine answer."""
         self._through.set()
         self._sent.result(LONG)
-
-
-def staging_behind(relay: Relay, directory: Path, timeout: float) -> Staging:
-    """The way into a store in the bucket, over a line."""
-    remote = Remote(str(directory), endpoint=relay.url, timeout=timeout)
-    store = open_store(BucketKind().url(directory), Algorithm.SHA256, Durability.NONE, remote)
-    return Staging(store, durability=Durability.NONE)
 
 
 @pytest.fixture(name="pool")

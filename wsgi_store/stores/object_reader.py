@@ -1,8 +1,11 @@
 """Part of an object as it comes from the engine."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
+
+from obstore.exceptions import BaseError
 
 from wsgi_store.errors import StoreUnavailable, disk_errors
 from wsgi_store.stores import Blob, StagedFile
@@ -17,18 +20,21 @@ BLOCK = 1 << 18
 
 
 class ObjectReader:
-    """Part of an object, asked for in one request and read as it comes."""
+    """Part of an object, asked for in one request and read as it comes; asked for again where it broke."""
 
-    def __init__(self, blob: Blob, start: int, stop: int, ask: Ask) -> None:
+    def __init__(self, blob: Blob, start: int, stop: int, ask: Ask, timeout: float) -> None:
         self.blob = blob
         self.start = self._position = min(start, blob.size)
         self._stop = max(self.start, min(stop, blob.size))
         self._ask = ask
+        self._timeout = timeout
+        self._begun = 0.0
         self._stream: Iterator[bytes] | None = None
         self._rest = memoryview(b"")
 
     def begin(self, result: "GetResult") -> None:
         """Read from here on what the engine answers."""
+        self._begun = time.monotonic()
         self._stream = iter(result.stream(min_chunk_size=BLOCK))
 
     def read(self, size: int = -1, /) -> bytes:
@@ -47,14 +53,26 @@ class ObjectReader:
 
     def _next(self) -> bytes:
         hash_ = self.blob.digest.hex
+        begin = time.monotonic()
         with asking("cannot read the blob"):
-            if self._stream is None:
-                self.begin(self._ask(self._position, self._stop))
-            assert self._stream is not None
-            for chunk in self._stream:
-                if chunk:
-                    return chunk
-        raise StoreUnavailable(f"the blob {hash_} is shorter than it was when it was opened", hash=hash_)
+            try:
+                chunk = self._chunk()
+            except BaseError:
+                # obstore goes on by itself, but not later than `timeout` after the request, and who
+                # reads slowly needs longer. What stood still all the time has had its chance.
+                if not self._begun + self._timeout <= time.monotonic() < begin + self._timeout:
+                    raise
+                self._stream = None
+                chunk = self._chunk()
+        if not chunk:
+            raise StoreUnavailable(f"the blob {hash_} is shorter than it was when it was opened", hash=hash_)
+        return chunk
+
+    def _chunk(self) -> bytes:
+        if self._stream is None:
+            self.begin(self._ask(self._position, self._stop))
+        assert self._stream is not None
+        return next(filter(None, self._stream), b"")
 
     def seek(self, offset: int, /) -> int:
         """Go on from `offset`; what is read there next takes a request of its own."""

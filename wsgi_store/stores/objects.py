@@ -96,18 +96,17 @@ class ObjectStore:
         """Open `length` bytes from `start` on, to the end by default; raises BlobNotFound."""
         self._bucket.require()
         stop = BEYOND if length is None else min(start + length, BEYOND)
-        ask = partial(self._ask, digest)
         if start >= stop:
-            return ObjectReader(self.stat(digest), start, stop, ask)
+            return self._reader(self.stat(digest), start, stop)
         try:
             with asking("cannot open the blob"):
-                result = ask(start, stop)
+                result = self._ask(digest, start, stop)
         except StoreUnavailable as error:
             # The part begins at the end of the blob or behind it: that is an answer too.
             if isinstance(error.__cause__, Failure) and error.__cause__.status == 416:
-                return ObjectReader(self.stat(digest), start, stop, ask)
+                return self._reader(self.stat(digest), start, stop)
             raise
-        reader = ObjectReader(described(digest, result.meta), start, stop, ask)
+        reader = self._reader(described(digest, result.meta), start, stop)
         reader.begin(result)
         return reader
 
@@ -217,6 +216,9 @@ class ObjectStore:
         self._bucket.require()
         fields = {"response-content-type": content_type, "response-content-disposition": disposition}
         return self._bucket.url(key_of(digest), seconds, fields)
+
+    def _reader(self, blob: Blob, start: int, stop: int) -> ObjectReader:
+        return ObjectReader(blob, start, stop, partial(self._ask, blob.digest), self._bucket.timeout)
 
     def _ask(self, digest: Digest, start: int, stop: int) -> "GetResult":
         """Request part of an object; raises BlobNotFound and what obstore raises."""
