@@ -9,14 +9,16 @@ from pathlib import Path
 
 import ceph
 import pytest
-from buckets import staging_behind
+from buckets import KIND, s3, staging_behind
 from hypothesis import given
 from hypothesis import strategies as st
 from kinds import put
 from relay import Break, Relay, Way
 
 from wsgi_store.errors import StoreUnavailable
+from wsgi_store.stores import Added, Remote
 from wsgi_store.stores import uplink as uplink_module
+from wsgi_store.stores.bucket import Bucket
 from wsgi_store.stores.object_parts import PART
 from wsgi_store.stores.uplink import BYTES_AT_ONCE, PARTS_AT_ONCE, Uplink
 
@@ -238,3 +240,22 @@ def test_a_line_that_stalls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert put(staging, files[0]).created
     # A turn of its own that fails, and before it a wait; in turn they would need eight of them.
     assert max(taken) < 2 * timeout + 3
+
+
+def test_no_room_while_a_lock_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for a lock keeps nobody waiting who needs none, and then goes up in one request."""
+    size, timeout = 6 << 20, 10.0
+    data = bytes(size)
+    monkeypatch.setattr(uplink_module, "BYTES_AT_ONCE", size)
+    with Relay(ceph.cluster().port) as relay, ThreadPoolExecutor(1) as pool:
+        staging = staging_behind(relay, tmp_path, timeout)
+        digest = put(staging, data).digest
+        KIND.damage(tmp_path, digest, b"damaged")
+        with Bucket(KIND.url(tmp_path), Remote(str(tmp_path))).locked(digest.hex):
+            healed = pool.submit(put, staging, data)
+            time.sleep(3 * SHORT)
+            assert put(staging, b"another").created
+            assert not healed.done()
+        assert healed.result(LONG).added is Added.HEALED
+    key = f"{str(tmp_path)[1:]}/{digest.hex[:2]}/{digest.hex}"
+    assert "-" not in s3().head_object(Bucket=ceph.BUCKET, Key=key)["ETag"], "it went up in parts"

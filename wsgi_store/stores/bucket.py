@@ -62,6 +62,10 @@ class Failure(Exception):
         )
 
 
+class Held(Exception):
+    """Another one has the lock."""
+
+
 @contextmanager
 def asking(doing: str) -> Iterator[None]:
     """Translate what obstore raises into StoreUnavailable, which has a Failure for its cause."""
@@ -149,16 +153,16 @@ class Bucket:
             return obstore.get(self.client, key)
 
     @contextmanager
-    def locked(self, name: str) -> Iterator[float]:
+    def locked(self, name: str, *, wait: bool = True) -> Iterator[float]:
         """Do something that nobody else does meanwhile who asks for the same lock.
 
         Yields until when, by `time.monotonic`, nobody takes it over. A lock that its holder left,
         having died or lost the way to the engine, is taken over after `timeout` seconds: who held
-        it and was only slow is then not alone. Raises StoreUnavailable.
+        it and was only slow is then not alone. Raises StoreUnavailable, and Held instead of waiting.
         """
         key = f"{LOCKS}/{name}"
         token = secrets.token_bytes(16)
-        until = self._lock(key, token)
+        until = self._lock(key, token, wait)
         try:
             yield until
         except (BaseError, StoreUnavailable):
@@ -168,7 +172,7 @@ class Bucket:
             raise
         self._unlock(key, until)
 
-    def _lock(self, key: str, token: bytes) -> float:
+    def _lock(self, key: str, token: bytes, wait: bool) -> float:
         end = time.monotonic() + 1.5 * self.timeout
         held: tuple[object, ...] = ()
         since = 0.0
@@ -183,6 +187,8 @@ class Bucket:
                     meta = self.describe(key).meta
                 except FileNotFoundError:
                     continue
+                if not wait:
+                    raise Held(key)
                 if held != (meta["e_tag"], meta["last_modified"]):
                     held, since = (meta["e_tag"], meta["last_modified"]), now
                 elif now >= since + self.timeout and self._replace(key, token, str(meta["e_tag"])):

@@ -3,14 +3,14 @@
 import mmap
 import os
 import secrets
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
 
 from wsgi_store.stores import StagedFile
-from wsgi_store.stores.bucket import Bucket, asking
+from wsgi_store.stores.bucket import Bucket, Held, asking
 from wsgi_store.stores.object_parts import Parts
 
 # Up to here a file goes up in one request, which the engine refuses when the blob is there.
@@ -62,21 +62,27 @@ class Upload:
         """
         if self.size > WHOLE:
             return self._put_parts(instead)
-        with self._bucket.uplink.room(self.size), asking("cannot write the blob"):
-            # Read where it is: no memory of this process holds it.
-            body = mmap.mmap(self._staged.fd, self.size, prot=mmap.PROT_READ) if self.size else b""
-            attributes = {"upload": self.token}
-            if instead is None:
-                try:
-                    obstore.put(self._bucket.client, self._key, body, mode="create", attributes=attributes)
-                except AlreadyExistsError:
-                    return False
-                return True
-            with self._bucket.locked(self._staged.digest.hex):
-                if look(self._bucket, self._key) != instead:
-                    return False
-                obstore.put(self._bucket.client, self._key, body, attributes=attributes)
+        with suppress(Held), self._bucket.uplink.room(self.size), asking("cannot write the blob"):
+            return self._put_whole(instead)
+        # Who waits for a lock sends nothing: it keeps no room, and looks anew when the lock is free.
+        with self._bucket.locked(self._staged.digest.hex):
+            return False
+
+    def _put_whole(self, instead: Version | None) -> bool:
+        # Read where it is: no memory of this process holds it.
+        body = mmap.mmap(self._staged.fd, self.size, prot=mmap.PROT_READ) if self.size else b""
+        attributes = {"upload": self.token}
+        if instead is None:
+            try:
+                obstore.put(self._bucket.client, self._key, body, mode="create", attributes=attributes)
+            except AlreadyExistsError:
+                return False
             return True
+        with self._bucket.locked(self._staged.digest.hex, wait=False):
+            if look(self._bucket, self._key) != instead:
+                return False
+            obstore.put(self._bucket.client, self._key, body, attributes=attributes, use_multipart=False)
+        return True
 
     def _put_parts(self, instead: Version | None) -> bool:
         parts, self._staged.ahead = self._staged.ahead, None
