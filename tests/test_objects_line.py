@@ -37,3 +37,15 @@ def test_a_slow_reader_of_an_answer_that_breaks(relay: Relay, tmp_path: Path) ->
         time.sleep(1.5 * timeout)
         assert first + reader.read() == data
     assert relay.breaks
+
+
+def test_a_lock_whose_answer_is_lost(relay: Relay, tmp_path: Path) -> None:
+    """Who has the lock already, and was not told, does not wait for itself."""
+    timeout = 20.0
+    store = store_behind(relay, tmp_path, timeout)
+    digest = put(Staging(store, durability=Durability.NONE), b"a blob").digest
+    relay.break_after(Break.CUT, Way.DOWN, 0, times=1)
+    begin = time.monotonic()
+    store.remove(digest)
+    assert time.monotonic() - begin < timeout
+    assert relay.breaks

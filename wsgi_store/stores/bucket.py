@@ -175,7 +175,7 @@ class Bucket:
     def _lock(self, key: str, token: bytes, wait: bool) -> float:
         end = time.monotonic() + 1.5 * self.timeout
         held: tuple[object, ...] = ()
-        since = 0.0
+        since = replaced = 0.0
         with asking("cannot lock the blob"):
             while True:
                 begin = time.monotonic()
@@ -184,15 +184,21 @@ class Bucket:
                     return begin + self.timeout
                 now = time.monotonic()
                 try:
-                    meta = self.describe(key).meta
+                    there = obstore.get(self.client, key)
+                    if there.bytes() == token:
+                        # The answer was lost, and obstore sent it again: held since it was sent first.
+                        return (replaced or begin) + self.timeout
                 except FileNotFoundError:
                     continue
                 if not wait:
                     raise Held(key)
+                meta = there.meta
                 if held != (meta["e_tag"], meta["last_modified"]):
                     held, since = (meta["e_tag"], meta["last_modified"]), now
-                elif now >= since + self.timeout and self._replace(key, token, str(meta["e_tag"])):
-                    return now + self.timeout
+                elif now >= since + self.timeout:
+                    replaced = now
+                    if self._replace(key, token, str(meta["e_tag"])):
+                        return now + self.timeout
                 if now >= end:
                     raise StoreUnavailable("others are changing this blob all the time")
                 time.sleep(random.uniform(0, PAUSE))
