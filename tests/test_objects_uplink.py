@@ -156,7 +156,7 @@ def parts(uplink: Uplink, failure: Exception | None = None) -> int:
 
 def test_less_after_a_failure() -> None:
     """What failed is tried with half as much at once, down to one, and slowly with more again."""
-    uplink = Uplink(LONG)
+    uplink = Uplink(0.0)  # no time passes for each failure to be one of its own
     failure = StoreUnavailable("too slow")
     assert [parts(uplink, failure) for _ in range(4)] == [4, 2, 1, 1]
     for _ in range(20):
@@ -164,6 +164,17 @@ def test_less_after_a_failure() -> None:
     counts = [parts(uplink) for _ in range(16)]
     assert counts == sorted(counts)
     assert (counts[0], counts[3], parts(uplink)) == (1, 1, PARTS_AT_ONCE)
+
+
+def test_what_fails_together() -> None:
+    """Of failures that come within the time limit, of one fault, the first tells all there is to learn."""
+    uplink = Uplink(LONG)
+    failure = StoreUnavailable("too slow")
+    for _ in range(8):
+        parts(uplink, failure)
+        with suppress(StoreUnavailable), uplink.room(1):
+            raise failure
+    assert parts(uplink) == PARTS_AT_ONCE // 2
 
 
 def test_a_client_that_gives_up_is_no_failure() -> None:

@@ -22,8 +22,8 @@ class Uplink:
 
     The time limit of a request runs while its body is sent: what begins all at once gets through
     so much later, and on a busy way all of it would fail together. What the way carries in time is
-    not known: half as much is tried after a failure, and slowly more while all goes well, as TCP
-    does (RFC 5681).
+    not known: half as much is tried after a failure, once in `timeout` seconds, and slowly more while
+    all goes well, as TCP does (RFC 5681).
     """
 
     def __init__(self, timeout: float) -> None:
@@ -34,6 +34,7 @@ class Uplink:
         self._bytes = 0
         self._large = 0
         self._share = 1.0
+        self._halved = float("-inf")
 
     @contextmanager
     def room(self, size: int) -> Iterator[None]:
@@ -88,8 +89,11 @@ class Uplink:
         try:
             yield
         except StoreUnavailable:
+            # What was under way together fails together: that is one failure.
             with self._changed:
-                self._share = max(self._share / 2, LEAST)
+                if time.monotonic() >= self._halved + self._timeout:
+                    self._halved = time.monotonic()
+                    self._share = max(self._share / 2, LEAST)
             raise
         with self._changed:
             self._share = min(self._share + GROWTH * size / BYTES_AT_ONCE, 1.0)
