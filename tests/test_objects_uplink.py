@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 
 import ceph
@@ -12,9 +12,10 @@ import pytest
 from buckets import KIND, s3, staging_behind
 from hypothesis import given
 from hypothesis import strategies as st
-from kinds import put
+from kinds import digest_of, put
 from relay import Break, Relay, Way
 
+from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.stores import Added, Remote
 from wsgi_store.stores import uplink as uplink_module
@@ -29,13 +30,13 @@ SHORT = 0.3
 class Sender:
     """Sends on an uplink in a thread of its own, until it is told that all has got through."""
 
-    def __init__(self, pool: ThreadPoolExecutor, uplink: Uplink, size: int) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, way: AbstractContextManager[object]) -> None:
         self.begun = threading.Event()
         self._through = threading.Event()
-        self._sent: Future[None] = pool.submit(self._send, uplink, size)
+        self._sent: Future[None] = pool.submit(self._send, way)
 
-    def _send(self, uplink: Uplink, size: int) -> None:
-        with uplink.room(size):
+    def _send(self, way: AbstractContextManager[object]) -> None:
+        with way:
             self.begun.set()
             assert self._through.wait(LONG)
 
@@ -80,11 +81,11 @@ def test_no_more_than_it_carries(sizes: list[int]) -> None:
 def test_small_ones_do_not_overtake(pool: ThreadPoolExecutor) -> None:
     """Who needs much room is not kept waiting by those who need little."""
     uplink = Uplink(LONG)
-    first = Sender(pool, uplink, BYTES_AT_ONCE - 1)
+    first = Sender(pool, uplink.room(BYTES_AT_ONCE - 1))
     assert first.begun.wait(LONG)
-    large = Sender(pool, uplink, 2)
+    large = Sender(pool, uplink.room(2))
     assert not large.begun.wait(SHORT)
-    small = Sender(pool, uplink, 1)
+    small = Sender(pool, uplink.room(1))
     assert not small.begun.wait(SHORT)
     first.get_through()
     assert large.begun.wait(LONG)
@@ -96,7 +97,7 @@ def test_small_ones_do_not_overtake(pool: ThreadPoolExecutor) -> None:
 def test_nothing_gets_through(pool: ThreadPoolExecutor) -> None:
     """Who waits while nothing gets through is told so in time, and the next has its turn again."""
     uplink = Uplink(SHORT)
-    first = Sender(pool, uplink, BYTES_AT_ONCE)
+    first = Sender(pool, uplink.room(BYTES_AT_ONCE))
     assert first.begun.wait(LONG)
     begin = time.monotonic()
     with pytest.raises(StoreUnavailable, match="takes no more"), uplink.room(1):
@@ -116,7 +117,7 @@ def test_what_fails_did_not_get_through(pool: ThreadPoolExecutor) -> None:
             raise KeyError
         with pytest.raises(StoreUnavailable), uplink.room(2):
             pytest.fail("there is no room")
-    last = Sender(pool, uplink, BYTES_AT_ONCE)
+    last = Sender(pool, uplink.room(BYTES_AT_ONCE))
     assert last.begun.wait(LONG)
     last.get_through()
 
@@ -124,9 +125,9 @@ def test_what_fails_did_not_get_through(pool: ThreadPoolExecutor) -> None:
 def test_others_get_through(pool: ThreadPoolExecutor) -> None:
     """A long queue is no failure: who waits does so as long as others get through."""
     uplink = Uplink(2.0)
-    first, second = (Sender(pool, uplink, BYTES_AT_ONCE // 2) for _ in range(2))
+    first, second = (Sender(pool, uplink.room(BYTES_AT_ONCE // 2)) for _ in range(2))
     assert first.begun.wait(LONG) and second.begun.wait(LONG)
-    last = Sender(pool, uplink, BYTES_AT_ONCE)
+    last = Sender(pool, uplink.room(BYTES_AT_ONCE))
     for one in (first, second):
         assert not last.begun.wait(1.2)
         one.get_through()
@@ -138,17 +139,17 @@ def test_parts_while_others_send() -> None:
     """A large file alone has several parts on its way, one among others fewer, and never none."""
     uplink = Uplink(LONG)
     with ExitStack() as stack:
-        counts = [stack.enter_context(uplink.parts()) for _ in range(40)]
+        counts = [stack.enter_context(uplink.parts(whole=True)) for _ in range(40)]
         assert counts[0] == PARTS_AT_ONCE
         assert set(counts[PARTS_AT_ONCE - 1 :]) == {1}
         assert sum(counts) <= 40 + 2 * PARTS_AT_ONCE
-    with uplink.parts() as alone:
+    with uplink.parts(whole=True) as alone:
         assert alone == PARTS_AT_ONCE
 
 
 def parts(uplink: Uplink, failure: Exception | None = None) -> int:
     """How many parts of a large file go up at once; then it fails, or gets through."""
-    with suppress(type(failure) if failure else ()), uplink.parts() as count:
+    with suppress(type(failure) if failure else ()), uplink.parts(whole=True) as count:
         if failure is not None:
             raise failure
     return count
@@ -177,6 +178,48 @@ def test_what_fails_together() -> None:
     assert parts(uplink) == PARTS_AT_ONCE // 2
 
 
+def narrowed(timeout: float) -> Uplink:
+    """An uplink that failures have brought down to one part."""
+    uplink = Uplink(timeout)
+    parts(uplink, StoreUnavailable("too slow"))
+    time.sleep(timeout)
+    parts(uplink, StoreUnavailable("too slow"))
+    return uplink
+
+
+def test_large_ones_take_turns(pool: ThreadPoolExecutor) -> None:
+    """On a narrow way one large file is sent at a time, but for what is still received or is small."""
+    uplink = narrowed(4.0)
+    with uplink.parts(whole=False) as count:
+        assert count == 1
+        first = Sender(pool, uplink.parts(whole=True))
+        assert first.begun.wait(LONG)
+        second = Sender(pool, uplink.parts(whole=True))
+        assert not second.begun.wait(SHORT)
+        with uplink.room(1), uplink.parts(whole=False):
+            pass
+        first.get_through()
+        assert second.begun.wait(LONG)
+        second.get_through()
+
+
+def test_a_turn_that_does_not_come(pool: ThreadPoolExecutor) -> None:
+    """Who waits for a turn is told when nothing gets through, a part neither."""
+    uplink = narrowed(2.0)
+    first = Sender(pool, uplink.parts(whole=True))
+    assert first.begun.wait(LONG)
+    begin = time.monotonic()
+    last = Sender(pool, uplink.parts(whole=True))
+    assert not last.begun.wait(0.5)
+    uplink.got_through()
+    with pytest.raises(StoreUnavailable, match="takes no more"):
+        last.get_through()
+    assert time.monotonic() - begin >= 2.5
+    first.get_through()
+    with uplink.parts(whole=True):
+        pass
+
+
 def test_a_client_that_gives_up_is_no_failure() -> None:
     """What was dropped for another reason tells nothing of the way."""
     uplink = Uplink(LONG)
@@ -190,9 +233,9 @@ def test_less_room_after_a_failure(pool: ThreadPoolExecutor) -> None:
     uplink = Uplink(LONG)
     with pytest.raises(StoreUnavailable), uplink.room(1):
         raise StoreUnavailable("too slow")
-    first = Sender(pool, uplink, BYTES_AT_ONCE // 2)
+    first = Sender(pool, uplink.room(BYTES_AT_ONCE // 2))
     assert first.begun.wait(LONG)
-    second = Sender(pool, uplink, BYTES_AT_ONCE // 4)
+    second = Sender(pool, uplink.room(BYTES_AT_ONCE // 4))
     assert not second.begun.wait(SHORT)
     first.get_through()
     assert second.begun.wait(LONG)
@@ -213,6 +256,29 @@ def test_a_line_too_slow_for_four_parts(tmp_path: Path) -> None:
                 assert put(staging, data).created
                 return
     pytest.fail("it never got through")
+
+
+def test_a_line_too_slow_for_a_part_of_each(tmp_path: Path) -> None:
+    """Large files that come at once get through a line that carries one part in time, one by one."""
+    rate, timeout, size = 4 << 20, 3.5, 2 * PART + 1
+    files = [bytes([number]) * size for number in range(3)]
+    assert PART < rate * timeout < 2 * PART
+    with Relay(ceph.cluster().port, rate) as relay:
+        staging = staging_behind(relay, tmp_path, timeout)
+
+        def upload(data: bytes) -> bool:
+            with suppress(StoreUnavailable):
+                expected = [digest_of(Algorithm.SHA256, data)]
+                return staging.receive([data], length=size, expected=expected).created
+            return False
+
+        for _ in range(6):
+            with ThreadPoolExecutor(len(files)) as pool:
+                stored = list(pool.map(upload, files))
+            files = [data for data, created in zip(files, stored, strict=True) if not created]
+            if not files:
+                return
+    pytest.fail(f"{len(files)} never got through")
 
 
 def test_more_than_a_line_carries_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,27 +10,30 @@ from queue import SimpleQueue
 import obstore
 
 from wsgi_store.stores.bucket import Bucket, asking
+from wsgi_store.stores.uplink import Uplink
 
 PART = 8 << 20
 MAX_PARTS = 10_000  # the limit of S3
 
 
 class Parts:
-    """A staged file on its way up, sent by a thread of its own as it grows.
+    """A staged file on its way up, sent by a thread of its own as it grows, or when it is there as a `whole`.
 
     It is dropped unless it is completed; `close` has to be called in any case.
     """
 
-    def __init__(self, bucket: Bucket, key: str, fd: int, size: int) -> None:
+    def __init__(self, bucket: Bucket, key: str, fd: int, size: int, *, whole: bool) -> None:
         self._fd = fd
         self._size = size
         pages = -(-size // MAX_PARTS // mmap.ALLOCATIONGRANULARITY)
         self._part = max(PART, pages * mmap.ALLOCATIONGRANULARITY)
         # How many bytes there are, and at the end whether they are to appear.
         self._steps: SimpleQueue[int | bool] = SimpleQueue()
+        if whole:
+            self._steps.put(size)
         self._sent: Future[None] = Future()
         self._pool = ThreadPoolExecutor(1, "wsgi_store-parts")
-        self._sending = self._pool.submit(self._send, bucket, key)
+        self._sending = self._pool.submit(self._send, bucket, key, whole)
 
     def grown(self, size: int) -> None:
         """Send what there is now, so many bytes; raises StoreUnavailable when that has failed."""
@@ -54,13 +57,14 @@ class Parts:
         self._steps.put(False)
         self._pool.shutdown()
 
-    def _send(self, bucket: Bucket, key: str) -> None:
+    def _send(self, bucket: Bucket, key: str, whole: bool) -> None:
+        parts = bucket.uplink.parts(whole=whole)
         # On any failure obstore drops the parts.
-        with suppress(_Dropped), bucket.uplink.parts() as at_once, asking("cannot write the blob"):
+        with suppress(_Dropped), parts as at_once, asking("cannot write the blob"):
             obstore.put(
                 bucket.client,
                 key,
-                self._parts(),
+                self._parts(bucket.uplink, at_once),
                 attributes={"upload": secrets.token_hex(8)},
                 use_multipart=True,
                 chunk_size=self._part,
@@ -68,14 +72,17 @@ class Parts:
             )
 
     # obstore calls this from within its runtime, which takes no calls from there: it only waits.
-    def _parts(self) -> Iterator[mmap.mmap]:
+    def _parts(self, uplink: Uplink, at_once: int) -> Iterator[mmap.mmap]:
         there = 0
-        for offset in range(0, self._size, self._part):
+        for number, offset in enumerate(range(0, self._size, self._part)):
             stop = min(offset + self._part, self._size)
             while there < stop:
                 there = self._next()
             # Read where it is: no memory of this process holds it.
             yield mmap.mmap(self._fd, stop - offset, prot=mmap.PROT_READ, offset=offset)
+            # One more is asked for when this one is on its way, and no more than `at_once` are.
+            if number >= at_once:
+                uplink.got_through()
         self._sent.set_result(None)
         while self._next() is not True:
             pass

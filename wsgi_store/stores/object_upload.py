@@ -87,8 +87,7 @@ class Upload:
     def _put_parts(self, instead: Version | None) -> bool:
         parts, self._staged.ahead = self._staged.ahead, None
         if not isinstance(parts, Parts):
-            parts = Parts(self._bucket, self._key, self._staged.fd, self.size)
-            parts.grown(self.size)
+            parts = Parts(self._bucket, self._key, self._staged.fd, self.size, whole=True)
         with closing(parts):
             parts.until_sent()
             # Not every engine completes on a condition: who completes is alone, and looks before.

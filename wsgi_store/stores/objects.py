@@ -111,12 +111,12 @@ class ObjectStore:
         return reader
 
     def begin(self, staged: StagedFile, size: int, expected: Sequence[Digest]) -> None:
-        """Send a large file up while it is received, where its key is known and free."""
+        """Send a large file up while it is received, where its key is known and free and the way wide."""
         named = [digest for digest in expected if digest.algorithm is self.algorithm]
-        if size > WHOLE and named:
+        if size > WHOLE and named and not self._bucket.uplink.narrow:
             self._bucket.require()
             if look(self._bucket, key_of(named[0])) is None:
-                staged.ahead = Parts(self._bucket, key_of(named[0]), staged.fd, size)
+                staged.ahead = Parts(self._bucket, key_of(named[0]), staged.fd, size, whole=False)
 
     def add(self, staged: StagedFile) -> Added:
         """Publish a staged file whole and at once; tells what there was before."""

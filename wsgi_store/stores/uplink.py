@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from wsgi_store.errors import StoreUnavailable
@@ -29,10 +29,11 @@ class Uplink:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._changed = threading.Condition()
-        self._waiting: deque[object] = deque()
+        self._for_room: deque[object] = deque()
+        self._for_turns: deque[object] = deque()
         self._through = 0.0
         self._bytes = 0
-        self._large = 0
+        self._large = self._whole = 0
         self._share = 1.0
         self._halved = float("-inf")
 
@@ -43,42 +44,61 @@ class Uplink:
         Raises StoreUnavailable when nothing has got through for `timeout` seconds.
         """
         with self._changed:
-            self._wait(size)
+            self._wait(self._for_room, lambda: self._fits(size))
             self._bytes += size
         try:
             with self._learning(size):
                 yield
-                self._through = time.monotonic()
+                self.got_through()
         finally:
             with self._changed:
                 self._bytes -= size
                 self._changed.notify_all()
 
     @contextmanager
-    def parts(self) -> Iterator[int]:
-        """Yield how many parts of a large file to send at once: fewer while others are sending."""
+    def parts(self, *, whole: bool) -> Iterator[int]:
+        """Yield how many parts of a large file to send at once: fewer while others are sending.
+
+        On a narrow way files that are there as a `whole` take turns, waited for as in `room`. One
+        that is still received takes none, for its client may be slow.
+        """
         with self._changed:
+            if whole:
+                self._wait(self._for_turns, lambda: not (self.narrow and self._whole))
+            self._whole += whole
             self._large += 1
             count = max(1, int(PARTS_AT_ONCE * self._share) // self._large)
         try:
             with self._learning(BYTES_AT_ONCE):
                 yield count
+                self.got_through()
         finally:
             with self._changed:
+                self._whole -= whole
                 self._large -= 1
+                self._changed.notify_all()
 
-    def _wait(self, size: int) -> None:
+    @property
+    def narrow(self) -> bool:
+        """Whether failures have left a single part to be sent at once."""
+        return PARTS_AT_ONCE * self._share < 2
+
+    def got_through(self) -> None:
+        """Have all go on waiting who wait: the way carries something."""
+        self._through = time.monotonic()
+
+    def _wait(self, waiting: deque[object], fits: Callable[[], bool]) -> None:
         begin = time.monotonic()
         turn = object()
-        self._waiting.append(turn)
+        waiting.append(turn)
         try:
-            while self._waiting[0] is not turn or not self._fits(size):
+            while waiting[0] is not turn or not fits():
                 left = max(begin, self._through) + self._timeout - time.monotonic()
                 if left <= 0:
                     raise StoreUnavailable("the object store takes no more")
                 self._changed.wait(left)
         finally:
-            self._waiting.remove(turn)
+            waiting.remove(turn)
             self._changed.notify_all()
 
     def _fits(self, size: int) -> bool:
