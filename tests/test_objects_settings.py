@@ -116,6 +116,49 @@ def test_a_url_of_aws(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch)
     assert "X-Amz-Security-Token=a%2Bb%2Fc%3D" in signed
 
 
+@pytest.mark.parametrize("prefix", ["a//b", "a/./b", "..", "a/../b", "a\nb"])
+def test_prefixes_that_are_none(tmp_path: Path, prefix: str) -> None:
+    """A prefix that is no part of any key is refused in one line that names the setting."""
+    with pytest.raises(ConfigError, match=r"^WSGI_STORE_ROOT: expected s3://") as caught:
+        open_store(f"s3://bucket/{prefix}", Algorithm.MD5, DURABILITY, Remote(str(tmp_path)))
+    assert str(caught.value).isprintable()
+
+
+ADDRESSES = {
+    "http://127.0.0.1:9000/": True,
+    "https://[::1]:9000": True,
+    "http://minio_1:9000": True,
+    "https://s3.example.org/below": True,
+    "http://127.0.0.1:99999": False,
+    "http://999.0.0.1": False,
+    "http://[::1": False,
+    "http://[::g]": False,
+    "127.0.0.1:9000": False,
+    "http://a b": False,
+    "http://a\n": False,
+}
+
+
+@pytest.mark.parametrize("name", [None, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"])
+@pytest.mark.parametrize(("address", "good"), ADDRESSES.items())
+def test_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None, address: str, good: bool
+) -> None:
+    """An address that is none is refused in one line that names the setting or the variable."""
+    for other in [name for name in os.environ if name.startswith("AWS_ENDPOINT")]:
+        monkeypatch.delenv(other)
+    if name is not None:
+        monkeypatch.setenv(name, address)
+    remote = Remote(str(tmp_path), endpoint=address if name is None else None)
+    if good:
+        assert Bucket("s3://bucket", remote).endpoint == address
+        return
+    with pytest.raises(ConfigError, match=f"^{name or 'WSGI_STORE_S3_ENDPOINT'}: expected http://") as caught:
+        open_store("s3://bucket", Algorithm.MD5, DURABILITY, remote)
+    assert str(caught.value).isprintable()
+    assert Bucket("gs://bucket", remote).endpoint is None
+
+
 def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where what it needs is not installed, the setting is refused and says what to install."""
     for name in ("objects", "bucket", "reader"):

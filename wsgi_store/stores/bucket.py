@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import ipaddress
 import os
 import random
 import re
@@ -28,6 +29,7 @@ Client: TypeAlias = S3Store | GCSStore | AzureStore
 
 # What obstore reads too, most particular first.
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+ENDPOINT = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::(\d{1,5}))?(?:/[!-~]*)?", re.ASCII)
 CONNECT = 3.0
 # obstore's limit to a whole request would cut long transfers; what stands still ends by another.
 NO_LIMIT = timedelta(days=30)
@@ -77,16 +79,41 @@ def asking(doing: str) -> Iterator[None]:
         raise StoreUnavailable(doing) from Failure(error)
 
 
+def _endpoint(remote: Remote) -> str | None:
+    """Where the engine is, None for AWS; raises ConfigError for what obstore would panic at."""
+    given = {"WSGI_STORE_S3_ENDPOINT": remote.endpoint} | {name: os.environ.get(name) for name in ENDPOINTS}
+    for name, url in given.items():
+        if url and not _is_endpoint(url):
+            expected = "http://host or https://host, and a port perhaps"
+            raise ConfigError(f"{name}: expected {expected}, not {url!r}")
+        if url:
+            return url
+    return None
+
+
+def _is_endpoint(url: str) -> bool:
+    match = ENDPOINT.fullmatch(url)
+    if match is None or int(match[2] or 0) > 0xFFFF:
+        return False
+    if re.fullmatch(r"\[.*|[0-9.]+", match[1]):
+        with suppress(ValueError):
+            return bool(ipaddress.ip_address(match[1].strip("[]")))
+        return False
+    return True
+
+
 class Bucket:
     """A bucket, or what lies in it below a prefix; obstore's runtime is left to the process that asks."""
 
     def __init__(self, url: str, remote: Remote) -> None:
         self.scheme, _, rest = url.partition("://")
         self.name, _, prefix = rest.partition("/")
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]+", self.name) or not prefix.isprintable():
+        prefix = prefix.strip("/")
+        right = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]+", self.name) and prefix.isprintable()
+        if not right or (prefix and {"", ".", ".."} & {*prefix.split("/")}):
             raise ConfigError(f"WSGI_STORE_ROOT: expected {self.scheme}://bucket/prefix, not {url!r}")
-        self.prefix = prefix.strip("/") or None
-        self.endpoint = remote.endpoint or next(filter(None, map(os.environ.get, ENDPOINTS)), None)
+        self.prefix = prefix or None
+        self.endpoint = _endpoint(remote) if self.scheme == "s3" else None
         self.path_style = remote.path_style
         self.timeout = remote.timeout
         self.uplink = Uplink(remote.timeout)
