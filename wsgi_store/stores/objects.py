@@ -96,17 +96,18 @@ class ObjectStore:
         """Open `length` bytes from `start` on, to the end by default; raises BlobNotFound."""
         self._bucket.require()
         stop = BEYOND if length is None else min(start + length, BEYOND)
+        part = start, stop, partial(self._ask, digest), self._bucket.timeout
         if start >= stop:
-            return self._reader(self.stat(digest), start, stop)
+            return ObjectReader(self.stat(digest), *part)
         try:
             with asking("cannot open the blob"):
                 result = self._ask(digest, start, stop)
         except StoreUnavailable as error:
             # The part begins at the end of the blob or behind it: that is an answer too.
             if isinstance(error.__cause__, Failure) and error.__cause__.status == 416:
-                return self._reader(self.stat(digest), start, stop)
+                return ObjectReader(self.stat(digest), *part)
             raise
-        reader = self._reader(described(digest, result.meta), start, stop)
+        reader = ObjectReader(described(digest, result.meta), *part)
         reader.begin(result)
         return reader
 
@@ -217,14 +218,9 @@ class ObjectStore:
         fields = {"response-content-type": content_type, "response-content-disposition": disposition}
         return self._bucket.url(key_of(digest), seconds, fields)
 
-    def _reader(self, blob: Blob, start: int, stop: int) -> ObjectReader:
-        return ObjectReader(blob, start, stop, partial(self._ask, blob.digest), self._bucket.timeout)
-
     def _ask(self, digest: Digest, start: int, stop: int) -> "GetResult":
         """Request part of an object; raises BlobNotFound and what obstore raises."""
-        options: GetOptions = {}
-        if (start, stop) != (0, BEYOND):
-            options["range"] = (start, stop)
+        options: GetOptions = {} if (start, stop) == (0, BEYOND) else {"range": (start, stop)}
         try:
             return obstore.get(self._bucket.client, key_of(digest), options=options)
         except FileNotFoundError:
