@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -27,6 +28,7 @@ from wire import Connection, message
 
 from wsgi_store.app import create_app
 from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.gunicorn import METRICS_PREFIX
 from wsgi_store.stores import open_store
 from wsgi_store.verifying import verify
 
@@ -315,6 +317,20 @@ def test_no_count_is_lost_with_a_worker(tmp_path: Path) -> None:
         server.workers = server.processes()
     assert answered == 10_000
     assert answered <= counted <= answered + broken
+
+
+def test_figures_that_nobody_has_any_more(tmp_path: Path) -> None:
+    """What masters left that were killed, or never served, is removed by the next one."""
+    with counting_server(tmp_path) as server:
+        parent = directory_of(server).parent
+    left, young = (Path(tempfile.mkdtemp(prefix=METRICS_PREFIX, dir=parent)) for _ in range(2))
+    try:
+        os.utime(left, (1, 1))
+        with counting_server(tmp_path):
+            assert not left.exists()
+            assert young.exists()
+    finally:
+        young.rmdir()
 
 
 def test_quiet_kills_leave_exact_figures(tmp_path: Path) -> None:

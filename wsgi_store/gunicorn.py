@@ -25,6 +25,7 @@ from wsgi_store.stores import open_store
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
 METRICS_PREFIX = "wsgi-store-metrics-"
+MINUTE = 60.0
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hints
@@ -98,7 +99,8 @@ def _remove_unused(path: str) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.listdir(fd):  # else it may have been made just now, and be locked next
+            # What is empty may have been made just now, and be locked next; or its master never served.
+            if os.listdir(fd) or os.fstat(fd).st_mtime < time.time() - MINUTE:
                 shutil.rmtree(path)
         finally:
             os.close(fd)
