@@ -21,7 +21,7 @@ import pytest
 from access import Make, bearer, code, line, maker
 from calling import call
 from prometheus_client.parser import text_string_to_metric_families
-from servers import DEPLOY, Server, gunicorn, until, uwsgi
+from servers import DEPLOY, Server, gunicorn, refusal, until, uwsgi
 from test_local_duplicates import COLLIDING
 from webtest import TestApp
 from wire import Connection, message
@@ -317,6 +317,22 @@ def test_no_count_is_lost_with_a_worker(tmp_path: Path) -> None:
         server.workers = server.processes()
     assert answered == 10_000
     assert answered <= counted <= answered + broken
+
+
+def test_another_logger(tmp_path: Path) -> None:
+    """Workers count together, and the store is tried, whoever writes the log."""
+    chosen = ("--logger-class", "gunicorn.glogging.Logger")
+    with gunicorn(tmp_path, *chosen, workers=2, WSGI_STORE_METRICS="on") as server:
+        for _ in range(20):
+            with Connection(server.port) as connection:
+                connection.ask(message("GET", "/healthz"))
+        assert scrape(server).get_sum("wsgi_store_requests_total", route="/healthz") >= 20
+        left = directory_of(server)
+    assert not left.exists()
+    command = ["gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py"), "--bind", "127.0.0.1:0", *chosen]
+    status, lines = refusal(command, tmp_path / "store", WSGI_STORE_HASH="sha256")
+    assert status == 1
+    assert lines[-1].startswith("wsgi-store: ")
 
 
 def test_figures_that_nobody_has_any_more(tmp_path: Path) -> None:

@@ -47,12 +47,20 @@ control_socket_disable = True
 limit_request_line = 8190
 
 
+# Where the workers count together, as soon as this master has begun.
+_begun: list[str | None] = []
+
+
+def _begin(cfg: Any) -> None:
+    try_store(_config, cfg)
+    _begun.append(share_metrics(cfg) if _config.metrics is not MetricsAccess.OFF else None)
+
+
 class _Logger(Logger):
     """Made before all else that knows every setting, and before a preloaded application opens the store."""
 
     def __init__(self, cfg: Any) -> None:
-        try_store(_config, cfg)
-        self.metrics = share_metrics(cfg) if _config.metrics is not MetricsAccess.OFF else None
+        _begin(cfg)
         super().__init__(cfg)
 
 
@@ -61,15 +69,20 @@ accesslog = "-"
 errorlog = "-"
 
 
+def on_starting(server: Any) -> None:
+    """Begin late where somebody chose another logger."""
+    if not _begun:
+        _begin(server.cfg)
+
+
 def when_ready(server: Any) -> None:
     """Say who can do what."""
     warn_if_open(server, _config)
 
 
-def on_exit(server: Any) -> None:
+def on_exit(server: Any) -> None:  # pylint: disable=unused-argument
     """Leave no figures in memory."""
-    # A logger that somebody else chose has none.
-    if path := getattr(server.log, "metrics", None):
+    for path in filter(None, _begun):
         shutil.rmtree(path, ignore_errors=True)
 
 
