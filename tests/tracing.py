@@ -122,6 +122,8 @@ class Trace:
         elif BY_PATH.fullmatch(call):
             paths = [name["path"] or os.path.join(name["file"], name["below"]) for name in names]
             paths = [opened[path[14:]] if path.startswith("/proc/self/fd/") else path for path in paths]
+        elif match["error"] == "EBADF":
+            return None  # of a descriptor that is closed: there is no file that it could be about
         elif BY_DESCRIPTOR.fullmatch(call):
             paths = [names[0]["file"]]
         else:
