@@ -48,7 +48,8 @@ def test_two_servers(tmp_path: Path) -> None:
     print(ledger.counts)
     assert not ledger.trouble
     assert not ledger.counts["altered"]
-    assert ledger.answered > 20 * SECONDS
+    # Each thing was done, however slow the machine is.
+    assert all(ledger.counts[what] for what in ("CREATED", "HELD", "REMOVED", "MISSING")), ledger.counts
     assert not [hash_ for hash_, history in ledger.histories.items() if not linearisable(history)]
     bucket = store(tmp_path)
     for blob in bucket.iterate():

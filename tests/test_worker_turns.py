@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from crowds import SECONDS, Crowd, running, served
-from servers import Server, gunicorn
+from servers import Server, gunicorn, until
 from wire import Connection, chunked, message
 
 pytestmark = pytest.mark.alone
@@ -123,4 +123,6 @@ def test_busy_connections_keep_no_thread(tmp_path: Path) -> None:
         with running(end, *(threading.Thread(target=ask, args=each) for each in enumerate(clients))):
             for _ in range(5):
                 assert max(served(server.port, 4)) < SECONDS
-        assert min(answered) > 5, answered
+            # How long that took says nothing of how often they were answered: it may be a moment.
+            before = list(answered)
+            until(lambda: all(now > then + 5 for now, then in zip(answered, before)), "all to be answered")
