@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -58,6 +58,15 @@ class Untouched:
 
     def __iter__(self) -> Iterator[bytes]:
         raise AssertionError("the body was touched")
+
+
+def staged_file(store: Store) -> int:
+    """The descriptor of the one file that is being received."""
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # that of the directory
+            if os.readlink(f"/proc/self/fd/{name}").startswith(store.staging_directory):
+                return int(name)
+    raise AssertionError("no file is staged")
 
 
 def disk_with(free: int, patch: pytest.MonkeyPatch) -> None:
@@ -188,6 +197,23 @@ def test_a_body_that_fails(store: Store, staging: Staging, error: BaseException)
     with pytest.raises(type(error)) as caught:
         staging.receive(chunks())
     assert caught.value is error
+    assert not os.listdir(store.staging_directory)
+    assert not list(store.iterate())
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_bytes_of_somebody_else(store: Store, staging: Staging, place: int) -> None:
+    """A file into which more was written than came is not kept: it is not what was hashed."""
+
+    def chunks() -> Iterator[bytes]:
+        for number in range(3):
+            if number == place:
+                os.write(staged_file(store), b"\0")
+            if number < 2:
+                yield DATA
+
+    with pytest.raises(StoreUnavailable, match="somebody else"):
+        staging.receive(chunks())
     assert not os.listdir(store.staging_directory)
     assert not list(store.iterate())
 

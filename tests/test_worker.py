@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import resource
 import signal
 import socket
@@ -27,6 +28,8 @@ from crowds import (
 )
 from servers import Server, gunicorn, until
 from wire import Connection, message
+
+from wsgi_store.worker import Calls
 
 BIG = bytes(32 << 20)
 BIG_HASH = hashlib.md5(BIG).hexdigest()
@@ -254,3 +257,33 @@ def test_transfers_outlive_their_worker(tmp_path: Path, end: str) -> None:
         else:
             assert server.process.wait(10) == 0
         assert server.blobs() == {BIG_HASH, hashlib.md5(b"hellohello").hexdigest()}
+
+
+@pytest.mark.alone
+def test_transfers_that_outlive_graceful_timeout(tmp_path: Path) -> None:
+    """A worker whose time to end is over ends, and says so; what has not ended is not kept."""
+    with (
+        gunicorn(tmp_path, "--graceful-timeout", "1", workers=1) as server,
+        Connection(server.port) as upload,
+    ):
+        upload.send(UPLOAD, b"hello")
+        server.until_staged()
+        renew(server)
+        server.await_log("Ending 1 connections that took longer than graceful_timeout")
+        until(lambda: server.processes() == server.workers, "the old worker to end")
+        assert upload.socket.recv(1) == b""
+        assert served(server.port, 2)
+        assert not server.blobs() | set(server.staged())
+
+
+def test_calls_of_threads_that_outlive_the_loop(tmp_path: Path) -> None:
+    """What a thread has for a loop that is over is written into no file."""
+    calls = Calls()
+    calls.init()
+    with contextlib.ExitStack() as stack:
+        for end in (calls.fileno(), calls._write_fd):  # pylint: disable=protected-access
+            stack.callback(os.close, end)
+        calls.close()
+        files = [stack.enter_context((tmp_path / name).open("wb")) for name in "abc"]
+        calls.defer(print)
+        assert [os.fstat(file.fileno()).st_size for file in files] == [0, 0, 0]

@@ -140,6 +140,9 @@ class Staging:
             staged.digest = hasher.finish()
             with disk_errors("cannot write the file"):
                 os.fchmod(staged.fd, 0o444)
+                if os.fstat(staged.fd).st_size != size:
+                    # A mistake elsewhere in the process, which wrote to the number of a closed descriptor.
+                    raise StoreUnavailable("somebody else has written into the file")
                 if self._sync:
                     os.fsync(staged.fd)
             undo = None if confirm is None else confirm()

@@ -11,6 +11,8 @@ from functools import partial
 from selectors import EVENT_READ
 from typing import Any
 
+from gunicorn.workers import gthread
+
 from wsgi_store.accepting import Accepting
 from wsgi_store.answer import Answering
 from wsgi_store.connection import Connection, Settings
@@ -39,6 +41,16 @@ class _Threads(ThreadPoolExecutor):
             logging.getLogger("gunicorn.error").warning("%s, there are %d", error, len(self._threads))
 
 
+class Calls(gthread.PollableMethodQueue):  # type: ignore[misc]  # gunicorn has no type hints
+    """What threads have the loop do; told of by a pipe."""
+
+    def close(self) -> None:
+        """Keep the pipe: threads that outlive the loop write into it.
+
+        With its end closed they would into the file that has got its number, which may be an upload.
+        """
+
+
 class _Leader:
     """The thread that serves the lane: how often it has begun or ended to serve a request."""
 
@@ -61,6 +73,7 @@ class Worker(Accepting, Answering):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.method_queue = Calls()
         self._leader: _Leader | None = None
         self._seen: tuple[int, float] = 0, 0.0  # of the leader: its turns, and since when it has had them
         self._apart_until = 0.0
@@ -94,6 +107,10 @@ class Worker(Accepting, Answering):
         self._await_lane()
         super().run()
         self._lane.close()
+        if self.nr_conns:
+            # Without the loop nobody serves what comes on a connection that a thread has kept.
+            self.log.warning("Ending %d connections that took longer than graceful_timeout.", self.nr_conns)
+            self._leave_threads()
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Wait no longer than until it is time to look after something."""
@@ -103,12 +120,15 @@ class Worker(Accepting, Answering):
             timeout = min(timeout, max(self._lane.deadline - time.monotonic(), 0))
         super().wait_for_and_dispatch_events(timeout)
         if self._quit:
-            # After all else, where Python would wait for the threads, whatever they transfer.
-            # pylint: disable-next=protected-access
-            threading._register_atexit(os._exit, 0)  # type: ignore[attr-defined]
+            self._leave_threads()
             super().handle_quit(signal.SIGQUIT, None)
         if self._leader is not None:
             self._watch(self._leader)
+
+    def _leave_threads(self) -> None:
+        """End, after all else, where Python would wait for the threads, whatever they transfer."""
+        # pylint: disable-next=protected-access
+        threading._register_atexit(os._exit, 0)  # type: ignore[attr-defined]
 
     def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
         """The next request begins on a kept connection."""
