@@ -269,7 +269,7 @@ def test_transfers_that_outlive_graceful_timeout(tmp_path: Path) -> None:
         upload.send(UPLOAD, b"hello")
         server.until_staged()
         renew(server)
-        server.await_log("Ending 1 connections that took longer than graceful_timeout")
+        server.await_log("took longer than graceful_timeout: 1$")
         until(lambda: server.processes() == server.workers, "the old worker to end")
         assert upload.socket.recv(1) == b""
         assert served(server.port, 2)

@@ -107,9 +107,9 @@ class Worker(Accepting, Answering):
         self._await_lane()
         super().run()
         self._lane.close()
-        if self.nr_conns:
+        if self.nr_conns > 0:
             # Without the loop nobody serves what comes on a connection that a thread has kept.
-            self.log.warning("Ending %d connections that took longer than graceful_timeout.", self.nr_conns)
+            self.log.warning("Ending connections that took longer than graceful_timeout: %d", self.nr_conns)
             self._leave_threads()
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
