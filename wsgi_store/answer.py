@@ -64,7 +64,8 @@ _known = lru_cache(1024)(_made)
 
 
 def _field(name: str, value: str) -> _Field:
-    # Long ones come from what a client made long, which must not fill the memory.
+    # Long ones come from what a client made long, which must not fill the memory. As `kept` has it, which
+    # would be one more call for each field of each answer.
     return (_known if len(value) <= KEPT else _made)(name, value)
 
 

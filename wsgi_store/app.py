@@ -17,7 +17,7 @@ from werkzeug.routing import BaseConverter, Map, Rule
 from wsgi_store import errors, files, service
 from wsgi_store.auth import Authorize, authorizer
 from wsgi_store.config import Config, MetricsAccess
-from wsgi_store.receiving import KEPT, Request
+from wsgi_store.receiving import Request, kept
 from wsgi_store.sending import Response, to_json
 from wsgi_store.staging import Staging
 from wsgi_store.stores import open_store
@@ -215,7 +215,7 @@ def _match(request: Request) -> tuple[Route, dict[str, str]]:
         if method in ("GET", "HEAD") and request.args.get("filename"):
             extra["filename"] = request.args["filename"]
     try:
-        route, arguments = (_row if len(path) <= KEPT else _row.__wrapped__)(path, method)
+        route, arguments = kept(_row, path)(path, method)
     except exceptions.MethodNotAllowed as error:
         raise errors.MethodNotAllowed(sorted(also.union(error.valid_methods or ()))) from None
     except exceptions.NotFound:

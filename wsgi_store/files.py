@@ -9,7 +9,7 @@ from werkzeug.http import parse_accept_header
 from wsgi_store import conditional
 from wsgi_store.digest import Digest
 from wsgi_store.errors import BadRequest, BlobNotFound
-from wsgi_store.receiving import KEPT, Request
+from wsgi_store.receiving import Request, kept
 from wsgi_store.sending import Response, json_response, send_blob
 
 PLAIN = "text/plain; charset=utf-8"
@@ -26,7 +26,7 @@ def upload(request: Request) -> Response:
     if receipt.healed:
         logger.warning("The blob {} was damaged, and is healed by an upload", hash_)
     accept = request.environ.get("HTTP_ACCEPT", "")
-    if (_prefers_text if len(accept) <= KEPT else _prefers_text.__wrapped__)(accept):
+    if kept(_prefers_text, accept)(accept):
         plain = [("Content-Type", PLAIN), ("Cache-Control", "no-store")]
         return Response(f"{hash_}\n".encode(), 200, plain + headers)
     answer = {

@@ -19,7 +19,7 @@ from wsgi_store.config import Redirect, Sendfile
 from wsgi_store.digest import Digest
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.naming import describe
-from wsgi_store.receiving import KEPT, Request
+from wsgi_store.receiving import Request, kept
 from wsgi_store.stores import Blob, BlobReader, Store
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def _send_parts(request: Request, blob: Blob, wanted: list[Range], headers: Head
 
 
 def _headers(request: Request, blob: Blob, filename: str | None) -> Headers:
-    described = _described if len(filename or "") <= KEPT else _described.__wrapped__
+    described = kept(_described, filename or "")
     return list(described(blob, filename, request.grant.private))
 
 
