@@ -19,7 +19,7 @@ from wsgi_store.errors import (
     WrongStore,
     disk_errors,
 )
-from wsgi_store.stores import Added, Durability, StagedFile, Store
+from wsgi_store.stores import Added, Durability, StagedFile, Store, marker
 
 # What file systems answer that have no nameless files (O_TMPFILE, open(2)) or cannot
 # link them: NFS, FUSE, old overlayfs; ENOENT also where /proc is not mounted.
@@ -90,8 +90,7 @@ class Staging:
             except FileNotFoundError:
                 # A store that was copied back has none; a disk that is not there has no store.
                 self._store.check()
-                with suppress(FileExistsError):
-                    os.mkdir(self._directory)
+                marker.make_directory(self._directory)
                 status = os.statvfs(self._directory)
         return status.f_bavail * status.f_frsize - self._min_free if status.f_blocks else None
 
