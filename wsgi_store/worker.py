@@ -47,7 +47,7 @@ class Calls(gthread.PollableMethodQueue):  # type: ignore[misc]  # gunicorn has 
     def close(self) -> None:
         """Keep the pipe: threads that outlive the loop write into it.
 
-        With its end closed they would into the file that has got its number, which may be an upload.
+        Were it closed, they would write into the file that has its number by then: an upload, perhaps.
         """
 
 
