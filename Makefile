@@ -5,6 +5,7 @@
 #   WSGI_STORE_HASH=sha256 make serve            with settings of the service
 #   make test                                    everything: style, types, tests, coverage
 #   make test ARGS='-x tests/test_digest.py'     some tests; what ARGS holds goes to pytest
+#   make clients                                 real clients, browsers and servers that others made
 #   make soak                                    servers killed with -9 under load, for 15 minutes
 #   make bench                                   measure it beside its peers
 #   make bench ARGS=--quick                      a first look at that
@@ -23,7 +24,7 @@ TEST := $(RUN) -X dev -W error -m pytest
 # A file at a time in each of more processes than there are processors: many tests wait.
 BESIDE := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: serve test soak lint format bench bench-s3 clean
+.PHONY: serve test clients soak lint format bench bench-s3 clean
 # Half an environment is none.
 .DELETE_ON_ERROR:
 
@@ -35,12 +36,16 @@ test: $(VENV)/.installed-test
 	$(TEST) $(ARGS)
 else
 test: $(VENV)/.installed-test lint
-	$(TEST) -m 'not alone' $(BESIDE) --cov --cov-report=
-	$(TEST) -m alone --cov --cov-append --cov-report=term --cov-fail-under=98
+	$(TEST) -m 'not alone and not clients' $(BESIDE) --cov --cov-report=
+	$(TEST) -m 'alone and not clients' --cov --cov-append --cov-report=term --cov-fail-under=98
 	@$(RUN) -m coverage report --include='$(CORE)' --fail-under=98 --format=total >/dev/null \
 	|| { $(RUN) -m coverage report --include='$(CORE)'; \
 	echo 'make: the coverage of these files must be 98 % or more' >&2; exit 1; }
 endif
+
+# One after the other: they start whole programs, and many measure.
+clients: $(VENV)/.installed-clients
+	$(TEST) -m clients $(ARGS)
 
 # As a part of the tests they are killed a few times. CRASH_SEED repeats the choices of a run.
 soak: export CRASH_KILLS ?= 200
@@ -82,6 +87,10 @@ $(VENV)/.installed: pyproject.toml $(RUN)
 $(VENV)/.installed-test: pyproject.toml $(RUN)
 	$(PIP) install --editable '.[test]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-clients: pyproject.toml $(RUN)
+	$(PIP) install --editable '.[test,clients]'
+	@touch $@ $(VENV)/.installed-test $(VENV)/.installed
 
 $(VENV)/.installed-bench: pyproject.toml $(RUN)
 	$(PIP) install --editable '.[bench]'

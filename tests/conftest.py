@@ -34,7 +34,7 @@ ON_A_DISK = {"test_get", "test_raw_body", "test_removed_while_sent", "test_remov
 # The longest files, longest first: begun late, each would be waited for alone.
 LONG = """
     test_objects_faults test_worker test_openapi_fuzz test_refusals test_stores test_objects_upkeep
-    test_hostile_bytes test_browser test_store_stateful test_objects_servers test_verify test_crash_points
+    test_hostile_bytes test_store_stateful test_objects_servers test_verify test_crash_points
     test_crash test_metrics test_cli_operate test_gunicorn_process test_staging test_api_listing
 """.split()
 

@@ -33,6 +33,7 @@ XHTML = (
     '<html xmlns="http://www.w3.org/1999/xhtml"><head><title>quiet</title></head>'
     f"<body><p>harmless</p><script>{SCRIPT}</script></body></html>"
 ).encode()
+pytestmark = pytest.mark.clients
 KINDS = {"html": HTML, "svg": SVG, "xhtml": XHTML}
 # A page of another site that shows files in frames and listens to them.
 FRAMES = b"""<!doctype html><title>other</title><script>
