@@ -29,6 +29,7 @@ BESIDE := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 .DELETE_ON_ERROR:
 
 serve: $(VENV)/.installed
+	@echo 'make: the command is $(VENV)/bin/wsgi-store; to find it by its name: export PATH="$$PWD/$(VENV)/bin:$$PATH"'
 	$(RUN) $(VENV)/bin/gunicorn -c deploy/gunicorn.conf.py
 
 ifdef ARGS

@@ -237,7 +237,7 @@ def test_without_what_it_needs() -> None:
     )
     assert done.returncode == 1
     (said,) = done.stderr.splitlines()
-    assert said.endswith("pip install 'wsgi-store[cli]'")
+    assert said.endswith("install the extra cli (README.md)")
 
 
 def test_completion(program: Path) -> None:

@@ -147,7 +147,7 @@ def test_a_missing_library_is_named(tmp_path: Path) -> None:
     )
     assert done.returncode
     assert "WSGI_STORE_METRICS: " in done.stderr
-    assert "pip install wsgi-store[metrics]" in done.stderr
+    assert "install the extra metrics" in done.stderr
 
 
 def test_requests(counting: Counting) -> None:

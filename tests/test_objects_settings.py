@@ -164,7 +164,7 @@ def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for name in ("objects", "bucket", "reader"):
         monkeypatch.delitem(sys.modules, f"wsgi_store.stores.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "obstore", None)
-    with pytest.raises(ConfigError, match=r"^WSGI_STORE_ROOT: s3:// needs obstore: install wsgi-store\[s3\]"):
+    with pytest.raises(ConfigError, match=r"^WSGI_STORE_ROOT: s3:// needs obstore: install the extra s3 "):
         open_store("s3://bucket", Algorithm.MD5, DURABILITY, Remote(str(tmp_path)))
 
 

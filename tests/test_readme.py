@@ -24,6 +24,21 @@ MOUNTING = PROJECT / "tests" / "mounting"
 ADDRESS = "127.0.0.1:8000"
 # Stands for what differs from run to run: part of a line or, alone on a line, any lines.
 VARIES = "…"
+# Of the blocks: commands, what they print, and pieces of files.
+LANGUAGES = {"sh", "text", "python", "nginx", "ini", "json", "yaml", "html", "javascript"}
+# What would install the package from an index.
+INDEX = re.compile(r"""install ["'`]*wsgi-store(\[[a-z0-9,]+\])?["'`]*(?! @)""")
+# What no test does as it stands: it makes environments, needs root, a domain or a second machine.
+ELSEWHERE = [
+    "make serve\n",
+    "pipx install '.[cli]'\n",
+    "python3 -m venv ~/wsgi-store\n",
+    "WSGI_STORE_ROOT=/srv/store gunicorn ",
+    "WSGI_STORE_ROOT=/srv/store BIND=",
+    "rsync ",
+    "pip install --editable '.[cli,s3]'\n",
+    "wsgi-store put -r store/",
+]
 
 
 def section(heading: str) -> str:
@@ -45,11 +60,17 @@ def table(heading: str) -> list[list[str]]:
 
 
 def examples() -> Iterator[tuple[str, str]]:
-    """Each command of the `console` blocks with what is shown as its output."""
-    for block in blocks("console"):
-        for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
-            command, _, output = part.partition("\n")
-            yield command, output
+    """Each block of commands but those that cannot be run here, with what is shown as its output."""
+    shown = re.findall(r"^```sh\n(.*?)^```$(?:\n\n^```text\n(.*?)^```$)?", README, re.M | re.S)
+    left = list(ELSEWHERE)
+    for commands, output in shown:
+        elsewhere = [begin for begin in left if commands.startswith(begin)]
+        if elsewhere:
+            left.remove(elsewhere[0])
+            assert not output, commands
+        else:
+            yield commands, output
+    assert not left, "not in README.md"
 
 
 def pattern(output: str) -> str:
@@ -63,10 +84,10 @@ def pattern(output: str) -> str:
     return "".join(lines)
 
 
-def bash(command: str, directory: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as a reader would; no file in the home directory has a say in it."""
+def bash(commands: str, directory: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run commands as a reader would, each well; no file in the home directory has a say in it."""
     return subprocess.run(
-        ["bash", "-c", command],
+        ["bash", "-e", "-c", commands],
         cwd=directory,
         env=environment(directory, **env),
         stdin=subprocess.DEVNULL,
@@ -80,27 +101,70 @@ def bash(command: str, directory: Path, **env: str) -> subprocess.CompletedProce
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
 def test_the_examples_run(tmp_path: Path) -> None:
-    """Every example, run in order against the shipped configuration, prints what is shown."""
+    """Every block, run in order against the shipped configuration, prints what is shown below it."""
     shown = list(examples())
     assert len(shown) > 15
-    path = f"{install(tmp_path / 'bin').parent}:{os.environ['PATH']}"
+    # Where `make serve` leaves the command, which the first block puts on the path.
+    programs = tmp_path / ".venv" / "bin"
+    programs.parent.mkdir()
+    install(programs)
+    (first, _), *_ = shown
+    path = f"{programs}:{os.environ['PATH']}"
     with servers.gunicorn(tmp_path) as server:
-        for command, output in shown:
+        for commands, output in shown:
             here = f"127.0.0.1:{server.port}"
-            env = {"PATH": path, "WSGI_STORE_URL": f"http://{here}"}
-            result = bash(command.replace(ADDRESS, here), tmp_path, **env)
+            env = {"WSGI_STORE_URL": f"http://{here}"}
+            if commands != first:
+                env["PATH"] = path
+            result = bash(commands.replace(ADDRESS, here), tmp_path, **env)
             # The empty line that ends the header of an answer is not shown.
             printed = re.sub(r"\n\n\Z", "\n", result.stdout)
-            assert re.fullmatch(pattern(output.replace(ADDRESS, here)), printed), (command, result.stdout)
-            assert result.returncode == 0, command
+            assert re.fullmatch(pattern(output.replace(ADDRESS, here)), printed), (commands, result.stdout)
+            assert result.returncode == 0, commands
+
+
+@pytest.mark.parametrize(
+    "path", [PROJECT / "README.md", *PROJECT.glob("docs/*.md")], ids=lambda path: path.name
+)
+def test_commands_can_be_pasted(path: Path) -> None:
+    """A block of commands holds commands and nothing else: no prompts, and no output between them."""
+    for language, block in re.findall(r"^```(.*)\n((?s:.*?))^```$", path.read_text(), re.M):
+        assert language in LANGUAGES, block
+        assert language != "sh" or not re.search(r"^([$#%>] |\{|HTTP/)", block, re.M), block
+
+
+def test_nothing_is_promised_of_a_package_index() -> None:
+    """The package is on none: what installs it names this directory or a repository."""
+    for folder in ("wsgi_store", "deploy", "docs", "benchmarks", "tests/mounting"):
+        for path in PROJECT.glob(f"{folder}/**/*"):
+            if path.suffix in {".py", ".md", ".ini", ".conf", ".service", ".yml"}:
+                assert not INDEX.search(path.read_text()), path
+    for name in ("README.md", "Makefile", "pyproject.toml"):
+        assert not INDEX.search((PROJECT / name).read_text()), name
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+def test_a_large_file_needs_no_memory(tmp_path: Path) -> None:
+    """The way to send a file larger than memory is one; the short way is not, which is why there are two."""
+    size = 64 << 20
+    (tmp_path / "large.txt").touch()
+    os.truncate(tmp_path / "large.txt", size)
+    (block,) = [commands for commands, _ in examples() if "< large.txt" in commands]
+    (command,) = [line for line in block.splitlines() if "< large.txt" in line]
+    with servers.gunicorn(tmp_path) as server:
+        here = f"127.0.0.1:{server.port}"
+        little = f"ulimit -d {size >> 11}"  # kilobytes: half the file
+        result = bash(f"{little}; {command.replace(ADDRESS, here)}", tmp_path)
+        assert (result.returncode, len(result.stdout)) == (0, 33), result.stdout
+        assert bash(f"{little}; curl -s --data-binary @large.txt http://{here}/", tmp_path).returncode
 
 
 def test_no_example_is_left_out() -> None:
-    """Requests are shown in blocks that are run, and in no others."""
-    assert README.count("curl ") == sum(block.count("curl ") for block in blocks("console"))
-    commands = [command for command, _ in examples()]
+    """Requests are shown in blocks that are run, and in no others; each command is shown."""
+    run = "".join(commands for commands, _ in examples())
+    assert README.count("curl -") == run.count("curl -")
     for name in COMMANDS.keys() - {"serve"}:
-        assert any(f"wsgi-store {name} " in command for command in commands), name
+        assert f"wsgi-store {name} " in run, name
 
 
 @pytest.mark.parametrize(

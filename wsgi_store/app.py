@@ -188,7 +188,7 @@ def _metrics() -> ModuleType:
         from wsgi_store import metrics  # pylint: disable=import-outside-toplevel
     except ImportError as error:
         raise errors.ConfigError(
-            f"WSGI_STORE_METRICS: {error}; it comes with `pip install wsgi-store[metrics]`"
+            f"WSGI_STORE_METRICS: {error}: install the extra metrics (README.md)"
         ) from None
     return metrics
 

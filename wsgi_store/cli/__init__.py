@@ -1,4 +1,4 @@
-"""The command `wsgi-store`: `pip install 'wsgi-store[cli]'`."""
+"""The command `wsgi-store`, installed with the extra `cli`."""
 
 import sys
 from importlib import import_module
@@ -7,7 +7,7 @@ from typing import Any
 try:
     import click
 except ModuleNotFoundError:
-    sys.exit("wsgi-store: the command needs more than the server: pip install 'wsgi-store[cli]'")
+    sys.exit("wsgi-store: the command needs more than the server: install the extra cli (README.md)")
 
 from wsgi_store import __version__
 from wsgi_store.cli.output import EXITS, JSON, ending

@@ -1,4 +1,4 @@
-"""Talking to a server from Python: `pip install 'wsgi-store[client]'`."""
+"""Talking to a server from Python; installed with the extra `client`."""
 
 import io
 import os

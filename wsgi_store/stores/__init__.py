@@ -280,7 +280,7 @@ def open_store(
             )
         except ModuleNotFoundError as error:
             raise ConfigError(
-                f"WSGI_STORE_ROOT: {scheme}:// needs {error.name}: install wsgi-store[s3]"
+                f"WSGI_STORE_ROOT: {scheme}:// needs {error.name}: install the extra s3 (README.md)"
             ) from error
         return ObjectStore(url, algorithm, remote or Remote("staging"))
     if separator:
