@@ -18,7 +18,10 @@ from kinds import BucketKind
 
 from wsgi_store.app import Application
 from wsgi_store.config import Config
+from wsgi_store.logs import PACKAGE, logger
 
+# As a host does that wants to see it: tests look at what is logged.
+logger.enable(PACKAGE)
 # Set by .ci/run: a missing program is a failure there, not a skip.
 NO_SKIP = "TESTS_MUST_NOT_SKIP"
 # What clients may see of a store is the same on a bucket; these do not look at files beside.

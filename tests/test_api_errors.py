@@ -252,7 +252,8 @@ def test_unforeseen_error_of_a_handler(
     assert answer.headers["X-Request-ID"] == "one"
     line = "".join(lines)
     assert len(lines) == 1
-    assert "Traceback" in line and "not JSON serializable" in line and "'one'" in line
+    assert "Traceback" in line and "TypeError" in line and "'one'" in line
+    assert "not JSON serializable" not in line, "a message may have values in it"
     for secret in ("JSON", "object", "Traceback", "secret", config.root):
         assert secret not in answer.body.decode()
 
@@ -270,7 +271,7 @@ def test_unforeseen_error_of_the_store(
         answer = call(application, path=f"/{MD5}")
     check(answer, 500, "internal_error")
     assert config.root not in answer.body.decode()
-    assert len(lines) == 1 and config.root in lines[0]
+    assert len(lines) == 1 and "OSError: Input/output error" in lines[0]
 
 
 def test_head_of_an_error(api: TestApp) -> None:

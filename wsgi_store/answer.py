@@ -16,12 +16,12 @@ from gunicorn.http import errors as parsing
 from gunicorn.http import wsgi
 from gunicorn.util import close_graceful, http_date, is_hoppish
 from gunicorn.workers import gthread
-from loguru import logger
 
 from wsgi_store import errors
 from wsgi_store.app import problem
 from wsgi_store.connection import Connection, Continue, Request
 from wsgi_store.gunicorn import shown_path
+from wsgi_store.logs import logger
 from wsgi_store.receiving import KEPT
 
 # What gunicorn's parser refuses otherwise than as a bad request.

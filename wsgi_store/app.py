@@ -9,7 +9,6 @@ from time import perf_counter
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
-from loguru import logger
 from werkzeug import exceptions
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import BaseConverter, Map, Rule
@@ -17,6 +16,7 @@ from werkzeug.routing import BaseConverter, Map, Rule
 from wsgi_store import errors, files, service
 from wsgi_store.auth import Authorize, authorizer
 from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.logs import logger, trace
 from wsgi_store.receiving import Request, kept
 from wsgi_store.sending import Response, to_json
 from wsgi_store.staging import Staging
@@ -156,8 +156,8 @@ def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exceptio
     if status >= 500:
         # The cause names paths: they are the operator's business, not the client's.
         cause = f" ({error.__cause__})" if error.__cause__ else ""
-        log = logger.bind(request_id=identity, code=code).opt(exception=unforeseen)
-        log.error("{}{}", error.message, cause)
+        traced = f"\n{trace(unforeseen)}" if unforeseen else ""
+        logger.bind(request_id=identity, code=code).error("{}{}{}", error.message, cause, traced)
     body = {
         # As in the status line; those of http.HTTPStatus differ from Python to Python.
         "title": HTTP_STATUS_CODES[status],

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from loguru import logger
 
 from wsgi_store.config import PREFIX, Config
 from wsgi_store.errors import ConfigError, Denied, Unauthenticated, disk_errors
+from wsgi_store.logs import logger
 
 if TYPE_CHECKING:
     from itsdangerous import URLSafeSerializer

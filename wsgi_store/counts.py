@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TypeAlias
 
-from loguru import logger
+from wsgi_store.logs import logger
+
 
 # Bytes of a process's numbers: a thousand histograms. Allocated at once, for what is written through
 # a mapping where there is no room ends the process (mmap(2), SIGBUS).

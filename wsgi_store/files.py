@@ -2,13 +2,13 @@
 
 from functools import lru_cache, partial
 
-from loguru import logger
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from wsgi_store import conditional
 from wsgi_store.digest import Digest
 from wsgi_store.errors import BadRequest, BlobNotFound
+from wsgi_store.logs import logger
 from wsgi_store.receiving import Request, kept
 from wsgi_store.sending import Response, json_response, send_blob
 

@@ -1,4 +1,4 @@
-"""Logging by loguru, set up for servers that fork."""
+"""The log of this package, by loguru: silent until a server or a host turns it on."""
 
 import json
 import logging
@@ -17,6 +17,13 @@ from wsgi_store.config import LogFormat, LogLevel
 if TYPE_CHECKING:
     from loguru import Message
 
+__all__ = ["PACKAGE", "Intercept", "configure", "json_line", "logger", "text_line", "trace", "write"]
+
+# A host that never touched loguru has a sink that writes to standard error. Libraries stay silent until
+# the host says `logger.enable("wsgi_store")`.
+PACKAGE = "wsgi_store"
+logger.disable(PACKAGE)
+
 # Made once: json.dumps would make one for each line, which takes as long as the line.
 _encode = json.JSONEncoder(default=str).encode
 
@@ -27,11 +34,36 @@ def configure(level: LogLevel, form: LogFormat) -> None:
     Called after the fork: a sink with a queue or one inherited over a fork can leave a lock
     held by a process that is gone.
     """
+    logger.enable(PACKAGE)
     logger.remove()
     sink = _write_json if form is LogFormat.JSON else _write_text
     # `diagnose` would print the values of variables, secrets included. The format is constant:
     # loguru would parse one that has the request's id in it anew for each line.
     logger.add(sink, level=level.name, diagnose=False, format="{message}")
+
+
+def trace(error: BaseException) -> str:
+    """The traceback of an exception and of those behind it, the first one first, without any values.
+
+    Messages are made of values, those of a request are secret: of a failed call it says what failed.
+    """
+    found: dict[int, BaseException] = {}
+    queue: list[BaseException | None] = [error]
+    while queue:
+        one = queue.pop(0)
+        if one is not None and id(one) not in found:
+            found[id(one)] = one
+            queue.append(one.__cause__ or (None if one.__suppress_context__ else one.__context__))
+            if isinstance(one, BaseExceptionGroup):
+                queue += one.exceptions
+    return "\n".join(map(_trace_of_one, reversed(found.values())))
+
+
+def _trace_of_one(error: BaseException) -> str:
+    lines = traceback.format_tb(error.__traceback__)
+    number = error.errno if isinstance(error, OSError) else None
+    said = f": {os.strerror(number)}" if isinstance(number, int) else ""
+    return "".join(["Traceback (most recent call last):\n", *lines, type(error).__qualname__, said])
 
 
 def text_line(time: float, level: str, message: str, extra: Mapping[str, object]) -> str:
