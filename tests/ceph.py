@@ -177,6 +177,13 @@ class Cluster:
         finally:
             self._run("radosgw-admin", "-n", "client.rgw", "user", "enable", "--uid=t")
 
+    def read_only_keys(self) -> dict[str, str]:
+        """Keys of the same user that may get and list and do no more."""
+        name, *keys = "t:reader", f"--access-key={KEY}-reader", f"--secret-key={SECRET}"
+        options = ("--uid=t", f"--subuser={name}", "--key-type=s3", "--access=read", *keys)
+        self._run("radosgw-admin", "-n", "client.rgw", "subuser", "create", *options)
+        return {"AWS_ACCESS_KEY_ID": f"{KEY}-reader", "AWS_SECRET_ACCESS_KEY": SECRET}
+
     def write_below(self, key: str, data: bytes) -> None:
         """Change the bytes of a small object in the bucket where they lie; the gateway does not know."""
         command = ["rados", "-c", str(self._config), "-p", "default.rgw.buckets.data"]

@@ -126,6 +126,7 @@ def test_json(here: Path) -> None:
         "corrupt": 2,
         "unreadable": 0,
         "interrupted": False,
+        "unnoted": None,
     }
 
 

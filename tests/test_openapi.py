@@ -59,6 +59,7 @@ ERRORS = [
     errors.IncompleteBody(expected=2, actual=1),
     errors.Unauthenticated(""),
     errors.Denied("", scope="read"),
+    errors.ReadOnly(),
     errors.NotFound(""),
     errors.BlobNotFound(MD5),
     errors.MethodNotAllowed(["GET"]),

@@ -32,7 +32,9 @@ EXTRAS = {
     "prometheus_client": {"metrics.py", "gunicorn_conf.py"},
 }
 # The imports against the order: made when a store is opened, in the function that does so.
-UPWARDS = {("stores/__init__.py", "stores/local.py"), ("stores/__init__.py", "stores/objects.py")}
+UPWARDS = {
+    ("stores/__init__.py", f"stores/{kind}.py") for kind in ("local", "replica", "objects", "object_replica")
+}
 # Above about 300 lines a file is read again for a second subject; this is where no reason counts.
 MAX_LINES = 350
 

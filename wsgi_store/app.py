@@ -53,6 +53,7 @@ STATUS: dict[type[errors.WSGIStoreError], tuple[int, str]] = {
     errors.IncompleteBody: (400, "incomplete_body"),
     errors.Unauthenticated: (401, "unauthenticated"),
     errors.Denied: (403, "denied"),
+    errors.ReadOnly: (403, "read_only"),
     errors.NotFound: (404, "not_found"),
     errors.BlobNotFound: (404, "blob_not_found"),
     errors.MethodNotAllowed: (405, "method_not_allowed"),
@@ -70,6 +71,8 @@ STATUS: dict[type[errors.WSGIStoreError], tuple[int, str]] = {
     errors.StorageFull: (507, "storage_full"),
     errors.WSGIStoreError: (500, "internal_error"),
 }
+# The rights to what a store that is only read refuses, whoever asks.
+WRITES = frozenset({"write", "delete"})
 HASH = re.compile("[0-9a-fA-F]{32,128}")
 REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,64}")
 # A path and a method that no row has.
@@ -105,7 +108,9 @@ class Application:
 
     def __init__(self, config: Config, authorize: Authorize | None = None) -> None:
         self.config = config
-        self.store = open_store(config.root, config.hash, config.durability, config.remote)
+        self.store = open_store(
+            config.root, config.hash, config.durability, config.remote, read_only=config.read_only
+        )
         self._metrics = _metrics() if config.metrics is not MetricsAccess.OFF else None
         kind = Staging
         if self._metrics:
@@ -127,6 +132,8 @@ class Application:
         route = failure = None
         try:
             route, arguments = _match(request)
+            if route.scope in WRITES and self.store.read_only:
+                raise errors.ReadOnly
             if route.scope is not None and not self._is_public(route):
                 request.grant = self.authorize(environ)
                 environ["wsgi_store.user"] = request.grant.name

@@ -5,10 +5,11 @@ import heapq
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from wsgi_store.digest import Digest
-from wsgi_store.errors import BlobNotFound, disk_errors
+from wsgi_store.errors import BlobNotFound, ReadOnly, disk_errors
 from wsgi_store.staging import NAME, leftovers
 from wsgi_store.stores import Store
 
@@ -54,6 +55,8 @@ def collect(  # pylint: disable=too-many-arguments
     uploaded meanwhile stays, also if the upload found it held, and one that is younger than the
     `granularity` of the store, even where more than `max_bytes` are left so. Raises StoreError.
     """
+    if store.read_only and not dry_run:
+        raise ReadOnly
     now = time.time()
     for size in leftovers(store.staging_directory, remove=not dry_run):
         yield Collected(Kind.STAGED, size)
@@ -129,14 +132,11 @@ def usage(store: Store) -> Usage:
     for blob in store.quarantined():
         used.quarantined += 1
         used.quarantined_bytes += blob.size
-    with disk_errors("cannot list the staged files"), os.scandir(store.staging_directory) as entries:
-        for entry in entries:
-            if NAME.fullmatch(entry.name):
-                try:
-                    used.staged_bytes += entry.stat(follow_symlinks=False).st_size
-                    used.staged += 1
-                except FileNotFoundError:
-                    continue  # published or given up meanwhile
+    with disk_errors("cannot list the staged files"), suppress(FileNotFoundError):  # a copy has none
+        for name in filter(NAME.fullmatch, os.listdir(store.staging_directory)):
+            with suppress(FileNotFoundError):  # published or given up meanwhile
+                used.staged_bytes += os.lstat(os.path.join(store.staging_directory, name)).st_size
+                used.staged += 1
     return used
 
 

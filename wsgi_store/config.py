@@ -171,6 +171,14 @@ class Config:
             "`file` or `none`.",
         ),
     )
+    read_only: bool = field(
+        default=False,
+        metadata=_row(
+            _flag,
+            "Whether the store is only read, on a read-only disk, from a copy, or with keys that may not "
+            "write: `yes` or `no`.",
+        ),
+    )
     sendfile: Sendfile = field(
         default=Sendfile.OFF,
         metadata=_row(

@@ -57,6 +57,13 @@ class StorageFull(StoreError):
     """There is no room for these bytes."""
 
 
+class ReadOnly(StoreError):
+    """This store is read here, and nothing is written to it."""
+
+    def __init__(self, message: str = "this store is read-only") -> None:
+        super().__init__(message)
+
+
 class WrongStore(StoreError):
     """The directory is not a store of the configured kind; the message says what to do."""
 

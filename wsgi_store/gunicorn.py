@@ -167,7 +167,9 @@ def try_store(config: Config, cfg: Any) -> None:
 
 def _refusal(config: Config) -> str:
     try:
-        store = open_store(config.root, config.hash, config.durability, config.remote)
+        store = open_store(
+            config.root, config.hash, config.durability, config.remote, read_only=config.read_only
+        )
         try:
             store.check()
         except StoreUnavailable as error:

@@ -164,6 +164,7 @@ class TimedStore:
         self.staging_directory = store.staging_directory
         self.keeps_staged = store.keeps_staged
         self.granularity = store.granularity
+        self.read_only = store.read_only
         self.stat = _timed("stat", store.stat)
         self.open = _timed("open", store.open)
         self.add = _timed("add", store.add)

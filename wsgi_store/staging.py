@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from wsgi_store.digest import Chunk, Digest, Hasher
 from wsgi_store.errors import (
     IncompleteBody,
+    ReadOnly,
     StorageFull,
     StoreError,
     StoreUnavailable,
@@ -68,12 +69,16 @@ class Staging:
         self._max_size = max_size
         self._min_free = min_free
         self._sync = store.keeps_staged and durability is not Durability.NONE
-        self._nameless = self._can_link_nameless()
-        with suppress(StoreError):  # a disk that cannot be written is still read
-            sweep(self._directory)
+        self._nameless: bool | None = None
+        if not store.read_only:
+            self._nameless = self._can_link_nameless()
+            with suppress(StoreError):  # a disk that cannot be written is still read
+                sweep(self._directory)
 
     def admit(self, length: int, max_size: int | None = None) -> None:
-        """Refuse `length` announced bytes that cannot be kept: raises TooLarge or StorageFull."""
+        """Refuse `length` announced bytes that cannot be kept: raises TooLarge, StorageFull or ReadOnly."""
+        if self._store.read_only:
+            raise ReadOnly
         self._limit(length, max_size)
         free = self.free()
         if free is not None and length > free:
@@ -82,8 +87,11 @@ class Staging:
     def free(self) -> int | None:
         """The bytes that uploads may still fill, less than 0 when others used the reserve up.
 
-        None on a file system without a size of its own, as some in memory or user space.
+        None on a file system without a size of its own, as some in memory or user space, and where
+        nothing is written.
         """
+        if self._store.read_only:
+            return None
         with disk_errors("cannot look at the free space"):
             try:
                 status = os.statvfs(self._directory)
@@ -158,10 +166,18 @@ class Staging:
                 raise TooLarge(limit)
 
     def check(self) -> None:
-        """Raise StoreUnavailable when no file could be received now.
+        """Raise StoreUnavailable when no file could be received now or, where none is, be sent.
 
         A file is written and synced as that of an upload, and never published; then the store is asked.
         """
+        if not self._store.read_only:
+            self._try()
+        try:
+            self._store.check()
+        except WrongStore as error:
+            raise StoreUnavailable("the store cannot be used") from error
+
+    def _try(self) -> None:
         try:
             self.admit(1)
             with self._create() as staged, disk_errors("cannot write a file"):
@@ -171,10 +187,6 @@ class Staging:
         except StorageFull as error:
             # The lack of room is this service's state here, not an answer to bytes of the caller's.
             raise StoreUnavailable(error.message, **error.evidence) from error.__cause__
-        try:
-            self._store.check()
-        except WrongStore as error:
-            raise StoreUnavailable("the store cannot be used") from error
 
     def _create(self) -> StagedFile:
         with disk_errors("cannot make a file"):
@@ -217,7 +229,10 @@ def leftovers(directory: str, *, remove: bool) -> Iterator[int]:
     Those that cannot be removed stay. Raises StoreError when the directory cannot be read.
     """
     with disk_errors("cannot sweep the staged files"):
-        names = os.listdir(directory)
+        try:
+            names = os.listdir(directory)
+        except FileNotFoundError:
+            return  # a copy of a store has none
     for name in filter(NAME.fullmatch, names):
         path = os.path.join(directory, name)
         with suppress(OSError):  # in use, gone, or nothing of ours: the others are swept all the same

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import BrokenExecutor, Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from queue import SimpleQueue
@@ -65,6 +64,8 @@ class Report:
     Of a run that is not complete it is what it was before, or earlier.
     """
     complete: bool = False
+    unnoted: str | None = None
+    """Why what was verified could not be written down in the store; the next run does not go on from here."""
 
     @property
     def result(self) -> Result:
@@ -138,7 +139,7 @@ def verify(
                 done.append(running.pop())
                 report.take(done[-1][1])
                 if time.monotonic() > last_save + SAVE_INTERVAL:
-                    _remember(store, done, None if sample else started)
+                    _remember(store, report, done, None if sample else started)
                     last_save = time.monotonic()
                 yield report
     except BrokenExecutor:
@@ -147,7 +148,7 @@ def verify(
         for batch, checked in running.ended():
             done.append((batch, checked))
             report.take(checked)
-        _remember(store, done, None if sample else started)
+        _remember(store, report, done, None if sample else started)
     report.oldest = plan.oldest_after
     if report.oldest is not None:
         report.oldest = min([report.oldest, *(_added(store, digest) for digest in report.unreadable)])
@@ -272,7 +273,7 @@ class _Running:
                     yield Batch(raws, batch.after, upto), checked
 
 
-def _remember(store: Store, done: list[tuple[Batch, Checked]], started: float | None) -> None:
+def _remember(store: Store, report: Report, done: list[tuple[Batch, Checked]], started: float | None) -> None:
     def add(verified: Verified) -> None:
         for batch, checked in done:
             verified.blobs += checked.blobs
@@ -287,8 +288,11 @@ def _remember(store: Store, done: list[tuple[Batch, Checked]], started: float | 
         verified.unreadable = set(sorted(verified.unreadable, key=lambda digest: digest.raw)[:MAX_UNREADABLE])
 
     # A disk that cannot be written is verified all the same; the next run begins elsewhere.
-    with suppress(StoreError):
+    try:
         Verified.update(store, add)
+        report.unnoted = None
+    except StoreError as error:
+        report.unnoted = error.message
     done.clear()
 
 

@@ -53,7 +53,7 @@ def opened(root: str) -> Store:
     """The store there; raises StoreUnavailable where there is none, rather than making one."""
     environ = {name: value for name, value in os.environ.items() if name not in CLIENT}
     config = replace(Config.from_env(environ), root=root)
-    return open_store(config.root, None, config.durability, config.remote)
+    return open_store(config.root, None, config.durability, config.remote, read_only=config.read_only)
 
 
 def _share(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
@@ -170,7 +170,9 @@ def _conclude(report: Report, output: Output, *, interrupted: bool) -> None:
     ]
     if report.counted and report.oldest:  # of a blob that cannot be looked at nobody knows since when
         words.append(f"the longest unverified for {_age(time.time() - report.oldest)}")
-    if interrupted:
+    if report.unnoted:
+        words.append(f"the next run cannot go on from here: {report.unnoted}")
+    elif interrupted:
         words.append("interrupted, the next run goes on from here")
     counts = {name: getattr(report, name) for name in ("checked_blobs", "checked_bytes", "gone")}
     for name in ("total_blobs", "total_bytes", "oldest"):
@@ -182,6 +184,7 @@ def _conclude(report: Report, output: Output, *, interrupted: bool) -> None:
         corrupt=len(report.corrupt),
         unreadable=len(report.unreadable),
         interrupted=interrupted,
+        unnoted=report.unnoted,
     )
 
 

@@ -33,7 +33,11 @@ EXITS = [
     Exit(1, "it failed for a reason that has no status of its own", (Exception,)),
     Exit(2, "an option, an argument or a setting is wrong", (errors.ConfigError,)),
     Exit(3, "there is no such blob", (errors.BlobNotFound, errors.NotFound)),
-    Exit(4, "the token is missing, unknown or not enough", (errors.Unauthenticated, errors.Denied)),
+    Exit(
+        4,
+        "the token is missing, unknown or not enough, or the store is read-only",
+        (errors.Unauthenticated, errors.Denied, errors.ReadOnly),
+    ),
     Exit(DAMAGED, "bytes are not those of their hash", (errors.DigestMismatch, errors.DigestCollision)),
     Exit(
         6,

@@ -161,6 +161,8 @@ class Store(Protocol):
     """Whether the staged file itself becomes the blob, so that it has to be synced before."""
     granularity: float
     """Seconds within which a blob may be added again and keep its `modified`."""
+    read_only: bool
+    """Whether nothing is written to it; what would be raises ReadOnly."""
 
     def check(self) -> None:
         """Ask the store now whether it is there and takes writes; raises StoreUnavailable.
@@ -261,11 +263,17 @@ class Store(Protocol):
 
 
 def open_store(
-    url: str, algorithm: Algorithm | None, durability: Durability, remote: Remote | None = None
+    url: str,
+    algorithm: Algorithm | None,
+    durability: Durability,
+    remote: Remote | None = None,
+    *,
+    read_only: bool = False,
 ) -> Store:
     """Open the store at a directory, making it when it is not there, or in a bucket.
 
-    Without an algorithm, that of the store that is there; none is made. Otherwise a bucket is first
+    Without an algorithm, that of the store that is there; none is made, nor is one that is
+    `read_only`, to which nothing is ever written. Otherwise a bucket is first
     asked when the store is used or checked, by the process that does so.
 
     Raises ConfigError for a kind of URL unknown here, WrongStore when the directory holds
@@ -273,11 +281,14 @@ def open_store(
     """
     scheme, separator, _ = url.partition("://")
     # Each kind of store is imported when it is used: what another one needs may not be there.
+    # pylint: disable=import-outside-toplevel,cyclic-import
     if scheme in BUCKETS and separator:
         try:
-            from wsgi_store.stores.objects import (  # pylint: disable=import-outside-toplevel,cyclic-import
-                ObjectStore,
-            )
+            if read_only:
+                from wsgi_store.stores.object_replica import ObjectReplica
+
+                return ObjectReplica(url, algorithm, remote or Remote("staging"))
+            from wsgi_store.stores.objects import ObjectStore
         except ModuleNotFoundError as error:
             raise ConfigError(
                 f"WSGI_STORE_ROOT: {scheme}:// needs {error.name}: install the extra s3 (README.md)"
@@ -288,6 +299,10 @@ def open_store(
         raise ConfigError(
             f"WSGI_STORE_ROOT: there is no kind of store {scheme!r}, give a directory or {kinds}"
         )
-    from wsgi_store.stores.local import LocalStore  # pylint: disable=import-outside-toplevel,cyclic-import
+    if read_only:
+        from wsgi_store.stores.replica import LocalReplica
+
+        return LocalReplica(url, algorithm, durability)
+    from wsgi_store.stores.local import LocalStore
 
     return LocalStore(url, algorithm, durability)

@@ -32,6 +32,7 @@ class LocalStore:
 
     granularity = 2.0  # some file systems tell whole seconds
     keeps_staged = True
+    read_only = False
 
     def __init__(
         self, root: str, algorithm: Algorithm | None, durability: Durability = Durability.FULL
@@ -47,10 +48,7 @@ class LocalStore:
         self._shards: set[str] = set()  # known to be there, and their names synced
         self._listed: tuple[tuple[int, ...], list[str]] = (), []  # the last shard that was listed
         with disk_errors(f"cannot open the store {self.root}"):
-            if not marker.check(self.root, algorithm):
-                marker.claim(self.root, self.staging_directory, algorithm)
-        with suppress(OSError):  # a disk that cannot be written is still read
-            marker.make_directory(self.staging_directory)
+            self._prepare()
 
     def check(self) -> None:
         """Raise StoreUnavailable unless the store is there; writing is tried where files are staged."""
@@ -211,6 +209,13 @@ class LocalStore:
 
     def url(self, digest: Digest, seconds: int, content_type: str, disposition: str) -> None:
         """None: nobody but this service sends what lies on its disk."""
+
+    def _prepare(self) -> None:
+        """Make what a store needs and lacks; raises WrongStore and OSError."""
+        if not marker.check(self.root, self.algorithm):
+            marker.claim(self.root, self.staging_directory, self.algorithm)
+        with suppress(OSError):  # a disk that cannot be written is still read
+            marker.make_directory(self.staging_directory)
 
     def _discarded(self, digest: Digest) -> bool:
         with disk_errors("cannot clear the quarantine"):

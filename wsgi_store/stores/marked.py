@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from contextlib import suppress
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
@@ -73,8 +74,9 @@ class MarkedBucket(Bucket):
         except FileNotFoundError:
             keys = (meta["path"] for page in obstore.list(client) for meta in page)
             marker.check_unmarked(self._url, itertools.islice(keys, 1000), self._algorithm)
-            try:
-                obstore.put(client, marker.NAME, marker.text(self._algorithm), mode="create")
-            except AlreadyExistsError:
-                pass  # by a server that starts at the same moment
+            self._make_marker(client)
             return _read(client)
+
+    def _make_marker(self, client: Client) -> None:
+        with suppress(AlreadyExistsError):  # by a server that starts at the same moment
+            obstore.put(client, marker.NAME, marker.text(self._algorithm), mode="create")

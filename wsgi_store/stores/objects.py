@@ -56,6 +56,8 @@ class ObjectStore:
 
     granularity = 3600.0
     keeps_staged = False  # what is acknowledged lies in the bucket
+    read_only = False
+    bucket_kind = MarkedBucket
     # Of a blob that was created something may lie in quarantine. That there is anything at all is
     # asked once in so many seconds instead of for each upload, and a blob disappears no sooner than
     # that after it came to quarantine: who creates it anew has asked since.
@@ -63,14 +65,14 @@ class ObjectStore:
 
     def __init__(self, url: str, algorithm: Algorithm | None, remote: Remote) -> None:
         algorithm = algorithm or algorithm_at(url, remote)
-        self._bucket = MarkedBucket(url, remote, algorithm)
+        self._bucket = self.bucket_kind(url, remote, algorithm)
         self.algorithm = algorithm
         self._looked = float("-inf"), False
         self._blob_keys = blob_keys(algorithm)
         self._quarantine_keys = quarantine_keys(algorithm)
         self.staging_directory = os.path.join(os.path.abspath(remote.staging), STAGING)
         with disk_errors("cannot make the directory of WSGI_STORE_S3_STAGING"):
-            os.makedirs(self.staging_directory, exist_ok=True)
+            self._prepare()
 
     def check(self) -> None:
         """Raise StoreUnavailable unless blobs can be written now, WrongStore when they never can.
@@ -217,6 +219,9 @@ class ObjectStore:
         self._bucket.require()
         fields = {"response-content-type": content_type, "response-content-disposition": disposition}
         return self._bucket.url(key_of(digest), seconds, fields)
+
+    def _prepare(self) -> None:
+        os.makedirs(self.staging_directory, exist_ok=True)
 
     def _ask(self, digest: Digest, start: int, stop: int) -> "GetResult":
         """Request part of an object; raises BlobNotFound and what obstore raises."""
