@@ -149,7 +149,7 @@ def test_refused_before_the_body(make: Make) -> None:
     }
     seen: list[str] = []
     make().app(environ, lambda status, headers: seen.append(status))
-    assert seen == ["401 UNAUTHORIZED"]
+    assert seen == ["401 Unauthorized"]
 
 
 def test_tokens_are_read_again(make: Make, tmp_path: Path) -> None:

@@ -35,6 +35,11 @@ EXTRAS = {
 UPWARDS = {
     ("stores/__init__.py", f"stores/{kind}.py") for kind in ("local", "replica", "objects", "object_replica")
 }
+# Of werkzeug.http.
+DROPPED = """
+    HTTP_STATUS_CODES dump_csp_header parse_accept_header parse_cache_control_header parse_csp_header
+    parse_content_range_header parse_etags parse_if_range_header parse_range_header parse_set_header
+""".split()
 # Above about 300 lines a file is read again for a second subject; this is where no reason counts.
 MAX_LINES = 350
 
@@ -87,6 +92,14 @@ def test_a_file_imports_only_from_files_above_it(name: str) -> None:
         assert module.partition(".")[0] != "werkzeug" or name in HTTP, f"{name} imports werkzeug"
         places = EXTRAS.get(module.partition(".")[0])
         assert places is None or name.partition("/")[0] in places, f"{name} imports {module}"
+
+
+def test_nothing_is_imported_that_werkzeug_drops() -> None:
+    """No name that Werkzeug 3.2 deprecates and 3.3 has no more is used, by tests and benchmarks neither."""
+    dropped = {f"werkzeug.http.{name}" for name in DROPPED}
+    for folder in ("wsgi_store", "tests", "benchmarks"):
+        for path in PROJECT.glob(f"{folder}/**/*.py"):
+            assert not dropped.intersection(imports(path.read_text())), path
 
 
 def test_imports_are_found_in_every_form() -> None:

@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from werkzeug import exceptions
-from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import BaseConverter, Map, Rule
 
 from wsgi_store import errors, files, service
@@ -18,7 +17,7 @@ from wsgi_store.auth import Authorize, authorizer
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.logs import logger, trace
 from wsgi_store.receiving import Request, kept
-from wsgi_store.sending import Response, to_json
+from wsgi_store.sending import PHRASES, Response, to_json
 from wsgi_store.staging import Staging
 from wsgi_store.stores import open_store
 
@@ -166,8 +165,7 @@ def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exceptio
         traced = f"\n{trace(unforeseen)}" if unforeseen else ""
         logger.bind(request_id=identity, code=code).error("{}{}{}", error.message, cause, traced)
     body = {
-        # As in the status line; those of http.HTTPStatus differ from Python to Python.
-        "title": HTTP_STATUS_CODES[status],
+        "title": PHRASES[status],
         "status": status,
         "code": code,
         "detail": error.message,

@@ -3,7 +3,8 @@
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from werkzeug.http import parse_date, parse_etags
+from werkzeug.http import parse_date
+from werkzeug.wrappers import Request
 
 from wsgi_store.errors import PreconditionFailed, RangeNotSatisfiable
 from wsgi_store.stores import Blob
@@ -49,12 +50,12 @@ def not_modified(environ: "WSGIEnvironment", blob: Blob) -> bool:
     modified = int(blob.modified)
     reading = environ["REQUEST_METHOD"] in ("GET", "HEAD")
     if "HTTP_IF_MATCH" in environ:
-        if not parse_etags(environ["HTTP_IF_MATCH"]).contains(etag):
+        if not Request(environ).if_match.contains(etag):
             raise PreconditionFailed("If-Match does not name this blob")
     elif (since := _date(environ, "HTTP_IF_UNMODIFIED_SINCE")) is not None and modified > since:
         raise PreconditionFailed("the blob is newer than If-Unmodified-Since")
     if "HTTP_IF_NONE_MATCH" in environ:
-        if not parse_etags(environ["HTTP_IF_NONE_MATCH"]).contains_weak(etag):
+        if not Request(environ).if_none_match.contains_weak(etag):
             return False
         if reading:
             return True

@@ -2,8 +2,8 @@
 
 from functools import lru_cache, partial
 
-from werkzeug.datastructures import MIMEAccept
-from werkzeug.http import parse_accept_header
+from werkzeug.datastructures import Headers
+from werkzeug.sansio.request import Request as Fields
 
 from wsgi_store import conditional
 from wsgi_store.digest import Digest
@@ -83,7 +83,8 @@ def list_files(request: Request) -> Response:
 @lru_cache(64)
 def _prefers_text(accept: str) -> bool:
     # With the parameter, too: who names it means this one and no other.
-    wanted = parse_accept_header(accept, MIMEAccept).best_match(["application/json", "text/plain", PLAIN])
+    fields = Fields("POST", "http", None, "", "/", b"", Headers({"Accept": accept}), None)
+    wanted = fields.accept_mimetypes.best_match(["application/json", "text/plain", PLAIN])
     return wanted in ("text/plain", PLAIN)
 
 

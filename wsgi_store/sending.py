@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import lru_cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from werkzeug.http import HTTP_STATUS_CODES, http_date
+from werkzeug.http import http_date
 from werkzeug.wsgi import FileWrapper, wrap_file
 
 from wsgi_store import conditional
@@ -55,7 +56,14 @@ CONSTANT: Headers = [
 ]
 # Fields that only who knows the ETag can answer.
 OWN_ETAG = frozenset({"HTTP_IF_MATCH", "HTTP_IF_RANGE"})
-STATUS_LINES = {status: f"{status} {phrase.upper()}" for status, phrase in HTTP_STATUS_CODES.items()}
+# Those of RFC 9110, which HTTPStatus has from Python 3.13 on.
+PHRASES = {status.value: status.phrase for status in HTTPStatus} | {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
+STATUS_LINES = {status: f"{status} {phrase}" for status, phrase in PHRASES.items()}
 
 # Made once: json.dumps would make one for each answer.
 _encode = json.JSONEncoder(ensure_ascii=False).encode
