@@ -161,11 +161,14 @@ class Direct(Nginx):
     takes = frozenset()
 
     def site(self) -> str:
-        """deploy/nginx.conf for this address and directory."""
+        """deploy/nginx.conf, with what is for public reading, for this address and directory."""
         text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
+        public = (DEPLOY / "nginx-public-read.conf").read_text(encoding="utf-8")
         for shipped, here in {
             "listen 80;": f"listen 127.0.0.1:{self.port};",
+            "#include /etc/nginx/snippets/wsgi-store-public-read.conf;": public,
             "/var/lib/wsgi-store": str(self.data),
+            "/var/log/nginx": str(self.directory),
         }.items():
             if shipped not in text:
                 raise Failure(f"deploy/nginx.conf has no {shipped!r} to replace")

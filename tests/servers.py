@@ -235,23 +235,25 @@ def waitress(directory: Path, **env: str) -> Server:
 
 
 def nginx(directory: Path, backend: Server, *, direct: bool) -> Server:
-    """Start nginx with the shipped settings before a server, with or without the direct location."""
+    """Start nginx with the shipped settings before a server; `direct` adds those for public reading."""
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         pytest.skip("nginx is not installed")
     text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
+    include = "#include /etc/nginx/snippets/wsgi-store-public-read.conf;"
+    assert include in text
+    if direct:
+        text = text.replace(include, (DEPLOY / "nginx-public-read.conf").read_text(encoding="utf-8"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         for shipped, here in {
             "listen 80;": f"listen 127.0.0.1:{port};",
             "server 127.0.0.1:8000;": f"server 127.0.0.1:{backend.port};",
             "/var/lib/wsgi-store": str(backend.root),
+            "/var/log/nginx": str(directory),
         }.items():
             assert shipped in text
             text = text.replace(shipped, here)
-        if not direct:
-            text, found = re.subn(r"\n    # Optional: .*?\n    }\n", "\n", text, flags=re.DOTALL)
-            assert found == 1
         (directory / "site.conf").write_text(text, encoding="utf-8")
         # Only root may name another user, and has to: nobody may not read a test's files.
         user = f"user {getpass.getuser()};" if os.getuid() == 0 else ""
