@@ -198,6 +198,8 @@ def gunicorn(
     command = [*before, sys.executable, *python, "-m", "gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py")]
     command += ["--bind", "127.0.0.1:0", "--workers", str(workers), *arguments]
     server = _start(command, directory / "store", directory / "gunicorn.log", env)
+    if "--error-logfile" in arguments:
+        server.log = Path(arguments[arguments.index("--error-logfile") + 1])
     with _killed_on_failure(server):
         listening = server.await_log(r"Listening at: (https?)://127\.0\.0\.1:(\d+)")[0]
         server.port = int(listening[2])

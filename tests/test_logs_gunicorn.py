@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -262,12 +261,3 @@ def test_access_log_turned_off(worker: ThreadWorker, capsys: pytest.CaptureFixtu
     worker.log.setup(worker.cfg)
     exchange(worker, "GET /healthz HTTP/1.1\n\n")
     assert capsys.readouterr().err == ""
-
-
-def test_log_files_of_gunicorn(worker: ThreadWorker, tmp_path: Path) -> None:
-    """Files that gunicorn opens for logs of its own are closed: nothing is written to them."""
-    for name in ("errorlog", "accesslog"):
-        worker.cfg.set(name, str(tmp_path / name))
-    worker.log.setup(worker.cfg)
-    open_files = {os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")}
-    assert not {str(path) for path in tmp_path.iterdir()} & open_files

@@ -21,6 +21,7 @@ from gunicorn import glogging, util
 from wsgi_store import logs
 from wsgi_store.config import Config, LogFormat, LogLevel
 from wsgi_store.errors import StoreUnavailable, WSGIStoreError
+from wsgi_store.gunicorn_options import unheeded
 from wsgi_store.stores import open_store
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
@@ -33,8 +34,14 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
 
     def setup(self, cfg: Any) -> None:
         """Route gunicorn's loggers; called in the master and after a reload."""
+        if refusal := unheeded(cfg):
+            raise RuntimeError(refusal)  # on a reload gunicorn logs it, and goes on as before
+        if self.logfile is not None:  # what gunicorn captured the output with before the reload
+            self.logfile.close()
         super().setup(cfg)
         config = Config.from_env()
+        for output, path in ((logs.main, cfg.errorlog), (logs.access, cfg.accesslog)):
+            output.open(None if path in (None, "-") else path, (cfg.uid, cfg.gid))
         logs.configure(config.log_level, config.log_format)
         self._json = config.log_format is LogFormat.JSON
         self._informs = config.log_level in (LogLevel.DEBUG, LogLevel.INFO)
@@ -45,6 +52,15 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
         self.access_log.handlers = []
         # Some of gunicorn's modules, and libraries, have loggers of their own.
         logging.getLogger().handlers = [logs.Intercept()]
+
+    def reopen_files(self) -> None:
+        """Go on in new files after a rotation (SIGUSR1)."""
+        super().reopen_files()
+        for output in (logs.main, logs.access):
+            try:
+                output.reopen()
+            except OSError as error:
+                self.error("cannot open a log file anew, and go on with the old one: %s", error)
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
         """Log a request that was answered, or whose answer was cut off."""
@@ -71,7 +87,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
         line = logs.json_line if self._json else logs.text_line
         # As loguru would have it written, which takes three times as long about it.
         with suppress(OSError):  # requests are answered all the same
-            logs.write(line(time.time(), "INFO", message, extra))
+            logs.access.write(line(time.time(), "INFO", message, extra))
 
 
 def share_metrics(cfg: Any) -> str | None:

@@ -15,12 +15,15 @@ from wsgi_store import logs
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import WSGIStoreError
 from wsgi_store.gunicorn import Logger, processors, share_metrics, try_store, warn_if_open
+from wsgi_store.gunicorn_options import refuse_daemon, unheeded
 
 # Asked here, in the master, so that a refusal is one line and ends the start.
 try:
     _config = Config.from_env()
 except WSGIStoreError as error:
     sys.exit(f"wsgi-store: {error}")
+
+refuse_daemon()
 
 wsgi_app = "wsgi_store.wsgi:application"
 bind = "127.0.0.1:8000"
@@ -60,6 +63,8 @@ class _Logger(Logger):
     """Made before all else that knows every setting, and before a preloaded application opens the store."""
 
     def __init__(self, cfg: Any) -> None:
+        if refusal := unheeded(cfg):
+            sys.exit(f"wsgi-store: {refusal}")
         _begin(cfg)
         super().__init__(cfg)
 

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -17,7 +18,19 @@ from wsgi_store.config import LogFormat, LogLevel
 if TYPE_CHECKING:
     from loguru import Message
 
-__all__ = ["PACKAGE", "Intercept", "configure", "json_line", "logger", "text_line", "trace", "write"]
+__all__ = [
+    "PACKAGE",
+    "Intercept",
+    "Output",
+    "access",
+    "configure",
+    "json_line",
+    "logger",
+    "main",
+    "text_line",
+    "trace",
+    "write",
+]
 
 # A host that never touched loguru has a sink that writes to standard error. Libraries stay silent until
 # the host says `logger.enable("wsgi_store")`.
@@ -28,8 +41,54 @@ logger.disable(PACKAGE)
 _encode = json.JSONEncoder(default=str).encode
 
 
+class Output:
+    """Where lines go: standard error, or a file to which several processes append."""
+
+    def __init__(self) -> None:
+        self._path: str | None = None
+        self._owner = -1, -1
+        self._fd = -1
+
+    def open(self, path: str | None, owner: tuple[int, int] = (-1, -1)) -> None:
+        """Write to this file, for which `owner` is to be a user and a group, or to standard error."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._path, self._owner, self._fd = path, owner, -1
+        if path is not None:
+            self._fd = self._open(path)
+
+    def reopen(self) -> None:
+        """Go on in the file that has the name now (logrotate(8)); raises OSError, and the old one stays."""
+        if self._path is not None:
+            fd = self._open(self._path)
+            # Threads that write meanwhile know the number.
+            os.dup2(fd, self._fd, inheritable=False)
+            os.close(fd)
+
+    def write(self, line: str) -> None:
+        """Write a line, at once."""
+        if self._fd < 0:
+            sys.stderr.write(line)
+            sys.stderr.flush()
+            return
+        data = line.encode(errors="backslashreplace")
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+    def _open(self, path: str) -> int:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        with suppress(OSError):  # workers that may not open it anew go on with this one
+            os.fchown(fd, *self._owner)
+        return fd
+
+
+# The log of this process, like standard error itself, and the lines of requests where they go elsewhere.
+main = Output()
+access = Output()
+
+
 def configure(level: LogLevel, form: LogFormat) -> None:
-    """Make standard error the one log of this process.
+    """Make `main` the one log of this process.
 
     Called after the fork: a sink with a queue or one inherited over a fork can leave a lock
     held by a process that is gone.
@@ -101,8 +160,7 @@ def _second(second: int) -> tuple[str, str]:
 
 def write(line: str) -> None:
     """Write to the log, at once."""
-    sys.stderr.write(line)
-    sys.stderr.flush()
+    main.write(line)
 
 
 class Intercept(logging.Handler):

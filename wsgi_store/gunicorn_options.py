@@ -1,0 +1,50 @@
+"""Options of gunicorn that mean nothing here: they are refused, for who sets one relies on it."""
+
+import sys
+from typing import Any
+
+from gunicorn import config
+
+_OWN_FORM = "lines have a form of their own here, set WSGI_STORE_LOG_FORMAT=text or json"
+_NO_SYSLOG = "there is no syslog here, let systemd or a file take the log"
+# What only another logger heeds: the setting's name, its option, and what to do instead.
+_UNHEEDED = (
+    ("loglevel", "--log-level", "set WSGI_STORE_LOG_LEVEL, which counts for every line"),
+    ("access_log_format", "--access-logformat", _OWN_FORM),
+    ("logconfig", "--log-config", _OWN_FORM),
+    ("logconfig_dict", "logconfig_dict", _OWN_FORM),
+    ("logconfig_json", "--log-config-json", _OWN_FORM),
+    ("syslog", "--log-syslog", _NO_SYSLOG),
+    ("syslog_addr", "--log-syslog-to", _NO_SYSLOG),
+    ("syslog_prefix", "--log-syslog-prefix", _NO_SYSLOG),
+    ("syslog_facility", "--log-syslog-facility", _NO_SYSLOG),
+    ("disable_redirect_access_to_syslog", "--disable-redirect-access-to-syslog", _NO_SYSLOG),
+    ("statsd_host", "--statsd-host", "set WSGI_STORE_METRICS=on and let Prometheus ask for /metrics"),
+    ("statsd_prefix", "--statsd-prefix", "there is no statsd here"),
+    ("dogstatsd_tags", "--dogstatsd-tags", "there is no statsd here"),
+)
+_DAEMON = "a start that fails would fail unseen, use deploy/wsgi-store.service, or setsid(1) and &"
+
+
+_validate_daemon = config.Daemon.validator
+
+
+def unheeded(cfg: Any) -> str | None:
+    """Name an option that the log of this package would not heed, and say what to do instead."""
+    for name, option, instead in _UNHEEDED:
+        setting = cfg.settings[name]
+        if setting.get() != setting.validator(setting.default):
+            return f"{option}: {instead}"
+    return None
+
+
+def refuse_daemon() -> None:
+    """Have gunicorn refuse --daemon while it reads its settings."""
+    # By the time it asks this package anything it has detached, and nobody would see a refusal.
+    config.Daemon.validator = staticmethod(_checked_daemon)
+
+
+def _checked_daemon(value: Any) -> bool:
+    if _validate_daemon(value):
+        sys.exit(f"wsgi-store: --daemon: {_DAEMON}")
+    return False
