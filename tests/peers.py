@@ -23,11 +23,12 @@ class Peer:
 
     port: int
     heads: list[str] = field(default_factory=list)
+    host: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
         """Its address."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def seen(self, method: str) -> list[str]:
         """The heads of the requests with a method, that for the index aside."""
@@ -35,10 +36,10 @@ class Peer:
 
 
 @contextmanager
-def _listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+def _listening(serve: Callable[[socket.socket], None], host: str = "127.0.0.1") -> Iterator[int]:
     """Serve each connection in a thread of its own."""
     threads = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server((host, 0)) as listener:
 
         def accept() -> None:
             with suppress(OSError):
@@ -64,13 +65,13 @@ def _listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
 
 
 @contextmanager
-def saying(*answers: bytes) -> Iterator[Peer]:
+def saying(*answers: bytes, host: str = "127.0.0.1") -> Iterator[Peer]:
     """A server that gives these answers in turn, the last one again and again, one a connection.
 
     To the question for the index it always answers that its hash is md5.
     """
     remaining = list(answers)
-    peer = Peer(0)
+    peer = Peer(0, host=host)
 
     def serve(client: socket.socket) -> None:
         with client.makefile("rb") as stream:
@@ -83,12 +84,16 @@ def saying(*answers: bytes) -> Iterator[Peer]:
             peer.heads.append(head)
             if length := re.search(r"(?i)content-length: (\d+)", head):
                 stream.read(int(length[1]))
+            elif re.search("(?i)transfer-encoding: chunked", head):
+                while size := int(stream.readline() or b"0", 16):
+                    stream.read(size + 2)
+                stream.readline()
         if head.startswith("GET / "):
             client.sendall(reply(INDEX, Connection="close"))
         else:
             client.sendall(remaining.pop(0) if len(remaining) > 1 else remaining[0])
 
-    with _listening(serve) as peer.port:
+    with _listening(serve, host) as peer.port:
         yield peer
 
 

@@ -191,9 +191,10 @@ def test_every_error_has_its_own_answer() -> None:
         if isinstance(kind, type) and issubclass(kind, errors.WSGIStoreError)
     }
     bases = {errors.StoreError, errors.RequestError}
-    # Two end the start of a service and answer no request, two are what a client sees of it.
+    # Two end the start of a service and answer no request, three are what a client sees of it.
     starting = {errors.ConfigError, errors.WrongStore}
-    assert found - set(app.STATUS) == bases | starting | {errors.Unreachable, errors.UnexpectedAnswer}
+    seen = {errors.Unreachable, errors.UnexpectedAnswer, errors.UnexpectedDigest}
+    assert found - set(app.STATUS) == bases | starting | seen
 
 
 def test_disk_errors(application: Application, config: Config) -> None:

@@ -233,6 +233,28 @@ def test_lies(url: str, tmp_path: Path) -> None:
     assert url
 
 
+@pytest.mark.parametrize("name", ["small", "large", "-"])
+def test_a_server_that_lies(url: str, tmp_path: Path, name: str) -> None:
+    """What a server does not say it has by its hash was not uploaded: files, large ones and pipes."""
+    data = b"hello" if name == "small" else DATA
+    (tmp_path / name).write_bytes(data)
+    lie = {"hash": NONE, "size": len(data), "created": True}
+    answers = [reply(b"", "404 Not Found")] if name == "large" else []
+    with saying(*answers, reply(json.dumps(lie).encode())) as peer:
+        result = run("put", "--url", peer.url, "--json", name, stdin=data, status=5)
+    assert result.stdout == ""
+    (failure,) = objects(result.stderr)
+    hash_ = f"md5:{hashlib.md5(data).hexdigest()}"
+    assert {**failure, "detail": ""} == {
+        "code": "unexpected_digest",
+        "detail": "",
+        "expected": hash_,
+        "actual": f"md5:{NONE}",
+        "path": name,
+    }
+    assert url
+
+
 def test_tokens(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A token comes from an option, a file, the environment, or .netrc."""
     monkeypatch.delenv("WSGI_STORE_TOKEN")

@@ -2,12 +2,15 @@
 
 import hashlib
 import io
+import json
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from exchanges import DATA, HASH, SIZE
@@ -24,6 +27,7 @@ from wsgi_store.errors import (
     StoreUnavailable,
     TooLarge,
     UnexpectedAnswer,
+    UnexpectedDigest,
     Unreachable,
     WSGIStoreError,
 )
@@ -146,14 +150,94 @@ def test_bytes_that_are_missing(tmp_path: Path) -> None:
     assert not os.listdir(tmp_path)
 
 
-def test_an_upload_that_arrives_as_something_else() -> None:
-    """A server that received other bytes than were read is found out by its own answer."""
-    told = b'{"hash": "%s", "size": 5, "created": true}' % (b"0" * 32)
-    with saying(reply(told)) as peer, Client(peer.url) as client:
-        with pytest.raises(DigestMismatch) as caught:
-            client.put(b"hello")
-        digest = hashlib.md5(b"hello").hexdigest()
-        assert caught.value.evidence == {"expected": f"md5:{digest}", "actual": f"md5:{'0' * 32}"}
+KINDS = ["bytes", "path", "file", "pipe"]
+
+
+def source(kind: str, path: Path, data: bytes) -> Any:
+    """Something to upload."""
+    path.write_bytes(data)
+    if kind == "bytes":
+        return data
+    if kind == "path":
+        return path
+    if kind == "file":
+        return io.BytesIO(data)
+    with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as cat:
+        assert cat.stdout is not None
+        return io.BufferedReader(Unseekable(cat.stdout.read()))  # type: ignore[arg-type]
+
+
+class Unseekable(io.BytesIO):
+    """What cannot be rewound."""
+
+    def seekable(self) -> bool:
+        """Never."""
+        return False
+
+
+def stored(hash_: str, **others: object) -> bytes:
+    """The answer to an upload."""
+    return reply(json.dumps({"hash": hash_, "size": SIZE, "created": True, **others}).encode())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("announced", [None, "0" * 32, HASH], ids=["", "announced", "echoed"])
+def test_a_server_that_lies(tmp_path: Path, kind: str, announced: str | None) -> None:
+    """A hash that is not that of the bytes which were sent is no success, whatever was announced."""
+    lie = announced or "0" * 32
+    sent = DATA[:-1] + b"?" if announced == HASH else DATA
+    digest = hashlib.md5(sent).hexdigest()
+    with saying(stored(lie)) as peer, Client(peer.url) as client:
+        with pytest.raises(
+            UnexpectedAnswer, match=f"answers md5:{lie} to an upload of md5:{digest}"
+        ) as caught:
+            client.put(source(kind, tmp_path / "file", sent), hash_=announced)
+    assert isinstance(caught.value, DigestMismatch)
+    assert caught.value.evidence == {"expected": f"md5:{digest}", "actual": f"md5:{lie}"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_that_believes_what_it_is_told(tmp_path: Path, kind: str) -> None:
+    """The hash that is announced may be wrong by itself."""
+    with saying(stored("0" * 32)) as peer, Client(peer.url) as client, pytest.raises(UnexpectedDigest):
+        client.put(source(kind, tmp_path / "file", DATA), hash_="0" * 32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        stored("x" * 32),
+        stored(HASH[:-1]),
+        stored(HASH + "/.."),
+        stored(HASH.upper()),
+        stored(HASH, size=SIZE - 1),
+        stored(HASH, size=str(SIZE)),
+        stored(HASH, size=-1),
+        stored(HASH, size=True),
+        stored(HASH, created=None),
+        stored(HASH, hash=None),
+        stored(HASH, hash=[HASH]),
+        stored(HASH, algorithm="sha256"),
+        reply(b"{}"),
+        reply(f"{HASH}\n".encode()),
+        reply(b""),
+    ],
+)
+def test_an_upload_that_is_answered_strangely(tmp_path: Path, kind: str, answer: bytes) -> None:
+    """An answer without the hash of the file is none to an upload."""
+    with saying(answer) as peer, Client(peer.url) as client, pytest.raises(UnexpectedAnswer):
+        client.put(source(kind, tmp_path / "file", DATA))
+
+
+def test_a_server_that_names_by_another_hash_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store may be another one since a client asked; the next upload is hashed as it needs."""
+    sha256 = hashlib.sha256(DATA).hexdigest()
+    with saying(stored(sha256, algorithm="sha256")) as peer, Client(peer.url) as client:
+        with pytest.raises(UnexpectedDigest):
+            client.put(DATA)
+        monkeypatch.setattr("peers.INDEX", b'{"algorithm": "sha256"}')
+        assert client.put(DATA).hash == sha256
 
 
 @pytest.mark.parametrize("up", [100, HALF, SIZE])

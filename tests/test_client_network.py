@@ -11,7 +11,7 @@ import pytest
 from access import line
 from commands import install, run
 from exchanges import DATA, HASH
-from peers import reply, saying
+from peers import INDEX, reply, saying
 from servers import Server, gunicorn
 
 from wsgi_store.client import Client
@@ -105,7 +105,7 @@ def test_a_proxy(open_service: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """HTTP_PROXY is asked for the whole URL, with the user it names; NO_PROXY goes round it."""
     server = f"http://127.0.0.1:{open_service.port}"
     answer = b'{"hash": "%s", "size": %d, "created": true}' % (HASH.encode(), len(DATA))
-    with saying(reply(answer, Connection="close")) as proxy:
+    with saying(reply(INDEX, Connection="close"), reply(answer, Connection="close")) as proxy:
         monkeypatch.setenv("http_proxy", f"http://user:pass@127.0.0.1:{proxy.port}")
         with Client("http://store.example.org/prefix") as client:
             assert client.put(DATA, hash_=HASH).url == f"http://store.example.org/prefix/{HASH}"
@@ -117,7 +117,7 @@ def test_a_proxy(open_service: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         with Client(server) as client:
             client.put(DATA)
             client.delete(HASH)
-        assert len(proxy.heads) == 1
+        assert len(proxy.heads) == 2
 
 
 def test_tls_through_a_proxy(secure: Server, ca: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,12 +104,13 @@ class TooLarge(RequestError):
 class DigestMismatch(RequestError):
     """The bytes received do not have the digest the client announced."""
 
-    def __init__(self, expected: object, actual: object) -> None:
-        super().__init__(
-            "the bytes do not have every announced digest",
-            expected=str(expected),
-            actual=str(actual),
-        )
+    def __init__(
+        self,
+        expected: object,
+        actual: object,
+        message: str = "the bytes do not have every announced digest",
+    ) -> None:
+        super().__init__(message, expected=str(expected), actual=str(actual))
 
 
 class Unauthenticated(RequestError):
@@ -165,6 +166,13 @@ class Unreachable(WSGIStoreError):
 
 class UnexpectedAnswer(WSGIStoreError):
     """Whoever answers is no such service, or does not do what it should."""
+
+
+class UnexpectedDigest(UnexpectedAnswer, DigestMismatch):
+    """The server answers an upload with another hash than that of the bytes that were sent."""
+
+    def __init__(self, server: str, expected: object, actual: object) -> None:
+        super().__init__(expected, actual, f"{server} answers {actual} to an upload of {expected}")
 
 
 # Classes, for they stand around every system call: a generator takes four times as long about it.

@@ -38,7 +38,11 @@ EXITS = [
         "the token is missing, unknown or not enough, or the store is read-only",
         (errors.Unauthenticated, errors.Denied, errors.ReadOnly),
     ),
-    Exit(DAMAGED, "bytes are not those of their hash", (errors.DigestMismatch, errors.DigestCollision)),
+    Exit(
+        DAMAGED,
+        "bytes are not those of their hash",
+        (errors.DigestMismatch, errors.UnexpectedDigest, errors.DigestCollision),
+    ),
     Exit(
         6,
         "the server cannot be reached, or its store is unavailable",

@@ -15,9 +15,11 @@ from wsgi_store.client.downloads import Download, save
 from wsgi_store.client.sources import Progress, Source
 from wsgi_store.client.transport import Transport
 from wsgi_store.digest import Algorithm, Digest
-from wsgi_store.errors import BlobNotFound, DigestMismatch, NotFound
+from wsgi_store.errors import BlobNotFound, NotFound, UnexpectedDigest
 
 PAGE = 1000
+# By whichever algorithm.
+HASH = re.compile("|".join(f"[0-9a-f]{{{2 * size}}}" for size in {one.size for one in Algorithm}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +104,10 @@ class Client:
     ) -> Uploaded:
         """Upload a file by its path, bytes, or the rest of an open file.
 
-        Raises DigestMismatch when the server received other bytes than were read here. With
-        `hash_` it stores nothing else than the file with that hash, and compares itself. What
-        cannot be rewound is not sent twice. Raises OSError when the file cannot be read.
+        The bytes are hashed here while they are sent: raises UnexpectedDigest, a DigestMismatch,
+        when the server answers another hash. With `hash_` it stores nothing else than the file
+        with that hash. What cannot be rewound is not sent twice. Raises OSError when the file
+        cannot be read.
         """
         if isinstance(source, bytes):
             file: Any = io.BytesIO(source)
@@ -113,13 +116,21 @@ class Client:
         else:
             file = nullcontext(source)
         with file as opened:
-            body = Source(opened, None if hash_ else self.algorithm.new, progress)
+            body = Source(opened, self.algorithm, progress)
             told = self._transport.ask("POST", f"?hash={quote(hash_)}" if hash_ else "", body)
-        blob = self._blob(told)
-        digest = body.digest()
-        if digest is not None and digest.hex() != blob.hash:
-            raise DigestMismatch(Digest(self.algorithm, digest), f"{self.algorithm.value}:{blob.hash}")
-        return Uploaded(blob.hash, blob.size, blob.url, bool(told.get("created")))
+        return self._stored(body, told)
+
+    def _stored(self, body: Source, told: dict[str, Any]) -> Uploaded:
+        """What a server says it stored, if that is what was sent."""
+        blob, digest = self._blob(told), body.digest()
+        named = told.get("algorithm", digest.algorithm.value)
+        if blob.hash != digest.hex or named != digest.algorithm.value:
+            with self._lock:
+                self._algorithm = None  # the server may name blobs by another one since it was asked
+            raise UnexpectedDigest(self._transport.base, digest, f"{named}:{blob.hash}")
+        if blob.size != body.done or not isinstance(told.get("created"), bool):
+            raise self._transport.strange()
+        return Uploaded(blob.hash, blob.size, blob.url, told["created"])
 
     def open(self, hash_: str, *, progress: Progress | None = None) -> Download:
         """Open a blob to read it; raises BlobNotFound. See `Download` for what reading raises."""
@@ -202,8 +213,7 @@ class Client:
             raise BlobNotFound(hash_.lower()) from None
 
     def _blob(self, told: Any) -> RemoteBlob:
-        try:
-            hash_ = str(told["hash"])
-            return RemoteBlob(hash_, int(told["size"]), self.url(hash_))
-        except (KeyError, TypeError, ValueError, OverflowError):
-            raise self._transport.strange() from None
+        match told:
+            case {"hash": str() as hash_, "size": int() as size} if HASH.fullmatch(hash_) and size >= 0:
+                return RemoteBlob(hash_, size, self.url(hash_))
+        raise self._transport.strange()

@@ -131,8 +131,13 @@ class Download(io.RawIOBase):
         try:
             answer = self._transport.send("GET", self._digest.hex, headers=fields, redirect=True)
             if answer.status == 307:
+                elsewhere = self._transport.follow(answer)
                 answer.close()
-                answer = self._redirected(answer.headers.get("Location", ""))
+                # Object stores may be out of reach here. On a condition a server answers itself, which
+                # is why nothing but the beginning of a download is redirected.
+                answer = elsewhere or self._transport.send(
+                    "GET", self._digest.hex, headers={"If-Match": f'"{self._digest.hex}"'}
+                )
         except RangeNotSatisfiable as error:
             if error.evidence.get("size") != self._at:
                 raise
@@ -149,13 +154,6 @@ class Download(io.RawIOBase):
             raise UnexpectedAnswer(f"{self._transport.base} sends other bytes than were asked for")
         self.size = int(told[1])
         return answer
-
-    def _redirected(self, location: str) -> BaseHTTPResponse:
-        # Object stores may be out of reach here. On a condition a server answers itself, which is why
-        # nothing but the beginning of a download is redirected.
-        return self._transport.follow(location) or self._transport.send(
-            "GET", self._digest.hex, headers={"If-Match": f'"{self._digest.hex}"'}
-        )
 
 
 def save(download: Callable[[BinaryIO], Download], path: str, *, force: bool) -> int:

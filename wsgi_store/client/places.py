@@ -15,6 +15,13 @@ from urllib3.util import Url, parse_url
 
 from wsgi_store.errors import ConfigError
 
+# An answer as it comes, to be read in pieces; the host may be a proxy's.
+RAW: Any = {
+    "redirect": False,
+    "assert_same_host": False,
+    "preload_content": False,
+    "decode_content": False,
+}
 NO_LATIN = "user name and password: expected characters of latin-1"
 
 
@@ -39,7 +46,7 @@ def connect(place: Url, **options: Any) -> tuple[HTTPConnectionPool, dict[str, s
         # With a context of its own urllib3 would load the certificates for every connection.
         options["ssl_context"] = ssl.create_default_context()
     host = place.host or ""
-    proxy = _proxy(place)
+    proxy = proxy_to(place)
     if proxy is not None:
         told = {}
         if proxy.auth:
@@ -56,7 +63,7 @@ def connect(place: Url, **options: Any) -> tuple[HTTPConnectionPool, dict[str, s
     return HTTPConnectionPool(host, place.port, **options), None
 
 
-def _proxy(place: Url) -> Url | None:
+def proxy_to(place: Url) -> Url | None:
     """The proxy that the environment names for a server (HTTP_PROXY, HTTPS_PROXY, NO_PROXY), if any."""
     named = getproxies().get(place.scheme or "")
     if not named or proxy_bypass(place.netloc or ""):

@@ -2,10 +2,9 @@
 
 import io
 from collections.abc import Callable
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
-if TYPE_CHECKING:
-    from hashlib import _Hash
+from wsgi_store.digest import Algorithm, Digest, Hasher
 
 Progress = Callable[[int], None]
 """Told how many bytes have been transferred so far; fewer than before where it begins anew."""
@@ -25,14 +24,13 @@ class Source:
     `size` in bytes is None where it is not known beforehand, in a pipe.
     """
 
-    def __init__(
-        self, file: BinaryIO, new_hash: Callable[[], "_Hash"] | None, progress: Progress | None
-    ) -> None:
+    def __init__(self, file: BinaryIO, algorithm: Algorithm, progress: Progress | None) -> None:
         self._file = file
-        self._new_hash = new_hash
+        self._algorithm = algorithm
         self._progress = progress
-        self._done = 0
-        self._hash: "_Hash | None" = None
+        self._hasher = Hasher(algorithm)
+        self.done = 0
+        """How many bytes were read."""
         self.rewindable = file.seekable()
         self.size: int | None = None
         if self.rewindable:
@@ -44,29 +42,28 @@ class Source:
 
     def rewind(self) -> None:
         """Begin, or begin anew."""
-        if self._done:
+        if self.done:
             self._file.seek(self._start)
-        self._done = 0
-        self._hash = self._new_hash and self._new_hash()
+        self.done = 0
+        self._hasher = Hasher(self._algorithm)
 
     def read(self, size: int) -> bytes:
         """Read a piece; raises SourceFailed."""
         if self.size is not None:
             # What is appended meanwhile was not announced.
-            size = min(size, self.size - self._done)
+            size = min(size, self.size - self.done)
         try:
             data: bytes = self._read(size) if size else b""
-            if not data and self._done < (self.size or 0):
+            if not data and self.done < (self.size or 0):
                 raise OSError("the file became shorter while it was sent")
         except OSError as error:
             raise SourceFailed(error) from error
-        self._done += len(data)
-        if self._hash is not None:
-            self._hash.update(data)
+        self.done += len(data)
+        self._hasher.update(data)
         if self._progress is not None:
-            self._progress(self._done)
+            self._progress(self.done)
         return data
 
-    def digest(self) -> bytes | None:
-        """The digest of what was read, None where no hash was asked for."""
-        return None if self._hash is None else self._hash.digest()
+    def digest(self) -> Digest:
+        """The digest of what was read."""
+        return self._hasher.finish()

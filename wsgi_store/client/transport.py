@@ -11,7 +11,7 @@ from threading import TIMEOUT_MAX
 from typing import Any, TypeVar
 
 from urllib3 import BaseHTTPResponse, Timeout
-from urllib3.connection import HTTPConnection
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     ClosedPoolError,
     ConnectTimeoutError,
@@ -21,10 +21,11 @@ from urllib3.exceptions import (
     SSLError,
     TimeoutError as SlowError,
 )
-from urllib3.util import Retry, Url, parse_url
+from urllib3.util import Retry, Url
 from urllib3.util.wait import wait_for_read
 
-from wsgi_store.client.places import connect, credentials, parse
+from wsgi_store.client.places import RAW, connect, credentials, parse
+from wsgi_store.client.redirects import follow
 from wsgi_store.client.refusals import refusal
 from wsgi_store.client.sources import Source, SourceFailed
 from wsgi_store.errors import ConfigError, StoreUnavailable, UnexpectedAnswer, Unreachable
@@ -39,25 +40,33 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 # A server that wants to be left alone for longer is not waited for.
 PATIENCE = 120.0
-# An answer as it comes, to be read in pieces; the host may be a proxy's.
-RAW: Any = {
-    "redirect": False,
-    "assert_same_host": False,
-    "preload_content": False,
-    "decode_content": False,
-}
 log = logging.getLogger(__name__)
+
+
+class _SecureConnection(HTTPSConnection):
+    """A connection by TLS that knows whom it leads to."""
+
+    peer = ""
+
+    def connect(self) -> None:
+        """Connect anew."""
+        super().connect()  # pylint: disable=no-member  # it is no class where Python lacks TLS
+        if self.proxy is None:
+            self.peer = self.sock.getpeername()[0]
 
 
 class _Connection(HTTPConnection):
     """A connection that sends as few segments as it can, and no more of a body that was refused."""
 
+    peer = ""
     _cut = False
     _head: bytes | None = None
 
     def connect(self) -> None:
         """Connect anew, with nothing sent."""
         super().connect()
+        if self.proxy is None:
+            self.peer = self.sock.getpeername()[0]
         self._cut = False
 
     def request(self, *args: Any, **options: Any) -> None:
@@ -111,8 +120,7 @@ class Transport:
         if by_proxy is not None:
             self._path = self.base
             self._headers.update(by_proxy)
-        if self._pool.scheme == "http":
-            self._pool.ConnectionCls = _Connection
+        self._pool.ConnectionCls = _Connection if self._pool.scheme == "http" else _SecureConnection
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -205,23 +213,11 @@ class Transport:
             answer.close()
         raise failure
 
-    def follow(self, location: str) -> BaseHTTPResponse | None:
-        """Ask once where a redirection leads to, without credentials; None where no file is sent there."""
-        try:
-            place = parse_url(location)
-            # Who asked by TLS gets no answer that others can read.
-            if place.scheme not in ("https", self.base.partition(":")[0]):
-                return None
-            pool, by_proxy = connect(place, **self._options)
-            url = place.request_uri if by_proxy is None else location
-            fields = {"User-Agent": self._headers["User-Agent"], **(by_proxy or {})}
-            answer = pool.urlopen("GET", url, headers=fields, **RAW)
-        except (HTTPError, ConfigError):
-            return None
-        if answer.status == 200 and answer.length_remaining is not None:
-            return answer
-        answer.close()
-        return None
+    def follow(self, answer: BaseHTTPResponse) -> BaseHTTPResponse | None:
+        """Ask where a redirection leads to, without credentials; None where no file is sent there."""
+        peer = None if self._pool.proxy else getattr(answer.connection, "peer", None)
+        location, agent = answer.headers.get("Location", ""), self._headers["User-Agent"]
+        return follow(location, self.base.partition(":")[0], peer, agent, self._options)
 
     @contextmanager
     def broken(self) -> Iterator[None]:
