@@ -5,15 +5,14 @@ import hashlib
 import os
 import stat
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from wsgi_store.cli.output import Output, meter
+from wsgi_store.cli.parallel import in_parallel
 from wsgi_store.cli.remote import connect, remote
 from wsgi_store.errors import BlobNotFound, Denied, Unauthenticated, WSGIStoreError
 
@@ -24,14 +23,6 @@ if TYPE_CHECKING:
 SMALL = 1 << 20
 BLOCK = 1 << 20
 STDIN = "-"
-SOON = 0.1  # seconds after which an upload that is done is told of
-
-
-class Job(NamedTuple):
-    """A file to be uploaded, and its future outcome."""
-
-    path: str
-    outcome: "Future[Uploaded]"
 
 
 @click.command()
@@ -105,35 +96,6 @@ def _size(path: str) -> int:
 def _row(path: str, blob: "Uploaded") -> dict[str, object]:
     # dataclasses.asdict takes ten times as long, which can be seen with many small files.
     return {"path": path, "hash": blob.hash, "size": blob.size, "url": blob.url, "created": blob.created}
-
-
-def in_parallel(work: "Callable[[str], Uploaded]", paths: Iterable[str], jobs: int) -> Iterator[list[Job]]:
-    """Work on so many at a time, and not far ahead; yields those that are done, in their order."""
-    pool = ThreadPoolExecutor(jobs)
-    waiting: deque[Job] = deque()
-    try:
-        for path in paths:
-            waiting.append(Job(path, pool.submit(work, path)))
-            while len(waiting) > 16 * jobs:
-                yield _done(waiting)
-        while waiting:
-            yield _done(waiting)
-    except BaseException:
-        # Who was interrupted does not wait for what is under way.
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
-
-
-def _done(waiting: deque[Job]) -> list[Job]:
-    """Take the jobs that are done, after a pause in which there may be more of them."""
-    # Of small files half of what waits is done by then: to be woken for each of them takes as long as
-    # to read and hash it.
-    wait([waiting[len(waiting) // 2].outcome], SOON)
-    done = []
-    while waiting and waiting[0].outcome.done():
-        done.append(waiting.popleft())
-    return done
 
 
 def upload(client: "Client", path: str, advance: Callable[[int], None]) -> "Uploaded":

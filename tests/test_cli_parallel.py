@@ -1,0 +1,84 @@
+"""Many things at a time: none keeps others from being done, and nobody waits by looking again."""
+
+import time
+from collections.abc import Iterator
+from threading import Event
+
+import pytest
+
+from wsgi_store.cli import parallel
+from wsgi_store.cli.parallel import in_parallel
+
+
+@pytest.fixture(name="waits")
+def fixture_waits(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What was waited for so far."""
+    seen: list[object] = []
+    wait = parallel.wait
+
+    def counted(outcomes: list[object], seconds: float) -> object:
+        seen.extend(outcomes)
+        return wait(outcomes, seconds)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(parallel, "wait", counted)
+    return seen
+
+
+@pytest.mark.parametrize("place", [0, 1000, 1999])
+def test_one_that_takes_long(waits: list[object], place: int) -> None:
+    """The others are done meanwhile, however many, and are told behind it; nobody spins until then."""
+    small, done = Event(), []
+
+    def work(number: int) -> int:
+        if number == place:
+            assert small.wait(20)
+            time.sleep(0.5)
+        done.append(number)
+        if len(done) == 1999:
+            small.set()
+        return number
+
+    told = [job.outcome.result() for jobs in in_parallel(work, range(2000), 4) for job in jobs]
+    assert told == list(range(2000))
+    assert done[-1] == place
+    # Half a second is five waits; what comes before it is a wait for some dozens of them.
+    assert len(waits) < 400
+
+
+def test_not_far_ahead() -> None:
+    """Things are asked for when there is somebody to work on them."""
+    asked = []
+
+    def things() -> Iterator[int]:
+        for number in range(1000):
+            asked.append(number)
+            yield number
+
+    go = Event()
+    jobs = in_parallel(lambda _: go.wait(20), things(), 2)
+    assert next(jobs) == []
+    assert len(asked) == parallel.AHEAD * 2
+    go.set()
+    assert sum(map(len, jobs)) == 1000
+
+
+def test_no_more_behind_one_than_memory_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is done not any number waits for one that is not."""
+    monkeypatch.setattr(parallel, "BACKLOG", 50)
+    go, asked = Event(), []
+
+    def work(number: int) -> None:
+        if not number:
+            go.wait(20)
+
+    def things() -> Iterator[int]:
+        for number in range(200):
+            asked.append(number)
+            yield number
+
+    jobs = in_parallel(work, things(), 4)
+    for _ in range(5):
+        next(jobs)
+    assert len(asked) == 50
+    go.set()
+    assert sum(map(len, jobs)) == 200
