@@ -261,7 +261,7 @@ def test_a_file_that_does_not_close(store: LocalStore, staging: Staging) -> None
     close = os.close
 
     def fail(fd: int) -> None:
-        staged = ".staging" in os.readlink(f"/proc/self/fd/{fd}")
+        staged = ".staging/" in os.readlink(f"/proc/self/fd/{fd}")
         close(fd)
         if staged:
             raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kinds import put
@@ -112,10 +113,10 @@ def test_another_server_is_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """A marker that appears while one is being written is the one that counts."""
     link = os.link
 
-    def late(source: str, target: str) -> None:
+    def late(*names: str, **options: Any) -> None:
         monkeypatch.setattr(os, "link", link)
         LocalStore(str(tmp_path), Algorithm.SHA256)
-        link(source, target)
+        link(*names, **options)
 
     monkeypatch.setattr(os, "link", late)
     with pytest.raises(WrongStore, match="holds sha256 digests"):

@@ -35,10 +35,11 @@ class Spy:
         self.done.append("fsync " + self.name(os.readlink(f"/proc/self/fd/{fd}")))
         self._fsync(fd)
 
-    def mkdir(self, path: str, mode: int = 0o777) -> None:
+    def mkdir(self, path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
         """Make a directory and note it."""
-        self._mkdir(path, mode)
-        self.done.append("mkdir " + self.name(path))
+        self._mkdir(path, mode, dir_fd=dir_fd)
+        around = "" if dir_fd is None else os.readlink(f"/proc/self/fd/{dir_fd}")
+        self.done.append("mkdir " + self.name(os.path.join(around, path)))
 
     def link(self, source: str, target: str, *, dst_dir_fd: int | None = None, **options: bool) -> None:
         """Link a file and note it."""

@@ -16,7 +16,7 @@ from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, DigestCollision, StoreUnavailable
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Added, Store, marker
+from wsgi_store.stores import Added, Store, shard
 from wsgi_store.stores.local import LocalStore
 
 DATA = b"some bytes"
@@ -271,7 +271,7 @@ def test_replaced_between_reading_and_moving(local: LocalStore, monkeypatch: pyt
         os.mkdir(path)
         assert put(Staging(local), DATA).healed
 
-    monkeypatch.setattr(marker, "make_directory", late)
+    monkeypatch.setattr(shard, "make_directory", late)
     with pytest.raises(BlobNotFound):
         local.quarantine(LOCAL_DIGEST)
     assert content(local, LOCAL_DIGEST) == DATA

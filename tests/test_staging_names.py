@@ -97,10 +97,10 @@ def test_a_staged_name_that_cannot_be_removed(
 
     unlink = os.unlink
 
-    def refuse(path: str) -> None:
-        if path.startswith(store.staging_directory):
+    def refuse(path: str, *, dir_fd: int) -> None:
+        if os.readlink(f"/proc/self/fd/{dir_fd}") == store.staging_directory:
             raise OSError(code, os.strerror(code), path)
-        unlink(path)
+        unlink(path, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "unlink", refuse)
     receipt = put(staging, DATA)

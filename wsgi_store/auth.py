@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 
 from wsgi_store.config import PREFIX, Config
 from wsgi_store.errors import ConfigError, Denied, Unauthenticated, disk_errors
+from wsgi_store.filesystem import NAME, Directory, make_directory
 from wsgi_store.logs import logger
 
 if TYPE_CHECKING:
@@ -248,23 +249,24 @@ def _check_expiry(expires: float) -> None:
 
 def _spend(directory: str, name: str) -> Callable[[], None]:
     """Note that a ticket was used, and return what takes that back; raises Denied when it was before."""
-    path = os.path.join(directory, name)
     with disk_errors("cannot note the use of a ticket"):
-        os.makedirs(directory, exist_ok=True)
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        except FileExistsError:
-            raise Denied("this ticket has been used") from None
-    # What is refused for its time need not be remembered; another upload may be at it, too.
-    with contextlib.suppress(OSError):
-        for other in os.listdir(directory):
-            expires = other.partition("-")[0]
-            if expires.isdecimal() and int(expires) + REMEMBERED < time.time():
-                os.unlink(os.path.join(directory, other))
+        make_directory(directory)
+        with Directory(directory) as used:
+            try:
+                flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+                os.close(os.open(name, flags, 0o600, dir_fd=used.fd))
+            except FileExistsError:
+                raise Denied("this ticket has been used") from None
+            # What is refused for its time need not be remembered; another upload may be at it, too.
+            with contextlib.suppress(OSError):
+                for other in os.listdir(used.fd):
+                    expires = other.partition("-")[0]
+                    if expires.isdecimal() and int(expires) + REMEMBERED < time.time():
+                        os.unlink(other, dir_fd=used.fd)
 
     def undo() -> None:
-        with contextlib.suppress(OSError):  # then it stays used
-            os.unlink(path)
+        with contextlib.suppress(OSError), Directory(directory, NAME) as used:  # then it stays used
+            os.unlink(name, dir_fd=used.fd)
 
     return undo
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from wsgi_store.digest import Digest
 from wsgi_store.errors import BlobNotFound, ReadOnly, disk_errors
+from wsgi_store.filesystem import Directory
 from wsgi_store.staging import NAME, leftovers
 from wsgi_store.stores import Store
 
@@ -132,10 +133,14 @@ def usage(store: Store) -> Usage:
     for blob in store.quarantined():
         used.quarantined += 1
         used.quarantined_bytes += blob.size
-    with disk_errors("cannot list the staged files"), suppress(FileNotFoundError):  # a copy has none
-        for name in filter(NAME.fullmatch, os.listdir(store.staging_directory)):
+    with (
+        disk_errors("cannot list the staged files"),
+        suppress(FileNotFoundError),  # a copy has none
+        Directory(store.staging_directory) as staging,
+    ):
+        for name in filter(NAME.fullmatch, os.listdir(staging.fd)):
             with suppress(FileNotFoundError):  # published or given up meanwhile
-                used.staged_bytes += os.lstat(os.path.join(store.staging_directory, name)).st_size
+                used.staged_bytes += os.stat(name, dir_fd=staging.fd, follow_symlinks=False).st_size
                 used.staged += 1
     return used
 

@@ -103,7 +103,8 @@ def share_metrics(cfg: Any) -> str | None:
         if name.startswith(METRICS_PREFIX):
             _remove_unused(os.path.join(parent, name))
     path = os.environ[METRICS] = tempfile.mkdtemp(prefix=METRICS_PREFIX, dir=parent)
-    os.chown(path, cfg.uid, cfg.gid)
+    if (cfg.uid, cfg.gid) != (os.geteuid(), os.getegid()):
+        os.chown(path, cfg.uid, cfg.gid)
     # Never closed: locked as long as this master, or a worker of its, lives.
     fcntl.flock(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH)
     return path

@@ -20,11 +20,13 @@ from wsgi_store.errors import (
     WrongStore,
     disk_errors,
 )
-from wsgi_store.stores import Added, Durability, StagedFile, Store, marker
+from wsgi_store.filesystem import Directory, make_directory
+from wsgi_store.stores import Added, Durability, StagedFile, Store
 
 # What file systems answer that have no nameless files (O_TMPFILE, open(2)) or cannot
 # link them: NFS, FUSE, old overlayfs; ENOENT also where /proc is not mounted.
 NO_NAMELESS = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL, errno.EXDEV, errno.EPERM}
+NAMELESS = os.O_TMPFILE | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 NAME = re.compile("[0-9a-f]{32}")
 # Bytes after which the free space is looked at again: an upload may not tell its length, and
 # others are writing too. What stays free is kept to about this.
@@ -98,7 +100,7 @@ class Staging:
             except FileNotFoundError:
                 # A store that was copied back has none; a disk that is not there has no store.
                 self._store.check()
-                marker.make_directory(self._directory)
+                make_directory(self._directory)
                 status = os.statvfs(self._directory)
         return status.f_bavail * status.f_frsize - self._min_free if status.f_blocks else None
 
@@ -193,7 +195,7 @@ class Staging:
             if self._nameless is None:
                 self._nameless = self._can_link_nameless()
             if self._nameless is not False:
-                return StagedFile(os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600))
+                return StagedFile(os.open(self._directory, NAMELESS, 0o600))
             return StagedFile.named(self._directory)
 
     def _can_link_nameless(self) -> bool | None:
@@ -201,15 +203,15 @@ class Staging:
 
         None: it cannot be told now, of a full or read-only disk.
         """
-        path = os.path.join(self._directory, secrets.token_hex(16))
+        name = secrets.token_hex(16)
         try:
-            fd = os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            try:
-                os.link(f"/proc/self/fd/{fd}", path, dst_dir_fd=fd, follow_symlinks=True)
+            with (
+                Directory(self._directory) as directory,
+                StagedFile(os.open(self._directory, NAMELESS, 0o600)) as staged,
+            ):
+                staged.link(name, directory.fd)
                 with suppress(FileNotFoundError):  # swept by another process that starts
-                    os.unlink(path)
-            finally:
-                os.close(fd)
+                    os.unlink(name, dir_fd=directory.fd)
         except OSError as error:
             return False if error.errno in NO_NAMELESS else None
         return True
@@ -230,23 +232,27 @@ def leftovers(directory: str, *, remove: bool) -> Iterator[int]:
     """
     with disk_errors("cannot sweep the staged files"):
         try:
-            names = os.listdir(directory)
+            place = Directory(directory)
         except FileNotFoundError:
             return  # a copy of a store has none
-    for name in filter(NAME.fullmatch, names):
-        path = os.path.join(directory, name)
-        with suppress(OSError):  # in use, gone, or nothing of ours: the others are swept all the same
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                # Held until the file is gone: who makes one looks for that (StagedFile.named).
-                # Shared, for NFS locks exclusively only what is open for writing.
-                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                size = os.fstat(fd).st_size
-                if remove:
-                    os.unlink(path)
-            finally:
-                os.close(fd)
-            yield size
+    with place:
+        with disk_errors("cannot sweep the staged files"):
+            names = os.listdir(place.fd)
+        for name in filter(NAME.fullmatch, names):
+            with suppress(OSError):  # in use, gone, or nothing of ours: the others are swept all the same
+                fd = os.open(
+                    name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd
+                )
+                try:
+                    # Held until the file is gone: who makes one looks for that (StagedFile.named).
+                    # Shared, for NFS locks exclusively only what is open for writing.
+                    fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    size = os.fstat(fd).st_size
+                    if remove:
+                        os.unlink(name, dir_fd=place.fd)
+                finally:
+                    os.close(fd)
+                yield size
 
 
 def _write(fd: int, data: Chunk) -> None:

@@ -15,8 +15,9 @@ from rich.filesize import decimal
 
 from wsgi_store import collecting, verifying
 from wsgi_store.cli.output import DAMAGED, UNVERIFIED, Output, json_option
+from wsgi_store.cli.owner import become_owner
 from wsgi_store.config import CLIENT, Config, parse_size, parse_time
-from wsgi_store.errors import StoreError
+from wsgi_store.errors import StoreError, StoreUnavailable
 from wsgi_store.stores import Store, open_store
 from wsgi_store.verifying import Report, Result
 
@@ -53,6 +54,15 @@ def opened(root: str) -> Store:
     """The store there; raises StoreUnavailable where there is none, rather than making one."""
     environ = {name: value for name, value in os.environ.items() if name not in CLIENT}
     config = replace(Config.from_env(environ), root=root)
+    directory = root
+    if "://" in root:
+        directory = os.path.abspath(config.remote.staging)
+        while not os.path.isdir(directory):  # it will be made
+            directory = os.path.dirname(directory)
+    try:
+        become_owner(directory)
+    except OSError as error:
+        raise StoreUnavailable(f"there is no store at {root}: {error.strerror}") from None
     return open_store(config.root, None, config.durability, config.remote, read_only=config.read_only)
 
 

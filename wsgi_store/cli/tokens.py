@@ -12,6 +12,7 @@ import click
 
 from wsgi_store.auth import SCOPES, Tokens
 from wsgi_store.cli.output import Output, json_option
+from wsgi_store.cli.owner import become_owner
 from wsgi_store.errors import ConfigError
 
 file_option = click.option(
@@ -74,6 +75,7 @@ def add(name: str, scopes: tuple[str, ...], replace: bool, path: str) -> None:
 def list_(path: str) -> None:
     """List the names and scopes of the tokens."""
     output = Output(["name", "scopes"])
+    path = _owned(path)
     Tokens(path)  # says what is wrong with the file
     for line in _lines(path):
         if name := _name(line):
@@ -97,7 +99,7 @@ def revoke(name: str, path: str) -> None:
 @contextmanager
 def _edited(path: str) -> Iterator[list[str]]:
     """The lines of the file, to be changed; they replace it whole and at once, unless that fails."""
-    path = os.path.realpath(path)
+    path = _owned(path)
     directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # Two who change it at once would undo each other's change.
@@ -112,9 +114,7 @@ def _edited(path: str) -> Iterator[list[str]]:
         try:
             with open(fd, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
                 if there:
-                    before = os.stat(path)
-                    os.fchown(fd, before.st_uid, before.st_gid)
-                    os.fchmod(fd, before.st_mode & 0o7777)
+                    _keep(fd, os.stat(path), path)
                 file.writelines(lines)
                 file.flush()
                 os.fsync(fd)
@@ -126,6 +126,26 @@ def _edited(path: str) -> Iterator[list[str]]:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _owned(path: str) -> str:
+    """Where the file really lies; from now on this process has only the rights that its directory takes."""
+    become_owner(os.path.dirname(os.path.abspath(path)))
+    path = os.path.realpath(path)
+    become_owner(os.path.dirname(path))
+    return path
+
+
+def _keep(fd: int, before: os.stat_result, path: str) -> None:
+    """Give a new file owner and mode of the one before: the server has to go on reading it."""
+    now = os.fstat(fd)
+    if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
+        try:
+            os.fchown(fd, before.st_uid, before.st_gid)
+        except OSError as error:
+            raise ConfigError(f"{path} cannot keep its owner and group: {error.strerror}") from None
+    if now.st_mode != before.st_mode:
+        os.fchmod(fd, before.st_mode & 0o7777)
 
 
 def _lines(path: str) -> list[str]:

@@ -191,7 +191,9 @@ def save(download: Callable[[BinaryIO], Download], path: str, *, force: bool) ->
 @contextmanager
 def _locked(part: str) -> Iterator[BinaryIO]:
     """Open a file for one process at a time; one that is empty in the end is removed."""
-    with open(os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b") as file:
+    # A link that somebody else left there would have its target written to.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(part, flags, 0o666), "r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The other one may have given it its name since it was opened here.

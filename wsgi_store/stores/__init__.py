@@ -12,7 +12,7 @@ from typing import Protocol, Self
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import ConfigError, disk_errors
-
+from wsgi_store.filesystem import NAME, Directory
 
 BUCKETS = ("s3", "gs", "az")
 """The schemes of URLs of object stores."""
@@ -94,11 +94,13 @@ class StagedFile:
 
         Raises OSError.
         """
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
         while True:
-            path = os.path.join(directory, secrets.token_hex(16))
-            fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            name = secrets.token_hex(16)
+            with Directory(directory, NAME) as place:
+                fd = os.open(name, flags, 0o600, dir_fd=place.fd)
             with ExitStack() as stack:
-                staged = cls(fd, path)
+                staged = cls(fd, os.path.join(directory, name))
                 stack.enter_context(staged)
                 # Where there are no locks nothing is swept either.
                 with suppress(OSError):
@@ -118,10 +120,27 @@ class StagedFile:
             self.ahead.close()
         if self.path is not None:
             # What cannot be removed now is swept later; the blob itself is not harmed by it.
-            with suppress(OSError):
-                os.unlink(self.path)
+            with suppress(OSError), Directory(os.path.dirname(self.path), NAME) as place:
+                os.unlink(os.path.basename(self.path), dir_fd=place.fd)
         with disk_errors("cannot close the file"):  # NFS tells here what it could not write
             os.close(self.fd)
+
+    def link(self, name: str, directory: int) -> None:
+        """Give it one more name, in an open directory; raises FileExistsError where it is taken, OSError."""
+        if self.path is None:
+            # `dst_dir_fd` is what makes CPython call linkat(2), which can follow /proc's link.
+            os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=directory, follow_symlinks=True)
+            return
+        with Directory(os.path.dirname(self.path), NAME) as place:
+            own = os.path.basename(self.path)
+            os.link(own, name, src_dir_fd=place.fd, dst_dir_fd=directory, follow_symlinks=False)
+
+    def rename(self, name: str, directory: int) -> None:
+        """Pass a name in an open directory on to it, which takes the one it has; raises OSError."""
+        assert self.path is not None
+        with Directory(os.path.dirname(self.path), NAME) as place:
+            os.rename(os.path.basename(self.path), name, src_dir_fd=place.fd, dst_dir_fd=directory)
+        self.path = None
 
 
 class BlobReader(Protocol):

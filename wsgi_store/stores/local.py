@@ -11,6 +11,15 @@ from pathlib import Path
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, StoreUnavailable, disk_errors
+from wsgi_store.filesystem import (
+    NAME,
+    Directory,
+    Root,
+    list_directory,
+    locked,
+    make_directory,
+    sync_directory,
+)
 from wsgi_store.stores import Added, Blob, Durability, StagedFile, marker
 from wsgi_store.stores.reader import LocalReader
 from wsgi_store.stores.shard import READ, Shard
@@ -108,7 +117,7 @@ class LocalStore:
         with disk_errors("cannot remove the blob"):
             try:
                 with self._open_shard(digest) as shard:
-                    with shard.locked(needed=False):
+                    with locked(shard.fd, needed=False):
                         blob = self.stat(digest)
                         if check is not None:
                             check(blob)
@@ -136,7 +145,8 @@ class LocalStore:
                 with self._open_shard(digest) as shard:
                     moved = shard.quarantine(digest, self._quarantine)
                     if moved and self._full:
-                        marker.sync_directory(self._quarantine)
+                        with Directory(self._quarantine) as quarantine:
+                            os.fsync(quarantine.fd)
                         os.fsync(shard.fd)
                     return moved
             # A directory is in the way in quarantine: there it is no sign that the blob is absent.
@@ -145,9 +155,12 @@ class LocalStore:
 
     def quarantined(self) -> Iterator[Blob]:
         """Yield what is in quarantine, in ascending order; `modified` is since when."""
-        for name in filter(self._name_of_blob.fullmatch, _listed(self._quarantine)):
-            with disk_errors("cannot look at the quarantine"), suppress(FileNotFoundError):
-                status = os.lstat(os.path.join(self._quarantine, name))
+        with disk_errors("cannot list the quarantine"):
+            names = list_directory(self._quarantine)
+        for name in filter(self._name_of_blob.fullmatch, names):
+            with disk_errors("cannot look at the quarantine"), suppress(*ABSENT):
+                with Directory(self._quarantine, NAME) as quarantine:
+                    status = os.stat(name, dir_fd=quarantine.fd, follow_symlinks=False)
                 # rename(2) changes this time and leaves the other one, which may tell about the damage.
                 yield Blob(self.algorithm.parse(name), status.st_size, status.st_ctime)
 
@@ -172,8 +185,8 @@ class LocalStore:
         """Put what `change` makes of a note in its place, whole and at once; None where there was none."""
         with (
             disk_errors("cannot write the note"),
-            Shard(self.root) as root,
-            root.locked(needed=False),
+            Root(self.root) as root,
+            locked(root.fd, needed=False),
             StagedFile.named(self.staging_directory) as draft,
         ):
             with open(draft.fd, "wb", closefd=False) as file:
@@ -181,12 +194,14 @@ class LocalStore:
             os.fchmod(draft.fd, 0o644)
             if self._sync:
                 os.fsync(draft.fd)
-            os.rename(str(draft.path), name, dst_dir_fd=root.fd)
+            draft.rename(name, root.fd)
 
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
         """Yield the blobs in ascending order of digest, from the one behind `after` on."""
         last = after.hex if after is not None else ""
-        for shard in filter(SHARD.fullmatch, _listed(self.root)):
+        with disk_errors("cannot list the store"):
+            shards = list_directory(self.root, Root)
+        for shard in filter(SHARD.fullmatch, shards):
             if shard < last[:2]:
                 continue
             names = self._names(shard)
@@ -215,12 +230,13 @@ class LocalStore:
         if not marker.check(self.root, self.algorithm):
             marker.claim(self.root, self.staging_directory, self.algorithm)
         with suppress(OSError):  # a disk that cannot be written is still read
-            marker.make_directory(self.staging_directory)
+            make_directory(self.staging_directory)
 
     def _discarded(self, digest: Digest) -> bool:
         with disk_errors("cannot clear the quarantine"):
             try:
-                os.unlink(os.path.join(self._quarantine, digest.hex))
+                with Directory(self._quarantine, NAME) as quarantine:
+                    os.unlink(digest.hex, dir_fd=quarantine.fd)
                 return True
             except ABSENT:
                 return False
@@ -240,46 +256,34 @@ class LocalStore:
 
     def _names(self, shard: str) -> list[str]:
         """What lies in a shard, in order; remembered, since the next page goes on in the same shard."""
-        path = f"{self.root}/{shard}"
-        with disk_errors(f"cannot list {shard} in the store"):
-            try:
-                status = os.stat(path)
-            except ABSENT:
-                return []
-        # The ctime, which no program can set: `rsync --times` sets the mtime of a directory back.
-        stamp = (status.st_dev, status.st_ino, status.st_ctime_ns)
-        known, names = self._listed
-        if stamp == known:
-            return names
-        settled = time.time_ns() - status.st_ctime_ns > SETTLED
-        names = _listed(path, f"{shard} in the store")
-        if settled:
-            self._listed = stamp, names
-        return names
+        with disk_errors(f"cannot list {shard} in the store"), suppress(*ABSENT):
+            with Directory(f"{self.root}/{shard}") as directory:
+                status = os.fstat(directory.fd)
+                # The ctime, which no program can set: `rsync --times` sets the mtime of a directory back.
+                stamp = (status.st_dev, status.st_ino, status.st_ctime_ns)
+                known, names = self._listed
+                if stamp != known:
+                    settled = time.time_ns() - status.st_ctime_ns > SETTLED
+                    names = sorted(os.listdir(directory.fd))
+                    if settled:
+                        self._listed = stamp, names
+                return names
+        return []
 
     def _make_shard(self, name: str) -> Shard:
         path = os.path.join(self.root, name)
         if name not in self._shards:
-            marker.make_directory(path)
+            make_directory(path)
             # All at once, those of other processes too, which may not have synced them yet: after a
             # start there is one sync of the root to wait for, not one for each shard.
             there = [found for found in os.listdir(self.root) if SHARD.fullmatch(found)]
             if self._full:
-                marker.sync_directory(self.root)
+                sync_directory(self.root)
             self._shards.update(there)
         return Shard(path)
 
     def _open_shard(self, digest: Digest) -> Shard:
         return Shard(os.path.join(self.root, digest.hex[:2]))
-
-
-def _listed(path: str, what: str = "the store") -> list[str]:
-    """The names in a directory, in order; none where there is no directory."""
-    with disk_errors(f"cannot list {what}"):
-        try:
-            return sorted(os.listdir(path))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
 
 
 def _blob(digest: Digest, status: os.stat_result) -> Blob:

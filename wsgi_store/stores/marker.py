@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StoreUnavailable, WrongStore
+from wsgi_store.filesystem import Root, sync_directory
 from wsgi_store.stores import StagedFile
 
 NAME = "store.json"
@@ -78,35 +79,10 @@ def claim(root: str, staging: str, algorithm: Algorithm) -> None:
         # First, for who finds the marker takes the way to it for safe.
         for path in made:
             sync_directory(os.path.dirname(path))
-        with suppress(FileExistsError):
-            os.link(str(draft.path), os.path.join(root, NAME))
+        with Root(root) as directory, suppress(FileExistsError):
+            draft.link(NAME, directory.fd)
     check(root, algorithm)
     sync_directory(root)
-
-
-def make_directory(path: str) -> None:
-    """Make a directory in that of a store unless it is there, owned like that one; raises OSError.
-
-    Root may verify a store, and its user has to go on with it.
-    """
-    try:
-        os.mkdir(path)
-    except FileExistsError:
-        if not os.path.isdir(path):
-            raise
-        return
-    if os.geteuid() == 0:
-        owner = os.stat(os.path.dirname(path))
-        os.chown(path, owner.st_uid, owner.st_gid)
-
-
-def sync_directory(path: str) -> None:
-    """Make the names in a directory survive a power failure (fsync(2)); raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def check_unmarked(place: str, names: Iterable[str], algorithm: Algorithm) -> None:

@@ -8,21 +8,18 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
 
 from wsgi_store.digest import Digest
 from wsgi_store.errors import DigestCollision, StoreUnavailable
-from wsgi_store.stores import Added, StagedFile, marker
+from wsgi_store.filesystem import NAME, Directory, locked, make_directory
+from wsgi_store.stores import Added, StagedFile
 
 # Not blocking: a pipe in a blob's place must not hold its caller for ever.
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 BLOCK = 1 << 20
-# What file systems answer that have no locks for a directory.
-NO_LOCKS = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
-class Shard:
+class Shard(Directory):
     """A directory of blobs, open as long as this is used as a context manager.
 
     A new name takes no lock, because link(2) never replaces one. Whoever takes a name away, or
@@ -31,32 +28,6 @@ class Shard:
 
     Methods raise OSError: FileNotFoundError also where the name was taken away meanwhile.
     """
-
-    def __init__(self, path: str) -> None:
-        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self.fd)
-
-    @contextmanager
-    def locked(self, operation: int = fcntl.LOCK_EX, *, needed: bool = True) -> Iterator[None]:
-        """Hold a lock; where there are no locks go on without, unless one is needed."""
-        try:
-            fcntl.flock(self.fd, operation)
-        except OSError as error:
-            if needed or error.errno not in NO_LOCKS:
-                raise
-            yield
-            return
-        try:
-            yield
-        finally:
-            fcntl.flock(self.fd, fcntl.LOCK_UN)
 
     @contextmanager
     def held(self, digest: Digest) -> Iterator[int]:
@@ -75,9 +46,8 @@ class Shard:
         digest = staged.digest
         os.utime(staged.fd)  # the last of its bytes may have been written long before
         # EEXIST is the dedup signal, and the only one.
-        # `dst_dir_fd` is what makes CPython call linkat(2), which can follow /proc's link.
         try:
-            os.link(_source(staged), digest.hex, dst_dir_fd=self.fd, follow_symlinks=True)
+            staged.link(digest.hex, self.fd)
             return Added.CREATED
         except FileExistsError:
             pass
@@ -96,7 +66,7 @@ class Shard:
 
     def expire(self, digest: Digest, modified: float) -> bool:
         """Take a name away unless its file was added since; see Store."""
-        with self.locked():
+        with locked(self.fd):
             if os.stat(digest.hex, dir_fd=self.fd).st_mtime != modified:
                 return False
             os.unlink(digest.hex, dir_fd=self.fd)
@@ -107,15 +77,15 @@ class Shard:
         with self.held(digest) as held:
             if _hashes(held, digest):
                 return False
-            marker.make_directory(directory)
-            with self.locked():
+            make_directory(directory)
+            with Directory(directory, NAME) as place, locked(self.fd):
                 self._require_name(digest, held)
-                os.rename(digest.hex, os.path.join(directory, digest.hex), src_dir_fd=self.fd)
+                os.rename(digest.hex, digest.hex, src_dir_fd=self.fd, dst_dir_fd=place.fd)
         return True
 
     def _renew(self, digest: Digest, held: int) -> None:
         """Tell that the blob was added now, so that it does not expire."""
-        with self.locked(fcntl.LOCK_SH, needed=False):
+        with locked(self.fd, fcntl.LOCK_SH, needed=False):
             self._require_name(digest, held)
             os.utime(held)
 
@@ -124,22 +94,18 @@ class Shard:
         if staged.path is None:
             # rename(2) needs a name. It is locked like that of every staged file, and swept like one.
             fcntl.flock(staged.fd, fcntl.LOCK_EX)
-            path = os.path.join(staging_directory, secrets.token_hex(16))
-            os.link(_source(staged), path, dst_dir_fd=self.fd, follow_symlinks=True)
-            staged.path = path
-        with self.locked():
+            name = secrets.token_hex(16)
+            with Directory(staging_directory, NAME) as place:
+                staged.link(name, place.fd)
+            staged.path = os.path.join(staging_directory, name)
+        with locked(self.fd):
             self._require_name(staged.digest, held)
-            os.rename(staged.path, staged.digest.hex, dst_dir_fd=self.fd)
-        staged.path = None
+            staged.rename(staged.digest.hex, self.fd)
 
     def _require_name(self, digest: Digest, held: int) -> None:
         # The file is open, so that no other can have got its inode number.
         if not os.path.samestat(os.stat(digest.hex, dir_fd=self.fd), os.fstat(held)):
             raise FileNotFoundError(errno.ENOENT, "another file has got this name")
-
-
-def _source(staged: StagedFile) -> str:
-    return staged.path or f"/proc/self/fd/{staged.fd}"
 
 
 def _stands_for(held: int, staged: StagedFile) -> bool:

@@ -1,0 +1,102 @@
+"""Directories by descriptor: what a path leads to may be exchanged between two calls."""
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Self
+
+# To read, lock or sync a directory; a link to one is none.
+READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# To name what is in it, which takes no right to list it.
+NAME = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+# What file systems answer that have no locks for a directory.
+NO_LOCKS = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
+class Directory:
+    """A directory, open as long as this is used as a context manager.
+
+    Whoever may write to the directory around it can put a link in its place. That is an OSError here.
+    """
+
+    def __init__(self, path: str, flags: int = READ, around: int | None = None) -> None:
+        self.fd = os.open(path, flags, dir_fd=around)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.fd)
+
+
+class Root(Directory):
+    """The root of a store; the operator names it, and may name it by a link."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, READ & ~os.O_NOFOLLOW)
+
+
+@contextmanager
+def locked(fd: int, operation: int = fcntl.LOCK_EX, *, needed: bool = True) -> Iterator[None]:
+    """Hold a lock of a directory (flock(2)); where there are no locks go on without, unless one is needed."""
+    try:
+        fcntl.flock(fd, operation)
+    except OSError as error:
+        if needed or error.errno not in NO_LOCKS:
+            raise
+        yield
+        return
+    try:
+        yield
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def make_directory(path: str) -> None:
+    """Make a directory in that of a store unless it is there, owned like that one; raises OSError.
+
+    Root may serve a store, and its user has to go on with it.
+    """
+    parent, name = os.path.split(path)
+    with Root(parent) as root:
+        try:
+            os.mkdir(name, dir_fd=root.fd)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=root.fd, follow_symlinks=False).st_mode):
+                raise
+        else:
+            if os.geteuid() == 0:
+                _give(name, root.fd)
+
+
+def _give(name: str, around: int) -> None:
+    """Hand a directory that root has just made to the owner of the one around it."""
+    owner = os.fstat(around)
+    # A nicety: not every root may do so, and not every file system has owners.
+    with suppress(OSError), Directory(name, around=around) as made:
+        # One that others put in its place since is not root's, or not empty.
+        if os.fstat(made.fd).st_uid == 0 and not os.listdir(made.fd):
+            os.fchown(made.fd, owner.st_uid, owner.st_gid)
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory survive a power failure (fsync(2)); raises OSError."""
+    with Root(path) as directory:
+        os.fsync(directory.fd)
+
+
+def list_directory(path: str, kind: type[Directory] = Directory) -> list[str]:
+    """The names in a directory, in order; none where there is none. Raises OSError."""
+    try:
+        with kind(path) as directory:
+            return sorted(os.listdir(directory.fd))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
