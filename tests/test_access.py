@@ -110,7 +110,7 @@ def secrets_sent() -> dict[bytes, str]:
 def test_no_secret_is_logged(tmp_path: Path, form: str) -> None:
     """No token, link or ticket, right or wrong or malformed, comes into the log at any level."""
     levels = {"WSGI_STORE_LOG_LEVEL": "debug", "WSGI_STORE_LOG_FORMAT": form}
-    with start(tmp_path, "--log-level", "debug", **levels) as server:
+    with start(tmp_path, **levels) as server:
         assert status(server, message("POST", "/", b"hello", **AUTHORIZED)) == 200
         sent = secrets_sent()
         seen = []

@@ -1,7 +1,6 @@
 """Who may do what: scopes and tokens, in process."""
 
 import base64
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +10,15 @@ import pytest
 from access import HELLO, KEY, Make, bearer, code, line, maker
 from hypothesis import given
 from hypothesis import strategies as st
-from loguru import logger
 from mounting.signing import invite
 from webtest import TestApp
 
 from wsgi_store.app import URLS, Application, create_app
-from wsgi_store.auth import SCOPES, Authorizer, Grant, Signer, Tokens
+from wsgi_store.auth import Authorizer, Signer
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import ConfigError, Denied, Unauthenticated
+from wsgi_store.grant import SCOPES, Grant
+from wsgi_store.tokens import Tokens
 
 
 @pytest.fixture(name="make")
@@ -152,82 +152,6 @@ def test_refused_before_the_body(make: Make) -> None:
     assert seen == ["401 Unauthorized"]
 
 
-def test_tokens_are_read_again(make: Make, tmp_path: Path) -> None:
-    """A change of the file counts at once; a broken or missing file changes nothing."""
-    client = make()
-    path = tmp_path / "tokens"
-    client.get("/files", headers=bearer("new"), status=401)
-    path.write_text("# a comment\n\n" + line("new", "list") + "  \n")
-    client.get("/files", headers=bearer("new"))
-    client.get("/files", headers=bearer("all"), status=401)
-    path.write_text("what is this\n")
-    client.get("/files", headers=bearer("new"))
-    path.unlink()
-    client.get("/files", headers=bearer("new"))
-    path.mkdir()
-    client.get("/files", headers=bearer("new"))
-    path.rmdir()
-    path.write_text("")
-    client.get("/files", headers=bearer("new"), status=401)
-
-
-def test_a_bad_token_file_is_told_once(make: Make, tmp_path: Path) -> None:
-    """A file that cannot be read again is an error in the log, not one for every request."""
-    client = make()
-    path = tmp_path / "tokens"
-    told: list[str] = []
-    sink = logger.add(told.append, level="ERROR", format="{message}")  # type: ignore[arg-type]
-    try:
-        for count, change in enumerate([lambda: path.write_bytes(b"\xff\x00\xff"), path.unlink], start=1):
-            change()
-            for _ in range(3):
-                client.get("/files", headers=bearer("all"))
-            assert len(told) == count, told
-        path.write_text(line("new", "list"))
-        client.get("/files", headers=bearer("new"))
-        assert len(told) == 2
-    finally:
-        logger.remove(sink)
-
-
-def test_a_changed_file_of_the_same_age_is_read(make: Make, tmp_path: Path) -> None:
-    """A token that was taken back is not known any more, whatever time the file was given."""
-    client = make(line("one", "list"))
-    path = tmp_path / "tokens"
-    status = path.stat()
-    path.write_text(path.read_text().replace(line("one", "list"), line("two", "list")))
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    client.get("/files", headers=bearer("one"), status=401)
-    client.get("/files", headers=bearer("two"))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "name",
-        "name read",
-        "name read zz",
-        f"name reed {'0' * 64}",
-        f"name read {'0' * 63}",
-        f"name read {'0' * 64} x",
-        "name read \udcff\udcfe",
-    ],
-)
-def test_bad_token_files(tmp_path: Path, text: str) -> None:
-    """A line that cannot be read is refused with its number, and without its contents."""
-    path = tmp_path / "tokens"
-    path.write_text("\n" + text + "\n", errors="surrogateescape")
-    with pytest.raises(ConfigError, match="WSGI_STORE_TOKENS: .*line 2") as error:
-        Tokens(str(path))
-    assert "0000" not in str(error.value)
-
-
-def test_missing_token_file(config: Config) -> None:
-    """A token file that is not there is refused at start."""
-    with pytest.raises(ConfigError, match="WSGI_STORE_TOKENS: cannot read"):
-        create_app(replace(config, tokens="/nonexistent/tokens"))
-
-
 @pytest.mark.parametrize("settings", [{"public_read": True}, {"signing_keys": (KEY,)}])
 def test_contradictions(config: Config, settings: dict[str, Any]) -> None:
     """What narrows access means nothing where everything is allowed, and is refused."""
@@ -251,10 +175,13 @@ def test_a_host_decides(config: Config) -> None:
 
 
 @given(st.text(), st.text())
-def test_no_credentials_fail_otherwise(field: str, query: str) -> None:
+def test_no_credentials_fail_otherwise(
+    tmp_path_factory: pytest.TempPathFactory, field: str, query: str
+) -> None:
     """Whatever is sent as a token, link or ticket, the answer is yes or no."""
-    tokens = Tokens(os.devnull)
-    ask = Authorizer(tokens, Signer([KEY]), "/nonexistent")
+    path = tmp_path_factory.getbasetemp() / "no-tokens"
+    path.touch()
+    ask = Authorizer(Tokens(str(path)), Signer([KEY]), "/nonexistent")
     for environ in (
         {"HTTP_AUTHORIZATION": field},
         {"HTTP_AUTHORIZATION": "Basic " + field},

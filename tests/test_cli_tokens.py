@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 from commands import install, run
 from servers import gunicorn
 
-from wsgi_store.auth import Tokens
 from wsgi_store.cli import main
 from wsgi_store.client import Client
 from wsgi_store.errors import Denied, Unauthenticated
+from wsgi_store.tokens import Tokens
 
 
 @pytest.fixture(name="file")
@@ -118,11 +118,16 @@ def test_what_is_refused(file: Path, arguments: list[str]) -> None:
 
 
 def test_a_file_with_a_bad_line(file: Path) -> None:
-    """A file that no server takes up is not added to, and the line is named."""
-    file.write_text("ci read nonsense\n")
-    for arguments in (["add", "x", "--scope", "read"], ["list"], ["revoke", "ci"]):
+    """A file with which no server starts is not added to, and the line is named; tokens are revoked in it."""
+    text = f"ci read nonsense\nother read {sha256('a')}\n"
+    file.write_text(text)
+    for arguments in (["add", "x", "--scope", "read"], ["list"]):
         assert "line 1: expected a name" in token(*arguments, status=2).stderr
+    assert file.read_text() == text
+    token("revoke", "other")
     assert file.read_text() == "ci read nonsense\n"
+    token("revoke", "ci")
+    assert file.read_text() == "# no tokens\n"
 
 
 def test_no_file_named(monkeypatch: pytest.MonkeyPatch) -> None:

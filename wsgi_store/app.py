@@ -13,8 +13,9 @@ from werkzeug import exceptions
 from werkzeug.routing import BaseConverter, Map, Rule
 
 from wsgi_store import errors, files, service
-from wsgi_store.auth import Authorize, authorizer
+from wsgi_store.auth import authorizer
 from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.grant import Authorize
 from wsgi_store.logs import logger, trace
 from wsgi_store.receiving import Request, kept
 from wsgi_store.sending import PHRASES, Response, to_json
@@ -126,7 +127,7 @@ class Application:
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         begin = perf_counter()
-        request = Request(environ, self.config, self.store, self.staging)
+        request = Request(environ, self.config, self.store, self.staging, self.authorize)
         identity = _request_id(environ)
         route = failure = None
         try:

@@ -3,140 +3,30 @@
 import base64
 import contextlib
 import hashlib
-import hmac
 import math
 import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
-
 
 from wsgi_store.config import PREFIX, Config
 from wsgi_store.errors import ConfigError, Denied, Unauthenticated, disk_errors
 from wsgi_store.filesystem import NAME, Directory, make_directory
-from wsgi_store.logs import logger
+from wsgi_store.grant import EVERYTHING, Authorize, Grant
+from wsgi_store.tokens import Tokens
 
 if TYPE_CHECKING:
     from itsdangerous import URLSafeSerializer
 
-SCOPES = frozenset({"read", "write", "delete", "list", "admin"})
 # Keeps a signature made for one purpose from being taken for another.
 LINK_SALT = "wsgi_store.link"
 TICKET_SALT = "wsgi_store.ticket"
 # An upload that began in time may end so many seconds after its ticket expired. Its use is remembered
 # as long, lest another one that takes as long finds it unused.
 REMEMBERED = 24 * 60 * 60
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What a caller may do, and with what."""
-
-    scopes: frozenset[str]
-    name: str | None = None
-    """Who it is, for the log; None for nobody known, who is asked to say so (401)."""
-    hash: str | None = None
-    """The only blob it is for."""
-    filename: str | None = None
-    """The only file name that blob may be given."""
-    max_size: int | None = None
-    """The largest upload, in bytes."""
-    spend: Callable[[], Callable[[], object] | None] | None = None
-    """Called before an upload is published; raises Denied when the grant has been used up.
-
-    What it returns, if anything, is called when the upload is not published after all.
-    """
-    private: bool = True
-    """Whether answers must not be shared with others by a cache."""
-
-    def require(self, scope: str | None, hash_: str | None = None, filename: str | None = None) -> None:
-        """Raise Unauthenticated or Denied unless this may be done."""
-        if scope is not None and scope not in self.scopes:
-            if self.name is None:
-                raise Unauthenticated("this needs a token")
-            raise Denied(f"this needs the scope {scope}", scope=scope)
-        if hash_ is not None and self.hash not in (None, hash_.lower()):
-            raise Denied("this link is for another blob")
-        if filename is not None and self.filename not in (None, filename):
-            raise Denied("this link is for another file name")
-
-
-EVERYTHING = Grant(SCOPES, name="anyone", private=False)
-Authorize = Callable[[Mapping[str, Any]], Grant]
-
-
-class Tokens:
-    """The tokens of a file, read again when it changes.
-
-    A line holds a name, scopes separated by commas, and the SHA-256 of the token in hex.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._stamp = self._stat()
-        try:
-            self._grants = self._read()
-        except OSError as error:
-            raise ConfigError(f"WSGI_STORE_TOKENS: cannot read {path}: {error.strerror}") from None
-
-    def find(self, token: bytes) -> Grant | None:
-        """The grant of a token."""
-        self._refresh()
-        digest = hashlib.sha256(token).hexdigest()
-        found = None
-        # Every line is compared, and in constant time: nothing is told by how long it takes.
-        for known, grant in self._grants:
-            if hmac.compare_digest(known, digest):
-                found = grant
-        return found
-
-    def _refresh(self) -> None:
-        stamp = self._stat()
-        if stamp == self._stamp:
-            return
-        # Better the tokens of before than nobody, or anybody.
-        try:
-            self._grants = self._read()
-        except ConfigError as error:
-            logger.error("the tokens were not read again: {}", error)
-        except FileNotFoundError:
-            logger.error("the tokens were not read again: {} is gone", self._path)
-        except OSError as error:
-            logger.error("the tokens could not be read again: {}", error.strerror)
-            return  # the file is as it should be: the next request tries again
-        self._stamp = stamp
-
-    def _stat(self) -> tuple[int, int, int] | None:
-        """What tells a file from a changed one, whatever times it was given; None without one."""
-        try:
-            status = os.stat(self._path)
-        except OSError:
-            return None
-        return status.st_ctime_ns, status.st_size, status.st_ino
-
-    def _read(self) -> list[tuple[str, Grant]]:
-        grants = []
-        # What is no UTF-8 is no name, scope or hash either, unless it stands in a comment.
-        with open(self._path, encoding="utf-8", errors="replace") as file:
-            for number, line in enumerate(file, start=1):
-                fields = line.partition("#")[0].split()
-                if not fields:
-                    continue
-                scopes = frozenset(fields[1].split(",")) if len(fields) == 3 else frozenset()
-                if not scopes or not scopes <= SCOPES or not _is_sha256(fields[2]):
-                    raise ConfigError(
-                        f"WSGI_STORE_TOKENS: {self._path}, line {number}: expected a name, scopes "
-                        f"out of {','.join(sorted(SCOPES))}, and a SHA-256 in hex"
-                    )
-                grants.append((fields[2].lower(), Grant(scopes, name=fields[0])))
-        return grants
-
-
-def _is_sha256(text: str) -> bool:
-    return len(text) == 64 and all(digit in "0123456789abcdefABCDEF" for digit in text)
 
 
 class Signer:
@@ -203,6 +93,10 @@ class Authorizer:
         self._tickets = tickets
         self._private = not public_read
         self._nobody = Grant(frozenset({"read"}) if public_read else frozenset(), private=self._private)
+
+    def check(self) -> bool:
+        """Whether all that is known of tokens counts; raises StoreUnavailable when none can be judged."""
+        return self._tokens.check()
 
     def __call__(self, environ: Mapping[str, Any]) -> Grant:
         field = environ.get("HTTP_AUTHORIZATION")

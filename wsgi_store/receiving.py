@@ -15,7 +15,7 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.http import parse_options_header
 from werkzeug.wsgi import get_path_info
 
-from wsgi_store.auth import EVERYTHING
+from wsgi_store.grant import EVERYTHING, Authorize
 from wsgi_store.config import Config
 from wsgi_store.digest import Chunk, Digest, checked, parse_field
 from wsgi_store.errors import BadRequest, IncompleteBody, LengthRequired, RequestTimeout, mapped
@@ -50,11 +50,19 @@ def kept(function: "_lru_cache_wrapper[T]", sent: str) -> Callable[..., T]:
 class Request:
     """A request, and what the service that answers it consists of."""
 
-    def __init__(self, environ: "WSGIEnvironment", config: Config, store: Store, staging: Staging) -> None:
+    def __init__(  # pylint: disable=too-many-arguments, too-many-positional-arguments
+        self,
+        environ: "WSGIEnvironment",
+        config: Config,
+        store: Store,
+        staging: Staging,
+        authorize: Authorize,
+    ) -> None:
         self.environ = environ
         self.config = config
         self.store = store
         self.staging = staging
+        self.authorize = authorize
         self.grant = EVERYTHING
 
     @property

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from wsgi_store import __version__, conditional
+from wsgi_store.auth import Authorizer
 from wsgi_store.config import MetricsAccess
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import NotFound
@@ -52,8 +53,12 @@ def healthy(request: Request) -> Response:  # pylint: disable=unused-argument
 
 
 def ready(request: Request) -> Response:
-    """Uploads can be taken now; raises StoreUnavailable."""
+    """Uploads can be taken now, and tokens judged; raises StoreUnavailable."""
     request.staging.check()
+    if isinstance(request.authorize, Authorizer) and not request.authorize.check():
+        return json_response(
+            {"status": "degraded", "reason": "the file of tokens has lines that do not count"}
+        )
     return json_response({"status": "ok"})
 
 

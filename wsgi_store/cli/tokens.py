@@ -7,13 +7,15 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import click
 
-from wsgi_store.auth import SCOPES, Tokens
 from wsgi_store.cli.output import Output, json_option
 from wsgi_store.cli.owner import become_owner
 from wsgi_store.errors import ConfigError
+from wsgi_store.grant import SCOPES
+from wsgi_store.tokens import EXPECTED, parsed
 
 file_option = click.option(
     "--file",
@@ -53,7 +55,7 @@ def add(name: str, scopes: tuple[str, ...], replace: bool, path: str) -> None:
         raise ConfigError("a name is one word without #")
     made = secrets.token_hex(32)
     entry = f"{name} {','.join(sorted(set(scopes)))} {hashlib.sha256(made.encode()).hexdigest()}"
-    with _edited(path) as lines:
+    with _edited(path, right=True) as lines:
         places = [number for number, line in enumerate(lines) if _name(line) == name]
         if places and not replace:
             raise ConfigError(f"{path} has a token {name}: revoke it, or --replace it")
@@ -76,7 +78,7 @@ def list_(path: str) -> None:
     """List the names and scopes of the tokens."""
     output = Output(["name", "scopes"])
     path = _owned(path)
-    Tokens(path)  # says what is wrong with the file
+    _require_right(path)
     for line in _lines(path):
         if name := _name(line):
             output.row(name=name, scopes=line.split()[1].split(","))
@@ -97,18 +99,23 @@ def revoke(name: str, path: str) -> None:
 
 
 @contextmanager
-def _edited(path: str) -> Iterator[list[str]]:
-    """The lines of the file, to be changed; they replace it whole and at once, unless that fails."""
+def _edited(path: str, *, right: bool = False) -> Iterator[list[str]]:
+    """The lines of the file, to be changed; they replace it whole and at once, unless that fails.
+
+    Where it has to be `right` one with a wrong line is not changed.
+    """
     path = _owned(path)
     directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # Two who change it at once would undo each other's change.
         fcntl.flock(directory, fcntl.LOCK_EX)
         there = os.path.exists(path)
-        if there:
-            Tokens(path)  # a server does not take a file up that has a bad line
+        if there and right:
+            _require_right(path)
         lines = _lines(path) if there else []
         yield lines
+        if not lines:
+            lines.append("# no tokens\n")  # an empty file looks as if it were still being written
         draft = f"{path}.{secrets.token_hex(8)}"
         fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
@@ -146,6 +153,15 @@ def _keep(fd: int, before: os.stat_result, path: str) -> None:
             raise ConfigError(f"{path} cannot keep its owner and group: {error.strerror}") from None
     if now.st_mode != before.st_mode:
         os.fchmod(fd, before.st_mode & 0o7777)
+
+
+def _require_right(path: str) -> None:
+    try:
+        _, wrong = parsed(Path(path).read_bytes())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    if wrong:
+        raise ConfigError(f"{path}, line {wrong[0]}: {EXPECTED}")
 
 
 def _lines(path: str) -> list[str]:
