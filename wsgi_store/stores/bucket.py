@@ -23,7 +23,7 @@ from wsgi_store.stores import Remote
 from wsgi_store.stores.uplink import Uplink
 
 if TYPE_CHECKING:
-    from obstore import GetResult
+    from obstore import GetResult, ObjectMeta, UpdateVersion
 
 Client: TypeAlias = S3Store | GCSStore | AzureStore
 
@@ -52,6 +52,7 @@ class Failure(Exception):
         )
         line = re.sub(r"\s+", " ", re.sub(r": *(<\?xml.*)?$", "", text, flags=re.DOTALL))
         self._code = (said[1] or said[2]) if said else None
+        self._unknown = isinstance(error, NotImplementedError) or self.status == 501
         super().__init__(f"{line} ({self._code})" if said else line)
 
     @property
@@ -62,6 +63,13 @@ class Failure(Exception):
             and self.status not in (408, 429)
             and self._code != "RequestTimeTooSkewed"
         )
+
+    @property
+    def refusal(self) -> str | None:
+        """What a request was refused for that no repetition helps, in one word."""
+        if self.lasting or self._unknown:
+            return self._code or str(self.status or "NotImplemented")
+        return None
 
 
 class Held(Exception):
@@ -224,18 +232,22 @@ class Bucket:
                     held, since = (meta["e_tag"], meta["last_modified"]), now
                 elif now >= since + self.timeout:
                     replaced = now
-                    if self._replace(key, token, str(meta["e_tag"])):
+                    if self.replace(key, token, meta):
                         return now + self.timeout
                 if now >= end:
                     raise StoreUnavailable("others are changing this blob all the time")
                 time.sleep(random.uniform(0, PAUSE))
 
-    def _replace(self, key: str, token: bytes, etag: str) -> bool:
-        """Take a lock over unless another one does."""
+    def replace(self, key: str, data: bytes, there: "ObjectMeta") -> bool:
+        """Put something in the place of an object, unless that is there no more; raises BaseError."""
+        etag = str(there["e_tag"])
         # RFC 9110 has the quotes, which Ceph 16 takes for a part of the tag.
         for spelling in (etag, etag.strip('"')):
+            condition: UpdateVersion = {"e_tag": spelling}
+            if there["version"] is not None:  # by which Google compares
+                condition["version"] = there["version"]
             with suppress(PreconditionError):
-                obstore.put(self.client, key, token, mode={"e_tag": spelling})
+                obstore.put(self.client, key, data, mode=condition)
                 return True
         return False
 

@@ -11,6 +11,7 @@ from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, StoreUnavailable, WrongStore
 from wsgi_store.stores import Remote, marker
 from wsgi_store.stores.bucket import Bucket, Client, Failure, asking
+from wsgi_store.stores.engine import Engine
 
 
 def algorithm_at(url: str, remote: Remote) -> Algorithm:
@@ -28,13 +29,18 @@ def _read(client: Client) -> bytes:
 
 
 class MarkedBucket(Bucket):
-    """A bucket with the marker of a store, which is written where there is none."""
+    """A bucket with the marker of a store, which is written where there is none, and never again.
+
+    It is read without further ado. Before anything is written, the marker included, its engine was
+    seen to heed the conditions of a write, in each process.
+    """
 
     def __init__(self, url: str, remote: Remote, algorithm: Algorithm) -> None:
         super().__init__(url, remote)
         self._url = url
         self._algorithm = algorithm
         self._verified = 0  # the process that has seen the marker
+        self._engine = Engine(self, url)
 
     def require(self) -> None:
         """See once in each process that this is the store it is taken for; raises StoreUnavailable."""
@@ -42,6 +48,20 @@ class MarkedBucket(Bucket):
             self.verify()
         except WrongStore as error:
             raise StoreUnavailable("the object store cannot be used") from error
+
+    def require_writable(self) -> None:
+        """See also that it may be written to; raises StoreUnavailable."""
+        self.require()
+        try:
+            self._engine.require()
+        except WrongStore as error:
+            raise StoreUnavailable("the object store cannot be written to") from error
+
+    def check(self) -> None:
+        """See that it takes writes now; raises StoreUnavailable, and WrongStore for what will not pass."""
+        self.verify()
+        self._engine.check()
+        self.require_marker()
 
     def verify(self) -> None:
         """See it; raises StoreUnavailable, and WrongStore for what will not pass by itself."""
@@ -78,5 +98,7 @@ class MarkedBucket(Bucket):
             return _read(client)
 
     def _make_marker(self, client: Client) -> None:
+        # Two servers that start at once agree on one marker only where a name is given once.
+        self._engine.require()
         with suppress(AlreadyExistsError):  # by a server that starts at the same moment
             obstore.put(client, marker.NAME, marker.text(self._algorithm), mode="create")

@@ -9,11 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import obstore
-from obstore.exceptions import PreconditionError
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, DigestCollision, StoreUnavailable, disk_errors
-from wsgi_store.stores import Added, Blob, Remote, StagedFile, marker
+from wsgi_store.stores import Added, Blob, Remote, StagedFile
 from wsgi_store.stores.bucket import Failure, asking
 from wsgi_store.stores.marked import MarkedBucket, algorithm_at
 from wsgi_store.stores.object_keys import (
@@ -29,15 +28,13 @@ from wsgi_store.stores.object_reader import ObjectReader, compare
 from wsgi_store.stores.object_upload import WHOLE, Upload, Version, look
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, GetResult, UpdateVersion
+    from obstore import GetOptions, GetResult
 
 STAGING = ".staging"
 # From here on it is cheaper to ask first than to send in vain what is held already.
 ASK_FIRST = 64 << 10
 # Each round of `add` that finds a blob and then does not was crossed by a removal.
 ROUNDS = 100
-# What no object is: Ceph and S3 look at the tag, others at the version.
-NEVER: "UpdateVersion" = {"e_tag": "0" * 32, "version": "1"}
 # More than any object has, and within the integers that obstore takes.
 BEYOND = 1 << 62
 
@@ -75,15 +72,8 @@ class ObjectStore:
             self._prepare()
 
     def check(self) -> None:
-        """Raise StoreUnavailable unless blobs can be written now, WrongStore when they never can.
-
-        The marker is written anew on a condition that cannot hold: the engine checks all that
-        it checks of an upload, and keeps what it has.
-        """
-        self._bucket.verify()
-        with asking("cannot write to the object store"), suppress(PreconditionError):
-            obstore.put(self._bucket.client, marker.NAME, b"", mode=NEVER)
-        self._bucket.require_marker()
+        """Raise StoreUnavailable unless blobs can be written now, WrongStore when they never can."""
+        self._bucket.check()
 
     def stat(self, digest: Digest) -> Blob:
         """Describe a blob; raises BlobNotFound."""
@@ -115,15 +105,15 @@ class ObjectStore:
 
     def begin(self, staged: StagedFile, size: int, expected: Sequence[Digest]) -> None:
         """Send a large file up while it is received, where its key is known and free and the way wide."""
+        self._bucket.require_writable()
         named = [digest for digest in expected if digest.algorithm is self.algorithm]
         if size > WHOLE and named and not self._bucket.uplink.narrow:
-            self._bucket.require()
             if look(self._bucket, key_of(named[0])) is None:
                 staged.ahead = Parts(self._bucket, key_of(named[0]), staged.fd, size, whole=False)
 
     def add(self, staged: StagedFile) -> Added:
         """Publish a staged file whole and at once; tells what there was before."""
-        self._bucket.require()
+        self._bucket.require_writable()
         added = self._publish(staged)
         # Not before, for what lies there may be all there is of the blob until now.
         if added is not Added.HELD and self._quarantining() and self._discarded(staged.digest):
@@ -132,7 +122,7 @@ class ObjectStore:
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
         """Remove a blob and tell what it was; raises BlobNotFound."""
-        self._bucket.require()
+        self._bucket.require_writable()
         # An engine does not tell whether there was something to delete: who has the lock looks.
         with self._bucket.locked(digest.hex) as until:
             blob = self.stat(digest)
@@ -143,7 +133,7 @@ class ObjectStore:
 
     def expire(self, digest: Digest, modified: float) -> bool:
         """Remove a blob unless it was added since it was `modified`; False when it stays or is gone."""
-        self._bucket.require()
+        self._bucket.require_writable()
         if time.time() < modified + self.granularity:
             return False
         with self._bucket.locked(digest.hex) as until:
@@ -155,7 +145,7 @@ class ObjectStore:
 
     def quarantine(self, digest: Digest) -> bool:
         """Take a blob out of service if its bytes do not have its digest; False when they do."""
-        self._bucket.require()
+        self._bucket.require_writable()
         key = key_of(digest)
         there = look(self._bucket, key)
         if there is None:
@@ -179,7 +169,7 @@ class ObjectStore:
 
     def discard(self, digest: Digest) -> None:
         """Remove what is in quarantine under a digest; raises BlobNotFound."""
-        self._bucket.require()
+        self._bucket.require_writable()
         if not self._discarded(digest):
             raise self._bucket.absent(digest)
 
@@ -203,6 +193,7 @@ class ObjectStore:
 
     def update_note(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
         """Put what `change` makes of a note in its place, whole and at once; None where there was none."""
+        self._bucket.require_writable()
         with self._bucket.locked(name), asking("cannot write the note"):
             obstore.put(self._bucket.client, name, change(self.load_note(name)), use_multipart=False)
 

@@ -12,12 +12,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.stores.bucket import CONNECT, Bucket, Failure
+from wsgi_store.stores.marked import MarkedBucket
 
 PAGE = 1000
 
 
 def abandoned(
-    bucket: Bucket, key_of_blob: re.Pattern[str], before: float, *, remove: bool
+    bucket: MarkedBucket, key_of_blob: re.Pattern[str], before: float, *, remove: bool
 ) -> Iterator[tuple[str, int, float]]:
     """Yield hash, bytes and last time of the uploads that no part was added to since, aborting each first.
 
@@ -41,6 +42,7 @@ def abandoned(
                 if modified >= before:
                     continue
                 if remove:
+                    bucket.require_writable()
                     # Who completes one holds the lock: it is not torn apart while it becomes a blob.
                     with bucket.locked(match["hash"]):
                         if _parts(client, names) != parts:
