@@ -32,6 +32,7 @@ def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
     directory = tmp_path_factory.mktemp("cli")
     tokens = directory / "tokens"
     text = line("all", "read,write,delete,list") + line("writer", "write") + line("reader", "read")
+    text += line("lister", "list")
     tokens.write_text(text, encoding="ascii")
     settings = {"TOKENS": str(tokens), "SIGNING_KEYS": KEY, "MAX_SIZE": "5MB"}
     with gunicorn(directory, **{f"WSGI_STORE_{name}": value for name, value in settings.items()}) as server:
@@ -292,6 +293,105 @@ def test_links(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert ask("POST", "--upload", body=b"more") == 200
         assert ask("POST", "--upload", "--max-size", "3", body=b"more") == 413
         assert ask("POST", "--upload", HELLO, body=b"more") == 422
+
+
+def test_what_cannot_be_read_stops_nothing(url: str, tmp_path: Path) -> None:
+    """Each argument that fails is told of, the others go up, and the status is the highest."""
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text(name)
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(6_000_000)
+    (tmp_path / "loop").symlink_to("loop")
+    names = ["a", "gone", "large", "b", "loop", "a/below", "n" * 300, "c"]
+    result = run("put", *names, status=7)
+    assert [row.split("\t")[2] for row in result.stdout.splitlines()] == ["a", "b", "c"]
+    told = [line.split(": ")[1] for line in result.stderr.splitlines()]
+    assert told == ["gone", "large", "loop", "a/below", "n" * 300]
+    hashes = [hashlib.md5(name.encode()).hexdigest() for name in "abc"]
+    result = run("rm", hashes[0], NONE, hashes[1], status=3)
+    assert result.stdout.split() == hashes[:2] and NONE in result.stderr
+    result = run("stat", NONE, hashes[2], status=3)
+    assert result.stdout.startswith(hashes[2]) and NONE in result.stderr
+    assert url
+
+
+def test_a_file_that_vanishes(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there when the files are found and gone when they are opened stops nothing either."""
+    for name in ("1", "2", "3"):
+        (tmp_path / "d" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "d" / name).write_text(name)
+    find = transfer.find
+
+    def found(*arguments: Any) -> Iterator[str]:
+        for path in find(*arguments):
+            if path == "d/2":
+                os.unlink(path)
+            yield path
+
+    monkeypatch.setattr(transfer, "find", found)
+    result = run("put", "-r", "d", status=1)
+    assert [row.split("\t")[2] for row in result.stdout.splitlines()] == ["d/1", "d/3"]
+    assert result.stderr == "wsgi-store: d/2: No such file or directory\n"
+    assert url
+
+
+MANY = [f"f{number}" for number in range(100)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--url", "http://127.0.0.1:1", "--retries", "0"], 6, "Connection refused"),
+        (["--token", "unknown"], 4, "this token is not known"),
+        (["--url", "{url}/wrong"], 3, "nothing"),
+        (["--token", "lister"], 4, "this needs the scope"),
+    ],
+)
+@pytest.mark.parametrize("command", ["put", "rm", "stat"])
+def test_what_fails_for_all_is_told_once(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+    url: str, tmp_path: Path, command: str, arguments: list[str], status: int, message: str
+) -> None:
+    """A server that is not there, a token that does not do, a prefix that is none end the run at once."""
+    things = MANY if command == "put" else [f"{number:032x}" for number in range(100)]
+    for name in MANY:
+        (tmp_path / name).write_text(name)
+    result = run(command, *things, *(text.format(url=url) for text in arguments), status=status)
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[1]", b'{"algorithm": "crc32"}'])
+def test_what_is_no_store_is_told_once(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    """A server of another kind is not asked for each file."""
+    monkeypatch.setattr("peers.INDEX", answer)
+    for name in MANY:
+        (tmp_path / name).write_text(name)
+    with saying(b"") as peer:
+        result = run("put", *MANY, "--url", peer.url, status=6)
+        assert result.stderr == f"wsgi-store: {peer.url} is no wsgi_store: its answer is not understood\n"
+        assert len(peer.heads) == 1
+    assert url
+
+
+def test_a_failure_that_passes_for_one_of_all(url: str, tmp_path: Path) -> None:
+    """What breaks for one file while the server is well keeps no other from it."""
+    for name in ("1", "2"):
+        (tmp_path / name).write_text(name)
+    two = {"hash": hashlib.md5(b"2").hexdigest(), "size": 1, "created": True}
+    answers = [
+        reply(b"", "502 Bad Gateway", Connection="close"),
+        reply(json.dumps(two).encode(), Connection="close"),
+    ]
+    with saying(*answers) as peer:
+        result = run("put", "-j", "1", "1", "2", "--retries", "0", "--url", peer.url, status=6)
+    assert result.stdout.endswith("\t2\n") and result.stderr.startswith("wsgi-store: 1: ")
+    with saying(*answers[:1]) as peer:
+        result = run("put", "-j", "1", "1", "2", "--retries", "0", "--url", peer.url, status=6)
+    assert result.stdout == "" and result.stderr.count("\n") == 1
+    assert url
 
 
 def test_help() -> None:

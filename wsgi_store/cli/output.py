@@ -86,7 +86,7 @@ class Output:
 
     def __init__(self, columns: Sequence[str]) -> None:
         self.status = 0
-        """That of the first failure."""
+        """The highest of the failures that were told."""
         self._columns = columns
         self._json = bool(click.get_current_context().meta.get(JSON))
         self._print: Callable[[str], None] = click.echo
@@ -137,7 +137,7 @@ class Output:
 
     def failed(self, error: Exception, **about: object) -> None:
         """Tell of a failure that does not end the command; `about` says what it was doing."""
-        self.status = self.status or status_of(error)
+        self.status = max(self.status, status_of(error))
         tell(error, as_json=self._json, **about)
 
     @contextmanager

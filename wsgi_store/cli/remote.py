@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +12,16 @@ from urllib.parse import quote
 import click
 
 from wsgi_store.cli.output import Output, json_option
-from wsgi_store.errors import ConfigError, WSGIStoreError
+from wsgi_store.errors import (
+    ConfigError,
+    Denied,
+    NotFound,
+    ReadOnly,
+    StoreUnavailable,
+    Unauthenticated,
+    Unreachable,
+    WSGIStoreError,
+)
 
 if TYPE_CHECKING:
     from wsgi_store.client import Client
@@ -49,12 +59,47 @@ def remote(command: F) -> F:
 
 
 def connect(*, url: str, token: str | None, token_file: str | None, **options: Any) -> "Client":
-    """The client that the options speak of; raises ConfigError and OSError."""
+    """The client of the server that the options name, which was asked whether it is a store.
+
+    Raises ConfigError, OSError, and what keeps the server from answering.
+    """
     from wsgi_store.client import Client  # pylint: disable=import-outside-toplevel  # slow to import
 
     if token_file is not None:
         token = Path(token_file).read_text(encoding="ascii", errors="replace").strip()
-    return Client(url, token or None, **options)
+    client = Client(url, token or None, **options)
+    _ = client.algorithm  # a server that is not there is told of once, not for each file
+    return client
+
+
+def concerns_all(client: "Client", error: Exception) -> bool:
+    """Whether what failed for one file or blob will fail for each."""
+    if isinstance(error, Denied):
+        return "scope" in error.evidence  # not the token, but what a proxy thinks of one of them
+    if isinstance(error, Unreachable) or (
+        isinstance(error, StoreUnavailable) and "hash" not in error.evidence
+    ):
+        try:
+            client.check()
+        except WSGIStoreError:
+            return True
+        return False
+    return isinstance(error, Unauthenticated | ReadOnly | NotFound)
+
+
+@contextmanager
+def each(client: "Client", output: Output, *kinds: type[Exception], **about: object) -> Iterator[None]:
+    """Tell of a failure with what it is about, and go on with the next one; unless it concerns all.
+
+    `kinds` of exceptions may be raised beside those of the client.
+    """
+    expected: tuple[type[Exception], ...] = (WSGIStoreError, *kinds)
+    try:
+        yield
+    except expected as error:
+        if concerns_all(client, error):
+            raise
+        output.failed(error, **about)
 
 
 @click.command()
@@ -65,11 +110,9 @@ def rm(hashes: tuple[str, ...], **options: Any) -> None:
     output = Output(["hash"])
     with connect(**options) as client:
         for hash_ in hashes:
-            try:
+            with each(client, output):
                 client.delete(hash_)
                 output.row(hash=hash_.lower())
-            except WSGIStoreError as error:
-                output.failed(error)
     sys.exit(output.status)
 
 
@@ -81,10 +124,8 @@ def stat(hashes: tuple[str, ...], **options: Any) -> None:
     output = Output(["hash", "size", "url"])
     with connect(**options) as client:
         for hash_ in hashes:
-            try:
+            with each(client, output):
                 output.table([asdict(client.stat(hash_))])
-            except WSGIStoreError as error:
-                output.failed(error)
     sys.exit(output.status)
 
 

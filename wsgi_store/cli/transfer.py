@@ -13,8 +13,8 @@ import click
 
 from wsgi_store.cli.output import Output, meter
 from wsgi_store.cli.parallel import in_parallel
-from wsgi_store.cli.remote import connect, remote
-from wsgi_store.errors import BlobNotFound, Denied, Unauthenticated, WSGIStoreError
+from wsgi_store.cli.remote import connect, each, remote
+from wsgi_store.errors import BlobNotFound, Denied, Unauthenticated
 
 if TYPE_CHECKING:
     from wsgi_store.client import Client, Uploaded
@@ -41,7 +41,8 @@ def put(files: tuple[str, ...], recursive: bool, jobs: int, **options: Any) -> N
     """Upload files, or with - the standard input; prints the hash, the URL and the path of each.
 
     What the server has is not sent again. A file that cannot be uploaded does not keep the
-    others from it; the status is that of the first one.
+    others from it: each is told of, and the status is the highest of theirs. What would keep
+    all of them from it ends the command at once.
     """
     output = Output(["hash", "url", "path"])
 
@@ -53,13 +54,13 @@ def put(files: tuple[str, ...], recursive: bool, jobs: int, **options: Any) -> N
         total = sum(map(_size, find(files, recursive, lambda error: None))) if output.live else None
         with output.progress(total) as advance:
             for done in in_parallel(lambda path: upload(client, path, advance), paths, jobs):
-                rows = []
-                for path, outcome in done:
-                    try:
-                        rows.append(_row(path, outcome.result()))
-                    except (WSGIStoreError, OSError) as error:
-                        output.failed(error, path=path)
-                output.rows(rows)
+                rows: list[dict[str, object]] = []
+                try:
+                    for path, outcome in done:
+                        with each(client, output, OSError, path=path):
+                            rows.append(_row(path, outcome.result()))
+                finally:
+                    output.rows(rows)
     sys.exit(output.status)
 
 

@@ -15,7 +15,7 @@ from wsgi_store.client.downloads import Download, save
 from wsgi_store.client.sources import Progress, Source
 from wsgi_store.client.transport import Transport
 from wsgi_store.digest import Algorithm, Digest
-from wsgi_store.errors import BlobNotFound, NotFound, UnexpectedDigest
+from wsgi_store.errors import BlobNotFound, Denied, NotFound, Unauthenticated, UnexpectedDigest
 
 PAGE = 1000
 # By whichever algorithm.
@@ -91,6 +91,10 @@ class Client:
                     raise self._transport.strange() from None
             return self._algorithm
 
+    def check(self) -> None:
+        """Ask once whether the server can take a file now; raises what keeps it from that."""
+        self._transport.send("GET", "readyz").close()
+
     def url(self, hash_: str) -> str:
         """Where a blob is."""
         return f"{self._transport.base}/{hash_}"
@@ -163,6 +167,9 @@ class Client:
             length = self._transport.ask("HEAD", hash_).get("content-length", "")
         except NotFound:  # without a body it has no code
             raise BlobNotFound(hash_) from None
+        except (Denied, Unauthenticated):  # nor what is missing
+            self._transport.send("GET", hash_, headers={"Range": "bytes=0-0"}).close()
+            raise
         if not re.fullmatch("[0-9]{1,18}", length):
             raise self._transport.strange()
         return RemoteBlob(hash_, int(length), self.url(hash_))

@@ -5,7 +5,6 @@ import fcntl
 import io
 import os
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
@@ -105,9 +104,8 @@ class Download(io.RawIOBase):
                 if self._at > begin:
                     pauses = self._transport.pauses()
                 pause = next(pauses, None)
-                if pause is None:
+                if pause is None or self._transport.pause(pause):
                     raise
-                time.sleep(pause)
             self._answer = self._transport.repeat(self._request)
 
     def _body(self, answer: BaseHTTPResponse) -> Iterator[bytes]:

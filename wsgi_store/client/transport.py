@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from threading import TIMEOUT_MAX
+from threading import TIMEOUT_MAX, Event, Lock
 from typing import Any, TypeVar
 
 from urllib3 import BaseHTTPResponse, Timeout
@@ -109,6 +109,9 @@ class Transport:
         self.base = Url(place.scheme, host=place.host, port=place.port, path=place.path).url.rstrip("/")
         """Its URL without credentials and final slash."""
         self.retries = retries
+        self._closed = Event()
+        self._lock = Lock()
+        self._told: tuple[str, float] = ("", 0.0)
         self._path = (place.path or "").rstrip("/")
         self._headers = {"User-Agent": "wsgi_store", **credentials(place, token)}
         self._options = {
@@ -123,7 +126,8 @@ class Transport:
         self._pool.ConnectionCls = _Connection if self._pool.scheme == "http" else _SecureConnection
 
     def close(self) -> None:
-        """Close the connections that are not in use."""
+        """Close the connections that are not in use, and end the pauses before requests are repeated."""
+        self._closed.set()
         self._pool.close()
 
     def ask(self, method: str, path: str, source: Source | None = None) -> dict[str, Any]:
@@ -169,8 +173,22 @@ class Transport:
                 if pause is None or asked > PATIENCE or final:
                     raise
                 pause = max(pause, asked)
-                log.warning("%s: trying again in %.1f s", error, pause)
-            time.sleep(pause)
+                self._tell(str(error), pause)
+                if self.pause(pause):
+                    raise
+
+    def _tell(self, failure: str, pause: float) -> None:
+        """Log why it is waited; once for all threads that wait for the same."""
+        with self._lock:
+            text, until = self._told
+            if failure == text and time.monotonic() < until:
+                return
+            self._told = failure, time.monotonic() + pause
+        log.warning("%s: trying again in %.1f s", failure, pause)
+
+    def pause(self, seconds: float) -> bool:
+        """Wait; returns whether it was closed meanwhile."""
+        return self._closed.wait(seconds)
 
     def pauses(self) -> Iterator[float]:
         """How long to wait before each repetition: ever longer, and not all clients alike."""
