@@ -1,5 +1,6 @@
 """How a blob's bytes leave: by this server, by its wrapper, by the server in front."""
 
+import hashlib
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -7,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from wsgiref.validate import validator
 
 import pytest
 from gunicorn.http.wsgi import FileWrapper
+from webtest import TestApp
 
 from calling import Answer, call, request, start
 from wsgi_store.app import Application, create_app
@@ -185,6 +188,34 @@ def test_wrapper_of_gunicorn(application: Application, config: Config, value: st
     assert os.pread(result.filelike.fileno(), length, offset) == call(application, path=path, **fields).body
     result.close()
     assert not open_blobs(config)
+
+
+@pytest.mark.parametrize("sendfile", Sendfile)
+@pytest.mark.parametrize("shard", [False, True])
+def test_a_link_is_no_blob(config: Config, tmp_path: Path, sendfile: Sendfile, *, shard: bool) -> None:
+    """What a link in the place of a blob leads to is never sent, named to another server, or changed."""
+    api = TestApp(validator(create_app(replace(config, sendfile=sendfile))))
+    hash_ = hashlib.md5(b"secret").hexdigest()
+    secret = tmp_path / hash_[:2] / hash_
+    secret.parent.mkdir()
+    secret.write_bytes(b"secret")
+    place = Path(config.root, hash_[:2])
+    if shard:
+        place.symlink_to(secret.parent)
+    else:
+        place.mkdir()
+        (place / hash_).symlink_to(secret)
+    for ask in (api.get, api.head, api.delete):
+        for fields in ({}, {"If-None-Match": '"0"'}, {"If-Modified-Since": "Fri, 27 Nov 2026 00:00:00 GMT"}):
+            answer = ask(f"/{hash_}", headers=fields, status=404)
+            assert not {"X-Sendfile", "X-Accel-Redirect"} & set(answer.headers)
+    assert api.get("/files").json["files"] == []
+    answer = api.post("/", b"secret", status=503).json
+    assert shard or (answer["detail"], answer["hash"]) == (
+        "what lies in the place of this blob is not a file",
+        hash_,
+    )
+    assert secret.read_bytes() == b"secret"
 
 
 @pytest.fixture(name="fronted", params=[Sendfile.X_SENDFILE, Sendfile.X_ACCEL])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from kinds import KINDS, LocalKind, digest_of, neighbours, put
 
-from wsgi_store.digest import Algorithm
+from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, StoreUnavailable
 from wsgi_store.staging import Staging
 from wsgi_store.stores.local import LocalStore
@@ -199,29 +199,76 @@ def make_socket(path: Path) -> None:
         unix.bind(os.path.relpath(path))  # a socket's name has at most 107 bytes
 
 
-@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["directory", "pipe"])
+def make_link(path: Path) -> None:
+    """A link to a file elsewhere, of the size of the link itself."""
+    target = path.parent.parent / ("elsewhere" + "x" * 20)
+    path.symlink_to(target)
+    target.write_bytes(bytes(path.lstat().st_size))
+
+
+def make_dangling_link(path: Path) -> None:
+    """A link that leads nowhere."""
+    path.symlink_to("nowhere")
+
+
+def make_device(path: Path) -> None:
+    """A device that can be read without end."""
+    if os.geteuid():
+        pytest.skip("needs root")
+    os.mknod(path, stat.S_IFCHR | 0o666, os.stat("/dev/zero").st_rdev)
+
+
+THINGS = [os.mkdir, os.mkfifo, make_socket, make_device, make_link, make_dangling_link]
+
+
+@pytest.mark.parametrize("make", THINGS, ids=lambda make: make.__name__)
 @pytest.mark.parametrize("algorithm", [Algorithm.MD5, Algorithm.SHA256], ids=lambda one: one.value)
 def test_a_thing_in_the_place_of_a_blob(
-    root: Path, algorithm: Algorithm, make: Callable[[Path], None]
+    root: Path, monkeypatch: pytest.MonkeyPatch, algorithm: Algorithm, make: Callable[[Path], None]
 ) -> None:
     """What is no file is no blob, cannot be read as one, and no upload passes for held by it."""
     store = LocalStore(str(root), algorithm)
+    monkeypatch.chdir(root)
     # Of the size that the thing itself is said to have.
-    sample = root.parent / "sample"
+    (root / "sample").mkdir()
+    sample = root / "sample" / "sample"
     make(sample)
-    data = bytes(sample.stat().st_size)
+    data = bytes(sample.lstat().st_size)
     digest = digest_of(algorithm, data)
     path = root / digest.hex[:2] / digest.hex
     path.parent.mkdir()
     make(path)
-    with pytest.raises(BlobNotFound):
-        store.stat(digest)
-    with pytest.raises(BlobNotFound):
-        store.open(digest)
-    with pytest.raises(StoreUnavailable, match="not a file"):
-        put(Staging(store), data)
+    before = path.lstat()
+    asks: list[Callable[[Digest], object]] = [store.stat, store.open, store.remove]
+    for ask in asks:
+        with pytest.raises(BlobNotFound):
+            ask(digest)
+    for act in (lambda: put(Staging(store), data), lambda: store.quarantine(digest)):
+        with pytest.raises(StoreUnavailable, match="not a file") as caught:
+            act()
+        assert caught.value.evidence == {"hash": digest.hex}
     assert not list(store.iterate())
     assert not os.listdir(store.staging_directory)
+    assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_link_in_the_place_of_a_shard(
+    root: Path, store: LocalStore, staging: Staging, *, absolute: bool
+) -> None:
+    """What a link in the place of a directory leads to is not of the store."""
+    digest = put(staging, DATA).digest
+    shard = path_of(root, DATA).parent
+    elsewhere = shard.rename(root / "elsewhere")
+    shard.symlink_to(elsewhere if absolute else "elsewhere")
+    asks: list[Callable[[Digest], object]] = [store.stat, store.open, store.remove, store.quarantine]
+    for ask in asks:
+        with pytest.raises(BlobNotFound):
+            ask(digest)
+    assert not list(store.iterate())
+    with pytest.raises(StoreUnavailable):
+        put(staging, DATA)
+    assert (elsewhere / digest.hex).read_bytes() == DATA
 
 
 def test_a_directory_in_the_place_of_a_blob_stays(root: Path, store: LocalStore) -> None:
@@ -230,44 +277,6 @@ def test_a_directory_in_the_place_of_a_blob_stays(root: Path, store: LocalStore)
     with pytest.raises(BlobNotFound):
         store.remove(digest_of(Algorithm.MD5, DATA))
     assert path_of(root, DATA).is_dir()
-
-
-def test_a_socket_in_the_place_of_a_blob(
-    root: Path, store: LocalStore, staging: Staging, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What cannot even be opened is an error of the store."""
-    monkeypatch.chdir(root)
-    path_of(root, DATA).parent.mkdir()
-    make_socket(path_of(root, DATA))
-    with pytest.raises(StoreUnavailable):
-        store.open(digest_of(Algorithm.MD5, DATA))
-    with pytest.raises(StoreUnavailable):
-        put(staging, DATA)
-
-
-def test_a_link_that_leads_nowhere_in_the_place_of_a_blob(
-    root: Path, store: LocalStore, staging: Staging
-) -> None:
-    """A dangling link is no blob, and an upload that it stands in the way of ends with an error."""
-    path_of(root, DATA).parent.mkdir()
-    path_of(root, DATA).symlink_to("nowhere")
-    with pytest.raises(BlobNotFound):
-        store.stat(digest_of(Algorithm.MD5, DATA))
-    with pytest.raises(StoreUnavailable):
-        put(staging, DATA)
-
-
-def test_a_link_in_the_place_of_a_blob(root: Path, store: LocalStore) -> None:
-    """A link to a file elsewhere is read and removed as a blob, and the file stays."""
-    elsewhere = root.with_name("elsewhere")
-    elsewhere.write_bytes(DATA)
-    path_of(root, DATA).parent.mkdir()
-    path_of(root, DATA).symlink_to(elsewhere)
-    digest = digest_of(Algorithm.MD5, DATA)
-    assert store.remove(digest).size == len(DATA)
-    with pytest.raises(BlobNotFound):
-        store.stat(digest)
-    assert elsewhere.read_bytes() == DATA
 
 
 def test_a_file_in_the_place_of_a_shard(root: Path, store: LocalStore, staging: Staging) -> None:

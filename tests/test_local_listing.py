@@ -95,11 +95,11 @@ def test_a_shard_in_the_place_of_another(store: LocalStore, settled: list[Digest
 
 def test_a_change_within_one_step_of_the_clock(store: LocalStore, staging: Staging) -> None:
     """A directory changed right after it was listed is read again where its time does not tell."""
-    real = os.stat
+    real = os.fstat
 
-    def coarse(path: str) -> SimpleNamespace:
-        """Look at a file of a file system that counts whole seconds, as many did."""
-        status = real(path)
+    def coarse(fd: int) -> SimpleNamespace:
+        """Look at a directory of a file system that counts whole seconds, as many did."""
+        status = real(fd)
         names = ("st_mode", "st_dev", "st_ino", "st_size", "st_mtime")
         fields = {name: getattr(status, name) for name in names}
         return SimpleNamespace(**fields, st_ctime_ns=status.st_ctime_ns // 10**9 * 10**9)
@@ -107,6 +107,6 @@ def test_a_change_within_one_step_of_the_clock(store: LocalStore, staging: Stagi
     expected: list[Digest] = []
     for data in neighbours(Algorithm.MD5, 20):
         expected.append(put(staging, data).digest)
-        with mock.patch("os.stat", coarse):
+        with mock.patch("os.fstat", coarse):
             found = listed(store)
         assert found == expected

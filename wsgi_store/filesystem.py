@@ -15,8 +15,18 @@ READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NAME = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+# To read a file. A link is none, and a pipe must not hold its caller for ever.
+FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# What open(2) says so of: a link, a socket, a device without a driver.
+NO_FILE = {errno.ELOOP, errno.ENXIO, errno.ENODEV}
+# Bytes of the longest file that is read at once.
+LONGEST = 1 << 20
 # What file systems answer that have no locks for a directory.
 NO_LOCKS = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
+class NoFile(OSError):
+    """What lies there is no file, or none of ours."""
 
 
 class Directory:
@@ -85,6 +95,35 @@ def _give(name: str, around: int) -> None:
         # One that others put in its place since is not root's, or not empty.
         if os.fstat(made.fd).st_uid == 0 and not os.listdir(made.fd):
             os.fchown(made.fd, owner.st_uid, owner.st_gid)
+
+
+def open_file(name: str, around: int | None = None) -> tuple[int, os.stat_result]:
+    """Open a file to read it, and tell about it; raises NoFile for what is none, and OSError."""
+    try:
+        fd = os.open(name, FILE, dir_fd=around)
+    except OSError as error:
+        if error.errno in NO_FILE:
+            raise NoFile(error.errno, error.strerror, name) from None
+        raise
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise NoFile(errno.EINVAL, "it is no file", name)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, status
+
+
+def read_file(path: str) -> bytes:
+    """Read a small file; raises NoFile, also for a large one, and OSError."""
+    fd, status = open_file(path)
+    try:
+        if status.st_size > LONGEST:
+            raise NoFile(errno.EFBIG, "it is too large", path)
+        return os.read(fd, LONGEST)
+    finally:
+        os.close(fd)
 
 
 def sync_directory(path: str) -> None:

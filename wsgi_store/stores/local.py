@@ -5,9 +5,9 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
+from itertools import islice
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, StoreUnavailable, disk_errors
@@ -17,12 +17,15 @@ from wsgi_store.filesystem import (
     Root,
     list_directory,
     locked,
+    NoFile,
     make_directory,
+    open_file,
+    read_file,
     sync_directory,
 )
 from wsgi_store.stores import Added, Blob, Durability, StagedFile, marker
 from wsgi_store.stores.reader import LocalReader
-from wsgi_store.stores.shard import READ, Shard
+from wsgi_store.stores.shard import Shard
 
 STAGING = ".staging"
 QUARANTINE = ".quarantine"
@@ -33,7 +36,7 @@ ROUNDS = 100
 # which the kernel stamps files has steps of up to 10 ms, but some file systems keep whole seconds only.
 SETTLED = 2 * 10**9
 # Nothing is there, or something that is no blob.
-ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError, NoFile)
 
 
 class LocalStore:
@@ -67,7 +70,8 @@ class LocalStore:
         """Describe a blob; raises BlobNotFound."""
         with disk_errors("cannot look at the blob"):
             try:
-                return _blob(digest, os.stat(self._path(digest)))
+                with self._in_shard(digest) as shard:
+                    return _blob(digest, os.stat(digest.hex, dir_fd=shard.fd, follow_symlinks=False))
             except ABSENT:
                 raise self._absent(digest) from None
 
@@ -75,11 +79,12 @@ class LocalStore:
         """Open `length` bytes from `start` on, to the end by default; raises BlobNotFound."""
         with disk_errors("cannot open the blob"):
             try:
-                fd = os.open(self._path(digest), READ)
+                with self._in_shard(digest) as shard:
+                    fd, status = open_file(digest.hex, shard.fd)
             except ABSENT:
                 raise self._absent(digest) from None
             try:
-                blob = _blob(digest, os.fstat(fd))
+                blob = _blob(digest, status)
                 if start:
                     start = os.lseek(fd, min(start, blob.size), os.SEEK_SET)
                 return LocalReader(fd, blob, start, length)
@@ -177,8 +182,8 @@ class LocalStore:
 
     def load_note(self, name: str) -> bytes | None:
         """Read a note that was left in the store; None when there is none."""
-        with disk_errors("cannot read the note"), suppress(FileNotFoundError):
-            return Path(self.root, name).read_bytes()
+        with disk_errors("cannot read the note"), suppress(FileNotFoundError, NoFile):
+            return read_file(os.path.join(self.root, name))
         return None
 
     def update_note(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
@@ -205,17 +210,9 @@ class LocalStore:
             if shard < last[:2]:
                 continue
             names = self._names(shard)
-            # Matched one by one as they are asked for: a page is a small part of a large shard.
-            for index in range(bisect.bisect(names, last), len(names)):
-                name = names[index]
-                if name.startswith(shard) and self._name_of_blob.fullmatch(name):
-                    digest = Digest(self.algorithm, bytes.fromhex(name))
-                    with disk_errors(f"cannot look at the blob {name}", hash=name):
-                        try:
-                            blob = _blob(digest, os.stat(f"{self.root}/{shard}/{name}"))
-                        except (BlobNotFound, *ABSENT):
-                            continue  # removed since the directory was read, or nothing of ours
-                    yield blob
+            first = bisect.bisect(names, last)
+            if first < len(names):
+                yield from self._described(shard, islice(names, first, None))
         self._require_marker()  # else a disk unmounted meanwhile would pass for fewer blobs
 
     def local_path(self, digest: Digest) -> str | None:
@@ -241,9 +238,9 @@ class LocalStore:
             except ABSENT:
                 return False
 
-    def _path(self, digest: Digest) -> str:
-        name = digest.hex
-        return f"{self.root}/{name[:2]}/{name}"
+    def _in_shard(self, digest: Digest) -> Directory:
+        """The directory of a blob, to look the blob up in it."""
+        return Directory(f"{self.root}/{digest.hex[:2]}", NAME)
 
     def _absent(self, digest: Digest) -> BlobNotFound:
         self._require_marker()
@@ -253,6 +250,25 @@ class LocalStore:
         """Raise unless the store is there: a disk that is not mounted is not an empty store."""
         if not os.path.exists(os.path.join(self.root, marker.NAME)):
             raise StoreUnavailable("the store's directory is not there")
+
+    def _described(self, shard: str, names: Iterable[str]) -> Iterator[Blob]:
+        """Yield those of these names in a shard that are blobs."""
+        with disk_errors(f"cannot list {shard} in the store"):
+            try:
+                directory = Directory(f"{self.root}/{shard}", NAME)
+            except ABSENT:
+                return
+        with directory:
+            # Matched one by one as they are asked for: a page is a small part of a large shard.
+            for name in names:
+                if name.startswith(shard) and self._name_of_blob.fullmatch(name):
+                    digest = Digest(self.algorithm, bytes.fromhex(name))
+                    with disk_errors(f"cannot look at the blob {name}", hash=name):
+                        try:
+                            blob = _blob(digest, os.stat(name, dir_fd=directory.fd, follow_symlinks=False))
+                        except (BlobNotFound, *ABSENT):
+                            continue  # removed since the directory was read, or nothing of ours
+                    yield blob
 
     def _names(self, shard: str) -> list[str]:
         """What lies in a shard, in order; remembered, since the next page goes on in the same shard."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StoreUnavailable, WrongStore
-from wsgi_store.filesystem import Root, sync_directory
+from wsgi_store.filesystem import NoFile, Root, read_file, sync_directory
 from wsgi_store.stores import StagedFile
 
 NAME = "store.json"
@@ -19,7 +19,7 @@ LAYOUT = "ab/abcdef"
 def check(root: str, algorithm: Algorithm) -> bool:
     """Whether there is a marker; raises WrongStore when it is that of another store, and OSError."""
     try:
-        content = Path(root, NAME).read_bytes()
+        content = _content(root)
     except FileNotFoundError:
         return False
     require(content, root, algorithm)
@@ -34,7 +34,7 @@ def text(algorithm: Algorithm) -> bytes:
 def algorithm_at(root: str) -> Algorithm:
     """The algorithm of the store there; raises StoreUnavailable when there is none, and WrongStore."""
     try:
-        content = Path(root, NAME).read_bytes()
+        content = _content(root)
     except OSError as error:
         raise StoreUnavailable(f"there is no store at {root}: {error.strerror}") from None
     return read(content, root)
@@ -95,6 +95,13 @@ def check_unmarked(place: str, names: Iterable[str], algorithm: Algorithm) -> No
                 f"which is not a {algorithm.value} digest: set WSGI_STORE_HASH "
                 "to the algorithm of its files, or WSGI_STORE_ROOT to another place"
             )
+
+
+def _content(root: str) -> bytes:
+    try:
+        return read_file(os.path.join(root, NAME))
+    except NoFile:
+        return b""  # no marker of any store
 
 
 def _shards(root: str) -> list[Path]:

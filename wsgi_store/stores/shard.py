@@ -5,17 +5,14 @@ import fcntl
 import itertools
 import os
 import secrets
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from wsgi_store.digest import Digest
 from wsgi_store.errors import DigestCollision, StoreUnavailable
-from wsgi_store.filesystem import NAME, Directory, locked, make_directory
+from wsgi_store.filesystem import NAME, Directory, NoFile, locked, make_directory, open_file
 from wsgi_store.stores import Added, StagedFile
 
-# Not blocking: a pipe in a blob's place must not hold its caller for ever.
-READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 BLOCK = 1 << 20
 
 
@@ -32,11 +29,12 @@ class Shard(Directory):
     @contextmanager
     def held(self, digest: Digest) -> Iterator[int]:
         """Open the file that has the name; raises StoreUnavailable where it is not a file."""
-        fd = os.open(digest.hex, READ, dir_fd=self.fd)
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                message = "what lies in the place of this blob is not a file"
-                raise StoreUnavailable(message, hash=digest.hex)
+            fd, _ = open_file(digest.hex, self.fd)
+        except NoFile as error:
+            message = "what lies in the place of this blob is not a file"
+            raise StoreUnavailable(message, hash=digest.hex) from error
+        try:
             yield fd
         finally:
             os.close(fd)
@@ -67,7 +65,7 @@ class Shard(Directory):
     def expire(self, digest: Digest, modified: float) -> bool:
         """Take a name away unless its file was added since; see Store."""
         with locked(self.fd):
-            if os.stat(digest.hex, dir_fd=self.fd).st_mtime != modified:
+            if os.stat(digest.hex, dir_fd=self.fd, follow_symlinks=False).st_mtime != modified:
                 return False
             os.unlink(digest.hex, dir_fd=self.fd)
         return True
@@ -104,7 +102,8 @@ class Shard(Directory):
 
     def _require_name(self, digest: Digest, held: int) -> None:
         # The file is open, so that no other can have got its inode number.
-        if not os.path.samestat(os.stat(digest.hex, dir_fd=self.fd), os.fstat(held)):
+        there = os.stat(digest.hex, dir_fd=self.fd, follow_symlinks=False)
+        if not os.path.samestat(there, os.fstat(held)):
             raise FileNotFoundError(errno.ENOENT, "another file has got this name")
 
 
