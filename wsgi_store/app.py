@@ -17,13 +17,13 @@ from wsgi_store.auth import authorizer
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.grant import Authorize
 from wsgi_store.logs import logger, trace
-from wsgi_store.receiving import Request, kept
+from wsgi_store.receiving import Request, Source, kept, pieces
 from wsgi_store.sending import PHRASES, Response, to_json
-from wsgi_store.staging import Staging
+from wsgi_store.staging import Receipt, Staging
 from wsgi_store.stores import open_store
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
 class Route(NamedTuple):
@@ -75,6 +75,8 @@ STATUS: dict[type[errors.WSGIStoreError], tuple[int, str]] = {
 WRITES = frozenset({"write", "delete"})
 HASH = re.compile("[0-9a-fA-F]{32,128}")
 REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,64}")
+# What holds of a URL that names one blob for ever, and of no other.
+OF_ONE_BLOB = {"Cache-Control", "Last-Modified", "Vary"}
 # A path and a method that no row has.
 NOWHERE = "/-"
 UNKNOWN = "-"
@@ -153,6 +155,52 @@ class Application:
             self._metrics.count(environ, path, response, perf_counter() - begin, code)
         return response(environ, start_response)
 
+    # What follows is for views of the host application.
+
+    def receive(
+        self,
+        source: Source,
+        *,
+        length: int | None = None,
+        hash_: str | None = None,
+        max_size: int | None = None,
+    ) -> Receipt:
+        """Store bytes, the chunks of an iterable, or what a binary file or stream holds from where it stands.
+
+        Of the number of bytes or the hash that is given, nothing else is stored. Raises BadRequest where
+        that is no hash of this store, DigestMismatch, IncompleteBody, TooLarge, StoreError, and whatever
+        reading `source` raises; then nothing is stored.
+        """
+        if self.store.read_only:
+            raise errors.ReadOnly
+        try:
+            expected = [self.store.algorithm.parse(hash_)] if hash_ is not None else []
+        except ValueError as error:
+            raise errors.BadRequest(f"hash: {error}") from None
+        return self.staging.receive(pieces(source), length=length, expected=expected, max_size=max_size)
+
+    def send(self, environ: "WSGIEnvironment", hash_: str, filename: str | None = None) -> Response:
+        """Answer the GET or HEAD of a view with a blob, by the ranges and the ETag that it asks for.
+
+        The URL is the view's own and may lead to another blob tomorrow: caches keep the answer for one
+        reader, and ask each time whether it still holds. Raises BlobNotFound, MethodNotAllowed,
+        PreconditionFailed, RangeNotSatisfiable and StoreError.
+        """
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            raise errors.MethodNotAllowed(["GET", "HEAD"])
+        request = Request(environ, self.config, self.store, self.staging, self.authorize)
+        response = files.download(request, hash_, filename)
+        own = [field for field in response.headers if field[0] not in OF_ONE_BLOB]
+        response.headers = [*own, ("Cache-Control", "private, no-cache")]
+        return response
+
+    def problem(self, environ: "WSGIEnvironment", error: errors.WSGIStoreError) -> Response:
+        """Answer the request of a view with a failure, as the service itself does."""
+        identity = _request_id(environ)
+        response = problem(error, identity)
+        response.headers.append(("X-Request-ID", identity))
+        return response
+
     def _is_public(self, route: Route) -> bool:
         return route.handler is service.metrics and self.config.metrics is MetricsAccess.PUBLIC
 
@@ -199,7 +247,7 @@ def _metrics() -> ModuleType:
     return metrics
 
 
-def create_app(config: Config | None = None, authorize: Authorize | None = None) -> "WSGIApplication":
+def create_app(config: Config | None = None, authorize: Authorize | None = None) -> Application:
     """Put a service together; raises ConfigError and StoreError when it cannot be opened.
 
     `authorize` decides from a request's environ what the caller may do, instead of the

@@ -5,9 +5,9 @@ import mmap
 import re
 import string
 import sys
-from collections.abc import Callable, Iterator
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, quote
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
@@ -25,8 +25,10 @@ from wsgi_store.stores import Store
 if TYPE_CHECKING:
     from functools import _lru_cache_wrapper
 
+    from _typeshed import SupportsRead
     from _typeshed.wsgi import WSGIEnvironment
 
+Source: TypeAlias = "Chunk | bytearray | SupportsRead[bytes] | Iterable[Chunk]"
 T = TypeVar("T")
 
 # Measured: gunicorn hands over 2,400 MB/s in reads of 1 MiB, 1,030 in reads of 64 KiB.
@@ -155,6 +157,15 @@ def _open_body(environ: "WSGIEnvironment") -> tuple[Callable[[int], Chunk], int 
         raise BadRequest("malformed Content-Length")
     length = int(text)
     return (_in_turns(stream) if length > BLOCK else stream.read), length
+
+
+def pieces(source: Source) -> Iterable[Chunk]:
+    """The chunks of what a view of the host hands over: bytes, chunks, or a file or stream of bytes."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return [memoryview(source).cast("B")]
+    if hasattr(source, "read"):
+        return iter(partial(source.read, BLOCK), b"")
+    return source
 
 
 def _in_turns(stream: Any) -> Callable[[int], Chunk]:

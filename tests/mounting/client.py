@@ -3,7 +3,7 @@
 import json
 import sys
 
-from wsgi_store.client import Client
+from wsgi_store import Client
 from wsgi_store.errors import BlobNotFound, WSGIStoreError
 
 

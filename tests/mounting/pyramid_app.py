@@ -12,8 +12,7 @@ from pyramid.request import Request
 from pyramid.response import Response
 from werkzeug.serving import run_simple
 
-from wsgi_store.app import create_app
-from wsgi_store.config import Config
+from wsgi_store import Config, create_app
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

@@ -3,7 +3,7 @@
 import sys
 import time
 
-from wsgi_store.auth import Signer
+from wsgi_store import Signer
 
 
 def invite(keys: list[str], hash_: str) -> tuple[str, str]:

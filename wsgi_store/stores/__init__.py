@@ -154,6 +154,9 @@ class BlobReader(Protocol):
     def read(self, size: int = -1, /) -> bytes:
         """Return up to `size` bytes, b"" only at the end of the part."""
 
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the rest in pieces, for servers and hosts that ask a body for no more than that."""
+
     def seek(self, offset: int, /) -> int:
         """Go on from `offset`, a number of bytes from the beginning of the blob."""
 

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from obstore.exceptions import BaseError
@@ -40,7 +41,7 @@ class ObjectReader:
     def read(self, size: int = -1, /) -> bytes:
         """Return up to `size` bytes; raises StoreUnavailable when they cannot be had."""
         if size < 0:
-            return b"".join(iter(lambda: self.read(BLOCK), b""))
+            return b"".join(self)
         size = min(size, self._stop - self._position)
         if size <= 0:
             return b""
@@ -50,6 +51,9 @@ class ObjectReader:
         self._rest = self._rest[size:]
         self._position += len(data)
         return data
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(partial(self.read, BLOCK), b"")
 
     def _next(self) -> bytes:
         hash_ = self.blob.digest.hex
@@ -97,7 +101,7 @@ def compare(reader: ObjectReader, staged: StagedFile | None = None) -> tuple[boo
     hashed = digest.algorithm.new()
     same = staged is not None
     with disk_errors("cannot read the file"):
-        for block in iter(lambda: reader.read(BLOCK), b""):
+        for block in reader:
             hashed.update(block)
             if staged is not None and same:
                 same = os.pread(staged.fd, len(block), reader.tell() - len(block)) == block

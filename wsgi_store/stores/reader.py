@@ -2,9 +2,13 @@
 
 import os
 import warnings
+from collections.abc import Iterator
+from functools import partial
 
 from wsgi_store.errors import StoreUnavailable, disk_errors
 from wsgi_store.stores import Blob
+
+BLOCK = 1 << 18
 
 
 class LocalReader:
@@ -44,6 +48,9 @@ class LocalReader:
         if self._at == self._stop:
             self._whole = True
         return data
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(partial(self.read, BLOCK), b"")
 
     def fill(self, buffer: memoryview, flags: int = 0) -> int:
         """Read the next bytes of the part into a buffer; returns how many, 0 only at its end.
