@@ -71,6 +71,7 @@ def test_refusals_are_counted(tmp_path: Path) -> None:
         with Connection(server.port) as connection:
             figures = connection.ask(message("GET", "/metrics")).body.decode()
     for status, code in refused:
-        labels = f'method="other",route="other",status="{status}"'
+        method = "other" if status in ("400", "414") else "GET"
+        labels = f'method="{method}",route="other",status="{status}"'
         assert f"wsgi_store_requests_total{{{labels}}} 1.0\n" in figures
         assert f'wsgi_store_failures_total{{code="{code}"}} 1.0\n' in figures

@@ -73,6 +73,7 @@ ERRORS = [
     errors.ExpectationFailed(""),
     errors.DigestMismatch("md5:0", "md5:1"),
     errors.HeadTooLarge(""),
+    errors.Unsupported(""),
     errors.StoreUnavailable("", needed=1, available=0),
     errors.StorageFull("", needed=1, available=0),
     errors.WSGIStoreError(""),

@@ -110,7 +110,7 @@ def test_unix_socket(tmp_path: Path) -> None:
                 while not file.readline().startswith(b'{"hash"'):
                     pass
             client.sendall(b"malformed\r\n\r\n")
-            assert file.readline() == b"HTTP/1.1 400 BAD REQUEST\r\n"
+            assert file.readline() == b"HTTP/1.1 400 Bad Request\r\n"
 
 
 @pytest.fixture(name="certificate", scope="module")

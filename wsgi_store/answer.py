@@ -19,19 +19,12 @@ from gunicorn.workers import gthread
 
 from wsgi_store import errors
 from wsgi_store.app import problem
-from wsgi_store.connection import Connection, Continue, Request
+from wsgi_store.connection import Connection
 from wsgi_store.gunicorn import shown_path
-from wsgi_store.logs import logger
+from wsgi_store.head import Continue, Request, refusal_of
+from wsgi_store.logs import Seldom
 from wsgi_store.receiving import KEPT
 
-# What gunicorn's parser refuses otherwise than as a bad request.
-REFUSALS = {
-    parsing.LimitRequestLine: errors.UriTooLong,
-    parsing.LimitRequestHeaders: errors.HeadTooLarge,
-    parsing.ExpectationFailed: errors.ExpectationFailed,
-    parsing.ForbiddenProxyRequest: errors.Denied,
-    parsing.ConfigurationProblem: errors.NotFound,
-}
 # These, though parsing errors too, the application brought about.
 OWN_FAULTS = (parsing.InvalidResponseHeader, parsing.InvalidResponseHeaderName)
 
@@ -156,6 +149,10 @@ class Answering(gthread.ThreadWorker):  # type: ignore[misc]
 
     alive: bool
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.refused = Seldom()
+
     def handle_request(self, req: Any, conn: Connection) -> Any:
         """Serve a request whose head is there."""
         if req._expected_100_continue:  # pylint: disable=protected-access
@@ -228,18 +225,20 @@ class Answering(gthread.ThreadWorker):  # type: ignore[misc]
         """Answer what cannot be parsed as the application answers; nothing of it is logged."""
         if not isinstance(exc, parsing.ParseException) or isinstance(exc, OWN_FAULTS):
             super().handle_error(req, client, addr, exc)
-            return
-        kind = type(exc).__name__
-        detail = f"the server cannot read this request: {kind}"
-        if isinstance(exc, parsing.ConfigurationProblem):  # the path is outside of SCRIPT_NAME
-            detail = "nothing is served under this path"
-        refusal = REFUSALS.get(type(exc), errors.BadRequest)(detail)
+        else:
+            self.refuse(client, addr, refusal_of(exc), req.method if req else getattr(exc, "method", None))
+
+    def refuse(
+        self, client: socket.socket, addr: Any, refusal: errors.WSGIStoreError, method: str | None
+    ) -> None:
+        """Answer a request that does not get to the application, and log it unless there are many."""
         identity = secrets.token_hex(8)
-        logger.bind(request_id=identity).warning("{} from {}", kind, addr[0] if addr else "a Unix socket")
+        origin = addr[0] if addr else "a Unix socket"
+        self.refused.warn(f"refused a request from {origin}: {refusal.message}", request_id=identity)
         response = problem(refusal, identity)
         # It is loaded where something is counted.
         if metrics := sys.modules.get("wsgi_store.metrics"):
-            environ = {"REQUEST_METHOD": req.method if req else "-"}
+            environ = {"REQUEST_METHOD": method or "-"}
             metrics.count(environ, None, response, 0.0, errors.code(type(refusal)))
         fields = [
             *response.headers,
@@ -248,5 +247,8 @@ class Answering(gthread.ThreadWorker):  # type: ignore[misc]
             ("X-Request-ID", identity),
         ]
         head = "".join(f"{name}: {value}\r\n" for name, value in fields)
+        body = b"" if method == "HEAD" else b"".join(response.body)
+        # It fits into a socket, unless this client did not read what it was sent before.
         with suppress(OSError):
-            client.sendall(f"HTTP/1.1 {response.status}\r\n{head}\r\n".encode() + b"".join(response.body))
+            client.settimeout(0)
+            client.sendall(f"HTTP/1.1 {response.status}\r\n{head}\r\n".encode() + body)

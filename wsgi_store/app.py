@@ -67,6 +67,7 @@ STATUS: dict[type[errors.WSGIStoreError], tuple[int, str]] = {
     errors.ExpectationFailed: (417, "expectation_failed"),
     errors.DigestMismatch: (422, "digest_mismatch"),
     errors.HeadTooLarge: (431, "head_too_large"),
+    errors.Unsupported: (501, "unsupported"),
     errors.StoreUnavailable: (503, "store_unavailable"),
     errors.StorageFull: (507, "storage_full"),
     errors.WSGIStoreError: (500, "internal_error"),
@@ -208,7 +209,7 @@ class Application:
 def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exception | None = None) -> Response:
     """A failure as application/problem+json (RFC 9457); the server's own are logged."""
     status, code = _status(error)
-    if status >= 500:
+    if status >= 500 and not isinstance(error, errors.RequestError):
         # The cause names paths: they are the operator's business, not the client's.
         cause = f" ({error.__cause__})" if error.__cause__ else ""
         traced = f"\n{trace(unforeseen)}" if unforeseen else ""

@@ -5,29 +5,21 @@ import socket
 import ssl
 import time
 from contextlib import suppress
-from functools import lru_cache
 from typing import Any
 
-from gunicorn.http import body, message
 from gunicorn.http import errors as parsing
+from gunicorn.http import message
 from gunicorn.workers import gthread
 
-from wsgi_store.body import Body, ChunkedReader, LengthReader
+from wsgi_store.head import HEAD_TIMEOUT, Request
 
-# A client has this long, in seconds, to send the head of a request, and before it to agree on TLS.
-HEAD_TIMEOUT = 10.0
 # Larger heads are left to gunicorn's parser, which knows its limits and answers 431.
 HEAD_LIMIT = 64 << 10
-# What comes after an early answer is read and thrown away, so that the client can finish
-# sending and see it: for so many seconds in all, and of silence.
-LINGER_TIME = 10.0
-LINGER_SILENCE = 2.0
-# Unread bodies up to here are drained by gunicorn, and the connection goes on.
-DRAINED = 64 << 10
+# A client that has seen the answer mostly ends the connection within so many seconds.
+MOMENT = 0.01
 # The kernel takes no more than so many bytes ahead of what it sends, and more once half of them are
 # sent (tcp(7)). Else it would be a third of all that it can hold, for which a slow reader takes minutes.
 UNSENT = 128 << 10
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class _Socket(socket.socket):
@@ -41,26 +33,6 @@ class _Socket(socket.socket):
         """Wait for so many seconds; that it is so already need not be told the kernel."""
         if value != self.gettimeout():
             super().settimeout(value)
-
-
-class Settings:
-    """gunicorn's settings, each looked up once: it does so by a table of objects, 22 times a request."""
-
-    def __init__(self, settings: Any) -> None:
-        self._settings = settings
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._settings, name)
-        setattr(self, name, value)
-        return value
-
-
-# gunicorn reads the address anew for each request, which takes as long as reading its head.
-@lru_cache(1024)
-def _is_trusted(settings: Settings, address: str) -> bool:
-    allowed, networks = settings.forwarded_allow_ips, settings.forwarded_allow_networks()
-    # pylint: disable-next=protected-access
-    return bool(message._ip_in_allow_list(address, allowed, networks))
 
 
 class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type hints
@@ -146,6 +118,10 @@ class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type h
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, self._seen + 1)
         return False
 
+    def has_begun(self) -> bool:
+        """Whether part of a head has come, and can be answered."""
+        return self._is_legible() and bool(self._seen or self.read_ahead())
+
     def _is_legible(self) -> bool:
         """Whether a head can be told from its part: TLS and uwsgi's own protocol look otherwise.
 
@@ -153,102 +129,35 @@ class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type h
         """
         return not self.cfg.is_ssl and self.cfg.protocol == "http" and self.sock.family != socket.AF_UNIX
 
-    def linger(self) -> None:
-        """Close so that the client sees the answer (RFC 9112 section 9.6)."""
-        deadline = time.monotonic() + LINGER_TIME
-        with suppress(OSError):  # the client is gone, or silent for long enough
+    def method(self) -> str | None:
+        """HEAD where the part of a head that has come says so."""
+        begin = self.read_ahead()[:64]
+        with suppress(OSError):
+            begin += self.sock.recv(64, socket.MSG_PEEK)
+        return "HEAD" if begin.lstrip(b"\r\n").startswith(b"HEAD ") else None
+
+    def shut(self) -> None:
+        """Send nothing more."""
+        with suppress(OSError):  # the client is gone
             self.sock.shutdown(socket.SHUT_WR)
-            self.sock.settimeout(LINGER_SILENCE)
-            while time.monotonic() < deadline and self.sock.recv(HEAD_LIMIT):
-                pass
-        self.sock.close()
 
+    def leave(self) -> None:
+        """Begin to close so that the client sees the answer (RFC 9112 section 9.6).
 
-class HostMissing(parsing.ParseException):  # type: ignore[misc]
-    """HTTP/1.1 has every request say which host it is meant for (RFC 9112 section 3.2)."""
-
-
-class Request(message.Request):  # type: ignore[misc]
-    """A request whose head comes in time, and that knows when its connection cannot be used again."""
-
-    version: tuple[int, int]
-    headers: list[tuple[str, str]]
-    body: Any
-    unreader: Any
-
-    def __init__(self, cfg: Any, unreader: Any, *args: Any) -> None:
-        self._deadline = time.monotonic() + HEAD_TIMEOUT
-        super().__init__(cfg, unreader, *args)
-        # Who speaks a later HTTP/1 is answered in the last one known here (RFC 9110 section 2.5).
-        self.version = min(self.version, (1, 1))
-        if self.version == (1, 1) and "HOST" not in [name for name, _ in self.headers]:
-            raise HostMissing()
-        # gunicorn knows the option only where it is alone; it is one of a list (RFC 9110 section 7.6.1).
-        options = ",".join([value for name, value in self.headers if name == "CONNECTION"]).lower()
-        # Looked for twice, for splitting them takes longer.
-        if "close" in options and "close" in [option.strip(" \t") for option in options.split(",")]:
-            self.must_close = True
-        unreader.sock.settimeout(HEAD_TIMEOUT)
-
-    def set_body_reader(self) -> None:
-        """Find how the body is framed."""
-        super().set_body_reader()
-        reader = self.body.reader
-        if isinstance(reader, body.ChunkedReader):
-            reader = ChunkedReader(self, self.unreader)
-        elif isinstance(reader, body.LengthReader):
-            reader = LengthReader(self.unreader, reader.length)
-        self.body = Body(reader)
-
-    def read_into(self, unreader: Any, buf: Any, stop: bool = False) -> None:
-        """Read more of the head."""
-        if not unreader.buf.getbuffer().nbytes:  # else nothing is received
-            unreader.sock.settimeout(max(self._deadline - time.monotonic(), 0.001))
+        It is closed, or no more than a moment has passed and its client has not ended it.
+        """
         try:
-            super().read_into(unreader, buf, stop)
-        except (TimeoutError, parsing.NoMoreData):
-            # Without what has come, which gunicorn would log: a token may be in it.
-            raise parsing.NoMoreData() from None
-
-    def _peer_is_trusted_proxy(self) -> bool:
-        """Whether the peer may say for whom it asks."""
-        return not isinstance(self.peer_addr, tuple) or _is_trusted(self.cfg, self.peer_addr[0])
-
-    def is_read(self) -> bool:
-        """Whether nothing is left of the body."""
-        return (
-            getattr(self.body.reader, "length", 1) == 0 and not self.body.buf.tell() and not self.body.failed
-        )
-
-    def should_close(self) -> bool:
-        """Also when the body broke off, or more of it is unread than is worth reading."""
-        reader = self.body.reader
-        # How much is unread of a chunked body, or whether it is well-formed, nobody knows.
-        unread = getattr(reader, "length", 0) > DRAINED or getattr(reader, "parser", None)
-        return bool(super().should_close() or self.body.failed or unread)
-
-
-class Continue:
-    """A body that is asked for, by 100 Continue, when the application first reads it.
-
-    gunicorn asks before it calls the application, which may be about to refuse the body
-    (RFC 9110 section 10.1.1). Unasked for, it may or may not come: the connection must end.
-    """
-
-    def __init__(self, request: Any, sock: socket.socket) -> None:
-        self._request = request
-        self._reader = request.body.reader
-        self._must_close = request.must_close
-        self._sock = sock
-        request.must_close = True
-
-    def read(self, size: int) -> bytes:
-        """Ask for the body and read from it; called once."""
-        self._request.body.reader = self._reader
-        self._request.must_close = self._must_close
-        self._sock.sendall(CONTINUE)
-        data: bytes = self._reader.read(size)
-        return data
+            self.sock.shutdown(socket.SHUT_WR)
+            self.sock.settimeout(MOMENT)
+            deadline = time.monotonic() + MOMENT
+            while self.sock.recv(HEAD_LIMIT):
+                if time.monotonic() >= deadline:
+                    return
+        except TimeoutError:
+            return
+        except OSError:
+            pass  # the client is gone
+        self.sock.close()
 
 
 def _has_end(head: bytes) -> bool:

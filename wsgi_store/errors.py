@@ -133,6 +133,10 @@ class MethodNotAllowed(RequestError):
         self.allowed = allowed
 
 
+class Unsupported(RequestError):
+    """The request is sent in a way that this server does not know."""
+
+
 class UriTooLong(RequestError):
     """The first line of the request is longer than the server reads."""
 

@@ -4,11 +4,13 @@ import json
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from loguru import logger
@@ -22,6 +24,7 @@ __all__ = [
     "PACKAGE",
     "Intercept",
     "Output",
+    "Seldom",
     "access",
     "configure",
     "json_line",
@@ -161,6 +164,37 @@ def _second(second: int) -> tuple[str, str]:
 def write(line: str) -> None:
     """Write to the log, at once."""
     main.write(line)
+
+
+class Seldom:
+    """Warnings of which one is logged each second; the others are counted."""
+
+    def __init__(self) -> None:
+        self._again = 0.0
+        self._left_out = 0
+        self._lock = threading.Lock()
+
+    def warn(self, message: str, **extra: object) -> None:
+        """Log it, or count it."""
+        with self._lock:
+            now = monotonic()
+            if now < self._again:
+                self._left_out += 1
+                return
+            self._again = now + 1
+        logger.bind(**extra).warning("{}", message)
+
+    def catch_up(self) -> None:
+        """Say how many were left out, if any; to be called now and then."""
+        if not self._left_out:
+            return
+        with self._lock:
+            now = monotonic()
+            if now < self._again:
+                return
+            count, self._left_out = self._left_out, 0
+            self._again = now + 1
+        logger.warning("{} more like that", count)
 
 
 class Intercept(logging.Handler):

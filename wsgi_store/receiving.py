@@ -18,7 +18,7 @@ from werkzeug.wsgi import get_path_info
 from wsgi_store.grant import EVERYTHING, Authorize
 from wsgi_store.config import Config
 from wsgi_store.digest import Chunk, Digest, checked, parse_field
-from wsgi_store.errors import BadRequest, IncompleteBody, LengthRequired, RequestTimeout, mapped
+from wsgi_store.errors import BadRequest, IncompleteBody, LengthRequired, RequestTimeout, Unsupported, mapped
 from wsgi_store.staging import Receipt, Staging
 from wsgi_store.stores import Store
 
@@ -141,7 +141,7 @@ def _open_body(environ: "WSGIEnvironment") -> tuple[Callable[[int], Chunk], int 
     if coding := environ.get("HTTP_TRANSFER_ENCODING"):
         # gunicorn passes on `gzip, chunked`: what arrives would not be the file.
         if coding.strip().lower() != "chunked":
-            raise BadRequest("no transfer coding but chunked is known here")
+            raise Unsupported("Transfer-Encoding: no coding but chunked is known here")
         if environ.get("wsgi.input_terminated"):
             return _in_turns(stream), None
         # Inside uWSGI a chunked body reads as empty from `wsgi.input`, silently. It takes a chunk

@@ -15,8 +15,11 @@ from gunicorn.workers import gthread
 
 from wsgi_store.accepting import Accepting
 from wsgi_store.answer import Answering
-from wsgi_store.connection import Connection, Settings
+from wsgi_store.connection import Connection
+from wsgi_store.errors import RequestTimeout
+from wsgi_store.head import LATE
 from wsgi_store.lane import Lane
+from wsgi_store.leaving import Leaving
 
 # The next request is awaited for so long by the thread that served the last, in seconds.
 NEXT = 0.01
@@ -51,6 +54,18 @@ class Calls(gthread.PollableMethodQueue):  # type: ignore[misc]  # gunicorn has 
         """
 
 
+class _Settings:
+    """gunicorn's settings, each looked up once: it does so by a table of objects, 22 times a request."""
+
+    def __init__(self, settings: Any) -> None:
+        self._settings = settings
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._settings, name)
+        setattr(self, name, value)
+        return value
+
+
 class _Leader:
     """The thread that serves the lane: how often it has begun or ended to serve a request."""
 
@@ -70,6 +85,7 @@ class Worker(Accepting, Answering):
 
     cfg: Any
     _lane: Lane
+    _leaving: Leaving
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -101,9 +117,10 @@ class Worker(Accepting, Answering):
 
     def run(self) -> None:
         """Serve until told to stop; each signal has the loop come round."""
-        self.cfg = Settings(self.cfg)
+        self.cfg = _Settings(self.cfg)
         self.poller.register(self.PIPE[0], EVENT_READ, lambda pipe: os.read(pipe, 1 << 10))
         self._lane = Lane()
+        self._leaving = Leaving(self.poller, self._forget)
         self._await_lane()
         super().run()
         self._lane.close()
@@ -119,6 +136,8 @@ class Worker(Accepting, Answering):
         elif not self.alive and len(self._lane):
             timeout = min(timeout, max(self._lane.deadline - time.monotonic(), 0))
         super().wait_for_and_dispatch_events(timeout)
+        self._leaving.expire()
+        self.refused.catch_up()
         if self._quit:
             self._leave_threads()
             super().handle_quit(signal.SIGQUIT, None)
@@ -160,8 +179,7 @@ class Worker(Accepting, Answering):
         """Keep the connection for its next request, or forget it: its thread has closed it."""
         self._busy -= 1
         if fs.cancelled() or fs.exception() or not fs.result():
-            self.nr_conns -= 1
-            self._accept_again = 0.0  # what it held may be all that was missing
+            self._part_with(conn)
         elif conn.read_ahead() or conn.has_decrypted():
             self.await_head(conn)
         elif conn.suits_lane():
@@ -170,15 +188,27 @@ class Worker(Accepting, Answering):
             super().finish_request(conn, fs)
         self.accept_if_able()
 
+    def _part_with(self, conn: Connection) -> None:
+        """Close a connection to which nothing more is sent, unless that was done."""
+        if conn.sock.fileno() < 0:
+            self._forget()
+        else:
+            self._leaving.add(conn)
+
+    def _forget(self) -> None:
+        """A connection was closed."""
+        self.nr_conns -= 1
+        self._accept_again = 0.0  # what it held may be all that was missing
+
     def handle(self, conn: Connection) -> Any:
-        """Serve requests in a thread; closing may take long and is done here too."""
+        """Serve requests in a thread."""
         while True:
             keep = False
             try:
                 keep = super().handle(conn)
             finally:
                 if not keep:
-                    conn.linger()
+                    conn.leave()
             if not keep or self._goes_on_in_lane(conn):
                 return keep
             # While threads abound the next request is awaited here for a moment, not through the
@@ -250,18 +280,12 @@ class Worker(Accepting, Answering):
         finally:
             leader.turns += 1
             if not keep:
-                self.method_queue.defer(self._end, conn)
+                conn.leave()
+                self.method_queue.defer(self._part_with, conn)
             elif conn.read_ahead():
                 self.method_queue.defer(self.await_head, conn)
             else:
                 self._lane.keep(conn)
-
-    def _end(self, conn: Connection) -> None:
-        """Close a connection of the lane, as `handle` does."""
-        self._take_thread()
-        self.tpool.submit(conn.linger).add_done_callback(
-            lambda future: self.method_queue.defer(self.finish_request, conn, future)
-        )
 
     def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
         """Whether the connection can be used again, once the rest of a body is out of the way."""
@@ -277,6 +301,20 @@ class Worker(Accepting, Answering):
         for conn in self._lane.expired():
             self.nr_conns -= 1
             conn.close()
+
+    def murder_pending(self) -> None:
+        """Answer those whose head did not come in time, and close the connections on which nothing came."""
+        now = time.monotonic()
+        while self.pending_conns and self.pending_conns[0].timeout <= now:
+            conn = self.pending_conns.popleft()
+            self.poller.unregister(conn.sock)
+            if conn.has_begun():
+                self.refuse(conn.sock, conn.client, RequestTimeout(LATE), conn.method())
+                conn.shut()
+                self._leaving.add(conn)
+            else:
+                conn.close()
+                self._forget()
 
     def _cap_keepalive(self, deadline: float) -> None:
         """Let a stopping worker wait no longer for heads than for kept connections."""
