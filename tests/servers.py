@@ -29,6 +29,8 @@ TROUBLE = re.compile(
     r"\b(ERROR|CRITICAL)\b|\"(error|critical)\"|\[(crit|alert|emerg)\]|DAMN|Traceback"
     r"|Exception ignored|Warning:"
 )
+# How tests call this machine, which no server knows by itself.
+NAMES = {"WSGI_STORE_HOSTS": "a, b, x, example.org"}
 # What steers a server and is none of the test's.
 STEERING = ("WSGI_STORE_", "GUNICORN_", "WEB_CONCURRENCY", "SCRIPT_NAME")
 NGINX = """
@@ -181,13 +183,14 @@ class Server:
                 os.kill(pid, signal.SIGKILL)
 
 
-def gunicorn(
+def gunicorn(  # pylint: disable=too-many-arguments
     directory: Path,
     *arguments: str,
     workers: int = 2,
     python: tuple[str, ...] = STRICT,
     before: tuple[str, ...] = (),
     whole: bool = True,
+    address: str = "127.0.0.1",
     **env: str,
 ) -> Server:
     """Start gunicorn with the shipped settings, which the arguments override.
@@ -196,12 +199,12 @@ def gunicorn(
     `whole` the first worker that answers is enough.
     """
     command = [*before, sys.executable, *python, "-m", "gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py")]
-    command += ["--bind", "127.0.0.1:0", "--workers", str(workers), *arguments]
+    command += ["--bind", f"{address}:0", "--workers", str(workers), *arguments]
     server = _start(command, directory / "store", directory / "gunicorn.log", env)
     if "--error-logfile" in arguments:
         server.log = Path(arguments[arguments.index("--error-logfile") + 1])
     with _killed_on_failure(server):
-        listening = server.await_log(r"Listening at: (https?)://127\.0\.0\.1:(\d+)")[0]
+        listening = server.await_log(r"Listening at: (https?)://[\d.]+:(\d+)")[0]
         server.port = int(listening[2])
         if listening[1] == "http" and "uwsgi" not in arguments:
             server.await_answer()
@@ -211,27 +214,27 @@ def gunicorn(
     return server
 
 
-def uwsgi(directory: Path, **env: str) -> Server:
+def uwsgi(directory: Path, address: str = "127.0.0.1", **env: str) -> Server:
     """Start uWSGI with the shipped settings."""
     command = [str(PROGRAMS / "pyuwsgi"), "--ini", str(DEPLOY / "uwsgi.ini")]
-    env = {"BIND": "127.0.0.1:0", **env}
+    env = {"BIND": f"{address}:0", **env}
     server = _start(command, directory / "store", directory / "uwsgi.log", env)
     with _killed_on_failure(server):
-        fd = server.await_log(r"uWSGI http bound on 127\.0\.0\.1:0 fd (\d+)")[0][1]
+        fd = server.await_log(r"uWSGI http bound on [\d.]+:0 fd (\d+)")[0][1]
         server.port = _port_of(Path(f"/proc/{server.process.pid}/fd/{fd}"))
         server.await_answer()
         server.workers = server.processes()
     return server
 
 
-def waitress(directory: Path, **env: str) -> Server:
+def waitress(directory: Path, address: str = "127.0.0.1", **env: str) -> Server:
     """Start waitress, told nothing but an address."""
     # Not strictly: it leaves sockets of its own to the garbage collector.
-    command = [sys.executable, "-m", "waitress", "--listen=127.0.0.1:0", "wsgi_store.wsgi:application"]
+    command = [sys.executable, "-m", "waitress", f"--listen={address}:0", "wsgi_store.wsgi:application"]
     server = _start(command, directory / "store", directory / "waitress.log", env)
     server.end_signal = signal.SIGINT
     with _killed_on_failure(server):
-        server.port = int(server.await_log(r"Serving on http://127\.0\.0\.1:(\d+)")[0][1])
+        server.port = int(server.await_log(r"Serving on http://[\d.]+:(\d+)")[0][1])
         server.await_answer()
     return server
 
@@ -282,7 +285,7 @@ def refusal(command: list[str], root: Path, **env: str) -> tuple[int, list[str]]
 
 def _environment(root: Path, env: dict[str, str]) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(STEERING)}
-    return {**inherited, "WSGI_STORE_ROOT": str(root), "WSGI_STORE_MIN_FREE": "0", **env}
+    return {**inherited, "WSGI_STORE_ROOT": str(root), "WSGI_STORE_MIN_FREE": "0", **NAMES, **env}
 
 
 def _start(

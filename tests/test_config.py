@@ -62,6 +62,10 @@ GOOD = [
     ("WSGI_STORE_PUBLIC_READ", "0", "public_read", False),
     ("WSGI_STORE_SIGNING_KEYS", "0123456789abcdef", "signing_keys", ("0123456789abcdef",)),
     ("WSGI_STORE_SIGNING_KEYS", f"{'a' * 16}, {'b' * 20}", "signing_keys", ("a" * 16, "b" * 20)),
+    ("WSGI_STORE_HOSTS", "store.example.org, a,[::1] b", "hosts", ("store.example.org", "a", "[::1]", "b")),
+    ("WSGI_STORE_HOSTS", "none", "hosts", ()),
+    ("WSGI_STORE_CORS_ORIGINS", "http://a:1 https://b", "cors_origins", ("http://a:1", "https://b")),
+    ("WSGI_STORE_CORS_ORIGINS", "*", "cors_origins", ("*",)),
     ("WSGI_STORE_METRICS", "public", "metrics", MetricsAccess.PUBLIC),
     ("WSGI_STORE_LOG_LEVEL", "WARNING", "log_level", LogLevel.WARNING),
     ("WSGI_STORE_LOG_FORMAT", "json", "log_format", LogFormat.JSON),
@@ -98,6 +102,19 @@ BAD = [
     ("WSGI_STORE_TOKENS", ""),
     ("WSGI_STORE_PUBLIC_READ", "maybe"),
     ("WSGI_STORE_SIGNING_KEYS", ""),
+    ("WSGI_STORE_HOSTS", ""),
+    ("WSGI_STORE_HOSTS", ","),
+    ("WSGI_STORE_HOSTS", "a:80"),
+    ("WSGI_STORE_HOSTS", "a:"),
+    ("WSGI_STORE_HOSTS", "*"),
+    ("WSGI_STORE_HOSTS", "http://a"),
+    ("WSGI_STORE_HOSTS", "bücher.example"),
+    ("WSGI_STORE_CORS_ORIGINS", ""),
+    ("WSGI_STORE_CORS_ORIGINS", "yes"),
+    ("WSGI_STORE_CORS_ORIGINS", "null"),
+    ("WSGI_STORE_CORS_ORIGINS", "a.example"),
+    ("WSGI_STORE_CORS_ORIGINS", "http://a/"),
+    ("WSGI_STORE_CORS_ORIGINS", "https://*.example.org"),
     ("WSGI_STORE_METRICS", "yes"),
     ("WSGI_STORE_LOG_LEVEL", "loud"),
     ("WSGI_STORE_LOG_FORMAT", "xml\nand more"),
@@ -135,6 +152,20 @@ def test_every_setting_is_tested() -> None:
     """Each setting has a variable that is tested with good and with bad values."""
     names = {variable(row) for row in fields(Config)}
     assert names == {row[0] for row in GOOD} == {row[0] for row in BAD}
+
+
+@pytest.mark.parametrize(
+    "name, good, bad",
+    [("WSGI_STORE_HOSTS", "a", "b:80"), ("WSGI_STORE_CORS_ORIGINS", "http://a", "*")],
+)
+def test_a_bad_one_of_several(name: str, good: str, bad: str) -> None:
+    """Of a list that one is shown which is wrong, also where no variable was read."""
+    for make in (
+        lambda: Config.from_env({name: f"{good}, {bad}, {good}"}),
+        lambda: Config(**{name.removeprefix("WSGI_STORE_").lower(): (good, bad)}),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ConfigError, match=rf"^{name}: .*, not {re.escape(repr(bad))}$"):
+            make()
 
 
 @pytest.mark.parametrize("name", ["idle_timeout", "s3_timeout"])

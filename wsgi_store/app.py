@@ -14,6 +14,7 @@ from werkzeug.routing import BaseConverter, Map, Rule
 
 from wsgi_store import errors, files, service
 from wsgi_store.auth import authorizer
+from wsgi_store.browsers import SAFE, HostCheck, Origins, asked_host
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.grant import Authorize
 from wsgi_store.logs import logger, trace
@@ -54,6 +55,7 @@ STATUS: dict[type[errors.WSGIStoreError], tuple[int, str]] = {
     errors.Unauthenticated: (401, "unauthenticated"),
     errors.Denied: (403, "denied"),
     errors.ReadOnly: (403, "read_only"),
+    errors.CrossOrigin: (403, "cross_origin"),
     errors.NotFound: (404, "not_found"),
     errors.BlobNotFound: (404, "blob_not_found"),
     errors.MethodNotAllowed: (405, "method_not_allowed"),
@@ -65,6 +67,7 @@ STATUS: dict[type[errors.WSGIStoreError], tuple[int, str]] = {
     errors.UriTooLong: (414, "uri_too_long"),
     errors.RangeNotSatisfiable: (416, "range_not_satisfiable"),
     errors.ExpectationFailed: (417, "expectation_failed"),
+    errors.UnknownHost: (421, "unknown_host"),
     errors.DigestMismatch: (422, "digest_mismatch"),
     errors.HeadTooLarge: (431, "head_too_large"),
     errors.Unsupported: (501, "unsupported"),
@@ -109,8 +112,12 @@ URL_MAP = Map(
 class Application:
     """The service as a WSGI callable (PEP 3333), mounted under any prefix."""
 
-    def __init__(self, config: Config, authorize: Authorize | None = None) -> None:
+    def __init__(
+        self, config: Config, authorize: Authorize | None = None, check_host: HostCheck | None = None
+    ) -> None:
         self.config = config
+        self._check_host = check_host
+        self._origins = Origins(config.cors_origins)
         self.store = open_store(
             config.root, config.hash, config.durability, config.remote, read_only=config.read_only
         )
@@ -134,6 +141,7 @@ class Application:
         identity = _request_id(environ)
         route = failure = None
         try:
+            self._look_at_sender(environ)
             route, arguments = _match(request)
             if route.scope in WRITES and self.store.read_only:
                 raise errors.ReadOnly
@@ -155,6 +163,13 @@ class Application:
             code = _status(failure)[1] if failure else None
             self._metrics.count(environ, path, response, perf_counter() - begin, code)
         return response(environ, start_response)
+
+    def _look_at_sender(self, environ: "WSGIEnvironment") -> None:
+        asked = asked_host(environ)
+        if self._check_host and asked:
+            self._check_host(environ, asked)
+        if environ["REQUEST_METHOD"] not in SAFE:
+            self._origins.check(environ, asked)
 
     # What follows is for views of the host application.
 

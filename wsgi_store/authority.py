@@ -46,6 +46,14 @@ def parse_authority(text: str) -> Authority:
     return Authority(match["host"].lower(), port)
 
 
+def parse_host(text: str) -> str:
+    """Read a host without a port; raises ValueError."""
+    host, port = parse_authority(text)
+    if port is not None or text.endswith(":") or "*" in host:
+        raise ValueError("expected a host without a port, in ASCII")
+    return host
+
+
 @lru_cache(256)
 def parse_origin(text: str) -> Origin:
     """Read the value of an Origin field; raises ValueError, also for `null`."""
@@ -54,6 +62,8 @@ def parse_origin(text: str) -> Origin:
         raise ValueError("expected an origin such as https://app.example.org")
     scheme = match["scheme"].lower()
     host, port = parse_authority(match["authority"])
+    if "*" in host:
+        raise ValueError("no part of an origin is left open")
     return Origin(scheme, host, DEFAULT_PORTS.get(scheme) if port is None else port)
 
 

@@ -8,6 +8,7 @@ from dataclasses import Field, dataclass, field, fields
 from fractions import Fraction
 from typing import Any, Self, TypeVar
 
+from wsgi_store.authority import parse_host, parse_origin
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import ConfigError
 from wsgi_store.stores import Durability, Remote
@@ -102,6 +103,18 @@ def _keys(text: str) -> tuple[str, ...]:
     if not keys or min(map(len, keys)) < KEY_LENGTH:
         raise ValueError(f"expected keys of at least {KEY_LENGTH} characters, separated by commas")
     return keys
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(_text(text.replace(",", " ").strip()).split())
+
+
+def _check(name: str, values: tuple[str, ...], parse: Callable[[str], object]) -> None:
+    for value in values:
+        try:
+            parse(value)
+        except ValueError as error:
+            raise ConfigError(f"{PREFIX}{name.upper()}: {error}, not {value!r}") from None
 
 
 def _optional(parse: Callable[[str], Any], nothing: object = None) -> Callable[[str], Any]:
@@ -241,6 +254,22 @@ class Config:
             secret=True,
         ),
     )
+    hosts: tuple[str, ...] = field(
+        default=(),
+        metadata=_row(
+            _optional(_names, ()),
+            "Names, separated by commas, under which a service on a loopback address and without tokens is "
+            "reached, beside `localhost`.",
+        ),
+    )
+    cors_origins: tuple[str, ...] = field(
+        default=(),
+        metadata=_row(
+            _optional(_names, ()),
+            "Sites whose pages may use the service, such as `https://app.example.org`, separated by commas; "
+            "or `*`.",
+        ),
+    )
     metrics: MetricsAccess = field(
         default=MetricsAccess.OFF,
         metadata=_row(
@@ -269,6 +298,9 @@ class Config:
         for name in ("idle_timeout", "s3_timeout"):
             if not 0 < getattr(self, name) <= LONGEST:
                 raise ConfigError(f"{PREFIX}{name.upper()}: must be more than nothing and at most 24d")
+        _check("hosts", self.hosts, parse_host)
+        if self.cors_origins != ("*",):
+            _check("cors_origins", self.cors_origins, parse_origin)
         if self.redirect is not Redirect.NEVER:
             if not self.root.startswith("s3://"):
                 raise ConfigError(f"{PREFIX}REDIRECT: only s3://… as {PREFIX}ROOT has URLs to redirect to")

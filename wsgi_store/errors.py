@@ -121,6 +121,16 @@ class Denied(RequestError):
     """The caller is known and may not do this."""
 
 
+class CrossOrigin(RequestError):
+    """A page of another site sent this, by the browser of somebody who may not know."""
+
+    def __init__(self, origin: str | None) -> None:
+        super().__init__(
+            "a page of another site sent this, and WSGI_STORE_CORS_ORIGINS does not allow it",
+            **({} if origin is None else {"origin": origin}),
+        )
+
+
 class NotFound(RequestError):
     """Nothing is served under this path."""
 
@@ -147,6 +157,15 @@ class HeadTooLarge(RequestError):
 
 class ExpectationFailed(RequestError):
     """The request expects what this service does not do (RFC 9110 section 10.1.1)."""
+
+
+class UnknownHost(RequestError):
+    """The request is meant for a host that this service is not known as."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"this service is not known as {host}: WSGI_STORE_HOSTS names the hosts it is known as", host=host
+        )
 
 
 class PreconditionFailed(RequestError):

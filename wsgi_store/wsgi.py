@@ -3,7 +3,8 @@
 import sys
 
 from wsgi_store import logs
-from wsgi_store.app import create_app
+from wsgi_store.app import Application
+from wsgi_store.browsers import KnownHosts
 from wsgi_store.config import Config
 from wsgi_store.errors import WSGIStoreError
 
@@ -13,7 +14,8 @@ APP_LOAD_ERROR = 4
 try:
     _config = Config.from_env()
     logs.configure(_config.log_level, _config.log_format)
-    application = create_app(_config)
+    # Who asks for tokens need not know under which name.
+    application = Application(_config, check_host=None if _config.tokens else KnownHosts(_config.hosts))
 except WSGIStoreError as error:
     print(f"wsgi-store: {error}", file=sys.stderr)
     sys.exit(APP_LOAD_ERROR)
