@@ -25,13 +25,15 @@ class Kind(enum.Enum):
     """A staged file that no process uses any more."""
     UPLOAD = "upload"
     """Parts of an upload to an object store that nobody completes any more."""
+    LITTER = "litter"
+    """A lock, or an object that tried the object store, which no process uses any more."""
     QUARANTINED = "quarantined"
     BLOB = "blob"
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What was removed: of which kind, how many bytes, and under which digest, unless it was staged."""
+    """What was removed: of which kind, how many bytes, and of which digest where it has one."""
 
     kind: Kind
     size: int
@@ -50,7 +52,8 @@ def collect(  # pylint: disable=too-many-arguments
     """Remove what may go, and yield each thing when it is gone; with `dry_run` only tell what it would be.
 
     Staged files that a killed process left always may, and so may uploads to an object store to
-    which no part was added for `uploads_older` seconds. Blobs may that were last added more than
+    which no part was added for `uploads_older` seconds, and locks and the like that are as old in a
+    bucket, and at least an hour. Blobs may that were last added more than
     `older` seconds ago, and then, the oldest first, as many as bring all blobs together down to
     `max_bytes`; what is in quarantine for more than `quarantined_older` seconds. A blob that is
     uploaded meanwhile stays, also if the upload found it held, and one that is younger than the
@@ -75,6 +78,8 @@ def collect(  # pylint: disable=too-many-arguments
         # A dry run has removed nothing, so that what is told already is left out of the account.
         since = now - older if dry_run and older is not None else float("-inf")
         yield from _collect_oldest(store, max_bytes, since, settled, dry_run)
+    for size in store.litter(now - uploads_older, remove=not dry_run):
+        yield Collected(Kind.LITTER, size)
     # Last, for keys that may do all the rest need not be allowed to see these.
     for upload in store.abandoned(now - uploads_older, remove=not dry_run):
         yield Collected(Kind.UPLOAD, upload.size, upload.digest)

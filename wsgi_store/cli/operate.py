@@ -217,7 +217,7 @@ def _age(seconds: float) -> str:
 @measure(
     "--uploads-older",
     parse_time,
-    "Abort uploads to an object store that got no part for so long.",
+    "Abort uploads to an object store that got no part for so long, and remove locks as old.",
     default="1d",
 )
 @click.option("--dry-run", is_flag=True, help="Remove nothing, tell what would be removed.")

@@ -254,6 +254,9 @@ class Store(Protocol):
         `size` is that of the parts which arrived, `modified` when the last one did.
         """
 
+    def litter(self, before: float, *, remove: bool) -> Iterator[int]:
+        """Yield the sizes of locks and the like that such processes left before, removing each first."""
+
     def load_note(self, name: str) -> bytes | None:
         """Read a note that was left in the store; None when there is none."""
 

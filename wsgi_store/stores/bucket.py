@@ -251,6 +251,21 @@ class Bucket:
                 return True
         return False
 
+    def clear(self, there: "ObjectMeta") -> bool:
+        """Remove a lock that was described `timeout` seconds ago; False when it has changed since.
+
+        It is taken over first, so that nobody else does meanwhile. Raises StoreUnavailable.
+        """
+        begin = time.monotonic()
+        with asking("cannot take the lock over"):
+            try:
+                if not self.replace(there["path"], secrets.token_bytes(16), there):
+                    return False
+            except FileNotFoundError:
+                return False
+        self._unlock(there["path"], begin + self.timeout)
+        return True
+
     def _unlock(self, key: str, until: float) -> None:
         # Later it may be another's. What could not be removed is taken over.
         if time.monotonic() < until:

@@ -180,6 +180,10 @@ class LocalStore:
         """Nothing: what was not published is a staged file."""
         return iter(())
 
+    def litter(self, before: float, *, remove: bool) -> Iterator[int]:  # pylint: disable=unused-argument
+        """Nothing: a lock on a disk ends with the process that holds it (flock(2))."""
+        return iter(())
+
     def load_note(self, name: str) -> bytes | None:
         """Read a note that was left in the store; None when there is none."""
         with disk_errors("cannot read the note"), suppress(FileNotFoundError, NoFile):

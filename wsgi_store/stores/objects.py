@@ -14,6 +14,7 @@ from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, DigestCollision, StoreUnavailable, disk_errors
 from wsgi_store.stores import Added, Blob, Remote, StagedFile
 from wsgi_store.stores.bucket import Failure, asking
+from wsgi_store.stores.litter import litter
 from wsgi_store.stores.marked import MarkedBucket, algorithm_at
 from wsgi_store.stores.object_keys import (
     QUARANTINE,
@@ -182,7 +183,13 @@ class ObjectStore:
 
             found = unfinished.abandoned(self._bucket, self._blob_keys, before, remove=remove)
             for hash_, size, modified in found:
-                yield Blob(self.algorithm.parse(hash_), size, modified)
+                if hash_ is not None:
+                    yield Blob(self.algorithm.parse(hash_), size, modified)
+
+    def litter(self, before: float, *, remove: bool) -> Iterator[int]:
+        """Yield the sizes of locks and trials of the engine that were left before, removing each first."""
+        self._bucket.require()
+        return litter(self._bucket, before, remove=remove)
 
     def load_note(self, name: str) -> bytes | None:
         """Read a note that was left in the store; None when there is none."""

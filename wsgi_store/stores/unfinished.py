@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.stores.bucket import CONNECT, Bucket, Failure
+from wsgi_store.stores.engine import PROBES
+from wsgi_store.stores.litter import AGE
 from wsgi_store.stores.marked import MarkedBucket
 
 PAGE = 1000
@@ -19,11 +22,13 @@ PAGE = 1000
 
 def abandoned(
     bucket: MarkedBucket, key_of_blob: re.Pattern[str], before: float, *, remove: bool
-) -> Iterator[tuple[str, int, float]]:
+) -> Iterator[tuple[str | None, int, float]]:
     """Yield hash, bytes and last time of the uploads that no part was added to since, aborting each first.
 
-    Only those below the prefix of the bucket, of keys that match. Raises StoreUnavailable.
+    Only those below the prefix of the bucket, of keys that match, and those that tried the engine,
+    which have no hash. Raises StoreUnavailable.
     """
+    tried = min(before, time.time() - AGE)
     with _asking("cannot list unfinished uploads"):
         client = _connect(bucket)
         prefix = f"{bucket.prefix}/" if bucket.prefix else ""
@@ -33,7 +38,9 @@ def abandoned(
         for upload in (upload for page in pages for upload in page.get("Uploads", ())):
             key = upload["Key"].removeprefix(prefix)
             match = key_of_blob.fullmatch(key)
-            if match is None or upload["Initiated"].timestamp() >= before:
+            if match is None and not key.startswith(f"{PROBES}/"):
+                continue
+            if upload["Initiated"].timestamp() >= (before if match else tried):
                 continue
             names = {"Bucket": bucket.name, "Key": upload["Key"], "UploadId": upload["UploadId"]}
             try:
@@ -44,13 +51,13 @@ def abandoned(
                 if remove:
                     bucket.require_writable()
                     # Who completes one holds the lock: it is not torn apart while it becomes a blob.
-                    with bucket.locked(match["hash"]):
+                    with bucket.locked(match["hash"] if match else key.rpartition("/")[2]):
                         if _parts(client, names) != parts:
                             continue
                         client.abort_multipart_upload(**names)
             except client.exceptions.NoSuchUpload:
                 continue  # it was completed or aborted meanwhile
-            yield match["hash"], sum(size for _, size in parts), modified
+            yield match and match["hash"], sum(size for _, size in parts), modified
 
 
 def _parts(client: Any, names: dict[str, str]) -> list[tuple[float, int]]:
