@@ -1,32 +1,43 @@
 """Root at work on the store of another user, who exchanges what lies there for links meanwhile."""
 
+import ctypes
+import errno
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib import import_module
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from operator import call
 from pathlib import Path
 
 import pytest
 from commands import install, run
-from kinds import digest_of, put, refusing_nameless
+from kinds import KINDS, LocalKind, digest_of, put, refusing_nameless
 from strangers import NOBODY, exchanging, give, home, snapshot
 
 from wsgi_store.auth import _spend
+from wsgi_store.cli.owner import LATER, become_owner
 from wsgi_store.client.downloads import save
 from wsgi_store.collecting import usage
 from wsgi_store.digest import Algorithm
-from wsgi_store.errors import WSGIStoreError
+from wsgi_store.errors import ConfigError, WSGIStoreError
 from wsgi_store.filesystem import make_directory
 from wsgi_store.staging import Staging, sweep
+from wsgi_store.stores import Added
 from wsgi_store.stores.local import LocalStore
 
 ROUNDS = 150
+NEW_USER = 0x10000000  # CLONE_NEWUSER, unshare(2)
+DUMPABLE = 4  # PR_SET_DUMPABLE, prctl(2)
 DATA = [str(number).encode() for number in range(40)]
 ASK = """
 import os, sys
-from wsgi_store.cli.owner import become_owner
+from wsgi_store.cli.owner import LATER, become_owner
 from wsgi_store.errors import ConfigError
 try:
     become_owner(sys.argv[1])
@@ -157,7 +168,7 @@ def test_the_file_of_tokens(tmp_path: Path, ours: Path) -> None:
         (path / "link").symlink_to(ours / "secret")
         give(path)
         with exchanging((tokens, path / "link")):
-            for number in range(30):
+            for number in range(10):
                 done = run(program, "token", "add", f"name{number}", "--scope", "read", "--file", str(tokens))
                 assert b"Traceback" not in done.stderr
         found = [one for one in path.iterdir() if not one.is_symlink()]
@@ -227,3 +238,95 @@ def test_a_server_of_root(theirs: Path, ours: Path, *, named: bool) -> None:
                 with suppress(WSGIStoreError, OSError):
                     act()
     assert snapshot(ours) == before
+
+
+def added_by(*before: str, root: Path) -> subprocess.CompletedProcess[str]:
+    """Upload something in a process that is started like this."""
+    command = [
+        *before,
+        sys.executable,
+        str(Path(__file__).with_name("uploader.py")),
+        str(root),
+        "full",
+        "add=1",
+    ]
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [("setpriv", "--inh-caps=-chown", "--bounding-set=-chown"), ("unshare", "--user", "--map-root-user")],
+    ids=lambda before: before[0],
+)
+def test_root_that_may_not_chown(before: tuple[str, ...]) -> None:
+    """A root without that right, as one of a container is, takes uploads all the same."""
+    with home(54321) as path:
+        path.chmod(0o777)
+        (path / "store").mkdir(mode=0o777)
+        (path / "store").chmod(0o777)
+        os.chown(path / "store", 54321, 54321)
+        done = added_by(*before, root=path / "store")
+        assert (done.returncode, done.stdout) == (0, "opened\nadd=1\n"), done.stderr
+
+
+def _in_namespace(directory: str, answer: Connection) -> None:
+    for module in LATER:
+        import_module(module)
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    library = ctypes.CDLL(None)
+    library.prctl(DUMPABLE, 1)  # else what is told of this process in /proc belongs to root
+    assert library.unshare(NEW_USER) == 0
+    Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
+    Path("/proc/self/uid_map").write_text(f"0 {NOBODY} 1", encoding="ascii")
+    Path("/proc/self/gid_map").write_text(f"0 {NOBODY} 1", encoding="ascii")
+    try:
+        become_owner(directory)
+        answer.send(str(os.getresuid()))
+    except ConfigError as error:
+        answer.send(str(error))
+
+
+@pytest.mark.parametrize(
+    "owner, told", [(NOBODY, "[(]0, 0, 0[)]"), (54321, "root does not work in .*: run this as ")]
+)
+def test_root_of_a_user_namespace(owner: int, told: str) -> None:
+    """What belongs to whom the namespace does not know is the world around; root's store is root's."""
+    context = get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    with ours, theirs, home(0) as path:
+        (path / "store").mkdir()
+        os.chown(path / "store", owner, owner)
+        process = context.Process(target=_in_namespace, args=(str(path / "store"), theirs))
+        process.start()
+        process.join()
+        assert ours.poll()
+        assert re.match(told, ours.recv())
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_without_modes_and_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: LocalKind, code: int
+) -> None:
+    """Where a file system has neither, uploads are kept, known again and healed."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    monkeypatch.setattr(os, "utime", refuse)
+    store = kind.open(tmp_path / "store", Algorithm.MD5)
+    staging = kind.staging(store)
+    digest = put(staging, b"data").digest
+    before = store.stat(digest).modified
+    time.sleep(kind.tick)
+    assert put(staging, b"data").added is Added.HELD
+    assert store.stat(digest).modified > before
+    kind.damage(tmp_path / "store", digest, b"")
+    assert put(staging, b"data").added is Added.HEALED
+    store.update_note(".note", lambda _: b"note")
+    assert store.load_note(".note") == b"note"
+    assert not os.listdir(store.staging_directory)

@@ -21,6 +21,8 @@ FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 NO_FILE = {errno.ELOOP, errno.ENXIO, errno.ENODEV}
 # Bytes of the longest file that is read at once.
 LONGEST = 1 << 20
+# How modes and times are refused: to who is not the owner, or by file systems that have none.
+REFUSED = {errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 # What file systems answer that have no locks for a directory.
 NO_LOCKS = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
@@ -68,6 +70,26 @@ def locked(fd: int, operation: int = fcntl.LOCK_EX, *, needed: bool = True) -> I
         yield
     finally:
         fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def set_mode(fd: int, mode: int) -> None:
+    """Say who may read a file, where there are modes; raises OSError."""
+    try:
+        os.fchmod(fd, mode)
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+
+
+def touch(fd: int) -> bool:
+    """Have a file changed now; False where its time cannot be told. Raises OSError."""
+    try:
+        os.utime(fd)
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        return False
+    return True
 
 
 def make_directory(path: str) -> None:

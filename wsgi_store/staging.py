@@ -20,7 +20,7 @@ from wsgi_store.errors import (
     WrongStore,
     disk_errors,
 )
-from wsgi_store.filesystem import Directory, make_directory
+from wsgi_store.filesystem import Directory, make_directory, set_mode
 from wsgi_store.stores import Added, Durability, StagedFile, Store
 
 # What file systems answer that have no nameless files (O_TMPFILE, open(2)) or cannot
@@ -148,7 +148,7 @@ class Staging:
                 raise IncompleteBody(expected=length, actual=size)
             staged.digest = hasher.finish()
             with disk_errors("cannot write the file"):
-                os.fchmod(staged.fd, 0o444)
+                set_mode(staged.fd, 0o444)
                 if os.fstat(staged.fd).st_size != size:
                     # A mistake elsewhere in the process, which wrote to the number of a closed descriptor.
                     raise StoreUnavailable("somebody else has written into the file")

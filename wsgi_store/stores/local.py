@@ -21,6 +21,7 @@ from wsgi_store.filesystem import (
     make_directory,
     open_file,
     read_file,
+    set_mode,
     sync_directory,
 )
 from wsgi_store.stores import Added, Blob, Durability, StagedFile, marker
@@ -200,7 +201,7 @@ class LocalStore:
         ):
             with open(draft.fd, "wb", closefd=False) as file:
                 file.write(change(self.load_note(name)))
-            os.fchmod(draft.fd, 0o644)
+            set_mode(draft.fd, 0o644)
             if self._sync:
                 os.fsync(draft.fd)
             draft.rename(name, root.fd)

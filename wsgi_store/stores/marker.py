@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StoreUnavailable, WrongStore
-from wsgi_store.filesystem import NoFile, Root, read_file, sync_directory
+from wsgi_store.filesystem import NoFile, Root, read_file, set_mode, sync_directory
 from wsgi_store.stores import StagedFile
 
 NAME = "store.json"
@@ -74,7 +74,7 @@ def claim(root: str, staging: str, algorithm: Algorithm) -> None:
     # Written aside and linked: two servers starting at once agree on one marker.
     with StagedFile.named(staging) as draft:
         os.write(draft.fd, text(algorithm))
-        os.fchmod(draft.fd, 0o644)
+        set_mode(draft.fd, 0o644)
         os.fsync(draft.fd)
         # First, for who finds the marker takes the way to it for safe.
         for path in made:

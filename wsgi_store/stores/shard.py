@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from wsgi_store.digest import Digest
 from wsgi_store.errors import DigestCollision, StoreUnavailable
-from wsgi_store.filesystem import NAME, Directory, NoFile, locked, make_directory, open_file
+from wsgi_store.filesystem import NAME, Directory, NoFile, locked, make_directory, open_file, touch
 from wsgi_store.stores import Added, StagedFile
 
 BLOCK = 1 << 20
@@ -42,7 +42,7 @@ class Shard(Directory):
     def add(self, staged: StagedFile, staging_directory: str, *, sync: bool) -> Added:
         """Name a staged file, unless the name is held by a good one; raises DigestCollision."""
         digest = staged.digest
-        os.utime(staged.fd)  # the last of its bytes may have been written long before
+        touch(staged.fd)  # the last of its bytes may have been written long before
         # EEXIST is the dedup signal, and the only one.
         try:
             staged.link(digest.hex, self.fd)
@@ -51,14 +51,11 @@ class Shard(Directory):
             pass
         with self.held(digest) as held:
             whole = _stands_for(held, staged)
-            if whole:
-                try:
-                    self._renew(digest, held)
-                    if sync:
-                        os.fsync(held)  # it may have been copied here, or added with less durability
-                    return Added.HELD
-                except PermissionError:
-                    pass  # the file is another user's: ours, whose time can be told, goes in its place
+            # Where the file is another user's, ours, which is younger, goes in its place.
+            if whole and self._renew(digest, held):
+                if sync:
+                    os.fsync(held)  # it may have been copied here, or added with less durability
+                return Added.HELD
             self._replace(staged, held, staging_directory)
             return Added.HELD if whole else Added.HEALED
 
@@ -81,11 +78,11 @@ class Shard(Directory):
                 os.rename(digest.hex, digest.hex, src_dir_fd=self.fd, dst_dir_fd=place.fd)
         return True
 
-    def _renew(self, digest: Digest, held: int) -> None:
-        """Tell that the blob was added now, so that it does not expire."""
+    def _renew(self, digest: Digest, held: int) -> bool:
+        """Have the blob added now, so that it does not expire; False where that cannot be told of it."""
         with locked(self.fd, fcntl.LOCK_SH, needed=False):
             self._require_name(digest, held)
-            os.utime(held)
+            return touch(held)
 
     def _replace(self, staged: StagedFile, held: int, staging_directory: str) -> None:
         """Pass the name on to a staged file, if it is still that of the file held."""
