@@ -187,7 +187,12 @@ def test_only_reading_is_answered(application: Application, method: str) -> None
         application.send(request(method), HASH)
 
 
-@pytest.mark.parametrize("hash_", ["0" * 32, "x", "", "../../etc/passwd", HASH + "/a"])
+# Names of its own, because processes that test beside each other must call a test the same.
+@pytest.mark.parametrize(
+    "hash_",
+    ["0" * 32, "x", "", "../../etc/passwd", HASH + "/a"],
+    ids=["absent", "short", "empty", "path", "below a blob"],
+)
 def test_what_is_no_blob(application: Application, hash_: str) -> None:
     """A hash that is none, from wherever the host took it, is one of no blob."""
     with pytest.raises(errors.BlobNotFound):
