@@ -16,10 +16,11 @@ from webtest import TestApp
 
 from calling import Answer, call, request, start
 from wsgi_store.app import Application, create_app
+from wsgi_store.bodies import BLOCK
 from wsgi_store.config import Config, Sendfile
 from wsgi_store.digest import Digest
 from wsgi_store.errors import StoreUnavailable
-from wsgi_store.sending import BLOCK, SMALL
+from wsgi_store.sending import SMALL
 from wsgi_store.stores import Blob
 
 LARGE = os.urandom(3 * BLOCK + 5)

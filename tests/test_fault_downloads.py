@@ -39,16 +39,16 @@ UNREADABLE = {
 }
 
 LATER = {"later", "later in a range", "no longer there"}
-# gunicorn's words for what fails once an answer has begun; the reason follows them.
-HANDLING = "Error handling request"
-SHORTER = f"StoreUnavailable: the blob {HASH} is shorter"
+# The one line for what fails once an answer has begun, with the reason.
+HANDLING = f"GET /{HASH}: an answer broke off: "
+SHORTER = f"an answer broke off: the blob {HASH} is shorter"
 
 
 @pytest.fixture(name="server", scope="module")
 def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("downloads")) as server:
-        server.expected.append("Traceback")
         yield server
+        assert not server.logged("Traceback")
 
 
 @pytest.fixture(name="path")

@@ -13,7 +13,7 @@ from buckets import KIND, TIMEOUT, environ, held, serving
 from exchanges import told
 from faults import UNAVAILABLE, fresh, md5, ready, refused, stored, upload
 from relay import Break, Relay, Way
-from servers import DEPLOY, Server, gunicorn, refusal
+from servers import DEPLOY, Server, gunicorn, refusal, uwsgi, waitress
 from wire import Answer, Connection, message
 
 SMALL, LARGE = 100_000, 20 << 20
@@ -202,26 +202,62 @@ def test_an_upload_broken_once(relayed: Server, relay: Relay, way: Way, size: in
     assert {hash_, md5(data)} <= blobs(relayed)
 
 
+@pytest.mark.parametrize(
+    "field", [None, "bytes=10-", "bytes=0-9,20-15000000"], ids=["whole", "range", "ranges"]
+)
 @pytest.mark.parametrize("kind", Break)
-def test_a_download_broken(relayed: Server, relay: Relay, kind: Break) -> None:
-    """A download that breaks ends its connection before the announced length, in time."""
+def test_a_download_broken(relayed: Server, relay: Relay, kind: Break, field: str | None) -> None:
+    """A download that breaks ends its connection before the announced length, in time, with a line logged."""
     data = new(LARGE)
     hash_ = told(ask(relayed, upload(data)))[0]
     # obstore goes on where it broke, a few times.
     relay.break_after(kind, Way.DOWN, LARGE // 20)
-    relayed.expected += [r"ERROR", r"Traceback", "obstore", "StoreUnavailable"]
+    line = rf" ERROR .*GET /{hash_}: an answer broke off: cannot read the blob \(.*\) id="
+    relayed.expected.append(line)
     with Connection(relayed.port) as client:
-        client.send(message("GET", f"/{hash_}"))
+        client.send(message("GET", f"/{hash_}", **({"Range": field} if field else {})))
         head = client.receive_head()
         with within(2 * TIMEOUT + 2, f"{kind.value} in a download"):
             body = client.rest()
-    assert head.status == 200
-    assert int(head.fields["content-length"]) == LARGE
-    assert len(body) < LARGE
-    assert data.startswith(body)
+    assert head.status == (206 if field else 200)
+    assert len(body) < int(head.fields["content-length"])
+    assert field or data.startswith(body)
+    assert len(relayed.await_log(line)) == 1
+    assert not relayed.logged("Traceback")
     relay.mend()
     assert ask(relayed, message("GET", f"/{hash_}")).body == data
     works(relayed)
+
+
+def test_a_download_that_cannot_be_begun(relayed: Server, relay: Relay) -> None:
+    """A download of which not a byte comes is answered 503."""
+    hash_ = told(ask(relayed, upload(new(LARGE))))[0]
+    relay.break_after(Break.CUT, Way.DOWN, 1000)
+    refused(relayed, ask(relayed, message("GET", f"/{hash_}")), UNAVAILABLE)
+    relay.mend()
+    assert ask(relayed, message("GET", f"/{hash_}")).status == 200
+
+
+@pytest.mark.parametrize("start", [waitress, uwsgi])
+def test_downloads_under_other_servers(tmp_path: Path, relay: Relay, start: Callable[..., Server]) -> None:
+    """Large blobs are sent whole and in ranges; one that breaks is logged in a line without a chain."""
+    data = new(LARGE)
+    with start(tmp_path, **environ(tmp_path, relay.url)) as server:
+        hash_ = told(ask(server, upload(data)))[0]
+        assert ask(server, message("GET", f"/{hash_}")).body == data
+        part = ask(server, message("GET", f"/{hash_}", Range="bytes=1000-9000000"))
+        assert (part.status, part.body) == (206, data[1000:9000001])
+        relay.break_after(Break.CUT, Way.DOWN, LARGE // 20)
+        line = r" ERROR .*an answer broke off: cannot read the blob \(.*\) id="
+        server.expected += [line, "Traceback", f"ERROR:waitress:Exception while serving /{hash_}"]
+        with Connection(server.port) as client:
+            client.send(message("GET", f"/{hash_}"))
+            head = client.receive_head()
+            assert len(client.rest()) < int(head.fields["content-length"])
+        assert len(server.await_log(line)) == 1
+        relay.mend()
+        assert not server.logged("Failure|The above exception|During handling")
+        assert ask(server, message("GET", f"/{hash_}")).body == data
 
 
 def test_a_download_broken_once(relayed: Server, relay: Relay) -> None:

@@ -20,7 +20,16 @@ PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "wsgi_store"
 README = (PROJECT / "README.md").read_text()
 # Beside these nothing knows of HTTP; the last one is the seam to a server.
-HTTP = {"receiving.py", "conditional.py", "naming.py", "sending.py", "files.py", "service.py", "app.py"}
+HTTP = {
+    "receiving.py",
+    "conditional.py",
+    "naming.py",
+    "bodies.py",
+    "sending.py",
+    "files.py",
+    "service.py",
+    "app.py",
+}
 HANDLERS = {"files.py", "service.py"}
 # What only an extra installs, and where it may be imported.
 EXTRAS = {

@@ -19,10 +19,11 @@ from gunicorn.workers import gthread
 
 from wsgi_store import errors
 from wsgi_store.app import problem
+from wsgi_store.bodies import broke_off
 from wsgi_store.connection import Connection
 from wsgi_store.gunicorn import shown_path
 from wsgi_store.head import Continue, Request, refusal_of
-from wsgi_store.logs import Seldom
+from wsgi_store.logs import Seldom, logger
 from wsgi_store.receiving import KEPT
 
 # These, though parsing errors too, the application brought about.
@@ -129,6 +130,15 @@ class Answer(wsgi.Response):  # type: ignore[misc]  # gunicorn has no type hints
             self._send_head(socket.MSG_MORE)
         return bool(super().sendfile(respiter))
 
+    def send(self, body: Any, wrapper: type) -> None:
+        """Send what the application returned, to its end."""
+        if isinstance(body, wrapper):
+            self.write_file(body)
+        else:
+            for block in body:
+                self.write(block)
+        self.close()
+
     def close(self) -> None:
         """End the answer."""
         self.send_headers()
@@ -195,12 +205,7 @@ class Answering(gthread.ThreadWorker):  # type: ignore[misc]
                 answer.force_close()
             body = self.wsgi(environ, answer.start_response)
             try:
-                if isinstance(body, environ["wsgi.file_wrapper"]):
-                    answer.write_file(body)
-                else:
-                    for block in body:
-                        answer.write(block)
-                answer.close()
+                answer.send(body, environ["wsgi.file_wrapper"])
             finally:
                 self.log.access(answer, req, environ, timedelta(seconds=time.perf_counter() - begin))
                 if hasattr(body, "close"):
@@ -208,6 +213,11 @@ class Answering(gthread.ThreadWorker):  # type: ignore[misc]
             return not answer.should_close()
         except OSError:
             raise
+        except errors.StoreError as error:
+            # An answer that has begun can only end before its announced length.
+            log = logger.bind(request_id=environ.get("wsgi_store.request_id"))
+            log.error("{} {}: {}", req.method, shown_path(req), broke_off(error))
+            return False
         except (Exception, SystemExit):
             if answer and answer.headers_sent:
                 # A second answer would stand in the middle of the first.

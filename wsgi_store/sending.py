@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from functools import lru_cache
 from http import HTTPStatus
@@ -15,6 +15,7 @@ from werkzeug.http import http_date
 from werkzeug.wsgi import FileWrapper, wrap_file
 
 from wsgi_store import conditional
+from wsgi_store.bodies import BLOCK, Parts, Stream, pieces
 from wsgi_store.conditional import Range
 from wsgi_store.config import Redirect, Sendfile
 from wsgi_store.digest import Digest
@@ -30,7 +31,6 @@ Headers = list[tuple[str, str]]
 
 # Up to here one read and one write are faster than setting sendfile(2) up.
 SMALL = 64 << 10
-BLOCK = 1 << 18
 # The digest names the bytes, so a cached copy never goes stale;
 # one year is the customary ceiling (RFC 9111 section 5.2.2.1).
 FOREVER = 365 * 24 * 60 * 60
@@ -200,43 +200,22 @@ def _send(request: Request, reader: BlobReader, part: Range, status: int, header
     length = part.stop - part.start
     if length <= SMALL:
         with closing(reader):
-            return Response(b"".join(_pieces(reader, length)), status, headers)
+            return Response(b"".join(pieces(reader, length)), status, headers)
     request.allow_time()
     environ = request.environ
     headers.append(("Content-Length", str(length)))
-    if "gunicorn.socket" in environ:
+    if not hasattr(reader, "fileno"):
+        body: Any = Stream(environ, reader)
+    elif "gunicorn.socket" in environ:
         # gunicorn sends Content-Length bytes from the descriptor's offset, ranges too.
         environ["wsgi_store.reader"] = reader
-        body: Any = wrap_file(environ, reader, BLOCK)  # type: ignore[arg-type]
+        body = wrap_file(environ, reader, BLOCK)  # type: ignore[arg-type]
     elif status == 200:
         body = wrap_file(environ, reader, BLOCK)  # type: ignore[arg-type]
     else:
         # uWSGI's wrapper sends the whole file whatever the offset: it may not see ranges.
         body = FileWrapper(reader, BLOCK)  # type: ignore[arg-type]
     return Response(body, status, headers)
-
-
-def _pieces(reader: BlobReader, length: int) -> Iterator[bytes]:
-    """Read so many bytes; there are fewer only where `close` will say so."""
-    while length and (data := reader.read(min(BLOCK, length))):
-        length -= len(data)
-        yield data
-
-
-class _Parts:
-    """The body of a multipart/byteranges response: what each part begins with, and the part."""
-
-    def __init__(self, reader: BlobReader, parts: list[tuple[bytes, Range]], end: bytes) -> None:
-        self._reader = reader
-        self._parts = parts
-        self._end = end
-        self.close = reader.close
-
-    def __iter__(self) -> Iterator[bytes]:
-        for head, part in self._parts:
-            yield head
-            yield from _pieces(self._reader, part.stop - self._reader.seek(part.start))
-        yield self._end
 
 
 def _send_parts(request: Request, blob: Blob, wanted: list[Range], headers: Headers) -> Response:
@@ -252,7 +231,7 @@ def _send_parts(request: Request, blob: Blob, wanted: list[Range], headers: Head
     headers.append(("Content-Type", f"multipart/byteranges; boundary={boundary}"))
     headers.append(("Content-Length", str(length)))
     # One reader for all: they stay parts of the same blob, though it is removed meanwhile.
-    body = _Parts(_open(request, blob, Range(0, blob.size)), parts, end)
+    body = Parts(request.environ, _open(request, blob, Range(0, blob.size)), parts, end)
     return Response(body, 206, headers)
 
 
