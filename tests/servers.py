@@ -214,14 +214,17 @@ def gunicorn(  # pylint: disable=too-many-arguments
     return server
 
 
-def uwsgi(directory: Path, address: str = "127.0.0.1", **env: str) -> Server:
+def uwsgi(
+    directory: Path, address: str = "127.0.0.1", ini: Path = DEPLOY / "uwsgi.ini", **env: str
+) -> Server:
     """Start uWSGI with the shipped settings."""
-    command = [str(PROGRAMS / "pyuwsgi"), "--ini", str(DEPLOY / "uwsgi.ini")]
+    command = [str(PROGRAMS / "pyuwsgi"), "--ini", str(ini)]
     env = {"BIND": f"{address}:0", **env}
     server = _start(command, directory / "store", directory / "uwsgi.log", env)
     with _killed_on_failure(server):
         fd = server.await_log(r"uWSGI http bound on [\d.]+:0 fd (\d+)")[0][1]
         server.port = _port_of(Path(f"/proc/{server.process.pid}/fd/{fd}"))
+        server.await_log(r"\(master-start\)")  # before that SIGTERM means something else
         server.await_answer()
         server.workers = server.processes()
     return server
@@ -239,7 +242,7 @@ def waitress(directory: Path, address: str = "127.0.0.1", **env: str) -> Server:
     return server
 
 
-def nginx(directory: Path, backend: Server, *, direct: bool) -> Server:
+def nginx(directory: Path, backend: Server, *, direct: bool, locations: str = "") -> Server:
     """Start nginx with the shipped settings before a server; `direct` adds those for public reading."""
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
@@ -248,7 +251,8 @@ def nginx(directory: Path, backend: Server, *, direct: bool) -> Server:
     include = "#include /etc/nginx/snippets/wsgi-store-public-read.conf;"
     assert include in text
     if direct:
-        text = text.replace(include, (DEPLOY / "nginx-public-read.conf").read_text(encoding="utf-8"))
+        locations += (DEPLOY / "nginx-public-read.conf").read_text(encoding="utf-8")
+    text = text.replace(include, locations)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         for shipped, here in {
@@ -262,8 +266,7 @@ def nginx(directory: Path, backend: Server, *, direct: bool) -> Server:
         (directory / "site.conf").write_text(text, encoding="utf-8")
         # Only root may name another user, and has to: nobody may not read a test's files.
         user = f"user {getpass.getuser()};" if os.getuid() == 0 else ""
-        main = NGINX.format(user=user, directory=directory)
-        (directory / "nginx.conf").write_text(main, encoding="utf-8")
+        (directory / "nginx.conf").write_text(NGINX.format(user=user, directory=directory), encoding="utf-8")
         command = [program, "-p", str(directory), "-c", "nginx.conf", "-e", "stderr"]
         # The way nginx hands its sockets on when it is upgraded: no other can take the port.
         env = {"NGINX": f"{listener.fileno()};"}

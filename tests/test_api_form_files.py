@@ -16,7 +16,8 @@ from calling import Body, Untouched, call, held, quick
 from forms import CHUNKED, FIELD, FILE, HELLO, MD5, check_refused, form, part, post
 from wsgi_store.app import Application
 from wsgi_store.config import Config
-from wsgi_store.receiving import BLOCK, FORM_OVERHEAD
+from wsgi_store.incoming import BLOCK
+from wsgi_store.receiving import FORM_OVERHEAD
 
 PIECE = BLOCK // 4
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from webtest import TestApp
 
 from calling import Body, Untouched, call, held, quick
+from forms import CHUNKED
 from wsgi_store.app import Application, create_app
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
@@ -83,16 +84,46 @@ def test_any_type_is_raw(application: Application, kind: str | None) -> None:
 @pytest.mark.parametrize("sizes", [(), (1,) * 6, (2, 3)])
 def test_chunked(application: Application, sizes: tuple[int, ...]) -> None:
     """A body without a length is read to its end where the server marks the end."""
-    fields = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
-    answer = call(application, "POST", body=Body(HELLO, sizes), **fields)
+    answer = call(application, "POST", body=Body(HELLO, sizes), **CHUNKED)
     assert (answer.json["hash"], answer.json["size"]) == (MD5, 6)
 
 
-def test_chunked_where_it_cannot_be_read(application: Application) -> None:
-    """A chunked body that the server does not decode is refused, not taken for an empty one."""
-    answer = call(application, "POST", body=Untouched(), HTTP_TRANSFER_ENCODING="chunked")
+@pytest.mark.parametrize(
+    "server",
+    [
+        {},
+        {"SERVER_SOFTWARE": "gunicorn/27.0.1"},
+        {"wsgi.input_terminated": True},
+        {"wsgi.input_terminated": True, "SERVER_SOFTWARE": "Granian"},
+        {"wsgi.input_terminated": True, "HTTP_SERVER_SOFTWARE": "gunicorn/27.0.1"},
+        {"wsgi.input_terminated": True, "SERVER_SOFTWARE": "Unknown (gunicorn/27.0.1)"},
+    ],
+)
+def test_chunked_where_its_end_is_not_told(application: Application, server: dict[str, Any]) -> None:
+    """A chunked body is refused by servers that do not decode it, or may pass off a cut one as whole."""
+    answer = call(application, "POST", body=Untouched(), HTTP_TRANSFER_ENCODING="chunked", **server)
     assert (answer.status, answer.json["code"]) == (411, "length_required")
     assert not held(application)
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+@pytest.mark.parametrize("announced", ["hash", "Repr-Digest"])
+def test_chunked_with_a_digest(application: Application, announced: str, cut: int) -> None:
+    """Where a digest is announced, it tells whether the body is whole, whatever the server does."""
+    server = {"wsgi.input_terminated": True, "SERVER_SOFTWARE": "Granian"}
+    fields = {"HTTP_TRANSFER_ENCODING": "chunked", **server}
+    if announced == "Repr-Digest":
+        fields["HTTP_REPR_DIGEST"] = "md5=:sZRqySSS0jR8YjW00mERhA==:"
+    query = f"hash={MD5}" if announced == "hash" else ""
+    answer = call(application, "POST", query=query, body=Body(HELLO[cut:]), **fields)
+    assert answer.status == (422 if cut else 200)
+    assert held(application) == ([] if cut else [MD5])
+
+
+def test_chunked_with_a_length(application: Application) -> None:
+    """A body framed in two ways at once is refused, as what one server on the way makes another body of."""
+    answer = call(application, "POST", body=Untouched(), CONTENT_LENGTH="6", **CHUNKED)
+    assert (answer.status, answer.json["code"]) == (400, "bad_request")
 
 
 def test_chunked_inside_uwsgi(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,16 +132,30 @@ def test_chunked_inside_uwsgi(application: Application, monkeypatch: pytest.Monk
     uwsgi = ModuleType("uwsgi")
     uwsgi.chunked_read = lambda: next(chunks, b"")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
-    answer = call(application, "POST", body=Untouched(), HTTP_TRANSFER_ENCODING="chunked")
+    fields = {"HTTP_TRANSFER_ENCODING": "chunked", "uwsgi.version": b"2.0.30"}
+    answer = call(application, "POST", body=Untouched(), **fields)
     assert answer.json["hash"] == MD5
 
 
-@pytest.mark.parametrize("coding", ["gzip", "gzip, chunked", "chunked, chunked", "identity", "x"])
+@pytest.mark.parametrize(
+    "coding",
+    [
+        "gzip",
+        "gzip, chunked",
+        "chunked, chunked",
+        "identity",
+        "x",
+        "",
+        "\x0bchunked",
+        "chunked\x0c",
+        "\xa0chunked",
+    ],
+)
 def test_other_transfer_codings(application: Application, coding: str) -> None:
     """A body in a coding that nobody here undoes is refused before it is read."""
-    fields = {"HTTP_TRANSFER_ENCODING": coding, "wsgi.input_terminated": True}
+    fields = {**CHUNKED, "HTTP_TRANSFER_ENCODING": coding}
     answer = call(application, "POST", body=Untouched(), **fields)
-    assert (answer.status, answer.json["code"]) == (400, "bad_request")
+    assert (answer.status, answer.json["code"]) == (501, "unsupported")
 
 
 @pytest.mark.parametrize("length", [None, ""])
@@ -205,8 +250,7 @@ def test_size_limit(config: Config) -> None:
     application = Application(replace(config, max_size=6))
     assert call(application, "POST", body=HELLO).status == 200
     announced = call(application, "POST", body=Untouched(), CONTENT_LENGTH="7")
-    terminated = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
-    found = call(application, "POST", body=Body(b"seven b"), **terminated)
+    found = call(application, "POST", body=Body(b"seven b"), **CHUNKED)
     for answer in (announced, found):
         assert (answer.status, answer.json["code"]) == (413, "too_large")
         assert answer.json["limit"] == 6
@@ -262,8 +306,7 @@ class Broken(Body):
 )
 def test_broken_body(application: Application, error: Exception, status: int, code: str) -> None:
     """Whatever a server raises while the body is read is the client's failure, and leaves nothing."""
-    fields = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
-    for extra in (fields, {"CONTENT_LENGTH": "10"}):
+    for extra in (CHUNKED, {"CONTENT_LENGTH": "10"}):
         answer = call(application, "POST", body=Broken(error), **extra)
         assert (answer.status, answer.json["code"]) == (status, code)
         assert not held(application)

@@ -194,7 +194,7 @@ def test_access_line_in_text(
     exchange(worker, "GET /{0}%zz HTTP/1.1\nX-Request-ID: one\n\n")
     written = capsys.readouterr().err
     message = re.sub(r".*\] | id=one\n", "", written)
-    assert re.fullmatch(r"GET /\{0\}%zz 404 \d+ B \d+\.\d ms", message)
+    assert re.fullmatch(r"GET /\{0\}%zz 404 \d+ B \d+\.\d ms client=192\.0\.2\.1", message)
     logger.bind(request_id="one").info("{}", message)
     again, count = STAMP.subn("", capsys.readouterr().err)
     assert (STAMP.sub("", written), count) == (again, 1)

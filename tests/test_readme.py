@@ -242,12 +242,15 @@ def test_the_code_is_that_of_the_mounting_examples() -> None:
 
 def test_the_links_lead_somewhere() -> None:
     """Files and headings that are linked to are there."""
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", README, flags=re.M | re.S), re.M)
-    anchors = {re.sub("[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings}
     for target in re.findall(r"\]\(([^)]+)\)", README):
-        if target.startswith("#"):
-            assert target[1:] in anchors, target
-        elif not target.startswith("https://"):
-            assert (PROJECT / target).exists(), target
+        path, _, anchor = target.partition("#")
+        if target.startswith("https://"):
+            continue
+        assert not path or (PROJECT / path).exists(), target
+        if anchor:
+            text = (PROJECT / path).read_text(encoding="utf-8") if path else README
+            headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), re.M)
+            names = [re.sub("[^a-z0-9 _-]", "", heading.lower()) for heading in headings]
+            assert anchor in [name.replace(" ", "-") for name in names], target
     for path in re.findall(r"(?:deploy|tests)/[\w./-]*\w", README):
         assert (PROJECT / path).exists(), path

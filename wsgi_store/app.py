@@ -10,9 +10,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from werkzeug import exceptions
+from werkzeug.http import http_date
 from werkzeug.routing import BaseConverter, Map, Rule
 
 from wsgi_store import errors, files, service
+from wsgi_store.accesslog import NOTE, AccessLog, Note
 from wsgi_store.auth import authorizer
 from wsgi_store.browsers import SAFE, HostCheck, Origins, asked_host
 from wsgi_store.config import Config, MetricsAccess
@@ -113,9 +115,14 @@ class Application:
     """The service as a WSGI callable (PEP 3333), mounted under any prefix."""
 
     def __init__(
-        self, config: Config, authorize: Authorize | None = None, check_host: HostCheck | None = None
+        self,
+        config: Config,
+        authorize: Authorize | None = None,
+        check_host: HostCheck | None = None,
+        access_log: AccessLog | None = None,
     ) -> None:
         self.config = config
+        self._access_log = access_log
         self._check_host = check_host
         self._origins = Origins(config.cors_origins)
         self.store = open_store(
@@ -139,6 +146,7 @@ class Application:
         begin = perf_counter()
         request = Request(environ, self.config, self.store, self.staging, self.authorize)
         identity = _request_id(environ)
+        environ[NOTE] = request.note = Note(identity)
         route = failure = None
         try:
             self._look_at_sender(environ)
@@ -147,7 +155,7 @@ class Application:
                 raise errors.ReadOnly
             if route.scope is not None and not self._is_public(route):
                 request.grant = self.authorize(environ)
-                environ["wsgi_store.user"] = request.grant.name
+                request.note.user = request.grant.name
                 request.grant.require(route.scope, **arguments)
             response = route.handler(request, **arguments)
         except errors.WSGIStoreError as error:
@@ -162,6 +170,11 @@ class Application:
             path = route.path if route else None
             code = _status(failure)[1] if failure else None
             self._metrics.count(environ, path, response, perf_counter() - begin, code)
+        if "uwsgi.version" in environ:  # the one server here that does not say itself when it answers
+            response.headers.append(("Date", http_date()))
+        if self._access_log:
+            length = int(dict(response.headers).get("Content-Length", 0))
+            self._access_log.answer(environ, response.status[:3], length, perf_counter() - begin)
         return response(environ, start_response)
 
     def _look_at_sender(self, environ: "WSGIEnvironment") -> None:
@@ -307,5 +320,4 @@ def _request_id(environ: "WSGIEnvironment") -> str:
     if not REQUEST_ID.fullmatch(identity):
         # Told apart is all they have to be; a secret one costs a system call.
         identity = f"{random.getrandbits(64):016x}"
-    environ["wsgi_store.request_id"] = identity
     return identity

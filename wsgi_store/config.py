@@ -235,7 +235,11 @@ class Config:
     )
     idle_timeout: float = field(
         default=60.0,
-        metadata=_row(parse_time, "How long a transfer may stand still, such as `60s` or `5m`."),
+        metadata=_row(
+            parse_time,
+            "How long a transfer may stand still, such as `60s` or `5m`; other servers than gunicorn have "
+            "[settings of their own](docs/deployment.md#how-long-a-transfer-may-stand-still).",
+        ),
     )
     tokens: str | None = field(
         default=None,

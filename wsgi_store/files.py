@@ -21,6 +21,7 @@ def upload(request: Request) -> Response:
     """Store the body, or the one file of a form, and tell its hash."""
     receipt, name = request.receive()
     hash_ = receipt.digest.hex
+    request.note.hash, request.note.size = hash_, receipt.size
     url = _url(request, hash_)
     headers = [("ETag", f'"{hash_}"'), ("Content-Location", url)]
     if receipt.healed:
@@ -52,6 +53,7 @@ def delete(request: Request, hash_: str) -> Response:
     """Remove a blob and tell its size in bytes."""
     digest = _digest(request, hash_)
     blob = request.store.remove(digest, partial(conditional.not_modified, request.environ))
+    request.note.hash, request.note.size = digest.hex, blob.size
     return json_response({"hash": digest.hex, "size": blob.size})
 
 

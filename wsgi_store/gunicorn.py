@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import posixpath
+import re
 import shutil
 import sys
 import tempfile
@@ -12,18 +13,23 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from gunicorn import glogging, util
+from gunicorn.http import message
 
 from wsgi_store import logs
-from wsgi_store.config import Config, LogFormat, LogLevel
+from wsgi_store.accesslog import NOTE, AccessLog, Exchange, Note
+from wsgi_store.config import Config
 from wsgi_store.errors import StoreUnavailable, WSGIStoreError
 from wsgi_store.gunicorn_options import unheeded
 from wsgi_store.stores import open_store
 
+# An address in X-Forwarded-For, to which some proxies add the port.
+FORWARDED = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+)(?::[0-9]+)?|([0-9A-Fa-f:.]+)")
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
 METRICS_PREFIX = "wsgi-store-metrics-"
 MINUTE = 60.0
@@ -43,8 +49,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
         for output, path in ((logs.main, cfg.errorlog), (logs.access, cfg.accesslog)):
             output.open(None if path in (None, "-") else path, (cfg.uid, cfg.gid))
         logs.configure(config.log_level, config.log_format)
-        self._json = config.log_format is LogFormat.JSON
-        self._informs = config.log_level in (LogLevel.DEBUG, LogLevel.INFO)
+        self._access_log = AccessLog(config.log_level, config.log_format)
         for log in (self.error_log, self.access_log):
             for handler in log.handlers:
                 handler.close()
@@ -67,27 +72,12 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
         sent = _bytes_sent(resp, environ)
         if count := environ.get("wsgi_store.sent"):
             count(sent)
-        if not (self._informs and self.access_log_enabled):
-            return
-        status = str(resp.status).partition(" ")[0]
-        milliseconds = request_time.total_seconds() * 1000
-        path = shown_path(req)
-        message = f"{req.method} {path} {status} {sent} B {milliseconds:.1f} ms"
-        extra = {"request_id": environ.get("wsgi_store.request_id")}
-        if self._json:
-            extra |= {
-                "user": environ.get("wsgi_store.user"),
-                "client": environ.get("REMOTE_ADDR"),
-                "method": req.method,
-                "path": path,
-                "status": int(status) if status.isdigit() else None,
-                "bytes": sent,
-                "ms": round(milliseconds, 3),
-            }
-        line = logs.json_line if self._json else logs.text_line
-        # As loguru would have it written, which takes three times as long about it.
-        with suppress(OSError):  # requests are answered all the same
-            logs.access.write(line(time.time(), "INFO", message, extra))
+        if self._access_log.enabled and self.access_log_enabled:
+            status = str(resp.status).partition(" ")[0]
+            client = client_address(environ, self.cfg)
+            seconds = request_time.total_seconds()
+            done = Exchange(client, req.method, shown_path(req), status, sent, seconds)
+            self._access_log.write(done, environ.get(NOTE) or Note())
 
 
 def share_metrics(cfg: Any) -> str | None:
@@ -125,8 +115,37 @@ def _remove_unused(path: str) -> None:
 
 def shown_path(req: Any) -> str:
     """The path of a request as a log may show it."""
-    # The query is not shown: it may hold the signature of a link or a ticket.
-    return str(req.uri or "").partition("?")[0]
+    # The query is not shown: it may hold the signature of a link or a ticket. Before a path there may be
+    # a host (RFC 9112 section 3.2.2), and before that a password.
+    shown = str(req.uri or "").partition("?")[0]
+    return shown if shown.startswith("/") else str(req.path or "")
+
+
+@lru_cache(1024)
+def is_trusted(settings: Any, address: str) -> bool:
+    """Whether a proxy at this address may say for whom it asks: gunicorn's `forwarded_allow_ips`.
+
+    gunicorn reads the address anew for each request, which takes as long as reading its head.
+    """
+    allowed, networks = settings.forwarded_allow_ips, settings.forwarded_allow_networks()
+    return bool(message._ip_in_allow_list(address, allowed, networks))  # pylint: disable=protected-access
+
+
+def client_address(environ: dict[str, Any], settings: Any) -> str:
+    """Who asks: the last on the way that is no trusted proxy; what is told of those before may be a lie."""
+    address = str(environ.get("REMOTE_ADDR", ""))
+    for told in reversed(environ.get("HTTP_X_FORWARDED_FOR", "").split(",")):
+        # Behind a Unix socket, which has no address, is a proxy.
+        trusted = not address or is_trusted(settings, address)
+        if not trusted or (match := FORWARDED.fullmatch(told.strip())) is None:
+            break
+        try:
+            address = str(ip_address(match[1] or match[2] or match[3]))
+        except ValueError:
+            break
+        if "*" in settings.forwarded_allow_ips:
+            break  # how many proxies there are nobody said: the nearest one is believed
+    return address
 
 
 def _bytes_sent(resp: Any, environ: dict[str, Any]) -> int:

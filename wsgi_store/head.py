@@ -1,9 +1,9 @@
 """The head of a request as gunicorn reads it: in time, and refused in plain words."""
 
 import os
+import re
 import socket
 import time
-from functools import lru_cache
 from typing import Any
 
 from gunicorn.http import body, message
@@ -12,12 +12,16 @@ from gunicorn.http import errors as parsing
 from wsgi_store import errors
 from wsgi_store.authority import authority_of, parse_authority
 from wsgi_store.body import Body, ChunkedReader, LengthReader
+from wsgi_store.gunicorn import is_trusted
 
 # A client has this long, in seconds, to send the head of a request, and before it to agree on TLS.
 HEAD_TIMEOUT = 10.0
 # Unread bodies up to here are drained by gunicorn, and the connection goes on.
 DRAINED = 64 << 10
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Where this service is mounted, for clients, and how a proxy may say it (X-Forwarded-Prefix).
+SCRIPT_NAME = os.environ.get("SCRIPT_NAME", "").rstrip("/")
+PREFIX = re.compile("(/[A-Za-z0-9._~-]+)+")
 SCHEMES = ("http://", "https://")
 LATE = "the head of the request did not come in time"
 # What gunicorn's parser refuses, by what this is called here, and in which words.
@@ -63,14 +67,6 @@ def refusal_of(error: Exception) -> errors.WSGIStoreError:
     return kind(words)
 
 
-# gunicorn reads the address anew for each request, which takes as long as reading its head.
-@lru_cache(1024)
-def _is_trusted(settings: Any, address: str) -> bool:
-    allowed, networks = settings.forwarded_allow_ips, settings.forwarded_allow_networks()
-    # pylint: disable-next=protected-access
-    return bool(message._ip_in_allow_list(address, allowed, networks))
-
-
 class Request(message.Request):  # type: ignore[misc]
     """A request whose head comes in time, and that knows when its connection cannot be used again.
 
@@ -92,6 +88,7 @@ class Request(message.Request):  # type: ignore[misc]
             super().__init__(cfg, unreader, *args)
             # Who speaks a later HTTP/1 is answered in the last one known here (RFC 9110 section 2.5).
             self.version = min(self.version, (1, 1))
+            self._mount(dict(self.headers).get("X-FORWARDED-PREFIX"))
             self._check_target()
         except (parsing.ParseException, errors.WSGIStoreError) as error:
             refusal = error if isinstance(error, errors.WSGIStoreError) else refusal_of(error)
@@ -103,6 +100,18 @@ class Request(message.Request):  # type: ignore[misc]
         if "close" in options and "close" in [option.strip(" \t") for option in options.split(",")]:
             self.must_close = True
         unreader.sock.settimeout(HEAD_TIMEOUT)
+
+    def _mount(self, told: str | None) -> None:
+        """Put the prefix that clients see before a path from which a proxy has taken it."""
+        prefix = SCRIPT_NAME
+        if told is not None and self._peer_is_trusted_proxy():
+            # Of several the nearest proxy's. What could lead a client elsewhere is no prefix.
+            told = told.rpartition(",")[2].strip(" \t").rstrip("/")
+            prefix = told if PREFIX.fullmatch(told) else prefix
+        if prefix:
+            self.headers.append(("SCRIPT_NAME", prefix))
+            if self.path.startswith("/") and self.path != prefix and not self.path.startswith(f"{prefix}/"):
+                self.path = prefix + self.path
 
     def _check_target(self) -> None:
         """Find out which host is meant (RFC 9112 section 3.2); raises BadRequest."""
@@ -174,7 +183,7 @@ class Request(message.Request):  # type: ignore[misc]
 
     def _peer_is_trusted_proxy(self) -> bool:
         """Whether the peer may say for whom it asks."""
-        return not isinstance(self.peer_addr, tuple) or _is_trusted(self.cfg, self.peer_addr[0])
+        return not isinstance(self.peer_addr, tuple) or is_trusted(self.cfg, self.peer_addr[0])
 
     def is_read(self) -> bool:
         """Whether nothing is left of the body."""

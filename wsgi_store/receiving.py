@@ -1,13 +1,10 @@
-"""The body of a request as chunks, whatever the server and however it was encoded."""
+"""A request, and what it brings: a body as it is, or the file of a form."""
 
-import itertools
-import mmap
 import re
 import string
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, quote
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
@@ -15,10 +12,12 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.http import parse_options_header
 from werkzeug.wsgi import get_path_info
 
-from wsgi_store.grant import EVERYTHING, Authorize
+from wsgi_store.accesslog import Note
 from wsgi_store.config import Config
 from wsgi_store.digest import Chunk, Digest, checked, parse_field
-from wsgi_store.errors import BadRequest, IncompleteBody, LengthRequired, RequestTimeout, Unsupported, mapped
+from wsgi_store.errors import BadRequest, mapped
+from wsgi_store.grant import EVERYTHING, Authorize
+from wsgi_store.incoming import BLOCK, chunks, open_body
 from wsgi_store.staging import Receipt, Staging
 from wsgi_store.stores import Store
 
@@ -31,17 +30,12 @@ if TYPE_CHECKING:
 Source: TypeAlias = "Chunk | bytearray | SupportsRead[bytes] | Iterable[Chunk]"
 T = TypeVar("T")
 
-# Measured: gunicorn hands over 2,400 MB/s in reads of 1 MiB, 1,030 in reads of 64 KiB.
-BLOCK = 1 << 20
 # Characters that a client sent, up to which what follows from them is kept for the next request.
 KEPT = 512
 # Boundaries, part headers and ordinary fields that may come with a file in a form.
 FORM_OVERHEAD = 4 << 20
 FORM_PARTS = 1000
 BOUNDARY = re.compile("[ -~]{1,70}")  # RFC 2046 section 5.1.1; clients use more characters than it names
-# What reading a body raises is the server's: each names a broken connection or bad framing
-# in its own way, and none of it may pass for the end of the body.
-BODY_ERRORS = {TimeoutError: RequestTimeout, OSError: IncompleteBody, Exception: BadRequest}
 
 
 def kept(function: "_lru_cache_wrapper[T]", sent: str) -> Callable[..., T]:
@@ -66,6 +60,7 @@ class Request:
         self.staging = staging
         self.authorize = authorize
         self.grant = EVERYTHING
+        self.note = Note()
 
     @property
     def path(self) -> str:
@@ -93,7 +88,7 @@ class Request:
 
     def allow_time(self) -> None:
         """Let the client be silent for as long as the settings say, not as for a head or a small answer."""
-        sock = self.environ.get("gunicorn.socket")
+        sock = self.environ.get("gunicorn.socket") or self.environ.get("werkzeug.socket")
         if sock is not None:
             sock.settimeout(self.config.idle_timeout)
 
@@ -115,11 +110,11 @@ class Request:
             if name in self.environ
             for digest in parse_field(self.environ[name])
         ]
-        read, length = _open_body(self.environ)
+        read, length = open_body(self.environ, announced=bool(expected or digests))
         kind, options = parse_options_header(self.environ.get("CONTENT_TYPE"))
         if kind.lower() != "multipart/form-data":
             receipt = self.staging.receive(
-                _chunks(read, length),
+                chunks(read, length),
                 length=length,
                 expected=expected + digests,
                 max_size=grant.max_size,
@@ -128,35 +123,11 @@ class Request:
             return receipt, None
         self.staging.admit(max(0, (length or 0) - FORM_OVERHEAD), grant.max_size)
         # The digest fields speak of the whole body (RFC 9530), `hash` of the file in it.
-        form = _Form(checked(_chunks(read, length), digests), options.get("boundary", ""))
+        form = _Form(checked(chunks(read, length), digests), options.get("boundary", ""))
         receipt = self.staging.receive(
             form.file(), expected=expected, max_size=grant.max_size, confirm=grant.spend
         )
         return receipt, form.name
-
-
-def _open_body(environ: "WSGIEnvironment") -> tuple[Callable[[int], Chunk], int | None]:
-    """Find how to read the body and how long it says it is."""
-    stream = environ["wsgi.input"]
-    if coding := environ.get("HTTP_TRANSFER_ENCODING"):
-        # gunicorn passes on `gzip, chunked`: what arrives would not be the file.
-        if coding.strip().lower() != "chunked":
-            raise Unsupported("Transfer-Encoding: no coding but chunked is known here")
-        if environ.get("wsgi.input_terminated"):
-            return _in_turns(stream), None
-        # Inside uWSGI a chunked body reads as empty from `wsgi.input`, silently. It takes a chunk
-        # size that is no number for 0, the end, which cannot be seen from here.
-        uwsgi: Any = sys.modules.get("uwsgi")
-        if uwsgi is not None:
-            return lambda size: uwsgi.chunked_read(), None
-        raise LengthRequired("this server passes on no chunked bodies, send Content-Length")
-    text = environ.get("CONTENT_LENGTH") or ""
-    if not text:
-        raise LengthRequired("send Content-Length, or a chunked body")
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise BadRequest("malformed Content-Length")
-    length = int(text)
-    return (_in_turns(stream) if length > BLOCK else stream.read), length
 
 
 def pieces(source: Source) -> Iterable[Chunk]:
@@ -166,37 +137,6 @@ def pieces(source: Source) -> Iterable[Chunk]:
     if hasattr(source, "read"):
         return iter(partial(source.read, BLOCK), b"")
     return source
-
-
-def _in_turns(stream: Any) -> Callable[[int], Chunk]:
-    """Read into two buffers in turn, if it can: what was read is good until the next but one is asked for."""
-    if not hasattr(stream, "readinto"):
-        read: Callable[[int], bytes] = stream.read
-        return read
-    # Memory that nothing is written to is not taken: a chunked body may be a small one.
-    memory = memoryview(mmap.mmap(-1, 2 * BLOCK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-    buffers = itertools.cycle([memory[:BLOCK], memory[BLOCK:]])
-
-    def read_into(size: int) -> memoryview:
-        buffer = next(buffers)[:size]
-        return buffer[: stream.readinto(buffer) or 0]
-
-    return read_into
-
-
-def _chunks(read: Callable[[int], Chunk], length: int | None) -> Iterator[Chunk]:
-    """Read a body to its end; raises IncompleteBody when it is shorter than `length`."""
-    left = length
-    while left is None or left > 0:
-        with mapped(BODY_ERRORS, "the body could not be read"):
-            chunk = read(BLOCK if left is None else min(BLOCK, left))
-        if not chunk:
-            break
-        if left is not None:
-            left -= len(chunk)
-        yield chunk
-    if left:
-        raise IncompleteBody(expected=length, actual=(length or 0) - left)
 
 
 class _Form:

@@ -1,8 +1,10 @@
 """The application a server loads, told by the environment: `wsgi_store.wsgi:application`."""
 
+import os
 import sys
 
 from wsgi_store import logs
+from wsgi_store.accesslog import AccessLog
 from wsgi_store.app import Application
 from wsgi_store.browsers import KnownHosts
 from wsgi_store.config import Config
@@ -14,8 +16,16 @@ APP_LOAD_ERROR = 4
 try:
     _config = Config.from_env()
     logs.configure(_config.log_level, _config.log_format)
-    # Who asks for tokens need not know under which name.
-    application = Application(_config, check_host=None if _config.tokens else KnownHosts(_config.hosts))
+    # gunicorn, with the settings of this package, writes a line when the answer has ended, and knows more.
+    _in_gunicorn = os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/")
+    application = Application(
+        _config,
+        # Who asks for tokens need not know under which name.
+        check_host=None if _config.tokens else KnownHosts(_config.hosts),
+        access_log=None if _in_gunicorn else AccessLog(_config.log_level, _config.log_format),
+    )
+    if "uwsgi" in sys.modules and "WSGI_STORE_IDLE_TIMEOUT" in os.environ:
+        logs.logger.warning("WSGI_STORE_IDLE_TIMEOUT means nothing under this server: set its socket-timeout")
 except WSGIStoreError as error:
     print(f"wsgi-store: {error}", file=sys.stderr)
     sys.exit(APP_LOAD_ERROR)
