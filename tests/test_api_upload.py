@@ -38,8 +38,8 @@ def test_raw_body(api: TestApp, application: Application, config: Config) -> Non
     }
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.headers["ETag"] == f'"{MD5}"'
-    assert answer.headers["Content-Location"] == f"/{MD5}"
+    assert not {"ETag", "Content-Location"} & set(answer.headers), "the answer is no blob"
+    assert answer.headers["Location"] == f"/{MD5}"
     assert Path(config.root, MD5[:2], MD5).read_bytes() == HELLO
     assert held(application) == [MD5]
 
@@ -218,8 +218,8 @@ def test_accept(application: Application, accept: str, plain: bool) -> None:
     else:
         assert answer.json["hash"] == MD5
     assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.headers["ETag"] == f'"{MD5}"'
-    assert answer.headers["Content-Location"] == f"/{MD5}"
+    assert not {"ETag", "Content-Location"} & set(answer.headers), "the answer is no blob"
+    assert answer.headers["Location"] == f"/{MD5}"
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_mounted(application: Application, prefix: str, quoted: str) -> None:
     """Addresses are relative to the mount point, whatever the Host field says."""
     answer = call(application, "POST", body=HELLO, SCRIPT_NAME=prefix, HTTP_HOST="evil.example")
     assert answer.json["url"] == f"{quoted}/{MD5}"
-    assert answer.headers["Content-Location"] == f"{quoted}/{MD5}"
+    assert answer.headers["Location"] == f"{quoted}/{MD5}"
 
 
 def test_path_of_the_mount_point_itself(application: Application) -> None:

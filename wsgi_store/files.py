@@ -23,7 +23,7 @@ def upload(request: Request) -> Response:
     hash_ = receipt.digest.hex
     request.note.hash, request.note.size = hash_, receipt.size
     url = _url(request, hash_)
-    headers = [("ETag", f'"{hash_}"'), ("Content-Location", url)]
+    headers = [("Location", url)]
     if receipt.healed:
         logger.warning("The blob {} was damaged, and is healed by an upload", hash_)
     accept = request.environ.get("HTTP_ACCEPT", "")
