@@ -119,7 +119,7 @@ def call(application: Callable[..., Any], *args: Any, **kwargs: Any) -> Answer:
     finally:
         if hasattr(result, "close"):
             result.close()
-    if environ["REQUEST_METHOD"] == "HEAD" or status == 304:
+    if environ["REQUEST_METHOD"] == "HEAD" or status in (204, 304):
         assert not body
     else:
         assert headers["Content-Length"] == str(len(body))

@@ -63,7 +63,7 @@ def test_a_refusal_goes_through_the_host(host: TestApp) -> None:
     """An error is the store's own answer and not a page of the host."""
     answer = host.post(f"/blobs/?hash={HASH}", b"other", status=422)
     assert answer.content_type == "application/problem+json"
-    assert host.put("/blobs/", b"", status=405).headers["Allow"] == "GET, HEAD, POST"
+    assert host.put("/blobs/", b"", status=405).headers["Allow"] == "GET, HEAD, OPTIONS, POST"
 
 
 @pytest.mark.parametrize("outer", ["", "/outer"])
@@ -72,7 +72,9 @@ def test_urls_carry_the_prefix(host: TestApp, outer: str) -> None:
     environ = {"SCRIPT_NAME": outer}
     first = host.post("/blobs", b"1", extra_environ=environ)
     host.post("/blobs/", b"2", extra_environ=environ)
-    assert first.json["url"] == first.headers["Content-Location"] == f"{outer}/blobs/{first.json['hash']}"
+    assert first.json["url"] == f"{outer}/blobs/{first.json['hash']}"
+    # WebOb, which Pyramid answers by, puts the host before it that the client asked for.
+    assert first.headers["Location"].removeprefix("http://localhost") == first.json["url"]
     page = host.get("/blobs/files?limit=1", extra_environ=environ).json
     assert page["files"][0]["url"] == f"{outer}/blobs/{page['files'][0]['hash']}"
     assert page["next"].startswith(f"{outer}/blobs/files?after=")

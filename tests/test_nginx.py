@@ -14,6 +14,7 @@ from wire import Connection, message
 
 # What lies in a store, or may, and is no blob.
 HIDDEN = [".tickets/1-a", ".quarantine/a", ".verified.json", ".staging/a", "store.json", "ab/x"]
+SITE = "https://app.example"
 # What tells of a server or a connection, not of the blob.
 HOP = {"server", "date", "connection", "x-request-id"}
 
@@ -21,7 +22,8 @@ HOP = {"server", "date", "connection", "x-request-id"}
 @pytest.fixture(scope="module", name="backend")
 def fixture_backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """gunicorn on a store that holds the one blob."""
-    with gunicorn(tmp_path_factory.mktemp("backend"), WSGI_STORE_SENDFILE="x-accel") as server:
+    settings = {"WSGI_STORE_SENDFILE": "x-accel", "WSGI_STORE_CORS_ORIGINS": SITE}
+    with gunicorn(tmp_path_factory.mktemp("backend"), **settings) as server:
         with Connection(server.port) as connection:
             assert told(connection.ask(message("POST", "/", DATA))) == (HASH, SIZE, True)
         yield server
@@ -59,6 +61,17 @@ def test_accelerated(backend: Server, proxy: Server) -> None:
     assert f"GET /{HASH}/rose.png 200 0 B" in line
 
 
+@pytest.mark.parametrize("part, status", [("bytes=0-", 206), (f"bytes={SIZE}-", 416)])
+def test_accelerated_for_a_page_of_another_site(proxy: Server, part: str, status: int) -> None:
+    """What nginx sends instead of the service may be read by the same pages."""
+    with Connection(proxy.port) as connection:
+        answer = connection.ask(message("GET", f"/{HASH}", Origin=SITE, Range=part))
+    assert answer.status == status
+    assert answer.fields["access-control-allow-origin"] == SITE
+    assert "Content-Range" in answer.fields["access-control-expose-headers"]
+    assert answer.fields["vary"] == "Origin"
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_direct(backend: Server, direct: Server, method: str) -> None:
     """A blob taken from the directory has the fields that guard readers and caches."""
@@ -69,7 +82,7 @@ def test_direct(backend: Server, direct: Server, method: str) -> None:
         assert connection.ask(message("GET", "/healthz")).status == 200
     fields = {name: value for name, value in answer.fields.items() if name not in HOP}
     expected = head_of(backend, f"/{HASH}")
-    del expected["repr-digest"]
+    del expected["repr-digest"], expected["vary"]
     assert fields == expected
     assert answer.fields["x-request-id"] not in backend.text(), "Python was asked"
 

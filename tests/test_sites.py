@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from access import maker
-from calling import Untouched, call, held
+from calling import Answer, Untouched, call, held
 
 from wsgi_store.app import Application
 from wsgi_store.browsers import KnownHosts
@@ -74,7 +74,7 @@ def test_another_site_changes_nothing(application: Application, fields: dict[str
     assert answer.json.get("origin") == fields.get("HTTP_ORIGIN")
     assert held(application) == [MD5]
     for method in ("GET", "HEAD", "OPTIONS"):
-        assert call(application, method, f"/{MD5}", HTTP_HOST=HERE, **fields).status in (200, 405)
+        assert call(application, method, f"/{MD5}", HTTP_HOST=HERE, **fields).status in (200, 204)
 
 
 @pytest.mark.parametrize("fields", OWN, ids=str)
@@ -251,3 +251,103 @@ def test_elsewhere_hosts_are_not_asked(config: Config, listener: str) -> None:
 def test_a_mounted_service_is_its_hosts(application: Application) -> None:
     """A service that another application mounted takes any name."""
     assert call(application, HTTP_HOST="evil.example", **LOOPBACK).status == 200
+
+
+def cors(answer: Answer) -> dict[str, str]:
+    """What an answer says to browsers about pages of other sites."""
+    return {
+        name: value for name, value in answer.headers.items() if name.startswith("Access-") or name == "Vary"
+    }
+
+
+PAGE = "https://app.example"
+ASKING = {
+    "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "DELETE",
+    "HTTP_ACCESS_CONTROL_REQUEST_HEADERS": "authorization",
+}
+
+
+def test_without_the_setting(application: Application) -> None:
+    """No answer has a word about other sites, and a preflight gets no permission."""
+    call(application, "POST", body=HELLO)
+    for method, path in [("GET", f"/{MD5}"), ("GET", "/nowhere"), ("OPTIONS", "/")]:
+        assert not cors(call(application, method, path, HTTP_ORIGIN=PAGE, **ASKING))
+
+
+@pytest.mark.parametrize("setting", [PAGE, "*"])
+def test_answers_that_a_page_may_read(config: Config, setting: str) -> None:
+    """Every answer, failures too, says that the page may read it, but never with credentials."""
+    application = Application(replace(config, cors_origins=(setting,)))
+    call(application, "POST", body=HELLO)
+    for status, method, path, fields in [
+        (200, "GET", f"/{MD5}", {}),
+        (200, "HEAD", f"/{MD5}", {}),
+        (206, "GET", f"/{MD5}", {"HTTP_RANGE": "bytes=1-"}),
+        (304, "GET", f"/{MD5}", {"HTTP_IF_NONE_MATCH": "*"}),
+        (416, "GET", f"/{MD5}", {"HTTP_RANGE": "bytes=9-"}),
+        (404, "GET", "/nowhere", {}),
+        (405, "PUT", "/", {}),
+        (400, "GET", "/", {"HTTP_HOST": "a@b"}),
+        (200, "POST", "/", {"body": b"more"}),
+        (204, "OPTIONS", "/", {}),
+    ]:
+        answer = call(application, method, path, HTTP_ORIGIN=PAGE, **fields)
+        assert answer.status == status
+        said = cors(answer)
+        assert said.pop("Vary", None) == (None if setting == "*" else "Origin")
+        assert said.pop("Access-Control-Allow-Origin") == setting
+        exposed = said.pop("Access-Control-Expose-Headers").split(", ")
+        assert {"ETag", "Location", "Repr-Digest", "Content-Range", "X-Request-ID"} <= set(exposed)
+        always = {"Cache-Control", "Content-Length", "Content-Type", "Last-Modified"}
+        unread = {"Access-Control-Allow-Origin", "Access-Control-Expose-Headers"}
+        unread |= {"X-Content-Type-Options", "Content-Security-Policy"}
+        assert set(answer.headers.keys()) - always - unread <= set(exposed)
+        assert not said
+
+
+def test_answers_that_a_page_may_not_read(config: Config) -> None:
+    """To others, and to nobody, an answer only says that it differs by who asks."""
+    application = Application(replace(config, cors_origins=(PAGE,)))
+    for fields in ({}, {"HTTP_ORIGIN": "http://app.example"}, {"HTTP_ORIGIN": "null"}, {"HTTP_ORIGIN": "*"}):
+        for method in ("GET", "POST", "OPTIONS"):
+            answer = call(application, method, "/", body=b"", **fields, **ASKING)
+            assert cors(answer) == {"Vary": "Origin"}
+
+
+def test_one_field_says_what_an_answer_differs_by(config: Config, tmp_path: Path) -> None:
+    """An answer that is its asker's own says both in one field."""
+    api = maker(config, tmp_path / "tokens")(cors_origins=(PAGE,))
+    headers = {"Authorization": "Bearer all", "Origin": PAGE}
+    api.post("/", HELLO, headers=headers)
+    answer = api.get(f"/{MD5}", headers=headers)
+    assert answer.headers.getall("Vary") == ["Authorization, Origin"]
+    assert api.get(f"/{MD5}", headers=headers).headers.getall("Vary") == ["Authorization, Origin"]
+    refusal = api.get(f"/{MD5}", headers={"Origin": PAGE}, status=401)
+    assert refusal.headers["Access-Control-Allow-Origin"] == PAGE
+
+
+@pytest.mark.parametrize("path", ["/", f"/{MD5}", "/files", "/nowhere", "*"])
+@pytest.mark.parametrize("setting", [PAGE, "*"])
+def test_a_preflight(config: Config, setting: str, path: str) -> None:
+    """A page that may is told so before it asks, without a token, and for long."""
+    application = Application(replace(config, cors_origins=(setting,)))
+    answer = call(application, "OPTIONS", path, HTTP_ORIGIN=PAGE, **ASKING)
+    assert answer.status == 204
+    said = cors(answer)
+    assert said.pop("Vary", None) == (None if setting == "*" else "Origin")
+    allowed = said.pop("Access-Control-Allow-Headers").split(", ")
+    assert {"Authorization", "*", "Content-Type", "Range"} <= set(allowed)
+    assert said == {
+        "Access-Control-Allow-Origin": setting,
+        "Access-Control-Allow-Methods": "DELETE, GET, HEAD, OPTIONS, POST",
+        "Access-Control-Max-Age": "7200",
+    }
+    private = {"HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK": "true"}
+    answer = call(application, "OPTIONS", path, HTTP_ORIGIN=PAGE, **ASKING, **private)
+    assert answer.headers["Access-Control-Allow-Private-Network"] == "true"
+
+
+def test_a_preflight_needs_no_token(config: Config, tmp_path: Path) -> None:
+    """Browsers ask without one, whatever the page will send."""
+    api = maker(config, tmp_path / "tokens")(cors_origins=(PAGE,))
+    api.options(f"/{MD5}", headers={"Origin": PAGE, "Access-Control-Request-Method": "GET"}, status=204)

@@ -51,6 +51,10 @@ URLS = [
     Route("/<hash:hash_>/<name:filename>", "GET", files.download, "read"),
 ]
 
+# What may be asked for at any path.
+OPTIONS = Route("*", "OPTIONS", service.options, None)
+METHODS = {"HEAD", "OPTIONS", *(route.method for route in URLS)}
+
 STATUS: dict[type[errors.WSGIStoreError], tuple[int, str]] = {
     errors.BadRequest: (400, "bad_request"),
     errors.IncompleteBody: (400, "incomplete_body"),
@@ -166,6 +170,8 @@ class Application:
             failure = errors.WSGIStoreError("the server failed, its log says how")
             response = problem(failure, identity, unforeseen=error)
         response.headers.append(("X-Request-ID", identity))
+        if self.config.cors_origins:
+            self._origins.admit(environ, response.headers, METHODS)
         if self._metrics:
             path = route.path if route else None
             code = _status(failure)[1] if failure else None
@@ -289,14 +295,20 @@ def _match(request: Request) -> tuple[Route, dict[str, str]]:
     path = request.path
     method = request.environ["REQUEST_METHOD"]
     extra = {}
-    also = set()
+    also = {"OPTIONS"}
     # `/?hash=H&filename=F` is another spelling of `/H/F`; for an upload `hash` is a condition.
     if path == "/" and method != "POST" and "hash" in request.args:
         hash_ = request.args["hash"]
         path = f"/{hash_}" if HASH.fullmatch(hash_) else NOWHERE
-        also = {"POST"}
+        also.add("POST")
         if method in ("GET", "HEAD") and request.args.get("filename"):
             extra["filename"] = request.args["filename"]
+    if method == "CONNECT":
+        raise errors.MethodNotAllowed(sorted(METHODS))
+    if request.environ.get("PATH_INFO") == "*":  # the server as a whole (RFC 9110 section 9.3.7)
+        path, also = NOWHERE, METHODS
+    if method == "OPTIONS":
+        return OPTIONS, {"allowed": ", ".join(sorted(also.union(URL_MAP.allowed_methods(path))))}
     try:
         route, arguments = kept(_row, path)(path, method)
     except exceptions.MethodNotAllowed as error:

@@ -30,6 +30,20 @@ def asked_host(environ: Environ) -> Authority | None:
         raise BadRequest(f"malformed host: {error}") from None
 
 
+# What a page may read of an answer beside the fields that every page may.
+EXPOSED = (
+    "Accept-Ranges, Allow, Content-Disposition, Content-Range, ETag, Location, Repr-Digest, Retry-After, "
+    "Vary, WWW-Authenticate, X-Request-ID"
+)
+# `*` stands for all others but Authorization (Fetch standard, section 3.3).
+TAKEN = (
+    "Authorization, Content-Digest, Content-Type, If-Match, If-Modified-Since, If-None-Match, If-Range, "
+    "If-Unmodified-Since, Range, Repr-Digest, X-Request-ID, *"
+)
+# Seconds that a browser may keep the answer: more than these, two hours, Chromium does not.
+MAX_AGE = "7200"
+
+
 class KnownHosts:
     """The host names of a service that only this machine reaches and that asks for no tokens.
 
@@ -71,11 +85,40 @@ class Origins:
         if origin is None or not (everyone or self._knows(origin)):
             raise CrossOrigin(origin)
 
+    def admit(self, environ: Environ, headers: list[tuple[str, str]], methods: Iterable[str]) -> None:
+        """Let the browser show an answer to the page that asked, if it may see it (CORS)."""
+        origin = environ.get("HTTP_ORIGIN")
+        if not self._all:
+            # Also of the answer to a request without: a cache must not give it to a page.
+            _vary_by_origin(headers)
+        if origin is None or not (self._all or self._knows(origin)):
+            return
+        headers.append(("Access-Control-Allow-Origin", "*" if self._all else origin))
+        if environ["REQUEST_METHOD"] != "OPTIONS" or "HTTP_ACCESS_CONTROL_REQUEST_METHOD" not in environ:
+            headers.append(("Access-Control-Expose-Headers", EXPOSED))
+            return
+        headers += [
+            ("Access-Control-Allow-Methods", ", ".join(sorted(methods))),
+            ("Access-Control-Allow-Headers", TAKEN),
+            ("Access-Control-Max-Age", MAX_AGE),
+        ]
+        # From the public network to a private one: whoever named the site has it so.
+        if environ.get("HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK") == "true":
+            headers.append(("Access-Control-Allow-Private-Network", "true"))
+
     def _knows(self, origin: str) -> bool:
         try:
             return parse_origin(origin) in self._known
         except ValueError:  # `null`, among others
             return False
+
+
+def _vary_by_origin(headers: list[tuple[str, str]]) -> None:
+    for place, (name, value) in enumerate(headers):
+        if name == "Vary":
+            headers[place] = name, f"{value}, Origin"
+            return
+    headers.append(("Vary", "Origin"))
 
 
 def _is_ambient(environ: Environ) -> bool:

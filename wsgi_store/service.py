@@ -52,6 +52,11 @@ def healthy(request: Request) -> Response:  # pylint: disable=unused-argument
     return json_response({"status": "ok"})
 
 
+def options(request: Request, allowed: str) -> Response:  # pylint: disable=unused-argument
+    """What may be asked for at a path, to which nobody needs a right."""
+    return Response([], 204, [("Allow", allowed)])
+
+
 def ready(request: Request) -> Response:
     """Uploads can be taken now, and tokens judged; raises StoreUnavailable."""
     request.staging.check()
