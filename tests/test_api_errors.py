@@ -210,9 +210,9 @@ def test_every_error_has_its_own_answer() -> None:
         if isinstance(kind, type) and issubclass(kind, errors.WSGIStoreError)
     }
     bases = {errors.StoreError, errors.RequestError}
-    # Two end the start of a service and answer no request, three are what a client sees of it.
+    # Two end the start of a service and answer no request, the others are what a client sees of it.
     starting = {errors.ConfigError, errors.WrongStore}
-    seen = {errors.Unreachable, errors.UnexpectedAnswer, errors.UnexpectedDigest}
+    seen = {errors.Unreachable, errors.UnexpectedAnswer, errors.UnexpectedDigest, errors.MalformedHash}
     assert found - set(app.STATUS) == bases | starting | seen
 
 

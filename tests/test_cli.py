@@ -10,62 +10,22 @@ from typing import Any
 
 import click
 import pytest
-from access import KEY, line
-from click.testing import CliRunner, Result
+from access import KEY
+from cli_service import fixture_server, fixture_url, objects, run
+from click.testing import CliRunner
 from exchanges import DATA, HASH, SIZE
 from peers import reply, saying
-from servers import Server, gunicorn
+from servers import Server
 
 from wsgi_store import errors
 from wsgi_store.app import STATUS
-from wsgi_store.cli import COMMANDS, main, output, transfer
-from wsgi_store.client import Client, transport
+from wsgi_store.cli import COMMANDS, main, output, progress, upload
+from wsgi_store.client import Client
 
+__all__ = ["fixture_server", "fixture_url"]  # imported for tests to ask for them
 HELLO = hashlib.md5(b"hello").hexdigest()
 NONE = "0" * 32
 PROJECT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module", name="server")
-def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service that asks for tokens, and has signing keys."""
-    directory = tmp_path_factory.mktemp("cli")
-    tokens = directory / "tokens"
-    text = line("all", "read,write,delete,list") + line("writer", "write") + line("reader", "read")
-    text += line("lister", "list")
-    tokens.write_text(text, encoding="ascii")
-    settings = {"TOKENS": str(tokens), "SIGNING_KEYS": KEY, "MAX_SIZE": "5MB"}
-    with gunicorn(directory, **{f"WSGI_STORE_{name}": value for name, value in settings.items()}) as server:
-        yield server
-        assert not server.staged()
-
-
-@pytest.fixture(name="url")
-def fixture_url(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where the service is, told by the environment; the working directory is empty."""
-    url = f"http://127.0.0.1:{server.port}"
-    for name, value in {"URL": url, "TOKEN": "all", "SIGNING_KEYS": KEY}.items():
-        monkeypatch.setenv(f"WSGI_STORE_{name}", value)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(transport, "FIRST_PAUSE", 0.01)
-    with Client(url, "all") as client:
-        for blob in client.list():
-            client.delete(blob.hash)
-    return url
-
-
-def run(*arguments: str, status: int = 0, stdin: bytes = b"") -> Result:
-    """Run the command; what went wrong is one line for each failure."""
-    result = CliRunner().invoke(main, arguments, input=stdin)
-    assert result.exit_code == status, (result.output, result.exception)
-    assert (result.stderr == "") is (status == 0)
-    assert "Traceback" not in result.stderr
-    return result
-
-
-def objects(text: str) -> list[dict[str, Any]]:
-    """The JSON objects of an output."""
-    return [json.loads(row) for row in text.splitlines()]
 
 
 def test_the_way_of_a_file(url: str, tmp_path: Path) -> None:
@@ -180,7 +140,7 @@ def test_nothing_is_replaced(url: str, tmp_path: Path) -> None:
     ("arguments", "status", "message"),
     [
         (["get", NONE], 3, f"no blob {NONE} in this store"),
-        (["get", "../etc"], 3, "no blob ../etc in this store"),
+        *(([name, "../etc"], 2, "malformed hash '../etc'") for name in ("get", "cat", "stat", "rm", "link")),
         (["get", "--token", "writer", NONE], 4, "this needs the scope read"),
         (["ls", "--token", "reader"], 4, "this needs the scope list"),
         (["ls", "--token", "unknown-secret"], 4, "this token is not known"),
@@ -223,9 +183,10 @@ def test_failures(url: str, tmp_path: Path, arguments: list[str], status: int, m
 def test_lies(url: str, tmp_path: Path) -> None:
     """Bytes that are not those of the hash end with their status and make no file."""
     false = reply(DATA[:-1] + b"x")
+    bad = f"its bytes have the hash {hashlib.md5(DATA[:-1] + b'x').hexdigest()}"
     with saying(false) as peer:
         result = run("get", HASH, "--url", peer.url, "-o", "x", status=5)
-        assert result.stderr == "wsgi-store: the bytes do not have every announced digest\n"
+        assert result.stderr == f"wsgi-store: the copy of {HASH} on {peer.url} is damaged: {bad}\n"
         assert not os.listdir(tmp_path)
         assert run("get", HASH, "--url", peer.url, "-o", "-", status=5).stdout_bytes != DATA
     with saying(reply(b"", "302 Found", Location="http://x/\x1b[31m\x07")) as peer:
@@ -320,7 +281,7 @@ def test_a_file_that_vanishes(url: str, tmp_path: Path, monkeypatch: pytest.Monk
     for name in ("1", "2", "3"):
         (tmp_path / "d" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "d" / name).write_text(name)
-    find = transfer.find
+    find = upload.find
 
     def found(*arguments: Any) -> Iterator[str]:
         for path in find(*arguments):
@@ -328,7 +289,7 @@ def test_a_file_that_vanishes(url: str, tmp_path: Path, monkeypatch: pytest.Monk
                 os.unlink(path)
             yield path
 
-    monkeypatch.setattr(transfer, "find", found)
+    monkeypatch.setattr(upload, "find", found)
     result = run("put", "-r", "d", status=1)
     assert [row.split("\t")[2] for row in result.stdout.splitlines()] == ["d/1", "d/3"]
     assert result.stderr == "wsgi-store: d/2: No such file or directory\n"
@@ -418,13 +379,13 @@ def test_every_failure_has_a_status() -> None:
 def test_progress_and_tables(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who looks at a terminal sees a bar on standard error and tables."""
     (tmp_path / "large").write_bytes(DATA)
-    context = click.Context(transfer.put)
+    context = click.Context(upload.put)
     with context:
         monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
         shown = output.Output(["hash", "size"])
         assert shown.live
-        with shown.progress(SIZE) as advance:
-            meter = output.meter(advance)
+        with shown.progress() as bars:
+            meter = progress.meter(bars.add("sending", SIZE).advance)
             for done in (SIZE // 2, 0, SIZE):
                 meter(done)
     assert url

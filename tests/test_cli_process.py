@@ -133,7 +133,7 @@ def test_no_room_for_a_file(program: Path, url: str) -> None:
     """A file that may not become as large ends with the status of that."""
     limited = f"cd {program.parent} && ulimit -f 100 && {program} get {HASH} --url {url}"
     done = run(Path("/bin/sh"), "-c", limited)
-    assert (done.returncode, done.stderr) == (7, b"wsgi-store: File too large\n")
+    assert (done.returncode, done.stderr) == (7, f"wsgi-store: {HASH}: File too large\n".encode())
 
 
 def test_a_full_output(program: Path, url: str) -> None:
@@ -213,6 +213,7 @@ def test_help_is_quick(program: Path) -> None:
         "wsgi_store",
         "wsgi_store.cli",
         "wsgi_store.cli.output",
+        "wsgi_store.cli.progress",
         "wsgi_store.errors",
     ]
 

@@ -191,6 +191,13 @@ class UnexpectedAnswer(WSGIStoreError):
     """Whoever answers is no such service, or does not do what it should."""
 
 
+class MalformedHash(WSGIStoreError):
+    """What was given is no hash, or none of the kind that the server names blobs by."""
+
+    def __init__(self, given: str, expected: str) -> None:
+        super().__init__(f"malformed hash {given!r}: {expected}")
+
+
 class UnexpectedDigest(UnexpectedAnswer, DigestMismatch):
     """The server answers an upload with another hash than that of the bytes that were sent."""
 

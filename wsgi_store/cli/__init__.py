@@ -15,8 +15,9 @@ from wsgi_store.cli.output import EXITS, JSON, ending
 # Each command with its module, which is imported when it is used, and what it does in a line.
 COMMANDS = {
     "serve": ("serve", "Run a server."),
-    "put": ("transfer", "Upload files."),
-    "get": ("transfer", "Download a blob."),
+    "put": ("upload", "Upload files."),
+    "get": ("download", "Download blobs to files."),
+    "cat": ("download", "Write blobs to standard output."),
     "stat": ("remote", "Tell about blobs."),
     "ls": ("remote", "List blobs."),
     "rm": ("remote", "Remove blobs."),

@@ -15,6 +15,7 @@ from rich.filesize import decimal
 
 from wsgi_store import collecting, verifying
 from wsgi_store.cli.output import DAMAGED, UNVERIFIED, Output, json_option
+from wsgi_store.cli.progress import meter
 from wsgi_store.cli.owner import become_owner
 from wsgi_store.config import CLIENT, Config, parse_size, parse_time
 from wsgi_store.errors import StoreError, StoreUnavailable
@@ -105,13 +106,13 @@ def verify(
         try:
             with closing(reports):
                 next(reports)
-                expected = int(report.total_bytes * (1 if sample is None else sample))
-                with output.progress(expected if budget is None else min(budget, expected)) as advance:
-                    shown = 0
+                total = int(report.total_bytes * (1 if sample is None else sample))
+                with output.progress() as bars:
+                    total = total if budget is None else min(budget, total)
+                    advance_to = meter(bars.add("verifying", total).advance)
                     for _ in reports:
                         found()
-                        advance(report.checked_bytes - shown)
-                        shown = report.checked_bytes
+                        advance_to(report.checked_bytes)
         except (KeyboardInterrupt, StoreError) as error:
             stopped = error
         found()  # also what was moved while it ended

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from wsgi_store import errors
+from wsgi_store.cli.progress import Bars, bars
 
 JSON = "wsgi_store.json"
 # A table is shown in parts of so many rows: how many there are need not be known, or fit in memory.
@@ -31,7 +32,7 @@ UNVERIFIED = 8
 EXITS = [
     Exit(0, "all went well"),
     Exit(1, "it failed for a reason that has no status of its own", (Exception,)),
-    Exit(2, "an option, an argument or a setting is wrong", (errors.ConfigError,)),
+    Exit(2, "an option, an argument or a setting is wrong", (errors.ConfigError, errors.MalformedHash)),
     Exit(3, "there is no such blob", (errors.BlobNotFound, errors.NotFound)),
     Exit(
         4,
@@ -141,42 +142,15 @@ class Output:
         tell(error, as_json=self._json, **about)
 
     @contextmanager
-    def progress(self, total: int | None) -> Iterator[Callable[[int], None]]:
-        """Show how far a transfer is; gives what to call with the bytes that were added."""
+    def progress(self) -> Iterator[Bars]:
+        """Show how far transfers are, to whoever sees it."""
         if not self.live:
-            yield lambda added: None
+            yield Bars(None)
             return
-        from rich import progress  # pylint: disable=import-outside-toplevel  # slow to import
-        from rich.console import Console  # pylint: disable=import-outside-toplevel
-
-        columns = (
-            progress.BarColumn(),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
-            progress.TimeRemainingColumn(),
-        )
-        console = Console(stderr=True)
-        with progress.Progress(*columns, console=console, redirect_stdout=False, transient=True) as bars:
-            task = bars.add_task("", total=total)
-            if sys.stdout.isatty():
-                # Above the bar, which is on the same screen.
-                self._print = lambda text: bars.console.print(
-                    text, soft_wrap=True, markup=False, highlight=False, emoji=False
-                )
-            yield lambda added: bars.advance(task, added)
+        with bars() as (shown, above):
+            self._print = above or self._print
+            yield shown
         self._print = click.echo
-
-
-def meter(advance: Callable[[int], None]) -> Callable[[int], None]:
-    """Turns what is told of one of several transfers, its bytes so far, into what they add."""
-    before = 0
-
-    def tell_so_far(done: int) -> None:
-        nonlocal before
-        advance(done - before)
-        before = done
-
-    return tell_so_far
 
 
 def printable(value: object) -> str:
@@ -200,6 +174,8 @@ def tell(error: BaseException, *, as_json: bool, **about: object) -> None:
     if as_json:
         click.echo(json.dumps({"code": code, "detail": detail, **evidence, **about}), err=True)
     else:
+        if "path" in about or str(about.get("hash")) in detail:
+            about.pop("hash", None)
         _say(*about.values(), detail)
 
 

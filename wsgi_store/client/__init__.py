@@ -12,14 +12,21 @@ from typing import Any, BinaryIO, Self
 from urllib.parse import quote
 
 from wsgi_store.client.downloads import Download, save
+from wsgi_store.client.names import HASH, checked, read
+from wsgi_store.client.places import base, parse
 from wsgi_store.client.sources import Progress, Source
 from wsgi_store.client.transport import Transport
 from wsgi_store.digest import Algorithm, Digest
-from wsgi_store.errors import BlobNotFound, Denied, NotFound, Unauthenticated, UnexpectedDigest
+from wsgi_store.errors import (
+    BlobNotFound,
+    ConfigError,
+    Denied,
+    NotFound,
+    Unauthenticated,
+    UnexpectedDigest,
+)
 
 PAGE = 1000
-# By whichever algorithm.
-HASH = re.compile("|".join(f"[0-9a-f]{{{2 * size}}}" for size in {one.size for one in Algorithm}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,9 @@ class Client:
     a broken connection or 503, is tried again up to `retries` times; all that is done here does
     no harm when it is done twice. May be used by any number of threads; `connections` is how
     many are kept open.
+
+    Blobs are named by their hashes, or by their URLs below that of the server, with a signed link
+    perhaps; MalformedHash is raised where that is not so.
 
     Every method raises the failures of `wsgi_store.errors` that the server tells by their codes,
     Unreachable and UnexpectedAnswer. The constructor raises ConfigError.
@@ -136,13 +146,13 @@ class Client:
             raise self._transport.strange()
         return Uploaded(blob.hash, blob.size, blob.url, told["created"])
 
-    def open(self, hash_: str, *, progress: Progress | None = None) -> Download:
+    def open(self, blob: str, *, progress: Progress | None = None) -> Download:
         """Open a blob to read it; raises BlobNotFound. See `Download` for what reading raises."""
-        return Download(self._transport, self._digest(hash_), progress)
+        return Download(self._transport, *self._named(blob), progress)
 
     def get(
         self,
-        hash_: str,
+        blob: str,
         path: str | os.PathLike[str],
         *,
         force: bool = False,
@@ -154,29 +164,32 @@ class Client:
         BlobNotFound, DigestMismatch, OSError when the file cannot be written and FileExistsError
         when it is there.
         """
-        digest = self._digest(hash_)
+        digest, below = self._named(blob)
         size = save(
-            lambda known: Download(self._transport, digest, progress, known), os.fspath(path), force=force
+            lambda known: Download(self._transport, digest, below, progress, known),
+            os.fspath(path),
+            force=force,
         )
         return RemoteBlob(digest.hex, size, self.url(digest.hex))
 
-    def stat(self, hash_: str) -> RemoteBlob:
+    def stat(self, blob: str) -> RemoteBlob:
         """Describe a blob; raises BlobNotFound."""
-        hash_ = self._digest(hash_).hex
+        digest, below = self._named(blob)
+        hash_ = digest.hex
         try:
-            length = self._transport.ask("HEAD", hash_).get("content-length", "")
+            length = self._transport.ask("HEAD", below).get("content-length", "")
         except NotFound:  # without a body it has no code
             raise BlobNotFound(hash_) from None
         except (Denied, Unauthenticated):  # nor what is missing
-            self._transport.send("GET", hash_, headers={"Range": "bytes=0-0"}).close()
+            self._transport.send("GET", below, headers={"Range": "bytes=0-0"}).close()
             raise
         if not re.fullmatch("[0-9]{1,18}", length):
             raise self._transport.strange()
         return RemoteBlob(hash_, int(length), self.url(hash_))
 
-    def delete(self, hash_: str) -> None:
+    def delete(self, blob: str) -> None:
         """Remove a blob; raises BlobNotFound."""
-        hash_ = self._digest(hash_).hex
+        hash_ = self._named(blob)[0].hex
         sent = 0
 
         def attempt() -> None:
@@ -213,11 +226,13 @@ class Client:
             if limit is not None:
                 limit -= page
 
-    def _digest(self, hash_: str) -> Digest:
-        try:
-            return self.algorithm.parse(hash_)
-        except ValueError:
-            raise BlobNotFound(hash_.lower()) from None
+    def _named(self, blob: str) -> tuple[Digest, str]:
+        """The digest of a blob, and its path below the server's URL."""
+        name = read(blob)
+        if name.server is not None and base(parse(name.server)) != self._transport.base:
+            raise ConfigError(f"{base(parse(name.server))} is another server than {self._transport.base}")
+        hash_ = checked(name.hash, self.algorithm)
+        return self.algorithm.parse(hash_), hash_ + name.rest
 
     def _blob(self, told: Any) -> RemoteBlob:
         match told:

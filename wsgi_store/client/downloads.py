@@ -32,6 +32,7 @@ class Download(io.RawIOBase):
         self,
         transport: Transport,
         digest: Digest,
+        path: str,
         progress: Progress | None = None,
         known: BinaryIO | None = None,
     ) -> None:
@@ -39,6 +40,7 @@ class Download(io.RawIOBase):
         self._answer: BaseHTTPResponse | None = None
         self._transport = transport
         self._digest = digest
+        self._path = path
         self._progress = progress
         self._hash = digest.algorithm.new()
         self._at = 0
@@ -85,7 +87,13 @@ class Download(io.RawIOBase):
             held = data
         actual = Digest(self._digest.algorithm, self._hash.digest())
         if actual != self._digest:
-            raise DigestMismatch(expected=self._digest, actual=actual)
+            # Until the last byte nobody knows; and what TCP carries breaks on its way but seldom.
+            raise DigestMismatch(
+                self._digest,
+                actual,
+                f"the copy of {self._digest.hex} on {self._transport.base} is damaged: its bytes have the "
+                f"hash {actual.hex}",
+            )
         if held:
             yield held
 
@@ -127,14 +135,14 @@ class Download(io.RawIOBase):
         if self._at:
             fields = {"Range": f"bytes={self._at}-", "If-Range": f'"{self._digest.hex}"'}
         try:
-            answer = self._transport.send("GET", self._digest.hex, headers=fields, redirect=True)
+            answer = self._transport.send("GET", self._path, headers=fields, redirect=True)
             if answer.status == 307:
                 elsewhere = self._transport.follow(answer)
                 answer.close()
                 # Object stores may be out of reach here. On a condition a server answers itself, which
                 # is why nothing but the beginning of a download is redirected.
                 answer = elsewhere or self._transport.send(
-                    "GET", self._digest.hex, headers={"If-Match": f'"{self._digest.hex}"'}
+                    "GET", self._path, headers={"If-Match": f'"{self._digest.hex}"'}
                 )
         except RangeNotSatisfiable as error:
             if error.evidence.get("size") != self._at:

@@ -36,6 +36,11 @@ def parse(url: str) -> Url:
     return place
 
 
+def base(place: Url) -> str:
+    """A server's URL without credentials and final slash."""
+    return Url(place.scheme, host=place.host, port=place.port, path=place.path).url.rstrip("/")
+
+
 def connect(place: Url, **options: Any) -> tuple[HTTPConnectionPool, dict[str, str] | None]:
     """A pool of connections to a server, of the options of urllib3.
 

@@ -21,10 +21,10 @@ from urllib3.exceptions import (
     SSLError,
     TimeoutError as SlowError,
 )
-from urllib3.util import Retry, Url
+from urllib3.util import Retry
 from urllib3.util.wait import wait_for_read
 
-from wsgi_store.client.places import RAW, connect, credentials, parse
+from wsgi_store.client.places import RAW, base, connect, credentials, parse
 from wsgi_store.client.redirects import follow
 from wsgi_store.client.refusals import refusal
 from wsgi_store.client.sources import Source, SourceFailed
@@ -106,7 +106,7 @@ class Transport:
         if not 0 < timeout <= TIMEOUT_MAX:
             raise ConfigError("the timeout: expected a number of seconds, more than 0")
         place = parse(url)
-        self.base = Url(place.scheme, host=place.host, port=place.port, path=place.path).url.rstrip("/")
+        self.base = base(place)
         """Its URL without credentials and final slash."""
         self.retries = retries
         self._closed = Event()

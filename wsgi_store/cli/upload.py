@@ -1,4 +1,4 @@
-"""Commands that move bytes to a server and back: put, get."""
+"""The command that moves files to a server: put."""
 
 import errno
 import hashlib
@@ -6,14 +6,14 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsgi_store.cli.output import Output, meter
+from wsgi_store.cli.output import Output
 from wsgi_store.cli.parallel import in_parallel
-from wsgi_store.cli.remote import connect, each, remote
+from wsgi_store.cli.progress import meter
+from wsgi_store.cli.servers import STDIN, connect, each, remote
 from wsgi_store.errors import BlobNotFound, Denied, Unauthenticated
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 # Up to here a file is sent without asking first whether it is there: one request is less than two.
 SMALL = 1 << 20
 BLOCK = 1 << 20
-STDIN = "-"
 
 
 @click.command()
@@ -52,8 +51,9 @@ def put(files: tuple[str, ...], recursive: bool, jobs: int, **options: Any) -> N
     with connect(**options, connections=jobs) as client:
         paths = find(files, recursive, complain)
         total = sum(map(_size, find(files, recursive, lambda error: None))) if output.live else None
-        with output.progress(total) as advance:
-            for done in in_parallel(lambda path: upload(client, path, advance), paths, jobs):
+        with output.progress() as bars:
+            sending = bars.add("sending", total)
+            for done in in_parallel(lambda path: upload(client, path, sending.advance), paths, jobs):
                 rows: list[dict[str, object]] = []
                 try:
                     for path, outcome in done:
@@ -132,27 +132,3 @@ def held(client: "Client", hash_: str, size: int) -> "Uploaded | None":
     except (BlobNotFound, Denied, Unauthenticated):
         return None
     return Uploaded(blob.hash, blob.size, blob.url, False) if blob.size == size else None
-
-
-@click.command()
-@click.argument("hash_", metavar="HASH")
-@click.option("-o", "--output", "target", help="The file to write; - for standard output. [default: HASH]")
-@click.option("-f", "--force", is_flag=True, help="Replace the file if it is there.")
-@remote
-def get(hash_: str, target: str | None, force: bool, **options: Any) -> None:
-    """Download a blob to a file, or with -o - to standard output.
-
-    The bytes are compared with the hash before the file takes its name. What has come of a
-    download that is cut off stays in FILE.part, and the next one carries on from there.
-    """
-    output = Output(["path"])
-    with connect(**options) as client, output.progress(None) as advance:
-        progress = meter(advance)
-        if target == "-":
-            with client.open(hash_, progress=progress) as download:
-                for data in download:
-                    sys.stdout.buffer.write(data)
-                sys.stdout.buffer.flush()
-            return
-        blob = client.get(hash_, target or hash_.lower(), force=force, progress=progress)
-        output.row(path=target or hash_.lower(), **asdict(blob))
