@@ -256,8 +256,9 @@ def test_a_pipe_in_the_place_of_a_staged_file(store: LocalStore) -> None:
 
 
 def test_a_directory_that_cannot_be_read(store: LocalStore) -> None:
-    """A sweep of what is not there says so, and a server starts all the same."""
+    """A sweep of what cannot be read says so, and a server starts all the same."""
     os.rmdir(store.staging_directory)
+    Path(store.staging_directory).touch()
     with pytest.raises(StoreUnavailable, match="cannot sweep the staged files"):
         sweep(store.staging_directory)
     Staging(store)

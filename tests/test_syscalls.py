@@ -106,10 +106,12 @@ def test_the_order_of_calls(tmp_path: Path, kind: LocalKind, durability: Durabil
 def test_a_new_store(tmp_path: Path, kind: LocalKind) -> None:
     """Every directory on the way to a store is synced before the marker says that it is there."""
     done = traced(tmp_path, kind, Durability.FULL)
+    names = ["open staged", "flock staged", "link staged staged", "rename staged staged", "unlink staged"]
     claim = [
         "mkdir ..",
         "mkdir .",
         "mkdir .staging",
+        *names,
         "open staged",
         "flock staged",
         "write staged",
@@ -119,9 +121,10 @@ def test_a_new_store(tmp_path: Path, kind: LocalKind) -> None:
         "link staged store.json",
         "unlink staged",
         "fsync .",
+        "link . staged EPERM",
         "mkdir .staging EEXIST",
     ]
-    probe = ["open staged", "link staged staged", "unlink staged"] if kind.nameless else []
+    probe = ["open staged", "link staged staged", "unlink staged"] if kind.nameless else names
     assert done == [[*claim, *probe, "answer"]]
 
 

@@ -22,7 +22,7 @@ NO_FILE = {errno.ELOOP, errno.ENXIO, errno.ENODEV}
 # Bytes of the longest file that is read at once.
 LONGEST = 1 << 20
 # How modes and times are refused: to who is not the owner, or by file systems that have none.
-REFUSED = {errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
+REFUSED = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 # What file systems answer that have no locks for a directory.
 NO_LOCKS = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
@@ -86,7 +86,8 @@ def touch(fd: int) -> bool:
     try:
         os.utime(fd)
     except OSError as error:
-        if error.errno not in REFUSED:
+        # EACCES is said to who neither owns a file nor may write to it.
+        if error.errno not in {*REFUSED, errno.EACCES}:
             raise
         return False
     return True

@@ -26,6 +26,7 @@ from wsgi_store.accesslog import NOTE, AccessLog, Exchange, Note
 from wsgi_store.config import Config
 from wsgi_store.errors import StoreUnavailable, WSGIStoreError
 from wsgi_store.gunicorn_options import unheeded
+from wsgi_store.staging import Staging
 from wsgi_store.stores import open_store
 
 # An address in X-Forwarded-For, to which some proxies add the port.
@@ -206,6 +207,7 @@ def _refusal(config: Config) -> str:
         store = open_store(
             config.root, config.hash, config.durability, config.remote, read_only=config.read_only
         )
+        Staging(store)  # tries what uploads need
         try:
             store.check()
         except StoreUnavailable as error:

@@ -22,6 +22,7 @@ from wsgi_store.errors import (
 )
 from wsgi_store.filesystem import Directory, make_directory, set_mode
 from wsgi_store.stores import Added, Durability, StagedFile, Store
+from wsgi_store.stores.ground import try_names
 
 # What file systems answer that have no nameless files (O_TMPFILE, open(2)) or cannot
 # link them: NFS, FUSE, old overlayfs; ENOENT also where /proc is not mounted.
@@ -193,7 +194,10 @@ class Staging:
     def _create(self) -> StagedFile:
         with disk_errors("cannot make a file"):
             if self._nameless is None:
-                self._nameless = self._can_link_nameless()
+                try:
+                    self._nameless = self._can_link_nameless()
+                except WrongStore as error:
+                    raise StoreUnavailable("the store cannot be used") from error
             if self._nameless is not False:
                 return StagedFile(os.open(self._directory, NAMELESS, 0o600))
             return StagedFile.named(self._directory)
@@ -201,7 +205,8 @@ class Staging:
     def _can_link_nameless(self) -> bool | None:
         """Try it: a file that vanishes with its last descriptor leaves nothing to sweep.
 
-        None: it cannot be told now, of a full or read-only disk.
+        None: it cannot be told now, of a full or read-only disk. Raises WrongStore where files with
+        names cannot be published either.
         """
         name = secrets.token_hex(16)
         try:
@@ -212,9 +217,16 @@ class Staging:
                 staged.link(name, directory.fd)
                 with suppress(FileNotFoundError):  # swept by another process that starts
                     os.unlink(name, dir_fd=directory.fd)
+            return True
         except OSError as error:
-            return False if error.errno in NO_NAMELESS else None
-        return True
+            if error.errno not in NO_NAMELESS:
+                return None
+        if self._store.keeps_staged:
+            try:
+                try_names(self._directory)
+            except OSError:
+                return None
+        return False
 
 
 def sweep(directory: str) -> int:

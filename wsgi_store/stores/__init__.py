@@ -118,12 +118,15 @@ class StagedFile:
     ) -> None:
         if self.ahead is not None:
             self.ahead.close()
-        if self.path is not None:
-            # What cannot be removed now is swept later; the blob itself is not harmed by it.
-            with suppress(OSError), Directory(os.path.dirname(self.path), NAME) as place:
-                os.unlink(os.path.basename(self.path), dir_fd=place.fd)
-        with disk_errors("cannot close the file"):  # NFS tells here what it could not write
-            os.close(self.fd)
+        try:
+            with disk_errors("cannot close the file"):  # NFS tells here what it could not write
+                os.close(self.fd)
+        finally:
+            # After it was closed, for NFS and FUSE rename an open file instead of removing it.
+            if self.path is not None:
+                # What cannot be removed now is swept later; the blob itself is not harmed by it.
+                with suppress(OSError), Directory(os.path.dirname(self.path), NAME) as place:
+                    os.unlink(os.path.basename(self.path), dir_fd=place.fd)
 
     def link(self, name: str, directory: int) -> None:
         """Give it one more name, in an open directory; raises FileExistsError where it is taken, OSError."""

@@ -25,12 +25,10 @@ from wsgi_store.filesystem import (
     sync_directory,
 )
 from wsgi_store.stores import Added, Blob, Durability, StagedFile, marker
+from wsgi_store.stores.ground import QUARANTINE, SHARD, STAGING, require_one_disk
 from wsgi_store.stores.reader import LocalReader
 from wsgi_store.stores.shard import Shard
 
-STAGING = ".staging"
-QUARANTINE = ".quarantine"
-SHARD = re.compile("[0-9a-f]{2}")
 # Each round of `add` that finds a blob or a shard and then does not was crossed by a removal.
 ROUNDS = 100
 # Nanoseconds after which a change gives a directory another time than the change before. The clock by
@@ -66,6 +64,8 @@ class LocalStore:
     def check(self) -> None:
         """Raise StoreUnavailable unless the store is there; writing is tried where files are staged."""
         self._require_marker()
+        with disk_errors("cannot look at the store"):
+            require_one_disk(self.root)
 
     def stat(self, digest: Digest) -> Blob:
         """Describe a blob; raises BlobNotFound."""
@@ -231,6 +231,7 @@ class LocalStore:
         """Make what a store needs and lacks; raises WrongStore and OSError."""
         if not marker.check(self.root, self.algorithm):
             marker.claim(self.root, self.staging_directory, self.algorithm)
+        require_one_disk(self.root)
         with suppress(OSError):  # a disk that cannot be written is still read
             make_directory(self.staging_directory)
 

@@ -11,6 +11,7 @@ from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StoreUnavailable, WrongStore
 from wsgi_store.filesystem import NoFile, Root, read_file, set_mode, sync_directory
 from wsgi_store.stores import StagedFile
+from wsgi_store.stores.ground import try_names
 
 NAME = "store.json"
 LAYOUT = "ab/abcdef"
@@ -70,7 +71,20 @@ def claim(root: str, staging: str, algorithm: Algorithm) -> None:
     names = (f"{path.name}/{name}" for path in _shards(root) for name in sorted(os.listdir(path)))
     check_unmarked(root, names, algorithm)  # before anything is made in a directory not ours
     made = [str(path) for path in (Path(root), *Path(root).parents) if not path.is_dir()]
-    os.makedirs(staging, exist_ok=True)
+    try:
+        os.makedirs(staging, exist_ok=True)
+        _claim(root, staging, algorithm, made)
+    except BaseException:
+        for path in (staging, *made):
+            with suppress(OSError):
+                os.rmdir(path)
+        raise
+    check(root, algorithm)
+    sync_directory(root)
+
+
+def _claim(root: str, staging: str, algorithm: Algorithm, made: list[str]) -> None:
+    try_names(staging)
     # Written aside and linked: two servers starting at once agree on one marker.
     with StagedFile.named(staging) as draft:
         os.write(draft.fd, text(algorithm))
@@ -81,8 +95,6 @@ def claim(root: str, staging: str, algorithm: Algorithm) -> None:
             sync_directory(os.path.dirname(path))
         with Root(root) as directory, suppress(FileExistsError):
             draft.link(NAME, directory.fd)
-    check(root, algorithm)
-    sync_directory(root)
 
 
 def check_unmarked(place: str, names: Iterable[str], algorithm: Algorithm) -> None:

@@ -4,6 +4,7 @@ from typing import Any, NoReturn
 
 from wsgi_store.errors import ReadOnly, StoreUnavailable, WrongStore, disk_errors
 from wsgi_store.stores import marker
+from wsgi_store.stores.ground import require_directories
 from wsgi_store.stores.local import LocalStore
 
 
@@ -31,3 +32,4 @@ class LocalReplica(Replica, LocalStore):
     def _prepare(self) -> None:
         if not marker.check(self.root, self.algorithm):
             raise WrongStore(f"there is no store at {self.root}, and WSGI_STORE_READ_ONLY lets none be made")
+        require_directories(self.root)
