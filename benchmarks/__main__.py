@@ -1,7 +1,6 @@
 """`python -m benchmarks`: measure, print the tables, write RESULTS.md and the plot."""
 
 import argparse
-import shutil
 import signal
 import sys
 import tempfile
@@ -9,12 +8,12 @@ import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from benchmarks import alone, growth, lineup, report
+from benchmarks import alone, growth, lineup, needs, report
 from benchmarks.client import UNIT, Payload
 from benchmarks.durable import BareLoop
 from benchmarks.load import SMALL
 from benchmarks.servers import Server
-from benchmarks.work import WORKS, Bench, Work, prepare, rounds
+from benchmarks.work import BY_WRK, WORKS, Bench, Work, prepare, rounds
 
 PLACES = ("memory", "disk", "alone", "growth")
 ON_MEMORY: list[type[Server]] = [
@@ -75,6 +74,9 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure what was asked for."""
     options = arguments()
+    together_at = {"memory", "disk"} & {*options.places}
+    if together_at and any(work.name in BY_WRK for work in chosen_works(options)):
+        needs.require("make bench", ["wrk"])
     # So that nothing is left running or lying about.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     begin = time.monotonic()
@@ -106,22 +108,25 @@ def main() -> None:
     print(f"measured in {(time.monotonic() - begin) / 60:.1f} minutes", file=sys.stderr)
 
 
+def chosen_works(options: argparse.Namespace) -> list[Work]:
+    """The work that is asked for."""
+    return [work for work in WORKS if not options.work or work.name in options.work]
+
+
 def measure(
     options: argparse.Namespace, directories: dict[str, Path], counts: tuple[int, int], bench: Bench
 ) -> None:
     """Go from place to place."""
-    missing = lineup.missing()
-    for kind, need in missing.items():
-        bench.note(f"{kind.title} is missing: {need}")
-    if shutil.which("wrk") is None:
-        bench.note("wrk is missing: apt install wrk")
+    missing = needs.missing(sorted(set(lineup.PROGRAMS.values())))
+    if missing:
+        bench.note(f"left out, for they are not here: {needs.told(missing)}")
 
     def chosen(kinds: list[type[Server]]) -> list[type[Server]]:
         wanted = ["wsgi_store", *options.peers] if options.peers else [""]
         found = [kind for kind in kinds if any(part in kind.title for part in wanted)]
-        return [kind for kind in found if kind not in missing]
+        return [kind for kind in found if lineup.PROGRAMS.get(kind) not in missing]
 
-    works = [work for work in WORKS if not options.work or work.name in options.work]
+    works = chosen_works(options)
     for place, kinds in (("memory", ON_MEMORY), ("disk", ON_DISK)):
         if place in options.places:
             together(place, chosen(kinds), directories[place], works, bench)

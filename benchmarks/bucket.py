@@ -1,7 +1,7 @@
 """`python -m benchmarks.bucket`: this project on a bucket, beside direct use of the same object store.
 
-The object store is the Ceph that the tests start, so that programs of Debian's packages ceph-mon,
-ceph-osd, ceph-common and radosgw are needed; all of it shares the processors of this machine.
+The object store is the Ceph that the tests start, whose programs are needed, and wrk; what is missing
+is said at once. All of it shares the processors of this machine.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import obstore
 from obstore.store import S3Store
 
-from benchmarks import load
+from benchmarks import load, needs
 from benchmarks.alone import highest
 from benchmarks.client import MIB, Body, Connection, Failure, Payload
 from benchmarks.lineup import Unsynced, WSGIStore
@@ -214,7 +214,8 @@ def s3cmd(*arguments: str) -> None:
     options = ["--no-ssl", "--no-progress", "--quiet", "--force", "--no-check-md5"]
     options += [f"--access_key={ceph.KEY}", f"--secret_key={ceph.SECRET}"]
     options += [f"--host={host}", f"--host-bucket={host}"]
-    subprocess.run(["s3cmd", *options, *arguments], check=True, timeout=600)
+    program = str(Path(sys.executable).with_name("s3cmd"))
+    subprocess.run([program, *options, *arguments], check=True, timeout=600)
 
 
 def growth(directory: Path, size: int, payload: Payload) -> dict[str, float]:
@@ -241,6 +242,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1 << 30, help="of the large file, in bytes")
     parser.add_argument("--seconds", type=float, default=2, help="of each load of small requests")
     options = parser.parse_args()
+    needs.require("make bench-s3", [*ceph.PROGRAMS, "setpriv", "wrk"])
     ceph.cluster()
     found = Figures()
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir="/dev/shm") as name:

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 from benchmarks.client import Body, Connection, Failure
+from benchmarks.needs import PATH
 from benchmarks.servers import WORKERS, Server, Target, head
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 ALL = frozenset({"raw", "chunked", "form"})
-PATH = f"{os.environ['PATH']}:/usr/sbin"
 
 
 class Gunicorn(Server):
@@ -283,13 +283,5 @@ ORDER: list[type[Server]] = [
 ]
 
 
-def missing() -> dict[type[Server], str]:
-    """The servers that cannot be started here, and what they need."""
-    found: dict[type[Server], str] = {}
-    for kinds, program, package in (
-        ((Nginx, Direct), "nginx", "nginx-light"),
-        ((Registry,), "docker-registry", "docker-registry"),
-    ):
-        if shutil.which(program, path=PATH) is None:
-            found |= dict.fromkeys(kinds, f"apt install {package}")
-    return found
+# What servers need beside Python.
+PROGRAMS: dict[type[Server], str] = {Nginx: "nginx", Direct: "nginx", Registry: "docker-registry"}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import wsgi_store
 from benchmarks import lineup, targets
+from benchmarks.needs import PATH
 from benchmarks.work import WORKS, Bench, Figures, Key
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -173,7 +174,7 @@ def versions() -> str:
         "docker-registry": ["docker-registry", "--version"],
         "wrk": ["wrk", "-v"],
     }.items():
-        if path := shutil.which(command[0], path=lineup.PATH):
+        if path := shutil.which(command[0], path=PATH):
             done = subprocess.run([path, *command[1:]], capture_output=True, text=True, check=False)
             match = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
             found[program] = match[0] if match else "?"

@@ -162,6 +162,8 @@ WORKS = [
     Work("304", "GET answered 304", _loading(load.not_modified), _serves),
     Work("post", "POST of 4 KiB", post, _one_request),
 ]
+# What wrk does of it.
+BY_WRK = {"get", "304", "post"}
 
 
 def check(server: Server, bench: Bench) -> None:
