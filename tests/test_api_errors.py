@@ -301,6 +301,48 @@ def test_unforeseen_error_of_the_store(
     assert len(lines) == 1 and "OSError: Input/output error" in lines[0]
 
 
+class Broken(io.BytesIO):
+    """A body whose server fails in its own words."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Fail."""
+        raise self._error
+
+
+def begun(text: str) -> bytes:
+    """A form with the boundary b."""
+    return text.replace("\n", "\r\n").encode()
+
+
+@pytest.mark.parametrize(
+    "body, detail",
+    [
+        (Broken(ValueError("InvalidChunkSize(b'x')")), "the body could not be read"),
+        (Broken(OSError("NoMoreData")), "the body could not be read"),
+        (Broken(TimeoutError("timed out")), "the body could not be read"),
+        (begun("no form at all"), "malformed form"),
+        (begun('--b\nContent-Disposition: form-data; name="a"\n\nx'), "malformed form"),
+        (begun("--b\n: x\n\nx\n--b--\n"), "malformed form"),
+        (
+            begun("--b\nX: " + "x" * 20_000),
+            "malformed form: more than 1000 parts, or 16384 bytes in the header of one",
+        ),
+    ],
+    ids=range(7),
+)
+def test_details_in_words_of_this_service(application: Application, body: Any, detail: str) -> None:
+    """What a server or a library says of a body is not handed on: it names what is inside of them."""
+    kind = "multipart/form-data; boundary=b" if isinstance(body, bytes) else "x/y"
+    length = str(len(body)) if isinstance(body, bytes) else "6"
+    answer = call(application, "POST", body=body, CONTENT_TYPE=kind, CONTENT_LENGTH=length)
+    assert 400 <= answer.status < 500
+    assert answer.json["detail"] == detail
+
+
 def test_head_of_an_error(api: TestApp) -> None:
     """HEAD of an error has the header of its GET and no body."""
     get = api.get(f"/{MD5}", status=404)

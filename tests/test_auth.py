@@ -86,6 +86,43 @@ def test_unauthenticated_says_how(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
+    "field, known_as",
+    [
+        ("Bearer wrong", "invalid_token"),
+        ("bearer", "invalid_token"),
+        ("Bearer a b", "invalid_token"),
+        ("Basic " + base64.b64encode(b"me:wrong").decode(), None),
+        ("Digest x", None),
+        ("", None),
+    ],
+)
+def test_what_is_wrong_with_a_token(make: Make, field: str, known_as: str | None) -> None:
+    """To a Bearer token that is not known the answer has RFC 6750's word, to all else none."""
+    answer = make().get("/files", headers={"Authorization": field}, status=401)
+    said = f', error="{known_as}"' if known_as else ""
+    assert answer.headers.getall("WWW-Authenticate") == [
+        f'Bearer realm="wsgi_store"{said}',
+        'Basic realm="wsgi_store"',
+    ]
+
+
+def test_which_scope_is_missing(make: Make) -> None:
+    """A 403 for a missing scope names it in RFC 6750's words; one for another reason does not."""
+    api = make(line("reader", "read"))
+    for method, path, scope in [
+        ("POST", "/", "write"),
+        ("DELETE", f"/{HELLO}", "delete"),
+        ("GET", "/files", "list"),
+        ("GET", "/metrics", "admin"),
+    ]:
+        answer = api.request(path, method=method, headers=bearer("reader"), status=403)
+        challenge = f'Bearer realm="wsgi_store", error="insufficient_scope", scope="{scope}"'
+        assert answer.headers.getall("WWW-Authenticate") == [challenge]
+    forged = api.get(f"/{HELLO}?link=forged", status=403)
+    assert "WWW-Authenticate" not in forged.headers
+
+
+@pytest.mark.parametrize(
     "field",
     [
         "Bearer all",

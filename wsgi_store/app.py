@@ -18,7 +18,7 @@ from wsgi_store.accesslog import NOTE, AccessLog, Note
 from wsgi_store.auth import authorizer
 from wsgi_store.browsers import SAFE, HostCheck, Origins, asked_host
 from wsgi_store.config import Config, MetricsAccess
-from wsgi_store.grant import Authorize
+from wsgi_store.grant import SCOPES, Authorize
 from wsgi_store.logs import logger, trace
 from wsgi_store.receiving import Request, Source, kept, pieces
 from wsgi_store.sending import PHRASES, Response, to_json
@@ -90,6 +90,8 @@ OF_ONE_BLOB = {"Cache-Control", "Last-Modified", "Vary"}
 # A path and a method that no row has.
 NOWHERE = "/-"
 UNKNOWN = "-"
+# RFC 6750 section 3.
+BEARER = 'Bearer realm="wsgi_store"'
 RETRY_AFTER = "5"  # seconds: a guess at how soon a disk or a mount comes back
 
 
@@ -261,7 +263,11 @@ def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exceptio
     elif isinstance(error, errors.RangeNotSatisfiable):
         headers.append(("Content-Range", f"bytes */{error.size}"))
     elif isinstance(error, errors.Unauthenticated):
-        headers += [("WWW-Authenticate", f'{scheme} realm="wsgi_store"') for scheme in ("Bearer", "Basic")]
+        said = f', error="{error.known_as}"' if error.known_as else ""
+        headers += [("WWW-Authenticate", f"{BEARER}{said}"), ("WWW-Authenticate", 'Basic realm="wsgi_store"')]
+    elif isinstance(error, errors.Denied) and error.evidence.get("scope") in SCOPES:
+        said = f'error="insufficient_scope", scope="{error.evidence["scope"]}"'
+        headers.append(("WWW-Authenticate", f"{BEARER}, {said}"))
     elif isinstance(error, errors.StoreUnavailable):
         headers.append(("Retry-After", RETRY_AFTER))
     return Response(to_json(body), status, headers)

@@ -39,11 +39,18 @@ def parse_authority(text: str) -> Authority:
     if match is None:
         raise ValueError("expected a host name or address, and perhaps a port")
     if match["ipv6"]:
-        IPv6Address(match["ipv6"])
+        _check_ipv6(match["ipv6"])
     port = int(match["port"]) if match["port"] else None
     if port is not None and port > MAX_PORT:
         raise ValueError(f"the port is above {MAX_PORT}")
     return Authority(match["host"].lower(), port)
+
+
+def _check_ipv6(text: str) -> None:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        raise ValueError("expected an IPv6 address in the brackets") from None
 
 
 def parse_host(text: str) -> str:

@@ -114,7 +114,14 @@ class DigestMismatch(RequestError):
 
 
 class Unauthenticated(RequestError):
-    """The request says not, or not truly, who sends it."""
+    """The request says not, or not truly, who sends it.
+
+    `known_as` is what RFC 6750 calls the latter, where a Bearer token was sent.
+    """
+
+    def __init__(self, message: str, known_as: str | None = None, **evidence: object) -> None:
+        super().__init__(message, **evidence)
+        self.known_as = known_as
 
 
 class Denied(RequestError):
@@ -209,13 +216,16 @@ class UnexpectedDigest(UnexpectedAnswer, DigestMismatch):
 
 
 class mapped:  # pylint: disable=invalid-name  # used like a function
-    """Translate foreign exceptions at a seam, by the first row of `table` that fits."""
+    """Translate foreign exceptions at a seam, by the first row of `table` that fits.
 
-    __slots__ = ("_doing", "_table")
+    Their own words are not handed on: they name classes, and what a server or library has inside.
+    """
 
-    def __init__(self, table: Mapping[type[Exception], type[WSGIStoreError]], doing: str) -> None:
+    __slots__ = ("_message", "_table")
+
+    def __init__(self, table: Mapping[type[Exception], type[WSGIStoreError]], message: str) -> None:
         self._table = table
-        self._doing = doing
+        self._message = message
 
     def __enter__(self) -> None:
         pass
@@ -224,7 +234,7 @@ class mapped:  # pylint: disable=invalid-name  # used like a function
         if error is not None:
             for foreign, ours in self._table.items():
                 if isinstance(error, foreign):
-                    raise ours(f"{self._doing}: {error}") from error
+                    raise ours(self._message) from error
 
 
 # No space, no quota, past RLIMIT_FSIZE: what only more room can cure.

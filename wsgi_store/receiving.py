@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, quote
 
-from multipart import MultipartError, MultipartSegment, PushMultipartParser
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 from werkzeug.datastructures import MultiDict
 from werkzeug.http import parse_options_header
 from werkzeug.wsgi import get_path_info
@@ -35,6 +35,9 @@ KEPT = 512
 # Boundaries, part headers and ordinary fields that may come with a file in a form.
 FORM_OVERHEAD = 4 << 20
 FORM_PARTS = 1000
+FORM_HEADER = 16 << 10
+LIMITS = {ParserLimitReached: BadRequest}
+TOO_MUCH = f"malformed form: more than {FORM_PARTS} parts, or {FORM_HEADER} bytes in the header of one"
 BOUNDARY = re.compile("[ -~]{1,70}")  # RFC 2046 section 5.1.1; clients use more characters than it names
 
 
@@ -150,7 +153,7 @@ class _Form:
             raise BadRequest("malformed form: its boundary must have 1 to 70 ASCII characters")
         # File names come in any encoding: latin-1 decodes every byte, `_file_name` undoes it.
         self._parser = PushMultipartParser(
-            boundary, max_header_size=16 << 10, max_segment_count=FORM_PARTS, header_charset="latin1"
+            boundary, max_header_size=FORM_HEADER, max_segment_count=FORM_PARTS, header_charset="latin1"
         )
 
     def file(self) -> Iterator[bytes]:
@@ -188,7 +191,7 @@ class _Form:
         self.name = name
 
     def _parse(self, chunk: Chunk) -> Iterator[MultipartSegment | bytes | None]:
-        with mapped({MultipartError: BadRequest}, "malformed form"):
+        with mapped({MultipartError: BadRequest}, "malformed form"), mapped(LIMITS, TOO_MUCH):
             # The parser takes nothing else, and keeps what may be the beginning of a boundary.
             yield from self._parser.parse(bytes(chunk))
 
