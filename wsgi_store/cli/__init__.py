@@ -10,7 +10,7 @@ except ModuleNotFoundError:
     sys.exit("wsgi-store: the command needs more than the server: install the extra cli (README.md)")
 
 from wsgi_store import __version__
-from wsgi_store.cli.output import EXITS, JSON, ending
+from wsgi_store.cli.output import EXITS, JSON, QUIET, ending
 
 # Each command with its module, which is imported when it is used, and what it does in a line.
 COMMANDS = {
@@ -54,7 +54,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
-        with ending(lambda: bool(ctx.meta.get(JSON))):
+        with ending(lambda: bool(ctx.meta.get(JSON)), lambda: bool(ctx.meta.get(QUIET))):
             return super().invoke(ctx)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from wsgi_store.cli.output import Output
+from wsgi_store.cli.output import Output, quiet_option
 from wsgi_store.cli.parallel import in_parallel
 from wsgi_store.cli.progress import Bar, meter
 from wsgi_store.cli.servers import STDIN, Servers, each, hashes_argument, remote
@@ -42,6 +42,7 @@ Job = tuple[Wanted, str]
     show_default=True,
     help="Downloads at the same time.",
 )
+@quiet_option
 @remote
 def get(hashes: tuple[str, ...], target: str | None, force: bool, jobs: int, **options: Any) -> None:
     """Download blobs to files; prints the path of each.

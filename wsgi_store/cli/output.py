@@ -15,6 +15,7 @@ from wsgi_store import errors
 from wsgi_store.cli.progress import Bars, bars
 
 JSON = "wsgi_store.json"
+QUIET = "wsgi_store.quiet"
 # A table is shown in parts of so many rows: how many there are need not be known, or fit in memory.
 TABLE = 1000
 
@@ -69,6 +70,14 @@ json_option = click.option(
     callback=lambda ctx, _, value: ctx.meta.update({JSON: value}),
     help="Print JSON, an object a line; errors too, on standard error.",
 )
+quiet_option = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda ctx, _, value: ctx.meta.update({QUIET: value}),
+    help="Print failures alone, and show no progress.",
+)
 
 
 def status_of(error: BaseException) -> int:
@@ -89,9 +98,11 @@ class Output:
         self.status = 0
         """The highest of the failures that were told."""
         self._columns = columns
-        self._json = bool(click.get_current_context().meta.get(JSON))
+        meta = click.get_current_context().meta
+        self._json = bool(meta.get(JSON))
+        self._quiet = bool(meta.get(QUIET))
         self._print: Callable[[str], None] = click.echo
-        self.live = sys.stderr.isatty() and not self._json
+        self.live = sys.stderr.isatty() and not self._json and not self._quiet
         """Whether somebody sees progress."""
 
     def row(self, **values: object) -> None:
@@ -100,7 +111,7 @@ class Output:
 
     def rows(self, rows: Iterable[dict[str, Any]]) -> None:
         """Print rows at once, which takes much less than one after the other; none, nothing."""
-        if lines := "\n".join(map(self._line, rows)):
+        if not self._quiet and (lines := "\n".join(map(self._line, rows))):
             self._print(lines)
 
     def _line(self, row: dict[str, Any]) -> str:
@@ -135,6 +146,11 @@ class Output:
     def summary(self, text: str, **values: object) -> None:
         """Print what it comes to: a sentence, with `--json` an object."""
         self._print(json.dumps(values) if self._json else text)
+
+    def note(self, about: object, text: str) -> None:
+        """Tell people of what is no failure; programs learn the outcome."""
+        if not self._json and not self._quiet:
+            _say(about, text)
 
     def failed(self, error: Exception, **about: object) -> None:
         """Tell of a failure that does not end the command; `about` says what it was doing."""
@@ -186,13 +202,13 @@ def _say(*words: object) -> None:
 class _Lines(logging.Handler):
     """Shows people what is logged, such as why a server is waited for; programs learn the outcome."""
 
-    def __init__(self, as_json: Callable[[], bool]) -> None:
+    def __init__(self, silent: Callable[[], bool]) -> None:
         super().__init__(logging.WARNING)
-        self._as_json = as_json
+        self._silent = silent
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message as a line."""
-        if not self._as_json():
+        if not self._silent():
             _say(record.getMessage())
 
 
@@ -209,10 +225,10 @@ def _open_streams() -> None:
 
 
 @contextmanager
-def ending(as_json: Callable[[], bool]) -> Iterator[None]:
+def ending(as_json: Callable[[], bool], quiet: Callable[[], bool]) -> Iterator[None]:
     """Turn every failure of a command into a line and a status; raises SystemExit."""
     _open_streams()
-    lines = _Lines(as_json)
+    lines = _Lines(lambda: as_json() or quiet())
     logging.getLogger().addHandler(lines)
     try:
         yield

@@ -1,19 +1,19 @@
 """The command that moves files to a server: put."""
 
-import errno
-import hashlib
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from wsgi_store.cli.output import Output
+from wsgi_store.cli.find import Excluded, find
+from wsgi_store.cli.output import Output, quiet_option
 from wsgi_store.cli.parallel import in_parallel
-from wsgi_store.cli.progress import meter
+from wsgi_store.cli.progress import Bar, meter
 from wsgi_store.cli.servers import STDIN, connect, each, remote
+from wsgi_store.digest import Hasher
 from wsgi_store.errors import BlobNotFound, Denied, Unauthenticated
 
 if TYPE_CHECKING:
@@ -33,58 +33,57 @@ BLOCK = 1 << 20
     help="Upload what is below directories; links to directories are not followed.",
 )
 @click.option(
+    "--exclude",
+    metavar="GLOB",
+    multiple=True,
+    help="Leave out files and directories of such a name, or path below FILE where GLOB has a slash.",
+)
+@click.option(
+    "-f", "--force", is_flag=True, help="Send also what the server has, which heals damage of some kinds."
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Send nothing, tell what would be sent.")
+@click.option(
     "-j", "--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="Uploads at the same time."
 )
+@quiet_option
 @remote
-def put(files: tuple[str, ...], recursive: bool, jobs: int, **options: Any) -> None:
+def put(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
+    files: tuple[str, ...],
+    recursive: bool,
+    exclude: tuple[str, ...],
+    force: bool,
+    dry_run: bool,
+    jobs: int,
+    **options: Any,
+) -> None:
     """Upload files, or with - the standard input; prints the hash, the URL and the path of each.
 
-    What the server has is not sent again. A file that cannot be uploaded does not keep the
-    others from it: each is told of, and the status is the highest of theirs. What would keep
-    all of them from it ends the command at once.
+    Large files that the server has are not sent again, unless the copy there has another size.
+    A file that cannot be uploaded does not keep the others from it: each is told of, and the
+    status is the highest of theirs. What would keep all of them from it ends the command at once.
+    Pipes are read to their end; devices that have none are refused.
     """
-    output = Output(["hash", "url", "path"])
-
-    def complain(error: OSError) -> None:
-        output.failed(error)
-
-    with connect(**options, connections=jobs) as client:
-        paths = find(files, recursive, complain)
-        total = sum(map(_size, find(files, recursive, lambda error: None))) if output.live else None
-        with output.progress() as bars:
-            sending = bars.add("sending", total)
-            for done in in_parallel(lambda path: upload(client, path, sending.advance), paths, jobs):
-                rows: list[dict[str, object]] = []
-                try:
-                    for path, outcome in done:
-                        with each(client, output, OSError, path=path):
-                            rows.append(_row(path, outcome.result()))
-                finally:
-                    output.rows(rows)
+    output = Output(["state", "hash", "url", "path"] if dry_run else ["hash", "url", "path"])
+    excluded = Excluded(exclude)
+    with connect(**options, connections=jobs) as client, output.progress() as bars:
+        hashing, sending = bars.add("hashing"), bars.add("sending")
+        if output.live:
+            for path in find(files, recursive, excluded, lambda error: None, lambda path, why: None):
+                size = _size(path)
+                sending.expect(size)
+                if size > SMALL:
+                    hashing.expect(size)
+        upload = _Upload(client, hashing, sending, force=force, dry_run=dry_run)
+        paths = find(files, recursive, excluded, output.failed, output.note)
+        for done in in_parallel(upload, paths, jobs):
+            rows: list[dict[str, object]] = []
+            try:
+                for path, outcome in done:
+                    with each(client, output, OSError, path=path):
+                        rows.append(_row(path, outcome.result(), dry_run))
+            finally:
+                output.rows(rows)
     sys.exit(output.status)
-
-
-def find(files: Iterable[str], recursive: bool, complain: Callable[[OSError], None]) -> Iterator[str]:
-    """The files that are meant, those below directories in order."""
-    for file in files:
-        if file == STDIN or not (recursive and os.path.isdir(file)):
-            yield file
-            continue
-        for directory, below, names in os.walk(file, onerror=complain):
-            below.sort()
-            for path in (os.path.join(directory, name) for name in below):
-                # It may lead round in a circle; passed over in silence, files would be missed.
-                if os.path.islink(path):
-                    complain(OSError(errno.EISDIR, "a link to a directory is not followed", path))
-            for name in sorted(names):
-                path = os.path.join(directory, name)
-                # Nobody means the pipes and sockets of a directory; a broken link is complained of.
-                try:
-                    is_meant = stat.S_ISREG(os.stat(path).st_mode)
-                except OSError:
-                    is_meant = True
-                if is_meant:
-                    yield path
 
 
 def _size(path: str) -> int:
@@ -94,41 +93,84 @@ def _size(path: str) -> int:
         return 0
 
 
-def _row(path: str, blob: "Uploaded") -> dict[str, object]:
+def _row(path: str, blob: "Uploaded", dry_run: bool) -> dict[str, object]:
     # dataclasses.asdict takes ten times as long, which can be seen with many small files.
-    return {"path": path, "hash": blob.hash, "size": blob.size, "url": blob.url, "created": blob.created}
+    row = {"path": path, "hash": blob.hash, "size": blob.size, "url": blob.url, "created": blob.created}
+    if dry_run:
+        return {**row, "state": "would send" if blob.created else "there", "dry_run": True}
+    return {**row, "healed": blob.healed}
 
 
-def upload(client: "Client", path: str, advance: Callable[[int], None]) -> "Uploaded":
-    """Upload a file unless the server has it; raises OSError and what the server refuses."""
-    progress = meter(advance)
-    if path == STDIN:
-        return client.put(sys.stdin.buffer, progress=progress)
-    with open(path, "rb", buffering=0) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            return client.put(file, progress=progress)
-        if status.st_size <= SMALL:
-            # Read once, and not once to be hashed and once more to be sent. To its end, for a file of the
-            # kernel says that it has no bytes.
-            data = file.readall()
-            digest = client.algorithm.new()
-            digest.update(data)
-            return client.put(data, hash_=digest.hexdigest(), progress=progress)
-        hash_ = hashlib.file_digest(file, client.algorithm.new).hexdigest()
-        file.seek(0)
-        if known := held(client, hash_, status.st_size):
-            advance(status.st_size)
+class _Upload:
+    """Uploads files that the server lacks; used by several threads."""
+
+    def __init__(self, client: "Client", hashing: Bar, sending: Bar, *, force: bool, dry_run: bool) -> None:
+        self._client = client
+        self._hashing = hashing
+        self._sending = sending
+        self._dry_run = dry_run
+        self._may_ask = not force
+
+    def __call__(self, path: str) -> "Uploaded":
+        """Upload a file by its path; raises OSError and what the server refuses."""
+        from wsgi_store.client import sources  # pylint: disable=import-outside-toplevel  # slow to import
+
+        if path == STDIN:
+            sources.check_end(sys.stdin.buffer)
+            return self._stream(sys.stdin.buffer)
+        with sources.opened(path) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return self._stream(file)
+            if status.st_size <= SMALL:
+                return self._small(file)
+            hash_ = self._hash(file, self._hashing.advance)
+            file.seek(0)
+            if known := self._known(hash_, status.st_size):
+                self._sending.advance(status.st_size)
+                return known
+            return self._client.put(file, hash_=hash_, progress=meter(self._sending.advance))
+
+    def _stream(self, file: BinaryIO) -> "Uploaded":
+        if self._dry_run and (known := self._known(*self._counted(file))):
             return known
-        return client.put(file, hash_=hash_, progress=progress)
+        return self._client.put(file, progress=meter(self._sending.advance))
 
+    def _counted(self, file: BinaryIO) -> tuple[str, int]:
+        sizes: list[int] = []
+        return self._hash(file, sizes.append), sum(sizes)
 
-def held(client: "Client", hash_: str, size: int) -> "Uploaded | None":
-    """What the server has under a hash, if that can be asked and is as long as it should be."""
-    from wsgi_store.client import Uploaded  # pylint: disable=import-outside-toplevel  # slow to import
+    def _small(self, file: BinaryIO) -> "Uploaded":
+        # Read once, and not once to be hashed and once more to be sent. To its end, for a file of the
+        # kernel says that it has no bytes.
+        data = file.read()
+        digest = self._client.algorithm.new()
+        digest.update(data)
+        hash_ = digest.hexdigest()
+        # To ask first would take one request more, unless nothing is to be sent.
+        known = self._known(hash_, len(data)) if self._dry_run else None
+        return known or self._client.put(data, hash_=hash_, progress=meter(self._sending.advance))
 
-    try:
-        blob = client.stat(hash_)
-    except (BlobNotFound, Denied, Unauthenticated):
+    def _hash(self, file: BinaryIO, advance: Callable[[int], None]) -> str:
+        hasher = Hasher(self._client.algorithm)
+        while data := file.read(BLOCK):
+            hasher.update(data)
+            advance(len(data))
+        return hasher.finish().hex
+
+    def _known(self, hash_: str, size: int) -> "Uploaded | None":
+        """What the server has under a hash, or would; None for what is to be sent."""
+        from wsgi_store.client import Uploaded  # pylint: disable=import-outside-toplevel  # slow to import
+
+        if self._may_ask:
+            try:
+                blob = self._client.stat(hash_)
+                if blob.size == size:
+                    return Uploaded(blob.hash, blob.size, blob.url, created=False)
+            except BlobNotFound:
+                pass
+            except (Denied, Unauthenticated):
+                self._may_ask = False
+        if self._dry_run:
+            return Uploaded(hash_, size, self._client.url(hash_), created=True)
         return None
-    return Uploaded(blob.hash, blob.size, blob.url, False) if blob.size == size else None

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from wsgi_store.client.downloads import Download, save
 from wsgi_store.client.names import HASH, checked, read
 from wsgi_store.client.places import base, parse
-from wsgi_store.client.sources import Progress, Source
+from wsgi_store.client.sources import Progress, Source, opened
 from wsgi_store.client.transport import Transport
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import (
@@ -46,6 +46,8 @@ class Uploaded(RemoteBlob):
     """
 
     created: bool
+    healed: bool = False
+    """Whether the server had it, damaged, and has it whole now."""
 
 
 class Client:
@@ -126,11 +128,11 @@ class Client:
         if isinstance(source, bytes):
             file: Any = io.BytesIO(source)
         elif isinstance(source, str | os.PathLike):
-            file = open(source, "rb", buffering=0)  # pylint: disable=consider-using-with  # below
+            file = opened(source)
         else:
             file = nullcontext(source)
-        with file as opened:
-            body = Source(opened, self.algorithm, progress)
+        with file as readable:
+            body = Source(readable, self.algorithm, progress)
             told = self._transport.ask("POST", f"?hash={quote(hash_)}" if hash_ else "", body)
         return self._stored(body, told)
 
@@ -142,9 +144,10 @@ class Client:
             with self._lock:
                 self._algorithm = None  # the server may name blobs by another one since it was asked
             raise UnexpectedDigest(self._transport.base, digest, f"{named}:{blob.hash}")
-        if blob.size != body.done or not isinstance(told.get("created"), bool):
-            raise self._transport.strange()
-        return Uploaded(blob.hash, blob.size, blob.url, told["created"])
+        match told:
+            case {"created": bool() as created, **others} if blob.size == body.done:
+                return Uploaded(blob.hash, blob.size, blob.url, created, others.get("healed") is True)
+        raise self._transport.strange()
 
     def open(self, blob: str, *, progress: Progress | None = None) -> Download:
         """Open a blob to read it; raises BlobNotFound. See `Download` for what reading raises."""

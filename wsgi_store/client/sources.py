@@ -1,11 +1,19 @@
 """What is uploaded: read in pieces, counted and hashed on its way."""
 
+import errno
 import io
+import logging
+import os
+import select
+import stat
 from collections.abc import Callable
 from typing import BinaryIO
 
 from wsgi_store.digest import Algorithm, Digest, Hasher
 
+# Milliseconds for which a pipe is waited for without a word.
+SILENT = 500
+log = logging.getLogger(__name__)
 Progress = Callable[[int], None]
 """Told how many bytes have been transferred so far; fewer than before where it begins anew."""
 
@@ -16,6 +24,62 @@ class SourceFailed(Exception):
     def __init__(self, error: OSError) -> None:
         super().__init__(error)
         self.error = error
+
+
+def opened(path: str | os.PathLike[str]) -> io.FileIO:
+    """Open a file, a pipe, a disk or a terminal to be uploaded to its end.
+
+    Raises OSError, also for what has no end or none that is its own: other devices, directories.
+    """
+
+    def opener(path: str, flags: int) -> int:
+        return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+
+    file = io.FileIO(os.fspath(path), opener=opener)
+    try:
+        mode = os.fstat(file.fileno()).st_mode
+        check_end(file, path)
+        # The end of a nameless one belongs to whoever made it.
+        if stat.S_ISFIFO(mode) and not os.readlink(f"/proc/self/fd/{file.fileno()}").startswith("pipe:"):
+            _await_writer(file, path)
+        os.set_blocking(file.fileno(), True)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def check_end(file: BinaryIO | io.FileIO, path: str | os.PathLike[str] = "standard input") -> None:
+    """Raise OSError for a device that gives nothing, or bytes for ever; a terminal does not."""
+    try:
+        fd = file.fileno()
+        os.read(fd, 0)
+    except io.UnsupportedOperation:
+        return
+    if stat.S_ISCHR(os.fstat(fd).st_mode) and not os.isatty(fd):
+        raise OSError(errno.EINVAL, "a device without an end: pipe what is wanted of it to -", path)
+
+
+def _size(file: BinaryIO, start: int) -> int | None:
+    """The bytes from there to the end; None where nobody knows before it is read: files of the kernel."""
+    try:
+        size = file.seek(0, io.SEEK_END) - start
+    except OSError:
+        return None
+    file.seek(start)
+    if size or not file.read(1):
+        return size
+    file.seek(start)
+    return None
+
+
+def _await_writer(pipe: io.FileIO, path: str | os.PathLike[str]) -> None:
+    """Wait until somebody has written to a pipe or closed it, and say so; before, it seems empty."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    if not poll.poll(SILENT):
+        log.warning("%s: waiting for somebody to write to this pipe", os.fspath(path))
+        poll.poll()
 
 
 class Source:
@@ -35,8 +99,7 @@ class Source:
         self.size: int | None = None
         if self.rewindable:
             self._start = file.tell()
-            self.size = file.seek(0, io.SEEK_END) - self._start
-            file.seek(self._start)
+            self.size = _size(file, self._start)
         # From a pipe what there is, not first a whole piece: the server does not wait for ever.
         self._read = file.read if self.rewindable else getattr(file, "read1", file.read)
 
