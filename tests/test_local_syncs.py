@@ -11,6 +11,7 @@ from kinds import KINDS, LocalKind, put
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import IncompleteBody, StoreUnavailable
 from wsgi_store.stores import Durability
+from wsgi_store.stores.local import LocalStore
 
 DATA = b"some bytes"
 
@@ -50,6 +51,27 @@ class Spy:
         """What was done since the last time."""
         done, self.done = self.done, []
         return done
+
+
+@pytest.mark.parametrize("durability", Durability)
+def test_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: Durability) -> None:
+    """What verify notes is on disk before it ends: the note, and then its name."""
+    store = LocalStore(str(tmp_path), Algorithm.MD5, durability)
+    spy = Spy(tmp_path, monkeypatch)
+    rename = os.rename
+
+    def renamed(*names: str, **options: int) -> None:
+        rename(*names, **options)
+        spy.done.append("rename")
+
+    monkeypatch.setattr(os, "rename", renamed)
+    store.update_note(".note", lambda _: b"note")
+    synced = {
+        Durability.FULL: ["fsync staged", "rename", "fsync ."],
+        Durability.FILE: ["fsync staged", "rename"],
+        Durability.NONE: ["rename"],
+    }
+    assert spy.done == synced[durability]
 
 
 @pytest.fixture(name="kind", params=KINDS, ids=str)

@@ -203,6 +203,26 @@ def test_where_the_bytes_lie(local: LocalStore) -> None:
     assert (after.st_ino, after.st_mtime_ns, after.st_size) == (before.st_ino, before.st_mtime_ns, 0)
 
 
+@pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.EPERM], ids=errno.errorcode.get)
+def test_a_quarantine_that_cannot_be_cleared(
+    local: LocalStore, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """An upload is acknowledged though the damaged file stays in quarantine, whose removal tells why."""
+    assert local.quarantine(LOCAL_DIGEST)
+    staging = Staging(local)
+
+    def refuse(path: str, **_: int) -> None:
+        raise OSError(code, os.strerror(code), path)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    assert put(staging, DATA).added is Added.CREATED
+    assert content(local, LOCAL_DIGEST) == DATA
+    with pytest.raises(StoreUnavailable, match="cannot clear the quarantine"):
+        local.discard(LOCAL_DIGEST)
+    monkeypatch.undo()
+    local.discard(LOCAL_DIGEST)
+
+
 def test_without_locks(local: LocalStore) -> None:
     """Where directories cannot be locked all goes on, but that nothing is moved or replaced."""
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import islice
 
 from wsgi_store.digest import Algorithm, Digest
-from wsgi_store.errors import BlobNotFound, StoreUnavailable, disk_errors
+from wsgi_store.errors import BlobNotFound, StoreError, StoreUnavailable, disk_errors
 from wsgi_store.filesystem import (
     NAME,
     Directory,
@@ -114,8 +114,9 @@ class LocalStore:
             else:
                 raise StoreUnavailable("the blob or its directory is removed as fast as it is made")
         # Not before, for what lies there is all there is of the blob until now.
-        if added is Added.CREATED and self._discarded(staged.digest):
-            return Added.HEALED
+        if added is Added.CREATED:
+            with suppress(StoreError):  # the blob is there, whatever becomes of the damaged one
+                return Added.HEALED if self._discarded(staged.digest) else Added.CREATED
         return added
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
@@ -205,6 +206,8 @@ class LocalStore:
             if self._sync:
                 os.fsync(draft.fd)
             draft.rename(name, root.fd)
+            if self._full:
+                os.fsync(root.fd)
 
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
         """Yield the blobs in ascending order of digest, from the one behind `after` on."""
