@@ -149,6 +149,11 @@ def test_a_store_on_such_an_engine(tmp_path: Path, proxy: Between) -> None:
         with pytest.raises(StoreUnavailable) as caught:
             write()
         assert "If-None-Match" in str(caught.value.__cause__)
+    untouched = iter([b"bytes"])
+    for length in (5, None):
+        with pytest.raises(StoreUnavailable):
+            Staging(store).receive(untouched, length=length)
+    assert list(untouched) == [b"bytes"]
     *_, report = verify(store)
     assert report.result is Result.CLEAN
     with pytest.raises(WrongStore):

@@ -127,8 +127,7 @@ class Staging:
         hasher = Hasher(self._store.algorithm, expected)
         size = since_look = started = 0
         with self._create() as staged:
-            if length is not None:
-                self._store.begin(staged, length, expected)
+            self._store.begin(staged, length, expected)
             for chunk in chunks:
                 size += len(chunk)
                 self._limit(size, max_size)

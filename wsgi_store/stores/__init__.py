@@ -204,10 +204,11 @@ class Store(Protocol):
         Removing the blob afterwards does not disturb the reader.
         """
 
-    def begin(self, staged: StagedFile, size: int, expected: Sequence[Digest]) -> None:
-        """Learn of a file that is about to be received, with its size and the digests announced.
+    def begin(self, staged: StagedFile, size: int | None, expected: Sequence[Digest]) -> None:
+        """Learn of a file that is about to be received, with the size and the digests announced.
 
-        A store that can do something for it meanwhile leaves it in `ahead`. Raises StoreError.
+        A store that can do something for it meanwhile leaves it in `ahead`. Raises StoreError where
+        it could not be added.
         """
 
     def add(self, staged: StagedFile) -> Added:

@@ -93,7 +93,7 @@ class LocalStore:
                 os.close(fd)
                 raise
 
-    def begin(self, staged: StagedFile, size: int, expected: Sequence[Digest]) -> None:
+    def begin(self, staged: StagedFile, size: int | None, expected: Sequence[Digest]) -> None:
         """Nothing: all that is left to do for a file that is whole is to name it."""
 
     def add(self, staged: StagedFile) -> Added:

@@ -104,11 +104,11 @@ class ObjectStore:
         reader.begin(result)
         return reader
 
-    def begin(self, staged: StagedFile, size: int, expected: Sequence[Digest]) -> None:
+    def begin(self, staged: StagedFile, size: int | None, expected: Sequence[Digest]) -> None:
         """Send a large file up while it is received, where its key is known and free and the way wide."""
         self._bucket.require_writable()
         named = [digest for digest in expected if digest.algorithm is self.algorithm]
-        if size > WHOLE and named and not self._bucket.uplink.narrow:
+        if size is not None and size > WHOLE and named and not self._bucket.uplink.narrow:
             if look(self._bucket, key_of(named[0])) is None:
                 staged.ahead = Parts(self._bucket, key_of(named[0]), staged.fd, size, whole=False)
 
