@@ -291,6 +291,13 @@ def _environment(root: Path, env: dict[str, str]) -> dict[str, str]:
     return {**inherited, "WSGI_STORE_ROOT": str(root), "WSGI_STORE_MIN_FREE": "0", **NAMES, **env}
 
 
+def start(command: list[str], root: Path, log: Path, env: dict[str, str], *, port: int) -> Server:
+    """Start a server on a port that it was told."""
+    server = _start(command, root, log, env)
+    server.port = port
+    return server
+
+
 def _start(
     command: list[str], root: Path, log: Path, env: dict[str, str], pass_fds: tuple[int, ...] = ()
 ) -> Server:
