@@ -189,6 +189,14 @@ def test_a_malformed_host(application: Application, method: str, host: str) -> N
             assert method == "HEAD" or answer.json["code"] == "bad_request"
 
 
+@pytest.mark.parametrize("target", ["http://a/healthz", "HTTP://a:80//healthz", "https://[::1]/healthz"])
+def test_a_server_that_leaves_the_target_whole(application: Application, target: str) -> None:
+    """A target in absolute form is taken, also where the server hands it on whole."""
+    assert call(application, path=target, REQUEST_URI=target).json == {"status": "ok"}
+    assert call(application, path="http://a", REQUEST_URI="http://a").json["service"] == "wsgi_store"
+    assert call(application, path="/http://a/healthz").status == 404
+
+
 def test_a_target_without_a_host(application: Application) -> None:
     """A URL of the web names a host (RFC 9110 section 4.2.1)."""
     assert call(application, RAW_URI="http:///healthz", HTTP_HOST="a").status == 400

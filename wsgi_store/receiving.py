@@ -13,6 +13,7 @@ from werkzeug.http import parse_options_header
 from werkzeug.wsgi import get_path_info
 
 from wsgi_store.accesslog import Note
+from wsgi_store.authority import authority_of
 from wsgi_store.config import Config
 from wsgi_store.digest import Chunk, Digest, checked, parse_field
 from wsgi_store.errors import BadRequest, mapped
@@ -68,7 +69,11 @@ class Request:
     @property
     def path(self) -> str:
         """The path below the mount point; what is not UTF-8 in it is replaced."""
-        return "/" + get_path_info(self.environ).lstrip("/")
+        path = get_path_info(self.environ)
+        # uWSGI leaves a target in absolute form as it is (RFC 9112 section 3.2.2).
+        if (authority := authority_of(path)) is not None:
+            path = path.partition("://")[2][len(authority) :]
+        return "/" + path.lstrip("/")
 
     @cached_property
     def args(self) -> MultiDict[str, str]:
