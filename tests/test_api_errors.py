@@ -1,5 +1,6 @@
 """What is wrong with a request or the service is answered, and said as problem+json (RFC 9457)."""
 
+import errno
 import io
 import os
 import re
@@ -236,13 +237,22 @@ def test_disk_errors(application: Application, config: Config) -> None:
         assert config.root not in answer.body.decode()
 
 
-def test_disk_error_is_logged_with_its_cause(application: Application, config: Config) -> None:
+def test_disk_error_is_logged_with_its_cause(
+    application: Application, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The log tells the operator what the answer keeps from the client: the path."""
     shard = Path(config.root, MD5[:2])
-    shard.symlink_to(shard)  # a loop: ELOOP
+    real = os.open
+
+    def fail(path: str, *args: Any, **options: Any) -> int:
+        if path == str(shard):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", fail)
     with logged() as lines:
         answer = call(application, path=f"/{MD5}", HTTP_X_REQUEST_ID="one")
-    shard.unlink()
+    monkeypatch.undo()
     check(answer, 503, "store_unavailable")
     line = "".join(lines)
     assert len(lines) == 1

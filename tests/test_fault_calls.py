@@ -61,8 +61,8 @@ def shard(root: Path, hash_: str) -> list[Path]:
 
 
 def blob(root: Path, hash_: str) -> list[Path]:
-    """The file of a blob."""
-    return [root / hash_[:2] / hash_]
+    """The file of a blob, which is named below the descriptor of its shard."""
+    return [root / hash_[:2] / hash_, Path(hash_)]
 
 
 STAT = "/^(statx|newfstatat|fstat)$"
@@ -82,7 +82,7 @@ UPLOADED = {
     "link": Fault("/^link"),
 }
 DUPLICATED = {
-    "held": Fault("openat", lambda root, hash_: [Path(hash_), *blob(root, hash_)]),
+    "held": Fault("openat", blob),
     "description": Fault(STAT, blob),
     "comparison": Fault("/^pread", blob),
     "sync of the held": Fault("fsync", blob),

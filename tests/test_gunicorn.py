@@ -195,7 +195,7 @@ def test_parallel_changes(server: Server) -> None:
 def test_access_line(
     server: Server, asked: str, fields: dict[str, str], status: int, sent: int | None
 ) -> None:
-    """Each request is one line: what was asked, the status, the bytes of the body, the request's id."""
+    """Each request is one line: what was asked, status, bytes of the body, who asked, the request's id."""
     identity = hashlib.md5(repr((asked, fields)).encode()).hexdigest()
     method, target = asked.split()
     with Connection(server.port) as connection:
@@ -203,9 +203,9 @@ def test_access_line(
     assert (answer.status, answer.fields["x-request-id"]) == (status, identity)
     line = server.await_log(f"id={identity}$")[0].string
     length = len(answer.body) if sent is None else sent
-    expected = (
-        rf"INFO +\[\d+\] {re.escape(asked.partition('?')[0])} {status} {length} B \d+\.\d ms id={identity}$"
-    )
+    done = f"{re.escape(asked.partition('?')[0])} {status} {length}"
+    who = r"client=127\.0\.0\.1( user=anyone)?"
+    expected = rf"INFO +\[\d+\] {done} B \d+\.\d ms {who} id={identity}$"
     assert re.search(expected, line), line
 
 

@@ -17,7 +17,7 @@ from wire import Connection, message
 @pytest.fixture(scope="module", name="server")
 def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """gunicorn with the shipped settings."""
-    with gunicorn(tmp_path_factory.mktemp("gunicorn"), workers=1) as server:
+    with gunicorn(tmp_path_factory.mktemp("gunicorn"), workers=1, WSGI_STORE_HOSTS="a, a.b, a_b") as server:
         yield server
 
 
