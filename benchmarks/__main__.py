@@ -18,6 +18,7 @@ from benchmarks.work import BY_WRK, WORKS, Bench, Work, prepare, rounds
 PLACES = ("memory", "disk", "alone", "growth")
 ON_MEMORY: list[type[Server]] = [
     lineup.WSGIStore,
+    lineup.UWSGI,
     lineup.Limit,
     lineup.Stock,
     lineup.Pipeline,

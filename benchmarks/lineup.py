@@ -46,6 +46,20 @@ class WSGIStore(Gunicorn):
     application = "wsgi_store.wsgi:application"
 
 
+class UWSGI(WSGIStore):
+    """This project under uWSGI with the shipped settings."""
+
+    title = "uWSGI"
+
+    def command(self) -> list[str]:
+        """The shipped configuration, which has two workers."""
+        return [str(Path(sys.executable).parent / "pyuwsgi"), "--ini", str(DEPLOY / "uwsgi.ini")]
+
+    def environ(self) -> dict[str, str]:
+        """It is told the address so, too."""
+        return {**super().environ(), "BIND": f"127.0.0.1:{self.port}"}
+
+
 class Unsynced(WSGIStore):
     """This project with durability `none`, to compare with peers that never sync."""
 
@@ -272,6 +286,7 @@ class Copyparty(Server):
 ORDER: list[type[Server]] = [
     WSGIStore,
     Unsynced,
+    UWSGI,
     Limit,
     Stock,
     Pipeline,

@@ -140,6 +140,7 @@ that Content-Length announces). All servers write their access logs; those on gu
 of `deploy/gunicorn.conf.py`. Before anything is measured, each server has returned what it was given,
 byte by byte.
 
+- *uWSGI*: wsgi_store under uWSGI, with `deploy/uwsgi.ini`
 - *limit*: a bare WSGI callable: throws uploads away, sends files by sendfile, answers 4 KiB from memory
 - *limit, gunicorn's own worker*: the same without this project's worker class: what the server itself allows
 - *pipeline limit*: limit, but an upload is read by 1 MiB, hashed, written and named

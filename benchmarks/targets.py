@@ -65,6 +65,7 @@ def goals(counts: tuple[str, str]) -> Iterator[Goal]:
     yield Goal("upload, chunked ÷ raw", 0.9, upload._replace(work="chunked"), upload)
     yield _ratio("download ÷ limit", 0.95, "download", "limit")
     yield _ratio("range of 64 MiB ÷ limit", 0.95, "middle", "limit")
+    yield from _under_uwsgi()
     for work, title in (("get", "GET of 4 KiB"), ("head", "HEAD"), ("304", "GET answered 304")):
         yield _ratio(f"{title} ÷ limit", 0.85, work, "limit")
         yield _ratio(f"{title} ÷ {STOCK}", 0.85, work, STOCK)
@@ -97,6 +98,12 @@ def goals(counts: tuple[str, str]) -> Iterator[Goal]:
 
 def _ratio(title: str, bound: float, work: str, peer: str) -> Goal:
     return Goal(title, bound, Key("memory", work, OURS), Key("memory", work, peer))
+
+
+def _under_uwsgi() -> Iterator[Goal]:
+    for work in ("upload", "chunked", "download"):
+        under = Key("memory", work, "uWSGI")
+        yield Goal(f"{work} under uWSGI ÷ under gunicorn", 0.5, under, under._replace(server=OURS))
 
 
 def _most(title: str, bound: float, work: str, unit: str) -> Goal:
