@@ -140,7 +140,7 @@ class Checkers:
             if local and workers > 1 and many:
                 # A process that has threads must not be forked, and importing everything anew takes
                 # as long as hashing some hundred megabytes.
-                alone = len(os.listdir("/proc/self/task")) == 1
+                alone = _alone()
                 context = multiprocessing.get_context("fork" if alone else "spawn")
                 # Not an event: a process that is killed while it asks one leaves it locked.
                 ours, theirs = context.Pipe(duplex=False)
@@ -169,6 +169,14 @@ class Checkers:
         with self._closing:
             self._stop()  # nothing runs any more unless the run was ended early
             self._executor.shutdown(cancel_futures=True)
+
+
+def _alone() -> bool:
+    """Whether this process has no other threads, those included that Python does not know of."""
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False  # it cannot be told where /proc is not mounted
 
 
 _checker: list[Checker] = []  # the one of a process that does nothing else

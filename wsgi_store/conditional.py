@@ -27,6 +27,9 @@ MAX_RANGES = 32
 # Two ranges nearer than the header of a part are cheaper as one (RFC 9110 section 15.3.7.2).
 GAP = 128
 
+# The last second that a date field can tell (RFC 9110 section 5.6.7).
+LATEST = 253402300799
+
 _RANGE = re.compile(r"([0-9]+)-([0-9]*)|-([0-9]+)")
 
 
@@ -41,13 +44,19 @@ class Range(NamedTuple):
         return f"bytes {self.start}-{self.stop - 1}/{size}"
 
 
+def last_modified(blob: Blob) -> int:
+    """When a blob was last added, in seconds since the epoch, as near as a date field can tell it."""
+    # A file on a disk may have any time at all.
+    return min(max(int(blob.modified), 0), LATEST)
+
+
 def not_modified(environ: "WSGIEnvironment", blob: Blob) -> bool:
     """Evaluate the preconditions in the order of RFC 9110 section 13.2.2.
 
     True where a GET is answered 304. Raises PreconditionFailed.
     """
     etag = blob.digest.hex
-    modified = int(blob.modified)
+    modified = last_modified(blob)
     reading = environ["REQUEST_METHOD"] in ("GET", "HEAD")
     if "HTTP_IF_MATCH" in environ:
         if not Request(environ).if_match.contains(etag):
@@ -127,7 +136,7 @@ def _if_range(environ: "WSGIEnvironment", blob: Blob) -> bool:
     if value is None:
         return True
     date = _date(environ, "HTTP_IF_RANGE")
-    return value == f'"{blob.digest.hex}"' if date is None else date == int(blob.modified)
+    return value == f'"{blob.digest.hex}"' if date is None else date == last_modified(blob)
 
 
 def _date(environ: "WSGIEnvironment", name: str) -> int | None:

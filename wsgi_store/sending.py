@@ -249,7 +249,7 @@ def _described(blob: Blob, filename: str | None, private: bool) -> Headers:
         ("Content-Type", kind),
         ("Content-Disposition", disposition),
         _etag(blob),
-        ("Last-Modified", http_date(int(blob.modified))),
+        ("Last-Modified", http_date(conditional.last_modified(blob))),
         *([("Repr-Digest", digest)] if digest else []),
         *_caching(private),
         *CONSTANT,

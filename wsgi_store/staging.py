@@ -100,7 +100,7 @@ class Staging:
                 status = os.statvfs(self._directory)
             except FileNotFoundError:
                 # A store that was copied back has none; a disk that is not there has no store.
-                self._store.check()
+                self._check_store()
                 make_directory(self._directory)
                 status = os.statvfs(self._directory)
         return status.f_bavail * status.f_frsize - self._min_free if status.f_blocks else None
@@ -174,6 +174,9 @@ class Staging:
         """
         if not self._store.read_only:
             self._try()
+        self._check_store()
+
+    def _check_store(self) -> None:
         try:
             self._store.check()
         except WrongStore as error:

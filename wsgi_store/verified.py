@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -96,6 +97,8 @@ class Verified:
             ends = [(str(end), _past(float(when))) for end, when in note["parts"]]
             unreadable = {algorithm.parse(name) for name in note["unreadable"]}
             counts = [int(note[name]) for name in COUNTS]
+            if not all(0 <= count <= sys.maxsize for count in counts):
+                return verified
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return verified
         names = [end for end, _ in ends]
