@@ -137,7 +137,7 @@ def test_corrupted_bytes(tmp_path: Path, change: int) -> None:
         assert not os.listdir(tmp_path)
         received = 0
         with client.open(HASH) as download, pytest.raises(DigestMismatch):
-            for data in download:
+            for data in download.pieces():
                 received += len(data)
         assert 0 < received < SIZE
         assert len(peer.seen("GET")) == 2
@@ -293,7 +293,7 @@ def test_a_server_that_is_restarted(tmp_path: Path) -> None:
                     restarted.append(gunicorn(tmp_path, "--bind", address, workers=1))
 
             with open(tmp_path / "file", "wb") as file, client.open(hash_, progress=restart) as download:
-                for data in download:
+                for data in download.pieces():
                     file.write(data)
             assert (tmp_path / "file").read_bytes() == DATA * 4
             with restarted[0] as second:

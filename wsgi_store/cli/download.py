@@ -107,7 +107,7 @@ def cat_to(target: BinaryIO | str, hashes: Iterable[str], options: dict[str, Any
 def _write(client: "Client", name: "Name", file: BinaryIO, received: Bar) -> None:
     with client.open(name.text, progress=meter(received.advance)) as download:
         received.expect(download.size or 0)
-        for data in download:
+        for data in download.pieces():
             file.write(data)
         file.flush()
 

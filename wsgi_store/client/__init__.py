@@ -1,20 +1,18 @@
 """Talking to a server from Python; installed with the extra `client`."""
 
-import io
 import os
 import re
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from threading import Lock
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from wsgi_store.client.downloads import Download, save
+from wsgi_store.client.downloads import Download, Remote, save
 from wsgi_store.client.names import HASH, checked, read
 from wsgi_store.client.places import base, parse
-from wsgi_store.client.sources import Progress, Source, opened
+from wsgi_store.client.sources import Progress, Source, reading
 from wsgi_store.client.transport import Transport
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import (
@@ -26,6 +24,11 @@ from wsgi_store.errors import (
     UnexpectedDigest,
 )
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead
+    from typing_extensions import Buffer
+
+__all__ = ["Client", "Download", "RemoteBlob", "Uploaded"]
 PAGE = 1000
 
 
@@ -113,26 +116,20 @@ class Client:
 
     def put(
         self,
-        source: str | os.PathLike[str] | bytes | BinaryIO,
+        source: "str | os.PathLike[str] | Buffer | SupportsRead[bytes] | Iterable[Buffer]",
         *,
         hash_: str | None = None,
         progress: Progress | None = None,
     ) -> Uploaded:
-        """Upload a file by its path, bytes, or the rest of an open file.
+        """Upload a file by its path, the rest of an open file, bytes of any kind, or what is yielded.
 
         The bytes are hashed here while they are sent: raises UnexpectedDigest, a DigestMismatch,
         when the server answers another hash. With `hash_` it stores nothing else than the file
         with that hash. What cannot be rewound is not sent twice. Raises OSError when the file
         cannot be read.
         """
-        if isinstance(source, bytes):
-            file: Any = io.BytesIO(source)
-        elif isinstance(source, str | os.PathLike):
-            file = opened(source)
-        else:
-            file = nullcontext(source)
-        with file as readable:
-            body = Source(readable, self.algorithm, progress)
+        with reading(source) as file:
+            body = Source(file, self.algorithm, progress)
             told = self._transport.ask("POST", f"?hash={quote(hash_)}" if hash_ else "", body)
         return self._stored(body, told)
 
@@ -151,7 +148,12 @@ class Client:
 
     def open(self, blob: str, *, progress: Progress | None = None) -> Download:
         """Open a blob to read it; raises BlobNotFound. See `Download` for what reading raises."""
-        return Download(self._transport, *self._named(blob), progress)
+        return Download(Remote(self._transport, *self._named(blob), progress))
+
+    def get_bytes(self, blob: str) -> bytes:
+        """The bytes of a blob, which must fit in memory; raises BlobNotFound and DigestMismatch."""
+        with self.open(blob) as download:
+            return download.read()
 
     def get(
         self,
@@ -169,7 +171,7 @@ class Client:
         """
         digest, below = self._named(blob)
         size = save(
-            lambda known: Download(self._transport, digest, below, progress, known),
+            lambda known: Download(Remote(self._transport, digest, below, progress, known)),
             os.fspath(path),
             force=force,
         )
@@ -189,6 +191,14 @@ class Client:
         if not re.fullmatch("[0-9]{1,18}", length):
             raise self._transport.strange()
         return RemoteBlob(hash_, int(length), self.url(hash_))
+
+    def exists(self, blob: str) -> bool:
+        """Whether the server has a blob."""
+        try:
+            self.stat(blob)
+        except BlobNotFound:
+            return False
+        return True
 
     def delete(self, blob: str) -> None:
         """Remove a blob; raises BlobNotFound."""

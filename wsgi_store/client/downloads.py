@@ -19,14 +19,35 @@ from wsgi_store.errors import DigestMismatch, RangeNotSatisfiable, UnexpectedAns
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+# What is read ahead by small reads, and thrown away where one seeks.
+BUFFER = 64 << 10
 
-class Download(io.RawIOBase):
-    """The bytes of a blob as a file to read from once.
 
-    Where a connection breaks the next one carries on; Unreachable is raised when none does.
-    The last bytes are given out only when all of them have the digest; else DigestMismatch
-    is raised. `known` are the first bytes, which are not given out.
+class Download(io.BufferedReader):
+    """The bytes of a blob as a binary file, for whatever reads files: json, zipfile, io.TextIOWrapper.
+
+    Where a connection breaks the next one carries on; Unreachable is raised when none does. Read
+    from the beginning to the end, the last bytes are given out only when all of them have the
+    digest; else DigestMismatch is raised. To seek asks the server for the bytes from there on, which
+    cannot be compared with the digest alone: TLS is what vouches for them.
     """
+
+    def __init__(self, remote: "Remote") -> None:
+        super().__init__(remote, BUFFER)
+        self._remote = remote
+
+    @property
+    def size(self) -> int | None:
+        """In bytes; None where the server does not tell."""
+        return self._remote.size
+
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes in pieces as they come, which takes least; for a download that is not read otherwise."""
+        return self._remote.pieces()
+
+
+class Remote(io.RawIOBase):
+    """The bytes of a blob as they come. `known` are the first ones, which are not given out."""
 
     def __init__(
         self,
@@ -53,10 +74,46 @@ class Download(io.RawIOBase):
         self._answer = transport.repeat(self._request)
         self._chunks = self._checked()
         self._rest = memoryview(b"")
+        self._position = 0
 
-    def __iter__(self) -> Iterator[bytes]:
-        """The bytes in pieces as they come, not in lines."""
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes in pieces."""
         return self._chunks
+
+    def seekable(self) -> bool:
+        """It can be read from anywhere."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go on from another place; the server is asked when there is something to read from there."""
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}.get(whence)
+        if origin is None:
+            raise io.UnsupportedOperation("the server does not tell the size")
+        if origin + offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        ahead = origin + offset - self._position
+        self._position += ahead
+        if 0 <= ahead <= len(self._rest):
+            self._rest = self._rest[ahead:]
+        else:
+            self._rest = memoryview(b"")
+            self._chunks = self._from(self._position)
+        return self._position
+
+    def tell(self) -> int:
+        """Where it is."""
+        return self._position
+
+    def _from(self, start: int) -> Iterator[bytes]:
+        if self._answer is not None:
+            self._answer.close()
+            self._answer = None
+        if self.size is not None and start >= self.size:
+            return
+        self._hash = self._digest.algorithm.new()
+        self._at = start
+        self._answer = self._transport.repeat(self._request)
+        yield from self._received() if start else self._checked()
 
     def readable(self) -> bool:
         """It can be read from."""
@@ -70,6 +127,7 @@ class Download(io.RawIOBase):
             length = min(len(view), len(self._rest))
             view[:length] = self._rest[:length]
         self._rest = self._rest[length:]
+        self._position += length
         return length
 
     def close(self) -> None:
@@ -162,7 +220,7 @@ class Download(io.RawIOBase):
         return answer
 
 
-def save(download: Callable[[BinaryIO], Download], path: str, *, force: bool) -> int:
+def save(begin: Callable[[BinaryIO], Download], path: str, *, force: bool) -> int:
     """Let a file appear whole, its bytes checked; returns its size in bytes.
 
     Until then it is called `path`.part, which stays where a download is cut off, and is carried
@@ -177,8 +235,8 @@ def save(download: Callable[[BinaryIO], Download], path: str, *, force: bool) ->
         for known in (file.seek(0, io.SEEK_END), 0):
             try:
                 file.seek(0)
-                with download(file) as pieces:
-                    for data in pieces:
+                with begin(file) as download:
+                    for data in download.pieces():
                         file.write(data)
                 break
             except (DigestMismatch, RangeNotSatisfiable):

@@ -6,11 +6,13 @@ import logging
 import os
 import select
 import stat
-from collections.abc import Callable
-from typing import BinaryIO
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 from wsgi_store.digest import Algorithm, Digest, Hasher
 
+END = object()
 # Milliseconds for which a pipe is waited for without a word.
 SILENT = 500
 log = logging.getLogger(__name__)
@@ -24,6 +26,92 @@ class SourceFailed(Exception):
     def __init__(self, error: OSError) -> None:
         super().__init__(error)
         self.error = error
+
+
+@contextmanager
+def reading(source: Any) -> Iterator[Any]:
+    """A file to read from: `source` itself, what its path leads to, its bytes, or the pieces it yields.
+
+    Raises TypeError for what is nothing of that, OSError.
+    """
+    if isinstance(source, str | os.PathLike):
+        with opened(source) as file:
+            yield file
+        return
+    try:
+        view = memoryview(source)
+    except TypeError:
+        if hasattr(source, "read"):
+            yield source
+        elif isinstance(source, Iterable):
+            yield _Pieces(iter(source))
+        else:
+            raise TypeError(
+                f"expected a path, a file, bytes or an iterable of bytes, not {type(source).__name__}"
+            ) from None
+        return
+    # Released in the end: what is viewed cannot be closed or grow until then.
+    with view, _flat(view) as flat:
+        yield _View(flat)
+
+
+def _flat(view: memoryview) -> memoryview:
+    try:
+        return view.cast("B")
+    except (TypeError, ValueError):  # not in one piece, or of foreign numbers
+        return memoryview(view.tobytes())
+
+
+class _View:
+    """Bytes of any kind as a file, not copied as a whole."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self._at = 0
+
+    def seekable(self) -> bool:
+        """They can be read again."""
+        return True
+
+    def tell(self) -> int:
+        """Where it is."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go elsewhere, from the beginning or the end."""
+        self._at = offset if whence == io.SEEK_SET else len(self._view) + offset
+        return self._at
+
+    def read(self, size: int) -> bytes:
+        """Read a piece."""
+        data = bytes(self._view[self._at : self._at + size])
+        self._at += len(data)
+        return data
+
+
+class _Pieces(io.RawIOBase):
+    """What an iterator yields as a file, to be read once."""
+
+    def __init__(self, pieces: Iterator[Any]) -> None:
+        super().__init__()
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        """It can be read from."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read what the next piece has; an empty one is not the end."""
+        while not self._rest:
+            piece: Any = next(self._pieces, END)
+            if piece is END:
+                return 0
+            self._rest = _flat(memoryview(piece))
+        length = min(len(buffer), len(self._rest))
+        buffer[:length] = self._rest[:length]
+        self._rest = self._rest[length:]
+        return length
 
 
 def opened(path: str | os.PathLike[str]) -> io.FileIO:
@@ -95,7 +183,7 @@ class Source:
         self._hasher = Hasher(algorithm)
         self.done = 0
         """How many bytes were read."""
-        self.rewindable = file.seekable()
+        self.rewindable = bool(getattr(file, "seekable", bool)())
         self.size: int | None = None
         if self.rewindable:
             self._start = file.tell()
@@ -116,7 +204,9 @@ class Source:
             # What is appended meanwhile was not announced.
             size = min(size, self.size - self.done)
         try:
-            data: bytes = self._read(size) if size else b""
+            data: bytes | None = self._read(size) if size else b""
+            if data is None:
+                raise BlockingIOError(errno.EAGAIN, "a file that does not wait has nothing yet")
             if not data and self.done < (self.size or 0):
                 raise OSError("the file became shorter while it was sent")
         except OSError as error:
