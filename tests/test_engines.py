@@ -63,6 +63,7 @@ def copied(engine: Engine, directory: Path) -> None:
         path = directory / "copied" / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+        os.utime(path, (86400, 86400))  # so old that it may be collected
     remote = f":s3,provider=Other,env_auth,endpoint='{engine.endpoint}',force_path_style:{BUCKET}"
     command = [str(PROGRAMS / "rclone"), "copy", str(directory / "copied"), remote]
     subprocess.run(command, env=os.environ | engine.environ, check=True, capture_output=True, timeout=60)
@@ -98,10 +99,22 @@ def test_a_store_copied_to_where_it_cannot_be(empty: Engine, tmp_path: Path) -> 
     assert objects(empty) == COPIED
     program = install(tmp_path / "bin")
     env = settings(empty, tmp_path)
-    for arguments in ("du", "manifest", "verify", "collect", "collect --older 2h"):
+    for arguments in ("du", "manifest", "verify", "collect", "collect --older 9000000h --dry-run"):
         done = run(program, *arguments.split(), **env)
         assert (done.returncode, done.stderr.count(b"\n")) == (0, 0), done
         assert objects(empty) == COPIED, arguments
+    done = run(program, "collect", "--older", "1h", **env)
+    assert (done.returncode, done.stdout) == (6, b"")
+    assert b"If-None-Match on PUT, If-Match on PUT, Range on GET" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+    assert objects(empty) == COPIED
+    damaged = COPIED | {f"store/{HASH[:2]}/{HASH}": b"?" * len(DATA)}
+    for key, data in damaged.items():
+        empty.write(key, data)
+    done = run(program, "verify", **env)
+    assert done.returncode == 5
+    assert b"not moved to quarantine" in done.stdout
+    assert objects(empty) == damaged
 
 
 def test_a_server_that_tries_nothing_at_its_start(empty: Engine, tmp_path: Path) -> None:

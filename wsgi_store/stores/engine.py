@@ -106,7 +106,10 @@ def faults_of(bucket: Bucket) -> list[str]:
         # Beside each other, for the first upload waits for them.
         with ThreadPoolExecutor(len(CHECKS)) as pool:
             found += pool.map(lambda name: _fault(name, CHECKS[name], bucket, key), CHECKS)
-        found.append(_fault("listings", _lists, bucket, key))
+        # Not beside the others, whose deletions confuse some engines; and no longer than need be where
+        # none answers any more.
+        if not any(isinstance(one, StoreUnavailable) for one in found):
+            found.append(_fault("listings", _lists, bucket, key))
     finally:
         found.append(_fault("DELETE", _deletes, bucket, key))
     faults = [fault for fault in found if isinstance(fault, str)]
