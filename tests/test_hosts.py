@@ -52,6 +52,26 @@ def test_before_a_body_is_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", [gunicorn, uwsgi, waitress], ids=lambda start: start.__name__)
+def test_what_proxies_say(start: Callable[..., Server], tmp_path: Path) -> None:
+    """No field by which proxies tell of a client makes an unknown host a known one."""
+    fields = {
+        "X_Forwarded_Host": "localhost",
+        "X_Forwarded_For": "8.8.8.8",
+        "X_Forwarded_Port": "80",
+        "X_Forwarded_Proto": "https",
+        "X_Forwarded_Server": "0.0.0.0",
+        "X_Real_IP": "8.8.8.8",
+        "Forwarded": "for=8.8.8.8;host=localhost",
+        "Server_Name": "0.0.0.0",
+    }
+    with start(tmp_path, **KNOWN) as server:
+        for names in ([], *([name] for name in fields), list(fields)):
+            request = message("GET", "/files", **{name: fields[name] for name in names})
+            with Connection(server.port) as connection:
+                assert connection.ask(request).status == 421, names
+
+
+@pytest.mark.parametrize("start", [gunicorn, uwsgi, waitress], ids=lambda start: start.__name__)
 def test_every_address(start: Callable[..., Server], tmp_path: Path) -> None:
     """Whoever opens a service to others is not asked under which name they know it."""
     with start(tmp_path, address="0.0.0.0", **KNOWN) as server:
