@@ -77,10 +77,10 @@ def saying(*answers: bytes, host: str = "127.0.0.1") -> Iterator[Peer]:
         with client.makefile("rb") as stream:
             lines = []
             while (line := stream.readline()) not in (b"\r\n", b""):
-                lines.append(line.decode())
+                lines.append(line.decode("latin-1"))
             head = "".join(lines)
-            if not head:
-                return
+            if not head or head.startswith("\x16"):
+                return  # a client that has heard nothing tries whether this is TLS
             peer.heads.append(head)
             if length := re.search(r"(?i)content-length: (\d+)", head):
                 stream.read(int(length[1]))

@@ -20,6 +20,7 @@ from servers import Server
 from wsgi_store import errors
 from wsgi_store.app import STATUS
 from wsgi_store.cli import COMMANDS, main, output, progress, upload
+from wsgi_store.cli.measures import counted
 from wsgi_store.client import Client
 
 __all__ = ["fixture_server", "fixture_url"]  # imported for tests to ask for them
@@ -157,10 +158,7 @@ def test_nothing_is_replaced(url: str, tmp_path: Path) -> None:
         (["link", HELLO, "--keys-file", "short"], 2, "WSGI_STORE_SIGNING_KEYS: expected keys"),
         (["link", "--upload", "--name", "x"], 2, "give a HASH"),
         (["link", "--upload", "--keys-file", "none"], 2, "WSGI_STORE_SIGNING_KEYS: expected keys"),
-        *(
-            (["ls", "--timeout", text], 2, "the timeout: expected")
-            for text in ("0", "-1", "nan", "inf", "1e30")
-        ),
+        *((["ls", "--timeout", text], 2, "expected a") for text in ("0", "-1", "nan", "inf", "1e30", "10x")),
     ],
 )
 def test_failures(url: str, tmp_path: Path, arguments: list[str], status: int, message: str) -> None:
@@ -185,7 +183,7 @@ def test_lies(url: str, tmp_path: Path) -> None:
         assert not os.listdir(tmp_path)
         assert run("get", HASH, "--url", peer.url, "-o", "-", status=5).stdout_bytes != DATA
     with saying(reply(b"", "302 Found", Location="http://x/\x1b[31m\x07")) as peer:
-        result = run("ls", "--url", peer.url, status=6)
+        result = run("ls", "--url", peer.url, status=9)
         assert result.stderr.strip().isprintable()
     assert url
 
@@ -210,6 +208,25 @@ def test_a_server_that_lies(url: str, tmp_path: Path, name: str) -> None:
         "path": name,
     }
     assert url
+
+
+@pytest.mark.parametrize("text", ["10", "10s", "0.5m", "1h", "7d"])
+def test_times(url: str, text: str) -> None:
+    """A time is written alike in every option."""
+    run("ls", "--timeout", text)
+    run("link", HELLO, "--expires", text)
+    assert url
+
+
+def test_numbers() -> None:
+    """One thing is one thing."""
+    assert [counted(number, "blob") for number in (0, 1, 2, 1000)] == [
+        "0 blobs",
+        "1 blob",
+        "2 blobs",
+        "1,000 blobs",
+    ]
+    assert str(errors.TooLarge(1)) == "the file is larger than 1 byte"
 
 
 def test_tokens(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +316,7 @@ MANY = [f"f{number}" for number in range(100)]
     [
         (["--url", "http://127.0.0.1:1", "--retries", "0"], 6, "Connection refused"),
         (["--token", "unknown"], 4, "this token is not known"),
-        (["--url", "{url}/wrong"], 3, "nothing"),
+        (["--url", "{url}/wrong"], 9, "/wrong/ answered 404: there is no store at http://"),
         (["--token", "lister"], 4, "this needs the scope"),
     ],
 )
@@ -326,7 +343,7 @@ def test_what_is_no_store_is_told_once(
     for name in MANY:
         (tmp_path / name).write_text(name)
     with saying(b"") as peer:
-        result = run("put", *MANY, "--url", peer.url, status=6)
+        result = run("put", *MANY, "--url", peer.url, status=9)
         assert result.stderr == f"wsgi-store: {peer.url} is no wsgi_store: its answer is not understood\n"
         assert len(peer.heads) == 1
     assert url

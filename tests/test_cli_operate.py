@@ -168,7 +168,7 @@ def test_parts() -> None:
 def test_which_store(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store tells its hash itself; where there is none, none is made."""
     fill(here / "other", Algorithm.SHA256, [b"one"])
-    assert invoke("verify", "--root", "other").stdout.startswith("clean: checked 1 of 1 ")
+    assert invoke("verify", "--root", "other").stdout.startswith("clean: checked 1 of 1 blob, ")
     monkeypatch.setenv("WSGI_STORE_ROOT", "other")
     assert invoke("du", "--json").stdout.startswith('{"kind": "blobs", "count": 1, "size": 3}')
     for command in ("verify", "collect", "du", "manifest"):
@@ -191,7 +191,7 @@ def test_collect(here: Path) -> None:
         os.utime(path, (then, then))
     (root / ".staging" / ("0" * 32)).write_bytes(b"half")
     rows = "staged\t\t4\n" + "".join(f"blob\t{path.name}\t1\n" for path in sorted(old))
-    summary = "1 staged, 2 blob: 6 bytes\n"
+    summary = "1 staged file, 2 blobs: 6 bytes\n"
     assert invoke("collect", "--older", "90d", "--dry-run").stdout == f"{rows}would remove {summary}"
     assert all(path.exists() for path in old)
     assert invoke("collect", "--older", "90d").stdout == f"{rows}removed {summary}"

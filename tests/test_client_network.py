@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -99,6 +100,36 @@ def test_the_command(secure: Server, ca: Path, tmp_path: Path) -> None:
     assert b"its certificate is not trusted: " in done.stderr
     done = run(program, *arguments, WSGI_STORE_TOKEN="all", SSL_CERT_FILE=str(ca))
     assert (done.returncode, done.stdout.split()[0]) == (0, HASH.encode())
+
+
+def test_the_wrong_scheme(secure: Server, open_service: Server) -> None:
+    """A server that speaks TLS, or does not, is told by its scheme, at once and without trying again."""
+    for server, wrong, right in ((secure, "http", "https"), (open_service, "https", "http")):
+        begin = time.monotonic()
+        with Client(f"{wrong}://127.0.0.1:{server.port}", "all", retries=50) as client:
+            with pytest.raises(
+                Unreachable, match=f"the server speaks {right}, so the URL begins with {right}://"
+            ):
+                client.put(DATA)
+        assert time.monotonic() - begin < 8
+
+
+def test_a_plain_answer_to_a_handshake() -> None:
+    """Most servers answer what they do not understand."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.recv(1)
+                client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with Client(f"https://127.0.0.1:{listener.getsockname()[1]}", retries=50) as client:
+            with pytest.raises(Unreachable, match="speaks http, "):
+                client.put(DATA)
+        thread.join()
 
 
 def test_a_proxy(open_service: Server, monkeypatch: pytest.MonkeyPatch) -> None:

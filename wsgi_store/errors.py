@@ -24,6 +24,10 @@ def code(kind: type[WSGIStoreError]) -> str:
     return re.sub("(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
+def _bytes(number: int) -> str:
+    return f"{number} byte{'' if number == 1 else 's'}"
+
+
 class ConfigError(WSGIStoreError):
     """A setting is unknown, malformed or contradicts another; the message names it."""
 
@@ -98,7 +102,7 @@ class TooLarge(RequestError):
     """The file is larger than this service takes; `limit` is in bytes."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"the file is larger than {limit} bytes", limit=limit)
+        super().__init__(f"the file is larger than {_bytes(limit)}", limit=limit)
 
 
 class DigestMismatch(RequestError):
@@ -183,7 +187,7 @@ class RangeNotSatisfiable(RequestError):
     """No requested range overlaps the blob, whose size is in bytes."""
 
     def __init__(self, size: int) -> None:
-        super().__init__(f"no requested range lies within {size} bytes", size=size)
+        super().__init__(f"no requested range lies within {_bytes(size)}", size=size)
         self.size = size
 
 

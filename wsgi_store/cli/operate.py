@@ -14,6 +14,7 @@ import click
 from rich.filesize import decimal
 
 from wsgi_store import collecting, verifying
+from wsgi_store.cli.measures import counted, measure
 from wsgi_store.cli.output import DAMAGED, UNVERIFIED, Output, json_option
 from wsgi_store.cli.progress import meter
 from wsgi_store.cli.owner import become_owner
@@ -24,31 +25,24 @@ from wsgi_store.verifying import Report, Result
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# What `collect` removes, one and many.
+THINGS = {
+    collecting.Kind.STAGED: ("staged file",),
+    collecting.Kind.UPLOAD: ("upload",),
+    collecting.Kind.LITTER: ("lock or probe", "locks or probes"),
+    collecting.Kind.QUARANTINED: ("quarantined blob",),
+    collecting.Kind.BLOB: ("blob",),
+}
+
 root_option = click.option(
     "--root",
+    type=click.Path(),
     envvar="WSGI_STORE_ROOT",
     show_envvar=True,
     default="./store",
     show_default=True,
     help="The store; its hash is that of its own marker.",
 )
-
-
-def measure(
-    name: str, parse: Callable[[str], float], help_: str, default: str | None = None
-) -> Callable[[F], F]:
-    """An option whose value is a size or a time."""
-
-    def read(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
-        try:
-            return None if value is None else parse(value)
-        except ValueError as error:
-            raise click.BadParameter(f"{error}, not {value!r}") from None
-
-    kind = parse.__name__[6:].upper()
-    return click.option(
-        name, metavar=kind, callback=read, help=help_, default=default, show_default=default is not None
-    )
 
 
 def opened(root: str) -> Store:
@@ -166,16 +160,16 @@ def _findings(report: Report, output: Output) -> Callable[[], None]:
 
 
 def _conclude(report: Report, output: Output, *, interrupted: bool) -> None:
-    blobs, size = f"{report.checked_blobs:,}", decimal(report.checked_bytes)
+    blobs, size = counted(report.checked_blobs, "blob"), decimal(report.checked_bytes)
     # Till the store was counted nobody knows of how much that is.
     if report.counted:
         covered = report.checked_bytes / report.total_bytes if report.total_bytes else 1.0
         if report.unreadable:
             covered = min(covered, 0.999)  # how large they are may not be known
-        blobs += f" of {report.total_blobs:,}"
+        blobs = f"{report.checked_blobs:,} of {counted(report.total_blobs, 'blob')}"
         size += f" of {decimal(report.total_bytes)} ({_percent(covered)})"
     words = [
-        f"{report.result.value}: checked {blobs} blobs, {size}",
+        f"{report.result.value}: checked {blobs}, {size}",
         f"{len(report.corrupt):,} corrupt",
         f"{len(report.unreadable):,} unreadable",
     ]
@@ -230,16 +224,16 @@ def collect(max_size: int | None, dry_run: bool, root: str, **older: Any) -> Non
     A blob that is uploaded meanwhile stays.
     """
     output = Output(["kind", "hash", "size"])
-    counts: Counter[str] = Counter()
+    counts: Counter[collecting.Kind] = Counter()
     size = 0
     for gone in collecting.collect(opened(root), max_bytes=max_size, dry_run=dry_run, **older):
         output.row(kind=gone.kind.value, hash=gone.digest.hex if gone.digest else "", size=gone.size)
-        counts[gone.kind.value] += 1
+        counts[gone.kind] += 1
         size += gone.size
-    removed = ", ".join(f"{number:,} {kind}" for kind, number in counts.items()) or "nothing"
+    removed = ", ".join(counted(number, *THINGS[kind]) for kind, number in counts.items()) or "nothing"
     output.summary(
         f"{'would remove' if dry_run else 'removed'} {removed}: {decimal(size)}",
-        **{kind.value: counts[kind.value] for kind in collecting.Kind},
+        **{kind.value: counts[kind] for kind in collecting.Kind},
         bytes=size,
         dry_run=dry_run,
     )

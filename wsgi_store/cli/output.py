@@ -34,7 +34,7 @@ EXITS = [
     Exit(0, "all went well"),
     Exit(1, "it failed for a reason that has no status of its own", (Exception,)),
     Exit(2, "an option, an argument or a setting is wrong", (errors.ConfigError, errors.MalformedHash)),
-    Exit(3, "there is no such blob", (errors.BlobNotFound, errors.NotFound)),
+    Exit(3, "there is no such blob", (errors.BlobNotFound,)),
     Exit(
         4,
         "the token is missing, unknown or not enough, or the store is read-only",
@@ -50,7 +50,6 @@ EXITS = [
         "the server cannot be reached, or its store is unavailable",
         (
             errors.Unreachable,
-            errors.UnexpectedAnswer,
             errors.StoreUnavailable,
             errors.RequestTimeout,
             errors.IncompleteBody,
@@ -58,6 +57,7 @@ EXITS = [
     ),
     Exit(7, "the file is too large, or there is no room", (errors.TooLarge, errors.StorageFull)),
     Exit(UNVERIFIED, "`verify` could not read everything it set out to"),
+    Exit(9, "no store answers at this URL", (errors.NotFound, errors.UnexpectedAnswer)),
     Exit(130, "interrupted", (KeyboardInterrupt,)),
     Exit(141, "nobody reads the output any more", (BrokenPipeError,)),
 ]

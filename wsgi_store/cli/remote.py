@@ -9,8 +9,10 @@ from urllib.parse import quote
 
 import click
 
+from wsgi_store.cli.measures import measure
 from wsgi_store.cli.output import Output, json_option
 from wsgi_store.cli.servers import Servers, connect, each, hashes_argument, remote, url_option
+from wsgi_store.config import Config, parse_size, parse_time
 from wsgi_store.errors import ConfigError
 
 
@@ -55,8 +57,8 @@ def ls(after: str | None, limit: int | None, **options: Any) -> None:
 @click.argument("hash_", metavar="[HASH]", required=False)
 @click.option("--name", help="The file name to download under; no other will do.")
 @click.option("--upload", is_flag=True, help="Make a ticket for one upload, of HASH only if it is given.")
-@click.option("--max-size", help="The largest upload, such as 10MiB.")
-@click.option("--expires", default="1h", show_default=True, help="How long it is good: 30s, 5m, 1h.")
+@measure("--max-size", parse_size, "The largest upload, such as 10MiB.")
+@measure("--expires", parse_time, "How long it is good, such as 30s, 5m, 1h or 7d.", default="1h")
 @click.option("--keys-file", type=click.Path(dir_okay=False), help="A file that holds the signing keys.")
 @click.option("--keys", envvar="WSGI_STORE_SIGNING_KEYS", hidden=True)
 @url_option
@@ -65,8 +67,8 @@ def link(  # pylint: disable=too-many-arguments,too-many-positional-arguments,to
     hash_: str | None,
     name: str | None,
     upload: bool,
-    max_size: str | None,
-    expires: str,
+    max_size: int | None,
+    expires: float,
     keys_file: str | None,
     keys: str | None,
     url: str,
@@ -80,7 +82,6 @@ def link(  # pylint: disable=too-many-arguments,too-many-positional-arguments,to
     from wsgi_store.auth import Signer
     from wsgi_store.client import Client
     from wsgi_store.client.names import checked
-    from wsgi_store.config import Config, parse_size, parse_time
 
     if keys_file is not None:
         keys = Path(keys_file).read_text(encoding="utf-8", errors="replace").strip()
@@ -91,14 +92,10 @@ def link(  # pylint: disable=too-many-arguments,too-many-positional-arguments,to
         raise click.UsageError("give a HASH, and --name if wanted; or --upload, and --max-size if wanted")
     if hash_ is not None:
         hash_ = checked(hash_)
-    try:
-        until = time.time() + parse_time(expires)
-        size = None if max_size is None else parse_size(max_size)
-    except ValueError as error:
-        raise ConfigError(f"--expires, --max-size: {error}") from None
+    until = time.time() + expires
     signer = Signer(list(signing))
     if hash_ is None or upload:
-        target = f"?ticket={signer.ticket(until, size, hash_)}"
+        target = f"?ticket={signer.ticket(until, max_size, hash_)}"
     else:
         behind = f"/{quote(name, safe='')}" if name else ""
         target = f"{hash_}{behind}?link={signer.link(hash_, until, name)}"

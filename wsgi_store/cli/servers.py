@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import click
 
+from wsgi_store.cli.measures import measure
 from wsgi_store.cli.output import Output, json_option
+from wsgi_store.config import parse_time
 from wsgi_store.errors import (
     Denied,
     MalformedHash,
@@ -49,7 +51,7 @@ CONNECTION = [
     ),
     click.option("--token-file", type=click.Path(dir_okay=False), help="A file that holds the token."),
     click.option("--retries", default=4, show_default=True, help="How often to try again what may pass."),
-    click.option("--timeout", default=60.0, show_default=True, help="Seconds a connection may stand still."),
+    measure("--timeout", parse_time, "How long a connection may stand still, such as 10s.", default="60s"),
     json_option,
 ]
 

@@ -26,9 +26,10 @@ from urllib3.util.wait import wait_for_read
 
 from wsgi_store.client.places import RAW, base, connect, credentials, parse
 from wsgi_store.client.redirects import follow
+from wsgi_store.client.schemes import HANDSHAKE, WrongScheme, other_scheme
 from wsgi_store.client.refusals import refusal
 from wsgi_store.client.sources import Source, SourceFailed
-from wsgi_store.errors import ConfigError, StoreUnavailable, UnexpectedAnswer, Unreachable
+from wsgi_store.errors import ConfigError, NotFound, StoreUnavailable, UnexpectedAnswer, Unreachable
 
 T = TypeVar("T")
 
@@ -110,16 +111,20 @@ class Transport:
         """Its URL without credentials and final slash."""
         self.retries = retries
         self._closed = Event()
+        self._seconds = timeout
+        self._timeout = Timeout(connect=timeout, read=timeout)
         self._lock = Lock()
         self._told: tuple[str, float] = ("", 0.0)
         self._path = (place.path or "").rstrip("/")
         self._headers = {"User-Agent": "wsgi_store", **credentials(place, token)}
         self._options = {
-            "timeout": Timeout(connect=timeout, read=timeout),
+            "timeout": self._timeout,
             "retries": Retry(False, redirect=False),  # made here once, and not for each request
             "blocksize": BLOCK,
         }
         self._pool, by_proxy = connect(place, maxsize=connections, **self._options)
+        # Whether it speaks what its URL says; through a proxy nobody can tell.
+        self._is_known = self._pool.proxy is not None
         if by_proxy is not None:
             self._path = self.base
             self._headers.update(by_proxy)
@@ -169,7 +174,7 @@ class Transport:
                     cause.args[0], ssl.SSLCertVerificationError
                 )
                 # And who closed the client wants no more of it.
-                final = late or distrusted or isinstance(cause, ClosedPoolError)
+                final = late or distrusted or isinstance(cause, ClosedPoolError | WrongScheme)
                 if pause is None or asked > PATIENCE or final:
                     raise
                 pause = max(pause, asked)
@@ -214,8 +219,7 @@ class Transport:
         if source is not None and source.size is not None:
             fields["Content-Length"] = str(source.size)
         body: Any = source  # urllib3 wants of a file no more than its `read`
-        with self.broken():
-            answer = self._pool.urlopen(method, f"{self._path}/{path}", body=body, headers=fields, **RAW)
+        answer = self._answered(method, f"{self._path}/{path}", body, fields)
         if answer.length_remaining is None and not answer.headers.get("Transfer-Encoding"):
             # http.client takes a head that was cut for a whole one.
             answer.close()
@@ -229,7 +233,32 @@ class Transport:
             )
         finally:
             answer.close()
+        if type(failure) is NotFound:  # pylint: disable=unidiomatic-typecheck  # no blob is another thing
+            asked = f"{self.base}/{path}".partition("?")[0]
+            raise NotFound(f"{asked} answered 404: there is no store at {self.base}")
         raise failure
+
+    def _answered(self, method: str, path: str, body: Any, fields: dict[str, str]) -> BaseHTTPResponse:
+        def ask(timeout: Timeout) -> BaseHTTPResponse:
+            with self.broken():
+                return self._pool.urlopen(method, path, body=body, headers=fields, timeout=timeout, **RAW)
+
+        if self._is_known:
+            return ask(self._timeout)
+        self._is_known = True
+        # A server that awaits no handshake keeps still until it has waited long enough.
+        hurried = Timeout(connect=min(HANDSHAKE, self._seconds), read=self._seconds)
+        try:
+            return ask(hurried if self._pool.scheme == "https" else self._timeout)
+        except Unreachable as error:
+            cause = error.__cause__
+            if (scheme := other_scheme(self._pool, cause)) is not None:
+                self._is_known = False
+                failure = f"cannot reach {self.base}: the server speaks {scheme}, so the URL begins with"
+                raise Unreachable(f"{failure} {scheme}://") from WrongScheme()
+            if self._pool.scheme == "http" or not isinstance(cause, ConnectTimeoutError):
+                raise
+            return ask(self._timeout)
 
     def follow(self, answer: BaseHTTPResponse) -> BaseHTTPResponse | None:
         """Ask where a redirection leads to, without credentials; None where no file is sent there."""
