@@ -375,7 +375,8 @@ def test_no_request_breaks_the_service(config: Config, environ: dict[str, Any]) 
     before = held(application)
     method = environ["REQUEST_METHOD"]
     answer = call(application, **environ)
-    assert 200 <= answer.status < 500
+    # 501 is the client's doing, too: a transfer coding that nobody here undoes.
+    assert 200 <= answer.status < 500 or answer.status == 501
     after = held(application)
     if method != "POST":
         assert set(after) <= set(before)
