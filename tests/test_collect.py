@@ -182,10 +182,17 @@ def race(store: LocalStore, turns: Connection) -> tuple[int, int]:
     for number in range(ROUNDS):
         age(store, digest, 1)
         then = store.stat(digest).modified
+        # In the first round and in the last one after the other, so that both were seen for certain.
+        if number == 0:
+            expired += store.expire(digest, then)
         turns.send(None)
+        if number == ROUNDS - 1:
+            turns.recv()
         time.sleep(number / ROUNDS / 1000)  # before the upload, amid it and after it
-        expired += store.expire(digest, then)
-        turns.recv()
+        if number > 0:
+            expired += store.expire(digest, then)
+        if number < ROUNDS - 1:
+            turns.recv()
         try:
             lost += content(store, digest) != DATA
         except BlobNotFound:

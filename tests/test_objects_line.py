@@ -41,7 +41,7 @@ def test_a_slow_reader_of_an_answer_that_breaks(relay: Relay, tmp_path: Path) ->
     relay.break_after(Break.CUT, Way.DOWN, LARGE // 2, times=1)
     with closing(store.open(digest)) as reader:
         first = reader.read(BLOCK)
-        time.sleep(1.5 * timeout)
+        time.sleep(1.5 * timeout)  # as a reader does that takes long for what it has
         assert first + reader.read() == data
     assert relay.breaks
 
@@ -112,7 +112,7 @@ def test_more_than_a_line_carries_in_time(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_line_that_stalls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of many uploads that stall those are told in time, too, that wait for the others."""
-    size, timeout = 1 << 20, 1.0
+    size, timeout = 1 << 20, 2.0
     files = [bytes([number]) * size for number in range(24)]
     monkeypatch.setattr(uplink_module, "BYTES_AT_ONCE", 3 * size)
     with Relay(ceph.cluster().port) as relay:
@@ -132,7 +132,7 @@ def test_a_line_that_stalls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         relay.mend()
         assert put(staging, files[0]).created
     # A turn of its own that fails, and before it a wait; in turn they would need eight of them.
-    assert max(taken) < 2 * timeout + 3
+    assert max(taken) < 6 * timeout
 
 
 def test_no_room_while_a_lock_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +146,7 @@ def test_no_room_while_a_lock_is_waited_for(tmp_path: Path, monkeypatch: pytest.
         KIND.damage(tmp_path, digest, b"damaged")
         with Bucket(KIND.url(tmp_path), Remote(str(tmp_path))).locked(digest.hex):
             healed = pool.submit(put, staging, data)
-            time.sleep(1.0)
+            time.sleep(1.0)  # nothing happens: it waits for the lock
             assert put(staging, b"another").created
             assert not healed.done()
         assert healed.result(20.0).added is Added.HEALED

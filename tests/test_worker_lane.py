@@ -144,10 +144,10 @@ def test_a_stop_empties_the_lane(tmp_path: Path) -> None:
 
         busy = [threading.Thread(target=ask, args=[enter(server, stack)]) for _ in range(4)]
         with running(end, *busy):
-            time.sleep(0.3)
+            # Far from the sixty seconds for which they may be idle.
             begin = time.monotonic()
             server.stop()
-            assert time.monotonic() - begin < 4
+            assert time.monotonic() - begin < 20
             for thread in busy:
                 thread.join(10)
         assert refused == len(busy)
