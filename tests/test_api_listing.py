@@ -162,6 +162,7 @@ def test_index(config: Config, max_size: int | None, algorithm: Algorithm) -> No
         "version": __version__,
         "algorithm": algorithm.value,
         "limits": {"max_size": max_size},
+        "read_only": False,
         "links": {
             "upload": "/",
             "files": "/files",
