@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+# By these a process counts what it runs of the package (coverage).
+COUNTING = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
 PROGRAM = f"""#!{sys.executable}
 import sys
 sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
@@ -24,7 +26,8 @@ def install(directory: Path) -> Path:
 
 def environment(home: Path, **env: str) -> dict[str, str]:
     """What a shell would pass on, in whose home directory nothing is."""
-    return {"PATH": os.environ["PATH"], "HOME": str(home), "LC_ALL": "C.UTF-8", **env}
+    counting = {name: os.environ[name] for name in COUNTING if name in os.environ}
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "LC_ALL": "C.UTF-8", **counting, **env}
 
 
 def run(program: Path, *arguments: str, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:

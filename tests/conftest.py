@@ -14,6 +14,7 @@ from execnet import XSpec
 from webtest import TestApp
 
 import ceph
+from commands import COUNTING
 from kinds import BucketKind
 
 from wsgi_store.app import Application
@@ -72,6 +73,18 @@ def pytest_runtest_makereport() -> Iterator[None]:
         report.outcome = "failed"
         report.longrepr = f"skipped although {NO_SKIP} is set: {report.longrepr}"
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Count nothing in processes whose time, memory or system calls a test measures."""
+    taken = {}
+    if any(item.iter_markers("alone")) or any(item.iter_markers("uncounted")):
+        taken = {name: os.environ.pop(name) for name in COUNTING if name in os.environ}
+    try:
+        return (yield)
+    finally:
+        os.environ.update(taken)
 
 
 # The tests that were run, in this process or in those beside it.

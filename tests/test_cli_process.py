@@ -136,6 +136,7 @@ def test_closed_streams(program: Path, url: str, command: str, status: int) -> N
     assert done.stderr.count(b"\n") == bool(bad)
 
 
+@pytest.mark.uncounted  # it would write a file, too
 def test_no_room_for_a_file(program: Path, url: str) -> None:
     """A file that may not become as large ends with the status of that."""
     limited = f"cd {program.parent} && ulimit -f 100 && {program} get {HASH} --url {url}"

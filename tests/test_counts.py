@@ -168,11 +168,14 @@ def test_a_fork_counts_for_itself(tmp_path: Path, in_directory: bool) -> None:
     assert done.stdout == ("[12.0]\n" if in_directory else "[2.0]\n")
 
 
+@pytest.mark.uncounted  # it would write a file, too
 def test_no_room(tmp_path: Path) -> None:
     """Where there is no room for the file the process counts for itself and says so."""
     program = """
         import sys
+        from loguru import logger
         from wsgi_store.counts import Counts, Key, Number
+        logger.enable("wsgi_store")
         counts = Counts(sys.argv[1])
         number = Number(counts, Key("done"))
         number.add()

@@ -100,6 +100,7 @@ def test_killed_worker(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.uncounted  # that user may not write what was counted
 def test_another_user(tmp_path: Path) -> None:
     """Started by root, which makes its workers another user's, it makes nothing that they cannot use."""
     conf = tmp_path / "user.conf.py"

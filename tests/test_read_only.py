@@ -258,6 +258,7 @@ def test_on_a_read_only_mount(tmp_path: Path) -> None:
             assert client.ask(message("GET", f"/{HASH}")).body == DATA
 
 
+@pytest.mark.uncounted  # that user may not write what was counted
 def test_in_a_directory_of_another_user(tmp_path: Path) -> None:
     """A user who may only read serves a directory that nobody may write to."""
     root = tmp_path / "store"

@@ -13,6 +13,9 @@ from wire import Connection, message
 from wsgi_store.digest import Algorithm
 from wsgi_store.stores import Durability
 
+# Coverage makes calls of its own.
+pytestmark = pytest.mark.uncounted
+
 FIRST, SECOND = neighbours(Algorithm.MD5, 2)  # in the directory ab
 HASH, OTHER = (hashlib.md5(data).hexdigest() for data in (FIRST, SECOND))
 ADD, ADD_SECOND, REMOVE = f"add={FIRST.decode()}", f"add={SECOND.decode()}", f"remove={FIRST.decode()}"
