@@ -7,7 +7,10 @@ from pathlib import Path
 
 # By these a process counts what it runs of the package (coverage).
 COUNTING = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
-PROGRAM = f"""#!{sys.executable}
+# As pip writes it where the path of the interpreter has blanks, which end it in a first line.
+PROGRAM = f"""#!/bin/sh
+'''exec' "{sys.executable}" "$0" "$@"
+' '''
 import sys
 sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
 from wsgi_store.cli import main
