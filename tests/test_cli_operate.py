@@ -255,7 +255,7 @@ def until_told(process: subprocess.Popen[bytes]) -> None:
 def fixture_verifying(program: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A verification that takes some seconds."""
     with subprocess.Popen(
-        [program, "verify", "--workers", "2", "--rate", "2MB"],
+        [program, "verify", "--workers", "2", "--rate", "1MB"],
         cwd=program.parent,
         env=environment(program.parent),
         stdout=subprocess.PIPE,
