@@ -18,6 +18,7 @@ from gunicorn.util import close_graceful, http_date, is_hoppish
 from gunicorn.workers import gthread
 
 from wsgi_store import errors
+from wsgi_store.accesslog import NOTE, Note
 from wsgi_store.app import problem
 from wsgi_store.bodies import broke_off
 from wsgi_store.connection import Connection
@@ -215,7 +216,7 @@ class Answering(gthread.ThreadWorker):  # type: ignore[misc]
             raise
         except errors.StoreError as error:
             # An answer that has begun can only end before its announced length.
-            log = logger.bind(request_id=environ.get("wsgi_store.request_id"))
+            log = logger.bind(request_id=(environ.get(NOTE) or Note()).request_id)
             log.error("{} {}: {}", req.method, shown_path(req), broke_off(error))
             return False
         except (Exception, SystemExit):

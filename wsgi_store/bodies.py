@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+from wsgi_store.accesslog import NOTE, Note
 from wsgi_store.conditional import Range
 from wsgi_store.errors import StoreError
 from wsgi_store.logs import logger
@@ -37,7 +38,7 @@ class Body:
             # The worker for gunicorn says it in a line. Another server has to be told by an exception,
             # of which it prints all it knows: no more than this.
             if "gunicorn.socket" not in self._environ:
-                logger.bind(request_id=self._environ.get("wsgi_store.request_id")).error(
+                logger.bind(request_id=(self._environ.get(NOTE) or Note()).request_id).error(
                     "{}", broke_off(error)
                 )
                 raise error.with_traceback(None) from None
