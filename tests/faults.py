@@ -18,6 +18,8 @@ from exchanges import told
 from servers import Server, gunicorn, until
 from wire import Answer, Connection, message
 
+from wsgi_store.readiness import REMEMBERED
+
 FULL = (507, "storage_full")
 UNAVAILABLE = (503, "store_unavailable")
 # Small enough to be drained when it is refused, so that its connection goes on.
@@ -79,11 +81,18 @@ def refused(server: Server, answer: Answer, told_as: tuple[int, str], cause: str
 def ready(server: Server, client: Connection, *, whether: bool) -> None:
     """Check what the server says of itself; the process answers in any case."""
     assert client.ask(message("GET", "/healthz")).status == 200
-    answer = client.ask(message("GET", "/readyz"))
-    if whether:
-        assert answer.status == 200, answer
-    else:
-        refused(server, answer, UNAVAILABLE)
+    answers: list[Answer] = []
+
+    def found() -> bool:
+        answers.append(client.ask(message("GET", "/readyz")))
+        if answers[-1].status == 503:
+            server.expected.append(rf" ERROR .* id={answers[-1].fields['x-request-id']}$")
+        return (answers[-1].status == 200) == whether
+
+    # What was found before is told for a second.
+    until(found, f"/readyz to say {whether}", seconds=REMEMBERED + 10)
+    if not whether:
+        refused(server, answers[-1], UNAVAILABLE)
 
 
 def intact(server: Server) -> set[str]:

@@ -161,6 +161,7 @@ def test_index(config: Config, max_size: int | None, algorithm: Algorithm) -> No
         "service": "wsgi_store",
         "version": __version__,
         "algorithm": algorithm.value,
+        "read_only": False,
         "limits": {"max_size": max_size},
         "read_only": False,
         "links": {

@@ -21,7 +21,7 @@ from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.grant import SCOPES, Authorize
 from wsgi_store.logs import logger, trace
 from wsgi_store.receiving import Request, Source, kept, pieces
-from wsgi_store.sending import PHRASES, Response, to_json
+from wsgi_store.sending import NO_SNIFFING, PHRASES, Response, to_json
 from wsgi_store.staging import Receipt, Staging
 from wsgi_store.stores import open_store
 
@@ -155,6 +155,7 @@ class Application:
         environ[NOTE] = request.note = Note(identity)
         route = failure = None
         try:
+            request.require_short_fields()
             self._look_at_sender(environ)
             route, arguments = _match(request)
             if route.scope in WRITES and self.store.read_only:
@@ -257,7 +258,7 @@ def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exceptio
         "detail": error.message,
         **error.evidence,
     }
-    headers = [("Content-Type", "application/problem+json"), ("Cache-Control", "no-store")]
+    headers = [("Content-Type", "application/problem+json"), ("Cache-Control", "no-store"), NO_SNIFFING]
     if isinstance(error, errors.MethodNotAllowed):
         headers.append(("Allow", ", ".join(error.allowed)))
     elif isinstance(error, errors.RangeNotSatisfiable):

@@ -24,6 +24,8 @@ FIELDS = frozenset(
 # More parts than this after coalescing cost more than they save, and are how a request of
 # a few bytes asks for gigabytes (RFC 9110 section 17.15): the whole blob is sent instead.
 MAX_RANGES = 32
+# More than this are not even coalesced.
+MAX_ITEMS = 1000
 # Two ranges nearer than the header of a part are cheaper as one (RFC 9110 section 15.3.7.2).
 GAP = 128
 
@@ -102,6 +104,8 @@ def _parse(value: str, size: int) -> list[Range] | None:
     """The satisfiable ranges of a Range field; None when it is to be ignored."""
     unit, _, text = value.partition("=")
     if unit.strip().lower() != "bytes":
+        return None
+    if text.count(",") > MAX_ITEMS:
         return None
     found = []
     seen = False

@@ -10,7 +10,7 @@ from wsgi_store.digest import Digest
 from wsgi_store.errors import BadRequest, BlobNotFound
 from wsgi_store.logs import logger
 from wsgi_store.receiving import Request, kept
-from wsgi_store.sending import Response, json_response, send_blob
+from wsgi_store.sending import NO_SNIFFING, Response, json_response, send_blob
 
 PLAIN = "text/plain; charset=utf-8"
 PAGE = 100
@@ -26,9 +26,8 @@ def upload(request: Request) -> Response:
     headers = [("Location", url)]
     if receipt.healed:
         logger.warning("The blob {} was damaged, and is healed by an upload", hash_)
-    accept = request.environ.get("HTTP_ACCEPT", "")
-    if kept(_prefers_text, accept)(accept):
-        plain = [("Content-Type", PLAIN), ("Cache-Control", "no-store")]
+    if kept(_prefers_text, request.accept)(request.accept):
+        plain = [("Content-Type", PLAIN), ("Cache-Control", "no-store"), NO_SNIFFING]
         return Response(f"{hash_}\n".encode(), 200, plain + headers)
     answer = {
         "hash": hash_,

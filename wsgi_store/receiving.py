@@ -16,7 +16,7 @@ from wsgi_store.accesslog import Note
 from wsgi_store.authority import authority_of
 from wsgi_store.config import Config
 from wsgi_store.digest import Chunk, Digest, checked, parse_field
-from wsgi_store.errors import BadRequest, mapped
+from wsgi_store.errors import BadRequest, HeadTooLarge, mapped
 from wsgi_store.grant import EVERYTHING, Authorize
 from wsgi_store.incoming import BLOCK, chunks, open_body
 from wsgi_store.staging import Receipt, Staging
@@ -33,6 +33,20 @@ T = TypeVar("T")
 
 # Characters that a client sent, up to which what follows from them is kept for the next request.
 KEPT = 512
+# Bytes that a field may have, those of several fields of one name counted together: servers bound each
+# of them, and join them. What is made of a field takes a time that grows with it.
+MAX_FIELD = 8190
+# Those that something is made of; a test looks for others.
+FIELDS = tuple(
+    f"HTTP_{name}"
+    for name in (
+        "ACCEPT AUTHORIZATION CONTENT_DIGEST IF_MATCH IF_MODIFIED_SINCE IF_NONE_MATCH IF_RANGE "
+        "IF_UNMODIFIED_SINCE REPR_DIGEST TRANSFER_ENCODING"
+    ).split()
+) + ("CONTENT_TYPE",)
+# Characters of an Accept field that are looked at: each of its items takes as long as a small answer.
+MAX_ACCEPT = 1000
+ESCAPED = re.compile("[\udc80-\udcff]")
 # Boundaries, part headers and ordinary fields that may come with a file in a form.
 FORM_OVERHEAD = 4 << 20
 FORM_PARTS = 1000
@@ -75,6 +89,20 @@ class Request:
             path = path.partition("://")[2][len(authority) :]
         return "/" + path.lstrip("/")
 
+    def require_short_fields(self) -> None:
+        """Raise HeadTooLarge for a field that would take long to read."""
+        get = self.environ.get
+        for name in FIELDS:
+            if len(get(name, "")) > MAX_FIELD:
+                field = name.removeprefix("HTTP_").replace("_", "-").title()
+                raise HeadTooLarge(f"the field {field} has more than {MAX_FIELD} bytes")
+
+    @property
+    def accept(self) -> str:
+        """The Accept field; of one that is longer than any browser's, what comes first."""
+        field: str = self.environ.get("HTTP_ACCEPT", "")
+        return field if len(field) <= MAX_ACCEPT else field[:MAX_ACCEPT].rpartition(",")[0]
+
     @cached_property
     def args(self) -> MultiDict[str, str]:
         """The parameters in the query; what is not UTF-8 in them stays quoted."""
@@ -82,7 +110,8 @@ class Request:
         if not query.isascii():
             # Bytes that the client should have quoted, decoded to latin-1 (PEP 3333).
             query = quote(query.encode("latin-1"), safe=string.printable)
-        return MultiDict(parse_qsl(query, keep_blank_values=True, errors="werkzeug.url_quote"))
+        pairs = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
+        return MultiDict((_quoted(name), _quoted(value)) for name, value in pairs)
 
     @property
     def mount(self) -> str:
@@ -136,6 +165,10 @@ class Request:
             form.file(), expected=expected, max_size=grant.max_size, confirm=grant.spend
         )
         return receipt, form.name
+
+
+def _quoted(text: str) -> str:
+    return text if text.isascii() else ESCAPED.sub(lambda match: f"%{ord(match[0]) & 0xFF:02X}", text)
 
 
 def pieces(source: Source) -> Iterable[Chunk]:

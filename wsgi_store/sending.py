@@ -48,10 +48,12 @@ LOCATED_FOR = 60
 # Blobs of more bytes are those that WSGI_STORE_REDIRECT=large sends elsewhere.
 LARGE = 1 << 20
 ACCEPT_RANGES = ("Accept-Ranges", "bytes")
+# Some browsers take JSON that has a client's words in it for a page.
+NO_SNIFFING = ("X-Content-Type-Options", "nosniff")
 CONSTANT: Headers = [
     ACCEPT_RANGES,
     # What others uploaded must never act as this site: no guessing, no scripts, no frames.
-    ("X-Content-Type-Options", "nosniff"),
+    NO_SNIFFING,
     ("Content-Security-Policy", "sandbox; default-src 'none'"),
 ]
 # Fields that only who knows the ETag can answer.
@@ -101,7 +103,7 @@ def to_json(payload: object) -> bytes:
 
 def json_response(payload: object, headers: Sequence[tuple[str, str]] = (), status: int = 200) -> Response:
     """A JSON document that is true only now."""
-    fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store"), *headers]
+    fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store"), NO_SNIFFING, *headers]
     return Response(to_json(payload), status, fields)
 
 

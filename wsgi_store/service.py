@@ -11,7 +11,7 @@ from wsgi_store.config import MetricsAccess
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import NotFound
 from wsgi_store.receiving import Request
-from wsgi_store.sending import Response, json_response
+from wsgi_store.sending import NO_SNIFFING, Response, json_response
 from wsgi_store.stores import Blob
 
 
@@ -59,7 +59,7 @@ def options(request: Request, allowed: str) -> Response:  # pylint: disable=unus
 
 def ready(request: Request) -> Response:
     """Uploads can be taken now, and tokens judged; raises StoreUnavailable."""
-    request.staging.check()
+    request.staging.readiness.require()
     if isinstance(request.authorize, Authorizer) and not request.authorize.check():
         return json_response(
             {"status": "degraded", "reason": "the file of tokens has lines that do not count"}
@@ -74,7 +74,7 @@ def openapi(request: Request) -> Response:
     if conditional.not_modified(request.environ, blob):
         return Response([], 304, headers)
     # The media type of its own that is being drafted is one that browsers save and do not show.
-    return Response(data, 200, [("Content-Type", "application/json"), *headers])
+    return Response(data, 200, [("Content-Type", "application/json"), NO_SNIFFING, *headers])
 
 
 def metrics(request: Request) -> Response:
@@ -84,5 +84,5 @@ def metrics(request: Request) -> Response:
     # Only there where it is wanted, and loaded by the application then.
     from wsgi_store.metrics import render  # pylint: disable=import-outside-toplevel,cyclic-import
 
-    body, kind = render(request.store, request.staging, request.environ.get("HTTP_ACCEPT", ""))
-    return Response(body, 200, [("Content-Type", kind), ("Cache-Control", "no-store")])
+    body, kind = render(request.store, request.staging, request.accept)
+    return Response(body, 200, [("Content-Type", kind), NO_SNIFFING, ("Cache-Control", "no-store")])

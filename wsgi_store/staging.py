@@ -21,6 +21,7 @@ from wsgi_store.errors import (
     disk_errors,
 )
 from wsgi_store.filesystem import Directory, make_directory, set_mode
+from wsgi_store.readiness import Readiness
 from wsgi_store.stores import Added, Durability, StagedFile, Store
 from wsgi_store.stores.ground import try_names
 
@@ -68,6 +69,8 @@ class Staging:
         durability: Durability = Durability.FULL,
     ) -> None:
         self._store = store
+        self.readiness = Readiness(self.check)
+        """Whether a file could be received now, as it was found within the last second."""
         self._directory = store.staging_directory
         self._max_size = max_size
         self._min_free = min_free
