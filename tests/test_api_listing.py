@@ -163,7 +163,6 @@ def test_index(config: Config, max_size: int | None, algorithm: Algorithm) -> No
         "algorithm": algorithm.value,
         "read_only": False,
         "limits": {"max_size": max_size},
-        "read_only": False,
         "links": {
             "upload": "/",
             "files": "/files",

@@ -7,6 +7,8 @@ import selectors
 import socket
 from dataclasses import FrozenInstanceError, fields
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -146,6 +148,41 @@ def test_a_setting(name: str, text: str, attribute: str, value: object) -> None:
     config = Config.from_env({name: text})
     assert getattr(config, attribute) == value
     assert config == Config(**{attribute: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "text", "attribute", "value"), GOOD)
+def test_a_host_may_give_text(name: str, text: str, attribute: str, value: object) -> None:
+    """What a variable takes a field takes, too, whatever its type."""
+    assert name == f"WSGI_STORE_{attribute.upper()}"
+    assert getattr(Config(**{attribute: text.strip()}), attribute) == value  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "text"), BAD)
+def test_a_host_may_not_give_bad_text(name: str, text: str) -> None:
+    """Nor is anything else taken: it is refused by the name of the setting, at once."""
+    attribute = name.removeprefix("WSGI_STORE_").lower()
+    for bad in (text.strip(), b"bytes", object(), 1 + 1j, [1], {"a": 1}):
+        with pytest.raises(ConfigError, match=f"^{name}: ") as caught:
+            Config(**{attribute: bad})  # type: ignore[arg-type]
+        if name == "WSGI_STORE_SIGNING_KEYS":
+            assert "bytes" not in str(caught.value)
+
+
+def test_other_ways_to_give_a_setting() -> None:
+    """A path is one of pathlib, several texts are a list, seconds are whole; yes and no are no numbers."""
+    assert Config(root=Path("/srv/blobs")).root == "/srv/blobs"  # type: ignore[arg-type]
+    assert Config(tokens=Path("tokens")).tokens == "tokens"  # type: ignore[arg-type]
+    keys: Any = ["a" * 16, "b" * 16]
+    assert Config(signing_keys=keys).signing_keys == tuple(keys)
+    assert Config(idle_timeout=5).idle_timeout == 5.0
+    for field in ("max_size", "min_free", "idle_timeout"):
+        with pytest.raises(ConfigError, match="expected"):
+            Config(**{field: True})  # type: ignore[arg-type]
+    for field in ("public_read", "read_only"):
+        with pytest.raises(ConfigError, match="expected bool, not 1$"):
+            Config(**{field: 1})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="^WSGI_STORE_SIGNING_KEYS: [^']*$"):
+        Config(signing_keys=("short", "a" * 16))
 
 
 def test_every_setting_is_tested() -> None:
@@ -306,14 +343,20 @@ def test_a_malformed_size(text: str) -> None:
     [
         (["WSGI_STORE_URL"], None),
         (["WSGI_STORE_URL", "WSGI_STORE_TOKEN", "WSGI_STORE_TOKENS"], None),
-        (["WSGI_STORE_TOKEN"], "WSGI_STORE_TOKEN"),
+        (["WSGI_STORE_TOKEN"], None),
+        (["WSGI_STORE_TOKEN"], "/etc/tokens"),
+        (["WSGI_STORE_TOKEN"], "./tokens"),
+        (["WSGI_STORE_TOKEN"], os.path.relpath(__file__)),
+        (["WSGI_STORE_TOKEN", "WSGI_STORE_URL"], __file__),
     ],
 )
 def test_the_variables_of_the_client(names: list[str], refused: str | None) -> None:
-    """They do not disturb a server, unless one may be a misspelt setting without which it is open to all."""
-    environ = dict.fromkeys(names, "x")
+    """They do not disturb a server, unless one is a misspelt setting without which it is open to all."""
+    environ = dict.fromkeys(names, refused or "x")
     if refused:
-        with pytest.raises(ConfigError, match=f"^{refused}: there is no such setting$"):
+        with pytest.raises(
+            ConfigError, match="^WSGI_STORE_TOKEN: .*, and not a file: set WSGI_STORE_TOKENS$"
+        ):
             Config.from_env(environ)
     else:
         assert Config.from_env(environ) == Config(tokens=environ.get("WSGI_STORE_TOKENS"))

@@ -76,8 +76,8 @@ ERRORS = [
     errors.DigestMismatch("md5:0", "md5:1"),
     errors.HeadTooLarge(""),
     errors.Unsupported(""),
-    errors.StoreUnavailable("", needed=1, available=0),
-    errors.StorageFull("", needed=1, available=0),
+    errors.StoreUnavailable("", needed=1, available=0, reserve=0),
+    errors.StorageFull("", needed=1, available=0, reserve=0),
     errors.WSGIStoreError(""),
 ]
 

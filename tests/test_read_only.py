@@ -48,9 +48,9 @@ WRITES = [
 
 def config(kind: LocalKind | BucketKind, root: Path, **settings: object) -> Config:
     """Settings for a store that is only read."""
-    url = kind.url(root) if isinstance(kind, BucketKind) else str(root)
-    staging = str(root.parent / "never-made")
-    return replace(Config(root=url, read_only=True, s3_staging=staging), **settings)  # type: ignore[arg-type]
+    if isinstance(kind, BucketKind):
+        settings |= {"root": kind.url(root), "s3_staging": str(root.parent / "never-made")}
+    return replace(Config(root=str(root), read_only=True), **settings)  # type: ignore[arg-type]
 
 
 @pytest.fixture(params=KINDS, ids=str)

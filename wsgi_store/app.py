@@ -127,6 +127,8 @@ class Application:
         check_host: HostCheck | None = None,
         access_log: AccessLog | None = None,
     ) -> None:
+        if authorize is None:
+            config.require_sense()
         self.config = config
         self._access_log = access_log
         self._check_host = check_host

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from wsgi_store.config import PREFIX, Config
-from wsgi_store.errors import ConfigError, Denied, Unauthenticated, disk_errors
+from wsgi_store.config import Config
+from wsgi_store.errors import Denied, Unauthenticated, disk_errors
 from wsgi_store.filesystem import NAME, Directory, make_directory
 from wsgi_store.grant import EVERYTHING, Authorize, Grant
 from wsgi_store.tokens import Tokens
@@ -172,9 +172,6 @@ def authorizer(config: Config, tickets: str) -> Authorize:
     Raises ConfigError.
     """
     if config.tokens is None:
-        for name in ("public_read", "signing_keys"):
-            if getattr(config, name):
-                raise ConfigError(f"{PREFIX}{name.upper()}: means nothing without {PREFIX}TOKENS")
         return lambda environ: EVERYTHING
     signer = Signer(list(config.signing_keys)) if config.signing_keys else None
     return Authorizer(Tokens(config.tokens), signer, tickets, public_read=config.public_read)

@@ -2,30 +2,35 @@
 
 import enum
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
-from fractions import Fraction
-from typing import Any, Self, TypeVar
+from functools import cache
+from typing import Any, Self, get_type_hints
 
 from wsgi_store.authority import parse_host, parse_origin
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import ConfigError
-from wsgi_store.stores import Durability, Remote
-
-E = TypeVar("E", bound=enum.Enum)
+from wsgi_store.stores import BUCKETS, Durability, Remote
+from wsgi_store.values import (
+    KEY_LENGTH,
+    choice,
+    flag,
+    optional,
+    parse_endpoint,
+    parse_keys,
+    parse_location,
+    parse_names,
+    parse_size,
+    parse_text,
+    parse_time,
+    taken,
+)
 
 PREFIX = "WSGI_STORE_"
 # What the command `wsgi-store` reads on the side of the client, where it may be a server as well.
 CLIENT = {f"{PREFIX}URL", f"{PREFIX}TOKEN"}
-KEY_LENGTH = 16
 # Seconds that can be waited for: poll(2) counts milliseconds in 31 bits.
 LONGEST = 24 * 86400
-_UNITS = {"": 1, "B": 1} | {
-    f"{letter}{infix}": base**power
-    for power, letter in enumerate("KMGT", start=1)
-    for infix, base in (("B", 1000), ("iB", 1024))
-}
 
 
 class Sendfile(enum.Enum):
@@ -74,41 +79,6 @@ class LogLevel(enum.Enum):
     ERROR = "error"
 
 
-def parse_size(text: str) -> int:
-    """Read a number of bytes such as `512`, `100MB` or `10GiB`; raises ValueError."""
-    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)", text)
-    if match is None or match[2] not in _UNITS:
-        raise ValueError("expected a size such as 512, 100MB or 10GiB")
-    # Exact, where a float would make 1000 bytes of 1.001KB.
-    return int(Fraction(match[1]) * _UNITS[match[2]])
-
-
-def parse_time(text: str) -> float:
-    """Read a number of seconds such as `30`, `30s`, `5m`, `1h` or `7d`; raises ValueError."""
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([smhd]?)", text)
-    if match is None:
-        raise ValueError("expected a time such as 30s, 5m, 1h or 7d")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
-
-
-def _flag(text: str) -> bool:
-    try:
-        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
-    except KeyError:
-        raise ValueError("expected yes or no") from None
-
-
-def _keys(text: str) -> tuple[str, ...]:
-    keys = tuple(text.replace(",", " ").split())
-    if not keys or min(map(len, keys)) < KEY_LENGTH:
-        raise ValueError(f"expected keys of at least {KEY_LENGTH} characters, separated by commas")
-    return keys
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(_text(text.replace(",", " ").strip()).split())
-
-
 def _check(name: str, values: tuple[str, ...], parse: Callable[[str], object]) -> None:
     for value in values:
         try:
@@ -117,60 +87,32 @@ def _check(name: str, values: tuple[str, ...], parse: Callable[[str], object]) -
             raise ConfigError(f"{PREFIX}{name.upper()}: {error}, not {value!r}") from None
 
 
-def _optional(parse: Callable[[str], Any], nothing: object = None) -> Callable[[str], Any]:
-    return lambda text: nothing if text == "none" else parse(text)
-
-
-def _choice(kind: type[E]) -> Callable[[str], E]:
-    def parse(text: str) -> E:
-        try:
-            return kind(text.lower())
-        except ValueError:
-            raise ValueError(f"expected one of {', '.join(str(one.value) for one in kind)}") from None
-
-    return parse
-
-
-def _text(text: str) -> str:
-    if not text:
-        raise ValueError("must not be empty")
-    return text
-
-
-def _endpoint(text: str) -> str:
-    if not re.fullmatch(r"https?://[^/?#@\s]+", text):
-        raise ValueError("expected http://host or https://host, and a port perhaps")
-    return text
-
-
-def _location(text: str) -> str:
-    if not re.fullmatch(r"/([A-Za-z0-9._~-]+/)*", text):
-        raise ValueError("expected a path that begins and ends with /")
-    return text
-
-
 def _row(parse: Callable[[str], Any], help_: str, secret: bool = False) -> dict[str, Any]:
     return {"parse": parse, "help": help_, "secret": secret}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What a service is told. A host application makes one; a server reads the environment."""
+    """What a service is told. A host application makes one; a server reads the environment.
+
+    Each setting is taken as text, too, as its variable is, a path as one of pathlib, and several
+    texts as a list. Raises ConfigError.
+    """
 
     root: str = field(
         default="./store",
-        metadata=_row(_text, "Where the blobs lie: a directory, or a bucket as `s3://bucket/prefix`."),
+        metadata=_row(parse_text, "Where the blobs lie: a directory, or a bucket as `s3://bucket/prefix`."),
     )
     hash: Algorithm = field(
         default=Algorithm.MD5,
         metadata=_row(
-            _choice(Algorithm),
+            choice(Algorithm),
             "The hash that names blobs: `md5`, `sha1`, `sha256`, `sha512` or `blake2b`.",
         ),
     )
     max_size: int | None = field(
         default=None,
-        metadata=_row(_optional(parse_size), "The largest file taken, such as `10GiB`, or `none`."),
+        metadata=_row(optional(parse_size), "The largest file taken, such as `10GiB`, or `none`."),
     )
     min_free: int = field(
         default=64 << 20,
@@ -179,7 +121,7 @@ class Config:
     durability: Durability = field(
         default=Durability.FULL,
         metadata=_row(
-            _choice(Durability),
+            choice(Durability),
             "What is synced before an upload is acknowledged: `full` (the file and its directory), "
             "`file` or `none`.",
         ),
@@ -187,7 +129,7 @@ class Config:
     read_only: bool = field(
         default=False,
         metadata=_row(
-            _flag,
+            flag,
             "Whether the store is only read, on a read-only disk, from a copy, or with keys that may not "
             "write: `yes` or `no`.",
         ),
@@ -195,30 +137,30 @@ class Config:
     sendfile: Sendfile = field(
         default=Sendfile.OFF,
         metadata=_row(
-            _choice(Sendfile),
+            choice(Sendfile),
             "Who sends a blob's bytes: `off` (this server), or the one in front, told by "
             "`x-sendfile` or `x-accel`.",
         ),
     )
     accel_location: str = field(
         default="/_blobs/",
-        metadata=_row(_location, "The internal location of nginx that `x-accel` names."),
+        metadata=_row(parse_location, "The internal location of nginx that `x-accel` names."),
     )
     s3_staging: str = field(
         default="./staging",
-        metadata=_row(_text, "The local directory where uploads to a bucket are received."),
+        metadata=_row(parse_text, "The local directory where uploads to a bucket are received."),
     )
     s3_endpoint: str | None = field(
         default=None,
         metadata=_row(
-            _optional(_endpoint),
+            optional(parse_endpoint),
             "The object store, such as `https://s3.example.org`; else what `AWS_ENDPOINT_URL` says, or AWS.",
         ),
     )
     s3_path_style: bool = field(
         default=True,
         metadata=_row(
-            _flag, "Whether the bucket is named in the path of URLs, not in the host: `yes` or `no`."
+            flag, "Whether the bucket is named in the path of URLs, not in the host: `yes` or `no`."
         ),
     )
     s3_timeout: float = field(
@@ -228,7 +170,7 @@ class Config:
     redirect: Redirect = field(
         default=Redirect.NEVER,
         metadata=_row(
-            _choice(Redirect),
+            choice(Redirect),
             "Which downloads are sent to the object store by a signed URL: `never`, `large` (blobs over "
             "1 MiB) or `always`.",
         ),
@@ -243,17 +185,17 @@ class Config:
     )
     tokens: str | None = field(
         default=None,
-        metadata=_row(_optional(_text), "The file of tokens; without it everybody may do everything."),
+        metadata=_row(optional(parse_text), "The file of tokens; without it everybody may do everything."),
     )
     public_read: bool = field(
         default=False,
-        metadata=_row(_flag, "Whether blobs are read without a token: `yes` or `no`."),
+        metadata=_row(flag, "Whether blobs are read without a token: `yes` or `no`."),
     )
     signing_keys: tuple[str, ...] = field(
         default=(),
         repr=False,
         metadata=_row(
-            _optional(_keys, ()),
+            optional(parse_keys, ()),
             "Secrets for links and tickets, separated by commas; the last one signs.",
             secret=True,
         ),
@@ -261,7 +203,7 @@ class Config:
     hosts: tuple[str, ...] = field(
         default=(),
         metadata=_row(
-            _optional(_names, ()),
+            optional(parse_names, ()),
             "Names, separated by commas, under which a service on a loopback address and without tokens is "
             "reached, beside `localhost`.",
         ),
@@ -269,7 +211,7 @@ class Config:
     cors_origins: tuple[str, ...] = field(
         default=(),
         metadata=_row(
-            _optional(_names, ()),
+            optional(parse_names, ()),
             "Sites whose pages may use the service, such as `https://app.example.org`, separated by commas; "
             "or `*`.",
         ),
@@ -277,7 +219,7 @@ class Config:
     metrics: MetricsAccess = field(
         default=MetricsAccess.OFF,
         metadata=_row(
-            _choice(MetricsAccess),
+            choice(MetricsAccess),
             "Whether requests are counted for `/metrics`, which needs the scope `admin` unless "
             "`public`: `off`, `on` or `public`.",
         ),
@@ -285,16 +227,26 @@ class Config:
     log_level: LogLevel = field(
         default=LogLevel.INFO,
         metadata=_row(
-            _choice(LogLevel),
+            choice(LogLevel),
             "The least severe messages logged: `debug`, `info`, `warning` or `error`.",
         ),
     )
     log_format: LogFormat = field(
         default=LogFormat.TEXT,
-        metadata=_row(_choice(LogFormat), "How log lines are written: `text` or `json`."),
+        metadata=_row(choice(LogFormat), "How log lines are written: `text` or `json`."),
     )
 
     def __post_init__(self) -> None:
+        for row in fields(self):
+            value = getattr(self, row.name)
+            try:
+                value = taken(value, _kinds()[row.name], row.metadata["parse"])
+            except ValueError as error:
+                given = "" if row.metadata["secret"] else f", not {value!r}"
+                raise ConfigError(f"{variable(row)}: {error}{given}") from None
+            object.__setattr__(self, row.name, value)
+        if any(len(key) < KEY_LENGTH for key in self.signing_keys):
+            raise ConfigError(f"{PREFIX}SIGNING_KEYS: expected keys of at least {KEY_LENGTH} characters")
         for name in ("max_size", "min_free"):
             value = getattr(self, name)
             if value is not None and value < 0:
@@ -311,6 +263,24 @@ class Config:
             if "AWS_SECRET_ACCESS_KEY" not in os.environ:
                 raise ConfigError(f"{PREFIX}REDIRECT: AWS_SECRET_ACCESS_KEY is needed to sign URLs")
 
+    def require_sense(self) -> None:
+        """Raise ConfigError for a setting that means nothing beside the others."""
+        scheme, separator, _ = self.root.partition("://")
+        bucket = bool(separator) and scheme in BUCKETS
+        needed = {
+            "public_read": (self.tokens, f"{PREFIX}TOKENS"),
+            "signing_keys": (self.tokens, f"{PREFIX}TOKENS"),
+            "accel_location": (self.sendfile is Sendfile.X_ACCEL, f"{PREFIX}SENDFILE=x-accel"),
+            "s3_staging": (bucket, f"a bucket as {PREFIX}ROOT"),
+            "s3_timeout": (bucket, f"a bucket as {PREFIX}ROOT"),
+            "s3_endpoint": (bucket and scheme == "s3", f"s3://… as {PREFIX}ROOT"),
+            "s3_path_style": (bucket and scheme == "s3", f"s3://… as {PREFIX}ROOT"),
+        }
+        for row in fields(self):
+            met, other = needed.get(row.name, (True, ""))
+            if not met and getattr(self, row.name) != row.default:
+                raise ConfigError(f"{variable(row)}: means nothing without {other}")
+
     @property
     def remote(self) -> Remote:
         """How an object store is reached."""
@@ -324,10 +294,12 @@ class Config:
         """
         known = {variable(row): row for row in fields(cls)}
         values = {}
-        # Alone it is rather a misspelt WSGI_STORE_TOKENS, without which everybody may do everything.
-        others = CLIENT if f"{PREFIX}TOKENS" in environ else CLIENT - {f"{PREFIX}TOKEN"}
+        # A file's name is rather a misspelt WSGI_STORE_TOKENS, without which everybody may do everything.
+        token = environ.get(f"{PREFIX}TOKEN", "").strip()
+        if f"{PREFIX}TOKENS" not in environ and token and _is_a_file(token):
+            raise ConfigError(f"{PREFIX}TOKEN: expected a client's token, and not a file: set {PREFIX}TOKENS")
         for name in sorted(environ):
-            if not name.startswith(PREFIX) or name in others:
+            if not name.startswith(PREFIX) or name in CLIENT:
                 continue
             if name not in known:
                 raise ConfigError(f"{name}: there is no such setting")
@@ -337,6 +309,15 @@ class Config:
                 given = "" if known[name].metadata["secret"] else f", not {environ[name]!r}"
                 raise ConfigError(f"{name}: {error}{given}") from None
         return cls(**values)
+
+
+@cache
+def _kinds() -> dict[str, Any]:
+    return get_type_hints(Config)
+
+
+def _is_a_file(text: str) -> bool:
+    return text.startswith(("/", "./", "../", "~/")) or os.path.exists(text)
 
 
 def variable(row: "Field[Any]") -> str:

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache
@@ -26,8 +26,7 @@ from wsgi_store.accesslog import NOTE, AccessLog, Exchange, Note
 from wsgi_store.config import Config
 from wsgi_store.errors import StoreUnavailable, WSGIStoreError
 from wsgi_store.gunicorn_options import unheeded
-from wsgi_store.staging import Staging
-from wsgi_store.stores import open_store
+from wsgi_store.stores import Store
 
 # An address in X-Forwarded-For, to which some proxies add the port.
 FORWARDED = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+)(?::[0-9]+)?|([0-9A-Fa-f:.]+)")
@@ -173,7 +172,7 @@ def warn_if_open(server: Any, config: Config) -> None:
 
 
 def try_store(config: Config, cfg: Any) -> None:
-    """End this process with one line when the store can never be used as it is set up.
+    """End this process with one line when the service can never be used as it is set up.
 
     One that does not answer now may answer later: that is said, and the start goes on. What has to be
     made is made by the user that gunicorn's settings name for the workers.
@@ -184,8 +183,11 @@ def try_store(config: Config, cfg: Any) -> None:
     if not child:
         refusal = "the process that tried the store died"
         try:
+            # Imported by this process, which ends: the master has no use for it.
+            from wsgi_store.app import Application  # pylint: disable=import-outside-toplevel
+
             util.set_owner_process(cfg.uid, cfg.gid, initgroups=cfg.initgroups)
-            refusal = _refusal(config)
+            refusal = _refusal(lambda: Application(config).store)
         except BaseException:  # pylint: disable=broad-exception-caught  # this process ends below
             sys.excepthook(*sys.exc_info())
         finally:
@@ -202,12 +204,9 @@ def try_store(config: Config, cfg: Any) -> None:
         sys.exit(f"wsgi-store: {refusal}")
 
 
-def _refusal(config: Config) -> str:
+def _refusal(make: Callable[[], Store]) -> str:
     try:
-        store = open_store(
-            config.root, config.hash, config.durability, config.remote, read_only=config.read_only
-        )
-        Staging(store)  # tries what uploads need
+        store = make()
         try:
             store.check()
         except StoreUnavailable as error:

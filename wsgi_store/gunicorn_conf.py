@@ -16,6 +16,7 @@ from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import WSGIStoreError
 from wsgi_store.gunicorn import Logger, processors, share_metrics, try_store, warn_if_open
 from wsgi_store.gunicorn_options import refuse_daemon, unheeded
+from wsgi_store.startup import doubts, said
 
 # Asked here, in the master, so that a refusal is one line and ends the start.
 try:
@@ -67,6 +68,10 @@ class _Logger(Logger):
             sys.exit(f"wsgi-store: {refusal}")
         _begin(cfg)
         super().__init__(cfg)
+        for line in said(_config):
+            self.info("%s", line)
+        for line in doubts(_config):
+            self.warning("%s", line)
 
 
 logger_class = _Logger

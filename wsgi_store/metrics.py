@@ -171,6 +171,7 @@ class TimedStore:
         self.remove = _timed("remove", store.remove)
         # Of these the time says nothing, or they are not for requests.
         self.check = store.check
+        self.made = store.made
         self.local_path = store.local_path
         self.url = store.url
         self.begin = store.begin
@@ -246,8 +247,9 @@ class _State(Collector):
             verified = Verified.load(self._store)
             yield GaugeMetricFamily(
                 "wsgi_store_oldest_verification_timestamp_seconds",
-                "When the part of the store was verified that was verified longest ago, 0 for never.",
-                value=verified.oldest,
+                "When the part of the store was verified, or made, that was verified longest ago.",
+                # What never was is no older than the store; what cannot be read is as good as never verified.
+                value=verified.oldest if verified.oldest or verified.unreadable else self._store.made(),
             )
             for name, text, value in (
                 ("verified_blobs", "Blobs read and hashed by verify.", verified.blobs),

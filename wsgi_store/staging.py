@@ -88,7 +88,11 @@ class Staging:
         self._limit(length, max_size)
         free = self.free()
         if free is not None and length > free:
-            raise StorageFull("there is no room for these bytes", needed=length, available=max(0, free))
+            numbers = {"needed": length, "available": max(0, free), "reserve": self._min_free}
+            told = ", ".join(f"{number:,} {name}" for name, number in numbers.items())
+            raise StorageFull("there is no room for these bytes", **numbers) from OSError(
+                f"{self._directory}: {told} (WSGI_STORE_MIN_FREE) bytes"
+            )
 
     def free(self) -> int | None:
         """The bytes that uploads may still fill, less than 0 when others used the reserve up.

@@ -9,6 +9,7 @@ from wsgi_store.app import Application
 from wsgi_store.browsers import KnownHosts
 from wsgi_store.config import Config
 from wsgi_store.errors import WSGIStoreError
+from wsgi_store.startup import doubts, said
 
 # gunicorn starts a worker anew for ever, whatever it died of, except of this status.
 APP_LOAD_ERROR = 4
@@ -26,6 +27,12 @@ try:
     )
     if "uwsgi" in sys.modules and "WSGI_STORE_IDLE_TIMEOUT" in os.environ:
         logs.logger.warning("WSGI_STORE_IDLE_TIMEOUT means nothing under this server: set its socket-timeout")
+    # Under gunicorn with the settings that come with this package its master has said it.
+    if "wsgi_store.gunicorn_conf" not in sys.modules:
+        for line in said(_config):
+            logs.logger.info("{}", line)
+        for line in doubts(_config):
+            logs.logger.warning("{}", line)
 except WSGIStoreError as error:
     print(f"wsgi-store: {error}", file=sys.stderr)
     sys.exit(APP_LOAD_ERROR)

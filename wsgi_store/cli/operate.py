@@ -18,9 +18,10 @@ from wsgi_store.cli.measures import counted, measure
 from wsgi_store.cli.output import DAMAGED, UNVERIFIED, Output, json_option
 from wsgi_store.cli.progress import meter
 from wsgi_store.cli.owner import become_owner
-from wsgi_store.config import CLIENT, Config, parse_size, parse_time
+from wsgi_store.config import CLIENT, Config
 from wsgi_store.errors import StoreError, StoreUnavailable
 from wsgi_store.stores import Store, open_store
+from wsgi_store.values import parse_size, parse_time
 from wsgi_store.verifying import Report, Result
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -12,7 +12,8 @@ import click
 from wsgi_store.cli.measures import measure
 from wsgi_store.cli.output import Output, json_option
 from wsgi_store.cli.servers import Servers, connect, each, hashes_argument, remote, url_option
-from wsgi_store.config import Config, parse_size, parse_time
+from wsgi_store.config import Config
+from wsgi_store.values import parse_size, parse_time
 from wsgi_store.errors import ConfigError
 
 

@@ -12,7 +12,7 @@ import click
 
 from wsgi_store.cli.measures import measure
 from wsgi_store.cli.output import Output, json_option
-from wsgi_store.config import parse_time
+from wsgi_store.values import parse_time
 from wsgi_store.errors import (
     Denied,
     MalformedHash,

@@ -195,6 +195,9 @@ class Store(Protocol):
         Raises WrongStore for what will not pass by itself.
         """
 
+    def made(self) -> float:
+        """When the store was made, in seconds since the epoch; raises StoreUnavailable."""
+
     def stat(self, digest: Digest) -> Blob:
         """Describe a blob; raises BlobNotFound."""
 

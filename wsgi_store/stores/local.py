@@ -67,6 +67,11 @@ class LocalStore:
         with disk_errors("cannot look at the store"):
             require_one_disk(self.root)
 
+    def made(self) -> float:
+        """When the store was made, in seconds since the epoch; raises StoreUnavailable."""
+        with disk_errors("cannot look at the store"):
+            return os.stat(os.path.join(self.root, marker.NAME)).st_mtime
+
     def stat(self, digest: Digest) -> Blob:
         """Describe a blob; raises BlobNotFound."""
         with disk_errors("cannot look at the blob"):

@@ -12,8 +12,8 @@ import obstore
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, DigestCollision, StoreUnavailable, disk_errors
-from wsgi_store.stores import Added, Blob, Remote, StagedFile
-from wsgi_store.stores.bucket import Failure, asking
+from wsgi_store.stores import Added, Blob, Remote, StagedFile, marker
+from wsgi_store.stores.bucket import asking
 from wsgi_store.stores.litter import litter
 from wsgi_store.stores.marked import MarkedBucket, algorithm_at
 from wsgi_store.stores.object_keys import (
@@ -76,6 +76,11 @@ class ObjectStore:
         """Raise StoreUnavailable unless blobs can be written now, WrongStore when they never can."""
         self._bucket.check()
 
+    def made(self) -> float:
+        """When the store was made, in seconds since the epoch; raises StoreUnavailable."""
+        with asking("cannot look at the store"):
+            return self._bucket.describe(marker.NAME).meta["last_modified"].timestamp()
+
     def stat(self, digest: Digest) -> Blob:
         """Describe a blob; raises BlobNotFound."""
         self._bucket.require()
@@ -97,7 +102,7 @@ class ObjectStore:
                 result = self._ask(digest, start, stop)
         except StoreUnavailable as error:
             # The part begins at the end of the blob or behind it: that is an answer too.
-            if isinstance(error.__cause__, Failure) and error.__cause__.status == 416:
+            if getattr(error.__cause__, "status", None) == 416:
                 return ObjectReader(self.stat(digest), *part)
             raise
         reader = ObjectReader(described(digest, result.meta), *part)

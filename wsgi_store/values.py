@@ -1,0 +1,111 @@
+"""How the values of settings are read, from text and from what a host application gives."""
+
+import enum
+import os
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, TypeVar, get_origin
+
+E = TypeVar("E", bound=enum.Enum)
+
+KEY_LENGTH = 16
+_UNITS = {"": 1, "B": 1} | {
+    f"{letter}{infix}": base**power
+    for power, letter in enumerate("KMGT", start=1)
+    for infix, base in (("B", 1000), ("iB", 1024))
+}
+
+
+def parse_size(text: str) -> int:
+    """Read a number of bytes such as `512`, `100MB` or `10GiB`; raises ValueError."""
+    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)", text)
+    if match is None or match[2] not in _UNITS:
+        raise ValueError("expected a size such as 512, 100MB or 10GiB")
+    # Exact, where a float would make 1000 bytes of 1.001KB.
+    return int(Fraction(match[1]) * _UNITS[match[2]])
+
+
+def parse_time(text: str) -> float:
+    """Read a number of seconds such as `30`, `30s`, `5m`, `1h` or `7d`; raises ValueError."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([smhd]?)", text)
+    if match is None:
+        raise ValueError("expected a time such as 30s, 5m, 1h or 7d")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def flag(text: str) -> bool:
+    """Read yes or no; raises ValueError."""
+    try:
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
+    except KeyError:
+        raise ValueError("expected yes or no") from None
+
+
+def parse_keys(text: str) -> tuple[str, ...]:
+    """Read secrets separated by commas; raises ValueError."""
+    keys = tuple(text.replace(",", " ").split())
+    if not keys or min(map(len, keys)) < KEY_LENGTH:
+        raise ValueError(f"expected keys of at least {KEY_LENGTH} characters, separated by commas")
+    return keys
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Read names separated by commas; raises ValueError."""
+    return tuple(parse_text(text.replace(",", " ").strip()).split())
+
+
+def optional(parse: Callable[[str], Any], nothing: object = None) -> Callable[[str], Any]:
+    """What reads `none` as nothing."""
+    return lambda text: nothing if text == "none" else parse(text)
+
+
+def choice(kind: type[E]) -> Callable[[str], E]:
+    """What reads the values of an enumeration, in either case."""
+
+    def parse(text: str) -> E:
+        try:
+            return kind(text.lower())
+        except ValueError:
+            raise ValueError(f"expected one of {', '.join(str(one.value) for one in kind)}") from None
+
+    return parse
+
+
+def parse_text(text: str) -> str:
+    """Read what must not be empty; raises ValueError."""
+    if not text:
+        raise ValueError("must not be empty")
+    return text
+
+
+def parse_endpoint(text: str) -> str:
+    """Read the URL of a server; raises ValueError."""
+    if not re.fullmatch(r"https?://[^/?#@\s]+", text):
+        raise ValueError("expected http://host or https://host, and a port perhaps")
+    return text
+
+
+def parse_location(text: str) -> str:
+    """Read the path of a directory in a URL; raises ValueError."""
+    if not re.fullmatch(r"/([A-Za-z0-9._~-]+/)*", text):
+        raise ValueError("expected a path that begins and ends with /")
+    return text
+
+
+def taken(value: object, kind: Any, parse: Callable[[str], Any]) -> Any:
+    """A value of this kind, also where it is given as text, as a path or as a list; raises ValueError."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str):
+        return parse(value)
+    if get_origin(kind) is tuple:
+        if isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value):
+            return tuple(value)
+        raise ValueError("expected texts")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    # To Python yes and no are numbers as well.
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"expected {getattr(kind, '__name__', kind)}")
+    return value
