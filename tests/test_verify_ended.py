@@ -1,11 +1,14 @@
 """A verification that is ended, however that is: what it moved to quarantine is told, counted and noted."""
 
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from servers import until
 from test_cli_operate import fill, flip, invoke, named, objects
 
 from wsgi_store import verifying
+from wsgi_store.checking import Checkers
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
@@ -182,3 +186,45 @@ def test_signals_are_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert signal.getsignal(signal.SIGTERM) is terminated
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_workers_end_by_the_word_of_their_pool(store: LocalStore) -> None:
+    """SIGTERM from elsewhere leaves them at work, since what they found would be lost; the pool's ends them.
+
+    One that was killed may hold the lock that the others wait for, which only their end can cure.
+    """
+    with Checkers(store, 2, 1, many=True) as checkers:
+        waiting = [checkers.submit([blob.digest.raw]) for blob in islice(store.iterate(), 2)]
+        until(lambda: len(children()) == 2, "the workers")
+        pids = children()
+        until(lambda: all(map(blocks_signals, pids)), "the workers to be ready")
+        for pid in pids:
+            subprocess.run(["kill", "-TERM", str(pid)], check=True)
+        until(lambda: not any(map(has_signals, pids)), "the signals to be taken")
+        assert children() == pids
+        os.kill(pids[0], signal.SIGTERM)
+        for future in waiting:
+            with pytest.raises(BrokenExecutor):
+                future.result(timeout=20)
+    until(lambda: not children(), "the end of the workers")
+
+
+def children() -> list[int]:
+    """The processes of the pool, by number."""
+    return sorted(process.pid for process in multiprocessing.active_children() if process.pid)
+
+
+def signals(pid: int, kind: str) -> int:
+    """One of the sets of signals of a process, as bits (proc(5))."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(re.findall(rf"^{kind}:\s*([0-9a-f]+)$", status, re.M)[0], 16)
+
+
+def blocks_signals(pid: int) -> bool:
+    """Whether a process has come so far as to leave SIGTERM to the thread that waits for it."""
+    return bool(signals(pid, "SigBlk") >> (signal.SIGTERM - 1) & 1)
+
+
+def has_signals(pid: int) -> bool:
+    """Whether SIGTERM was sent to a process and not taken yet."""
+    return bool(signals(pid, "ShdPnd") >> (signal.SIGTERM - 1) & 1)

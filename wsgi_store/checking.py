@@ -185,11 +185,22 @@ _checker: list[Checker] = []  # the one of a process that does nothing else
 def _begin(store: Store, rate: float | None, stop: Connection) -> None:
     # Ctrl-C, timeout(1) and systemd end all processes at once. Here that would lose what was found: the
     # one who asked tells the others.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_await_pool, daemon=True).start()
     stopped = threading.Event()
     threading.Thread(target=_await_end, args=(stop, stopped), daemon=True).start()
     _checker.append(Checker(store, stopped, rate))
+
+
+def _await_pool() -> None:
+    """End when the pool says so, which it does when one of its processes was killed.
+
+    That one may have held the lock of what they share, for which this one would wait for ever.
+    """
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(1)
 
 
 def _await_end(stop: Connection, stopped: threading.Event) -> None:
