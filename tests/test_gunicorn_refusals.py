@@ -22,6 +22,7 @@ def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 
 MALFORMED = ["a@b", "a b", "[::1", "a:80x", "a:99999", "a/b", "a,b", "[::g]", "é", "a?", ":80"]
+GOOD = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 REFUSED = [
     b"GET\r\n\r\n",
     b"get / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -116,6 +117,43 @@ def test_head(server: Server, request_: bytes) -> None:
         assert connection.at_end()
 
 
+@pytest.mark.parametrize("before", [b"", b"\r\n", GOOD], ids=["", "line", "request"])
+@pytest.mark.parametrize(
+    "begin", [b"\x16\x03\x01", b"\0", b"\x80\x2e\x01", b" GET", b'"', b"\xef\xbb\xbfGET"]
+)
+@pytest.mark.parametrize("apart", [False, True], ids=["at once", "apart"])
+def test_another_protocol(server: Server, before: bytes, begin: bytes, apart: bool) -> None:
+    """What no request can begin with is refused before more comes, a handshake of TLS first of all."""
+    seen = len(server.logged("WARNING"))
+    with Connection(server.port) as connection:
+        begun = time.monotonic()
+        if apart and before:
+            connection.send(before)
+            if before.strip():
+                assert connection.receive().status == 200
+            time.sleep(0.05)  # for it to be read, which nothing tells
+            connection.send(begin)
+        else:
+            connection.send(before + begin)
+            if before.strip():
+                assert connection.receive().status == 200
+        answer = connection.receive()
+        assert answer.status == 400 and connection.at_end()
+        assert "not of TLS or another protocol" in json.loads(answer.body)["detail"]
+        assert time.monotonic() - begun < 0.5
+    assert len(server.logged("WARNING")) <= seen + 1
+
+
+@pytest.mark.parametrize("first", [b"\r\n", b""], ids=["line", ""])
+def test_a_request_byte_by_byte(server: Server, first: bytes) -> None:
+    """A head that comes slowly is awaited, also behind an empty line (RFC 9112 section 2.2)."""
+    with Connection(server.port) as connection:
+        for byte in first + GOOD:
+            connection.send(bytes([byte]))
+            time.sleep(0.001)
+        assert connection.receive().status == 200
+
+
 def test_half_a_head(tmp_path: Path) -> None:
     """Half a head is answered 408 in the end, which is no reset; who sent nothing is just left."""
     path = str(tmp_path / "socket")
@@ -125,6 +163,11 @@ def test_half_a_head(tmp_path: Path) -> None:
         halves[-1].connect(path)
         halves[-1].settimeout(20)
         halves[-1].sendall(HALF_HEAD)
+        with socket.socket(socket.AF_UNIX) as foreign:
+            foreign.connect(path)
+            foreign.settimeout(1)
+            foreign.sendall(b"\x16\x03\x01")
+            assert foreign.recv(1 << 16).startswith(b"HTTP/1.1 400 ")
         head = crowd.join(server.port, b"HEAD / HT")
         silent = crowd.join(server.port)
         assert halves[1].recv(1 << 16).startswith(b"HTTP/1.1 200 OK")

@@ -11,7 +11,7 @@ from gunicorn.http import errors as parsing
 from gunicorn.http import message
 from gunicorn.workers import gthread
 
-from wsgi_store.head import HEAD_TIMEOUT, Request
+from wsgi_store.head import FOREIGN, HEAD_TIMEOUT, Request
 
 # Larger heads are left to gunicorn's parser, which knows its limits and answers 431.
 HEAD_LIMIT = 64 << 10
@@ -161,4 +161,5 @@ class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type h
 
 
 def _has_end(head: bytes) -> bool:
-    return b"\n\r\n" in head or b"\n\n" in head
+    """Whether no more need come: the head is whole, or what came cannot become one."""
+    return b"\n\r\n" in head or b"\n\n" in head or FOREIGN.match(head) is not None

@@ -24,6 +24,9 @@ SCRIPT_NAME = os.environ.get("SCRIPT_NAME", "").rstrip("/")
 PREFIX = re.compile("(/[A-Za-z0-9._~-]+)+")
 SCHEMES = ("http://", "https://")
 LATE = "the head of the request did not come in time"
+# What no request line begins with, nor the empty line that may stand before it (RFC 9112 section 2.2),
+# nor the PROXY protocol: a handshake of TLS is such.
+FOREIGN = re.compile(rb"(?:\r\n)?[^\r\n!#$%&'*+.^_`|~0-9A-Za-z-]")
 # What gunicorn's parser refuses, by what this is called here, and in which words.
 REFUSALS: dict[type[Exception], tuple[type[errors.WSGIStoreError], str]] = {
     parsing.LimitRequestLine: (errors.UriTooLong, "the first line of the request is too long"),
@@ -180,6 +183,8 @@ class Request(message.Request):  # type: ignore[misc]
             # gunicorn would put the head in the log: a token may be in it.
             raise parsing.NoMoreData() from None
         self._begin = self._begin or bytes(buf[:64])
+        if self.method is None and FOREIGN.match(buf):
+            raise errors.BadRequest("expected a request of HTTP, not of TLS or another protocol")
 
     def _peer_is_trusted_proxy(self) -> bool:
         """Whether the peer may say for whom it asks."""
