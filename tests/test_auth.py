@@ -18,6 +18,7 @@ from wsgi_store.auth import Authorizer, Signer
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import ConfigError, Denied, Unauthenticated
 from wsgi_store.grant import SCOPES, Grant
+from wsgi_store.tickets import Tickets
 from wsgi_store.tokens import Tokens
 
 
@@ -218,7 +219,7 @@ def test_no_credentials_fail_otherwise(
     """Whatever is sent as a token, link or ticket, the answer is yes or no."""
     path = tmp_path_factory.getbasetemp() / "no-tokens"
     path.touch()
-    ask = Authorizer(Tokens(str(path)), Signer([KEY]), "/nonexistent")
+    ask = Authorizer(Tokens(str(path)), Signer([KEY]), Tickets("/nonexistent"))
     for environ in (
         {"HTTP_AUTHORIZATION": field},
         {"HTTP_AUTHORIZATION": "Basic " + field},

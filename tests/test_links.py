@@ -11,7 +11,8 @@ from access import HELLO, KEY, Make, bearer, code, maker, soon
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsgi_store.auth import REMEMBERED, Signer
+from wsgi_store import tickets
+from wsgi_store.auth import Signer
 from wsgi_store.config import Config
 from wsgi_store.errors import Denied
 
@@ -119,14 +120,15 @@ def test_uploads_that_end_after_their_ticket(tmp_path: Path, monkeypatch: pytest
     signer = Signer([KEY])
     clock = SimpleNamespace(time=lambda: now)
     monkeypatch.setattr("wsgi_store.auth.time", clock)
+    used = tickets.Tickets(str(tmp_path / "used"))
     ticket, another = signer.ticket(now + 60), signer.ticket(now + 60)
-    spends = [signer.read_ticket(text, str(tmp_path)).spend for text in (ticket, ticket, another)]
+    spends = [signer.read_ticket(text, used).spend for text in (ticket, ticket, another)]
     now += 600
     assert all(spends)
     spends[0]()
     with pytest.raises(Denied, match="used"):
         spends[1]()
-    now += REMEMBERED
+    now += tickets.REMEMBERED
     with pytest.raises(Denied, match="expired"):
         spends[2]()
 
@@ -157,12 +159,49 @@ def test_ticket_expires(make: Make) -> None:
     assert "expired" in client.post(f"/?ticket={ticket}", b"x", status=403).json["detail"]
 
 
-def test_used_tickets_are_forgotten_when_expired(make: Make, config: Config) -> None:
-    """What is remembered of used tickets does not grow for ever."""
+def test_tickets_that_an_older_version_saw_used(
+    make: Make, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stay used after an upgrade, also when they were moved, and are forgotten in their time."""
+    monkeypatch.setattr(tickets, "AT_ONCE", 3)
+    client, signer, directory, expires = make(), Signer([KEY]), Path(config.root, ".tickets"), soon()
+    texts = [signer.ticket(expires) for _ in range(5)]
+    for text in texts:
+        client.post(f"/?ticket={text}", b"x")
+    for path in directory.glob("*/*"):
+        path.rename(directory / f"{math.ceil(expires)}-{path.name}")
+    over = int(time.time()) - tickets.REMEMBERED - 2 * tickets.HOUR
+    (directory / f"{over}-over").touch()
+    (directory / f"{over}-a directory").mkdir()
+    for _ in range(6):
+        for text in texts:
+            assert "used" in client.post(f"/?ticket={text}", b"x", status=403).json["detail"]
+        # By another process: one looks again after a minute, unless there was more.
+        make().post(f"/?ticket={signer.ticket(soon())}", b"x")
+    assert not [name for name in os.listdir(directory) if "-" in name]
+    hour = directory / str(over // tickets.HOUR)
+    assert os.listdir(hour) == ["a directory"]
+
+
+def test_used_tickets_are_forgotten_when_expired(
+    make: Make, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is remembered of used tickets does not grow for ever, and no upload clears up after all others."""
+    monkeypatch.setattr(tickets, "AT_ONCE", 10)
     client = make()
     directory = Path(config.root, ".tickets")
-    client.post(f"/?ticket={Signer([KEY]).ticket(soon())}", b"x")
-    (directory / f"{int(time.time()) - REMEMBERED - 1}-abc").touch()
+    old = directory / str((int(time.time()) - tickets.REMEMBERED) // tickets.HOUR - 1)
+    old.mkdir(parents=True)
+    for number in range(25):
+        (old / str(number)).touch()
     (directory / "nothing of ours").touch()
+    left = []
+    for number in range(4):
+        client.post(f"/?ticket={Signer([KEY]).ticket(soon())}", str(number).encode())
+        left.append(len(os.listdir(old)) if old.exists() else 0)
+    assert left == [15, 5, 0, 0]
+    assert not old.exists()
+    # Another look is taken a minute later.
+    old.mkdir()
     client.post(f"/?ticket={Signer([KEY]).ticket(soon())}", b"x")
-    assert len(os.listdir(directory)) == 3
+    assert old.exists()

@@ -20,7 +20,6 @@ from commands import install, run
 from kinds import KINDS, LocalKind, digest_of, put, refusing_nameless
 from strangers import NOBODY, exchanging, give, home, snapshot
 
-from wsgi_store.auth import _spend
 from wsgi_store.cli.owner import LATER, become_owner
 from wsgi_store.client.downloads import save
 from wsgi_store.collecting import usage
@@ -30,6 +29,7 @@ from wsgi_store.filesystem import make_directory
 from wsgi_store.staging import Staging, sweep
 from wsgi_store.stores import Added
 from wsgi_store.stores.local import LocalStore
+from wsgi_store.tickets import Tickets
 
 ROUNDS = 150
 NEW_USER = 0x10000000  # CLONE_NEWUSER, unshare(2)
@@ -214,7 +214,7 @@ def _exercise(store: LocalStore, staging: Staging, number: int) -> Iterator[Call
     yield lambda: store.update_note(".note", lambda _: b"note")
     yield lambda: store.expire(digest, store.stat(digest).modified)
     yield lambda: store.remove(digest)
-    yield lambda: call(_spend(f"{store.root}/.tickets", f"1-{number}"))
+    yield lambda: call(Tickets(f"{store.root}/.tickets").spend(1, str(number)))
     yield lambda: LocalStore(store.root, store.algorithm)
 
 

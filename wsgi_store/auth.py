@@ -1,10 +1,8 @@
 """Who may do what: a token, a signed link or an upload ticket becomes a grant."""
 
 import base64
-import contextlib
 import hashlib
 import math
-import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -13,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from wsgi_store.config import Config
-from wsgi_store.errors import Denied, Unauthenticated, disk_errors
-from wsgi_store.filesystem import NAME, Directory, make_directory
+from wsgi_store.errors import Denied, Unauthenticated
 from wsgi_store.grant import EVERYTHING, Authorize, Grant
+from wsgi_store.tickets import REMEMBERED, Tickets
 from wsgi_store.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -24,9 +22,6 @@ if TYPE_CHECKING:
 # Keeps a signature made for one purpose from being taken for another.
 LINK_SALT = "wsgi_store.link"
 TICKET_SALT = "wsgi_store.ticket"
-# An upload that began in time may end so many seconds after its ticket expired. Its use is remembered
-# as long, lest another one that takes as long finds it unused.
-REMEMBERED = 24 * 60 * 60
 
 
 class Signer:
@@ -58,17 +53,14 @@ class Signer:
         _check_expiry(expires)
         return Grant(frozenset({"read"}), name="link", hash=hash_, filename=filename)
 
-    def read_ticket(self, text: str, directory: str) -> Grant:
-        """Raises Denied when the ticket is not genuine or no longer good.
-
-        `directory` remembers which tickets were used.
-        """
+    def read_ticket(self, text: str, used: Tickets) -> Grant:
+        """Raises Denied when the ticket is not genuine or no longer good; `used` are those that were."""
         identity, expires, max_size, hash_ = self._load(self._tickets, text)
         _check_expiry(expires)
 
         def spend() -> Callable[[], None]:
             _check_expiry(expires + REMEMBERED)
-            return _spend(directory, f"{math.ceil(expires)}-{identity}")
+            return used.spend(math.ceil(expires), identity)
 
         return Grant(frozenset({"write"}), name="ticket", hash=hash_, max_size=max_size, spend=spend)
 
@@ -86,7 +78,7 @@ class Authorizer:
     """Turns the credentials of a request into a grant, as the settings have it."""
 
     def __init__(
-        self, tokens: Tokens, signer: Signer | None, tickets: str, *, public_read: bool = False
+        self, tokens: Tokens, signer: Signer | None, tickets: Tickets, *, public_read: bool = False
     ) -> None:
         self._tokens = tokens
         self._signer = signer
@@ -142,30 +134,6 @@ def _check_expiry(expires: float) -> None:
         raise Denied("this link has expired")
 
 
-def _spend(directory: str, name: str) -> Callable[[], None]:
-    """Note that a ticket was used, and return what takes that back; raises Denied when it was before."""
-    with disk_errors("cannot note the use of a ticket"):
-        make_directory(directory)
-        with Directory(directory) as used:
-            try:
-                flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-                os.close(os.open(name, flags, 0o600, dir_fd=used.fd))
-            except FileExistsError:
-                raise Denied("this ticket has been used") from None
-            # What is refused for its time need not be remembered; another upload may be at it, too.
-            with contextlib.suppress(OSError):
-                for other in os.listdir(used.fd):
-                    expires = other.partition("-")[0]
-                    if expires.isdecimal() and int(expires) + REMEMBERED < time.time():
-                        os.unlink(other, dir_fd=used.fd)
-
-    def undo() -> None:
-        with contextlib.suppress(OSError), Directory(directory, NAME) as used:  # then it stays used
-            os.unlink(name, dir_fd=used.fd)
-
-    return undo
-
-
 def authorizer(config: Config, tickets: str) -> Authorize:
     """What the settings say about access; `tickets` is a directory that notes used tickets.
 
@@ -174,4 +142,4 @@ def authorizer(config: Config, tickets: str) -> Authorize:
     if config.tokens is None:
         return lambda environ: EVERYTHING
     signer = Signer(list(config.signing_keys)) if config.signing_keys else None
-    return Authorizer(Tokens(config.tokens), signer, tickets, public_read=config.public_read)
+    return Authorizer(Tokens(config.tokens), signer, Tickets(tickets), public_read=config.public_read)
