@@ -27,6 +27,18 @@ BUCKET = "blobs"
 KEY, SECRET = "tests", "not-a-secret-of-anybody"
 SECONDS = 60
 STARTED = "TESTS_CEPH_STARTED_BY"
+
+
+def s3_environ(endpoint: str, key: str, secret: str) -> dict[str, str]:
+    """What tells a client of S3 how to reach an engine."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "AWS_REGION": "us-east-1",
+    }
+
+
 CONFIG = """
 [global]
 fsid = {fsid}
@@ -107,12 +119,7 @@ class Cluster:
     @property
     def environ(self) -> dict[str, str]:
         """What tells a client of S3 how to reach it."""
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_REGION": "us-east-1",
-        }
+        return s3_environ(self.endpoint, KEY, SECRET)
 
     def start_gateway(self, *before: str) -> None:
         """Start the S3 gateway unless it runs, and wait until it answers.

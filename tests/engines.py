@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from ceph import s3_environ
 
 PROGRAMS = Path(sys.executable).parent
 BUCKET = "blobs"
@@ -35,12 +36,7 @@ class Engine:
     @property
     def environ(self) -> dict[str, str]:
         """What tells a client how to reach it."""
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_REGION": "us-east-1",
-        }
+        return s3_environ(self.endpoint, KEY, SECRET)
 
     @property
     def client(self) -> Any:

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from typing import TypeAlias
 from unittest import mock
 
 import obstore
+import pytest
 
 import ceph
 from wsgi_store.digest import Algorithm, Digest
@@ -155,6 +156,14 @@ def refusing_nameless(code: int) -> Iterator[None]:
 def put(staging: Staging, data: bytes) -> Receipt:
     """Upload `data` in one chunk."""
     return staging.receive([data])
+
+
+def absent(store: Store, digest: Digest) -> None:
+    """Check that nobody who asks for a blob finds it."""
+    asks: list[Callable[[Digest], object]] = [store.stat, store.open, store.remove, store.quarantine]
+    for ask in asks:
+        with pytest.raises(BlobNotFound):
+            ask(digest)
 
 
 def content(store: Store, digest: Digest, start: int = 0, length: int | None = None) -> bytes:

@@ -3,7 +3,6 @@
 import contextlib
 import http.server
 import json
-import shutil
 import struct
 import threading
 import zlib
@@ -13,17 +12,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from chromium import chromium
 from selenium import webdriver
 from selenium.common.exceptions import TimeoutException
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.wait import WebDriverWait
 from servers import Server, gunicorn
 from wire import Connection, message
 
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync --disable-dev-shm-usage"
-).split()
 # Seconds in which a script that may run has run long since: a control waits for the same.
 PATIENCE = 0.5
 SCRIPT = 'document.title = "ran"; parent.postMessage("ran", "*")'
@@ -69,20 +64,8 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module", name="browser")
 def fixture_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """A browser with nothing in it."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("chromium or chromedriver is not installed")
-    directory = tmp_path_factory.mktemp("browser")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in [*FLAGS, f"--user-data-dir={directory}/profile"]:
-        options.add_argument(flag)
-    options.add_experimental_option("prefs", {"download.default_directory": str(directory / "saved")})
-    browser = webdriver.Chrome(options, Service(driver))
-    try:
+    with chromium(tmp_path_factory.mktemp("browser")) as browser:
         yield browser
-    finally:
-        browser.quit()
 
 
 @pytest.fixture(scope="module", name="server")

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import http.server
 import json
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import Any
 
 import pytest
 from access import ALL, line
+from chromium import chromium
 from mounting import flask_app
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from servers import Server, gunicorn, until
-from test_browser import FLAGS
 from werkzeug.serving import make_server
 
 pytestmark = pytest.mark.clients
@@ -59,23 +57,9 @@ class Site(http.server.BaseHTTPRequestHandler):
 @pytest.fixture(scope="module", name="browser")
 def fixture_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """A browser to which the names above are this machine's."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("chromium or chromedriver is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
     rules = ", ".join(f"MAP {name} 127.0.0.1" for name in NAMES)
-    for flag in [
-        *FLAGS,
-        f"--user-data-dir={tmp_path_factory.mktemp('browser')}",
-        f"--host-resolver-rules={rules}",
-    ]:
-        options.add_argument(flag)
-    browser = webdriver.Chrome(options, Service(driver))
-    try:
+    with chromium(tmp_path_factory.mktemp("browser"), f"--host-resolver-rules={rules}") as browser:
         yield browser
-    finally:
-        browser.quit()
 
 
 @pytest.fixture(scope="module", name="site")

@@ -107,7 +107,7 @@ def test_another_user(tmp_path: Path) -> None:
     # That user may not be able to read what has yet to be imported.
     conf.write_text(
         f"""
-import runpy, wsgi_store.stores.local
+import runpy, wsgi_store.metrics, wsgi_store.stores.local
 globals().update(runpy.run_path({str(DEPLOY / "gunicorn.conf.py")!r}))
 user = group = {NOBODY}
 preload_app = True

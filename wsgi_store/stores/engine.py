@@ -127,8 +127,9 @@ def _fault(
         with asking("cannot try the object store"):
             return None if check(bucket, key) else name
     except StoreUnavailable as error:
-        if isinstance(error.__cause__, Failure) and error.__cause__.refusal:
-            return f"{name} ({error.__cause__.refusal})"
+        failure = error.__cause__
+        if isinstance(failure, Failure) and failure.refusal:
+            return f"{name} ({failure.refusal})"
         return error
 
 

@@ -71,8 +71,9 @@ class MarkedBucket(Bucket):
             with asking("the object store does not answer"):
                 text = self._marker()
         except StoreUnavailable as error:
-            if isinstance(error.__cause__, Failure) and error.__cause__.lasting:
-                raise WrongStore(f"{self._url} cannot be opened: {error.__cause__}") from error
+            failure = error.__cause__
+            if isinstance(failure, Failure) and failure.lasting:
+                raise WrongStore(f"{self._url} cannot be opened: {failure}") from error
             raise
         marker.require(text, self._url, self._algorithm)
         self._verified = os.getpid()
