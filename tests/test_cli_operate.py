@@ -331,6 +331,15 @@ def test_a_terminal(program: Path) -> None:
     assert "clean: checked 4,500 of 4,500 blobs" in shown
 
 
+def test_a_large_blob_on_a_terminal(tmp_path: Path) -> None:
+    """The bar moves while one blob is read, and never back."""
+    fill(tmp_path / "store", Algorithm.MD5, [bytes(20_000_000)])
+    shown = terminal(install(tmp_path), "verify", "--rate", "10MB", "--workers", "1")
+    steps = [float(step) for step in re.findall(r"([\d.]+)/20.0 MB", shown)]
+    assert steps == sorted(steps)
+    assert len({step for step in steps if 0 < step < 20}) >= 4, steps
+
+
 def test_a_closed_pipe(program: Path) -> None:
     """When nobody reads the manifest any more it ends without a word."""
     command = f"{program} manifest | head -1; echo ${{PIPESTATUS[0]}}"

@@ -2,9 +2,11 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import random
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -282,6 +284,42 @@ def test_a_sample(store: LocalStore) -> None:
     known = Verified.load(store)
     assert not any(part.time for part in known.parts())
     assert (known.blobs, known.bytes) == (report.checked_blobs, report.checked_bytes)
+
+
+@pytest.mark.parametrize("way", ["threads", "fork", "spawn"])
+def test_progress_within_a_blob(kind: Kind, root: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes of a blob count while it is read, and no byte twice."""
+    monkeypatch.setattr(verifying, "PROCESSES_FROM", 1000 if way == "threads" else 1)
+    monkeypatch.setattr(verifying, "BATCH_BYTES", 1)
+    monkeypatch.setattr(checking, "_alone", lambda: way == "fork")
+    store = kind.open(root, Algorithm.MD5, Durability.NONE)
+    staging = Staging(store, durability=Durability.NONE)
+    put(staging, b"a" * 3_000_000)
+    kind.damage(root, put(staging, bytes(3_000_000)).digest, b"1" * 3_000_000)
+    seen = []
+    report = Report()
+    for report in verify(store, rate=6_000_000, workers=2):
+        assert report.checked_bytes + report.reading_bytes <= 6_000_000
+        seen.append((report.checked_bytes, report.reading_bytes))
+    assert len({reading for read, reading in seen if not read and reading}) >= 2, seen
+    assert (seen[-1], len(report.corrupt)) == ((6_000_000, 0), 1)
+    assert seen == sorted(seen)
+
+
+def test_nobody_looks(local: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers wait for nobody who would have to be told how far they are."""
+    monkeypatch.setattr(checking, "TOLD", 0.0)
+    stop = threading.Event()
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    with ours, theirs:
+        os.set_blocking(theirs.fileno(), False)
+        progress = checking.Progress(theirs)
+        for _ in range(1 << 16):  # of eight bytes each: more than a pipe holds
+            progress.add(1)
+        assert 0 < progress.told < 1 << 16
+        ours.close()
+        checked = checking.Checker(local, stop, None, theirs).check([each.raw for each in digests(local)])
+    assert (checked.blobs, checked.told) == (NUMBER, 0)
 
 
 @pytest.mark.usefixtures("way")

@@ -3,11 +3,13 @@
 import multiprocessing
 import os
 import signal
+import struct
 import threading
 import time
+from array import array
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import connection
@@ -25,6 +27,8 @@ BATCH_BYTES = 32 << 20
 BATCH_BLOBS = 512
 # With fewer batches a thread is done before a process has begun.
 PROCESSES_FROM = 8
+# How often a worker tells how far it is, and who waits for it looks: seconds.
+TOLD = 0.25
 
 
 class Stopped(Exception):
@@ -41,6 +45,8 @@ class Checked:
     corrupt: list[Digest] = field(default_factory=list)
     unmoved: dict[Digest, str] = field(default_factory=dict)
     unreadable: dict[Digest, str] = field(default_factory=dict)
+    told: int = 0
+    """The bytes that were told of while they were read."""
 
     @property
     def seen(self) -> int:
@@ -50,21 +56,23 @@ class Checked:
 
 @dataclass
 class Checker:
-    """Checks batches, at most at `rate` bytes a second."""
+    """Checks batches, at most at `rate` bytes a second, and tells meanwhile how far it is."""
 
     store: Store
     stop: threading.Event
     rate: float | None
+    told: Connection
 
     def check(self, raws: list[bytes]) -> Checked:
         """Hash the blobs of these digests, until told to stop, and move what is damaged to quarantine."""
         checked = Checked()
         pace = Pace(self.stop, self.rate)
+        progress = Progress(self.told)
         blocks = Blocks()
         for raw in raws:
             digest = Digest(self.store.algorithm, raw)
             try:
-                size, actual, modified = self._hash(digest, pace, blocks)
+                size, actual, modified = self._hash(digest, pace, progress, blocks)
                 if actual != digest.raw:
                     self._quarantine(digest, modified, checked)
             except Stopped:
@@ -76,9 +84,12 @@ class Checker:
             else:
                 checked.blobs += 1
                 checked.bytes += size
+        checked.told = progress.told
         return checked
 
-    def _hash(self, digest: Digest, pace: "Pace", blocks: Blocks) -> tuple[int, bytes, float]:
+    def _hash(
+        self, digest: Digest, pace: "Pace", progress: "Progress", blocks: Blocks
+    ) -> tuple[int, bytes, float]:
         reader = self.store.open(digest)  # pylint: disable=assignment-from-no-return
         size = 0
         hashed = digest.algorithm.new()
@@ -86,6 +97,7 @@ class Checker:
             for block in blocks.of(reader):
                 hashed.update(block)
                 size += len(block)
+                progress.add(len(block))
                 pace.keep(len(block))
         finally:
             reader.close()
@@ -123,6 +135,31 @@ class Pace:
             raise Stopped
 
 
+@dataclass
+class Progress:
+    """Tells through a pipe of the bytes that are read, now and then.
+
+    It neither waits, however full the pipe is, nor needs a lock, which a process that is killed would
+    leave locked: the kernel writes so few bytes at once or not at all (pipe(7)).
+    """
+
+    pipe: Connection
+    told: int = 0
+    _untold: int = 0
+    _due: float = field(default_factory=lambda: time.monotonic() + TOLD)
+
+    def add(self, size: int) -> None:
+        """So many bytes more were read."""
+        self._untold += size
+        if (now := time.monotonic()) < self._due:
+            return
+        self._due = now + TOLD
+        with suppress(OSError):  # it is full, or nobody reads it any more
+            os.write(self.pipe.fileno(), struct.pack("q", self._untold))
+            self.told += self._untold
+            self._untold = 0
+
+
 class Checkers:
     """Workers that check batches as long as this is used as a context manager.
 
@@ -136,7 +173,11 @@ class Checkers:
         self._check: Callable[[list[bytes]], Checked]
         self._executor: Executor
         self._stop: Callable[[], None]
+        self._read = 0
         with ExitStack() as stack:
+            self._told, told = (stack.enter_context(end) for end in multiprocessing.Pipe(duplex=False))
+            os.set_blocking(self._told.fileno(), False)
+            os.set_blocking(told.fileno(), False)
             if local and workers > 1 and many:
                 # A process that has threads must not be forked, and importing everything anew takes
                 # as long as hashing some hundred megabytes.
@@ -147,18 +188,27 @@ class Checkers:
                 stack.enter_context(ours)
                 stack.enter_context(theirs)
                 self._stop = partial(theirs.send_bytes, b"stop")
-                self._executor = ProcessPoolExecutor(workers, context, _begin, (store, share, ours))
+                self._executor = ProcessPoolExecutor(workers, context, _begin, (store, share, told, ours))
                 self._check = _check
             else:
                 stop = threading.Event()
                 self._stop = stop.set
                 self._executor = ThreadPoolExecutor(workers)
-                self._check = Checker(store, stop, share).check
+                self._check = Checker(store, stop, share, told).check
             self._closing = stack.pop_all()
 
     def submit(self, raws: list[bytes]) -> "Future[Checked]":
         """Have the blobs of these digests checked."""
         return self._executor.submit(self._check, raws)
+
+    def under_way(self, taken: Checked | None) -> int:
+        """The bytes read of all batches but those that were taken, of which this may be one more."""
+        with suppress(BlockingIOError):
+            while told := os.read(self._told.fileno(), 1 << 12):
+                self._read += sum(array("q", told))
+        if taken:
+            self._read -= taken.told
+        return self._read
 
     def __enter__(self) -> Self:
         return self
@@ -182,7 +232,7 @@ def _alone() -> bool:
 _checker: list[Checker] = []  # the one of a process that does nothing else
 
 
-def _begin(store: Store, rate: float | None, stop: Connection) -> None:
+def _begin(store: Store, rate: float | None, told: Connection, stop: Connection) -> None:
     # Ctrl-C, timeout(1) and systemd end all processes at once. Here that would lose what was found: the
     # one who asked tells the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -190,7 +240,7 @@ def _begin(store: Store, rate: float | None, stop: Connection) -> None:
     threading.Thread(target=_await_pool, daemon=True).start()
     stopped = threading.Event()
     threading.Thread(target=_await_end, args=(stop, stopped), daemon=True).start()
-    _checker.append(Checker(store, stopped, rate))
+    _checker.append(Checker(store, stopped, rate, told))
 
 
 def _await_pool() -> None:

@@ -9,9 +9,9 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
-from wsgi_store.checking import BATCH_BLOBS, BATCH_BYTES, PROCESSES_FROM, Checked, Checkers
+from wsgi_store.checking import BATCH_BLOBS, BATCH_BYTES, PROCESSES_FROM, TOLD, Checked, Checkers
 from wsgi_store.digest import Digest
 from wsgi_store.errors import StoreError, StoreUnavailable
 from wsgi_store.stores import Blob, Store
@@ -49,6 +49,8 @@ class Report:
     total_bytes: int = 0
     checked_blobs: int = 0
     checked_bytes: int = 0
+    reading_bytes: int = 0
+    """What was read of blobs that are not in `checked_bytes` yet."""
     counted: bool = False
     """Whether the totals and `oldest` are of the whole store, and not of a part of it."""
     gone: int = 0
@@ -103,11 +105,12 @@ def verify(
 ) -> Generator[Report, None, None]:
     """Hash the blobs of a store, those first that were not verified for longest.
 
-    Yields one report again and again: at once, when the store has been counted, and last when it is
-    complete. `budget` ends the run with the blob that brings the bytes read to so many; the next
-    run goes on behind it. `sample`, a share between 0 and 1, reads only so many blobs, drawn by
-    lot; that is not remembered. `rate` is a limit in bytes a second, `workers` the number of
-    blobs read at once, by default that of the processors this process may use.
+    Yields one report again and again: at once, when the store has been counted, then several times a
+    second, however large a blob is, and last when it is complete. `budget` ends the run with the blob
+    that brings the bytes read to so many; the next run goes on behind it. `sample`, a share between 0
+    and 1, reads only so many blobs, drawn by lot; that is not remembered. `rate` is a limit in bytes a
+    second, `workers` the number of blobs read at once, by default that of the processors this
+    process may use.
 
     It may run beside a server, and be ended at any time: close the generator, or interrupt it.
     What was verified till then is remembered, and what was found is in the report. What could not
@@ -136,18 +139,22 @@ def verify(
                     running.add(batch)
                 if not running:
                     break
-                done.append(running.pop())
-                report.take(done[-1][1])
-                if time.monotonic() > last_save + SAVE_INTERVAL:
+                ended = running.pop()
+                if ended:
+                    done.append(ended)
+                    report.take(ended[1])
+                report.reading_bytes = running.checkers.under_way(ended[1] if ended else None)
+                if ended and time.monotonic() > last_save + SAVE_INTERVAL:
                     _remember(store, report, done, None if sample else started)
                     last_save = time.monotonic()
                 yield report
     except BrokenExecutor:
         raise StoreUnavailable("a process that was reading blobs has been killed") from None
     finally:
-        for batch, checked in running.ended():
-            done.append((batch, checked))
-            report.take(checked)
+        report.reading_bytes = 0
+        for ended in running.ended():
+            done.append(ended)
+            report.take(ended[1])
         _remember(store, report, done, None if sample else started)
     report.oldest = plan.oldest_after
     if report.oldest is not None:
@@ -257,9 +264,12 @@ class _Running:
         self._batches[future] = batch
         future.add_done_callback(self._finished.put)
 
-    def pop(self) -> tuple[Batch, Checked]:
-        """Wait for one, and return it with what became of it."""
-        future = self._finished.get()
+    def pop(self) -> tuple[Batch, Checked] | None:
+        """Wait for one, and return it with what became of it; None when none ends for a while."""
+        try:
+            future = self._finished.get(timeout=TOLD)
+        except Empty:
+            return None
         checked = future.result()
         return self._batches.pop(future), checked
 

@@ -104,10 +104,10 @@ def verify(
                 total = int(report.total_bytes * (1 if sample is None else sample))
                 with output.progress() as bars:
                     total = total if budget is None else min(budget, total)
-                    advance_to = meter(bars.add("verifying", total).advance)
+                    move = _following(report, bars.add("verifying", total).advance)
                     for _ in reports:
                         found()
-                        advance_to(report.checked_bytes)
+                        move()
         except (KeyboardInterrupt, StoreError) as error:
             stopped = error
         found()  # also what was moved while it ended
@@ -139,6 +139,20 @@ def _interrupted_once() -> Iterator[None]:
     finally:
         for number in heeded:
             signal.signal(number, before[number])
+
+
+def _following(report: Report, advance: Callable[[int], None]) -> Callable[[], None]:
+    """What advances to where the report is, and never back."""
+    advance_to = meter(advance)
+    farthest = 0
+
+    def move() -> None:
+        nonlocal farthest
+        # What turns out not to be readable to its end does not count any more.
+        farthest = max(farthest, report.checked_bytes + report.reading_bytes)
+        advance_to(farthest)
+
+    return move
 
 
 def _findings(report: Report, output: Output) -> Callable[[], None]:
