@@ -15,7 +15,7 @@ from functools import partial
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from wsgi_store.digest import Digest
 from wsgi_store.errors import BlobNotFound, StoreError, StoreUnavailable
@@ -178,24 +178,28 @@ class Checkers:
             self._told, told = (stack.enter_context(end) for end in multiprocessing.Pipe(duplex=False))
             os.set_blocking(self._told.fileno(), False)
             os.set_blocking(told.fileno(), False)
-            if local and workers > 1 and many:
-                # A process that has threads must not be forked, and importing everything anew takes
-                # as long as hashing some hundred megabytes.
-                alone = _alone()
-                context = multiprocessing.get_context("fork" if alone else "spawn")
-                # Not an event: a process that is killed while it asks one leaves it locked.
-                ours, theirs = context.Pipe(duplex=False)
-                stack.enter_context(ours)
-                stack.enter_context(theirs)
-                self._stop = partial(theirs.send_bytes, b"stop")
-                self._executor = ProcessPoolExecutor(workers, context, _begin, (store, share, told, ours))
-                self._check = _check
-            else:
+            if not (
+                local and workers > 1 and many and self._have_processes(stack, workers, store, share, told)
+            ):
                 stop = threading.Event()
                 self._stop = stop.set
                 self._executor = ThreadPoolExecutor(workers)
                 self._check = Checker(store, stop, share, told).check
             self._closing = stack.pop_all()
+
+    def _have_processes(self, stack: ExitStack, workers: int, *given: Any) -> bool:
+        # A process that has threads must not be forked, and importing everything anew takes
+        # as long as hashing some hundred megabytes.
+        context = multiprocessing.get_context("fork" if _alone() else "spawn")
+        # Not an event: a process that is killed while it asks one leaves it locked.
+        ours, theirs = (stack.enter_context(end) for end in context.Pipe(duplex=False))
+        try:
+            self._executor = ProcessPoolExecutor(workers, context, _begin, (*given, ours))
+        except OSError:
+            return False  # their locks need /dev/shm
+        self._stop = partial(theirs.send_bytes, b"stop")
+        self._check = _check
+        return True
 
     def submit(self, raws: list[bytes]) -> "Future[Checked]":
         """Have the blobs of these digests checked."""

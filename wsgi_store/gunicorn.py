@@ -24,7 +24,7 @@ from gunicorn.http import message
 from wsgi_store import logs
 from wsgi_store.accesslog import NOTE, AccessLog, Exchange, Note
 from wsgi_store.config import Config
-from wsgi_store.errors import StoreUnavailable, WSGIStoreError
+from wsgi_store.errors import ConfigError, StoreUnavailable, WSGIStoreError
 from wsgi_store.gunicorn_options import unheeded
 from wsgi_store.stores import Store
 
@@ -80,6 +80,27 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
             self._access_log.write(done, environ.get(NOTE) or Note())
 
 
+def temporary_directory(named: str | None) -> str:
+    """Where this process can make a file: `named`, else /dev/shm, else what the environment names.
+
+    Raises ConfigError.
+    """
+    # In memory: a heartbeat must not wait for a disk that is busy with uploads.
+    for directory in [named] if named else ["/dev/shm", None]:
+        try:
+            # Tried: a mode does not tell that a disk is read-only, or that it is full.
+            with tempfile.NamedTemporaryFile(dir=directory) as file:
+                return os.path.dirname(file.name)
+        except OSError as error:
+            if named:
+                cause = error.strerror
+                raise ConfigError(f"--worker-tmp-dir: cannot make a file in {named}: {cause}") from None
+    raise ConfigError(
+        "no temporary file can be made: make /dev/shm or /tmp writable, "
+        "or name a directory by TMPDIR or --worker-tmp-dir"
+    )
+
+
 def share_metrics(cfg: Any) -> str | None:
     """Make a directory in memory where the workers, whose user `cfg` names, count together; see `counts`.
 
@@ -88,7 +109,7 @@ def share_metrics(cfg: Any) -> str | None:
     # With this prefix it is the one of the master that USR2 told to start this one.
     if not os.path.basename(os.environ.get(METRICS, METRICS_PREFIX)).startswith(METRICS_PREFIX):
         return None
-    parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()
+    parent = temporary_directory(cfg.worker_tmp_dir)
     for name in os.listdir(parent):
         if name.startswith(METRICS_PREFIX):
             _remove_unused(os.path.join(parent, name))

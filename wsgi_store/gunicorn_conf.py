@@ -9,12 +9,20 @@ restart, or SIGUSR2.
 import os
 import shutil
 import sys
+from contextlib import suppress
 from typing import Any
 
 from wsgi_store import logs
 from wsgi_store.config import Config, MetricsAccess
-from wsgi_store.errors import WSGIStoreError
-from wsgi_store.gunicorn import Logger, processors, share_metrics, try_store, warn_if_open
+from wsgi_store.errors import ConfigError, WSGIStoreError
+from wsgi_store.gunicorn import (
+    Logger,
+    processors,
+    share_metrics,
+    temporary_directory,
+    try_store,
+    warn_if_open,
+)
 from wsgi_store.gunicorn_options import refuse_daemon, unheeded
 from wsgi_store.startup import doubts, said
 
@@ -42,8 +50,9 @@ timeout = 60
 graceful_timeout = 300
 # A worker that had its number would accept nobody, and have no successor, until its transfers end.
 max_requests = 0
-# The heartbeat file must not wait for a disk that is busy with uploads.
-worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+# For heartbeats. Where nothing can be written a command line may still name a directory.
+with suppress(ConfigError):
+    worker_tmp_dir = temporary_directory(None)
 # Its socket lies in the home directory, where two servers would share it.
 control_socket_disable = True
 
@@ -56,6 +65,10 @@ _begun: list[str | None] = []
 
 
 def _begin(cfg: Any) -> None:
+    try:
+        temporary_directory(cfg.worker_tmp_dir)
+    except ConfigError as refusal:
+        sys.exit(f"wsgi-store: {refusal}")
     try_store(_config, cfg)
     _begun.append(share_metrics(cfg) if _config.metrics is not MetricsAccess.OFF else None)
 

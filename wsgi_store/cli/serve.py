@@ -6,6 +6,8 @@ from importlib.metadata import files
 
 import click
 
+from wsgi_store.errors import ConfigError
+
 SETTINGS = "python:wsgi_store.gunicorn_conf"
 
 
@@ -19,6 +21,10 @@ def serve(arguments: tuple[str, ...]) -> None:
     \b
         WSGI_STORE_ROOT=/srv/store wsgi-store serve -- --bind :9000 --workers 4
     """
+    try:
+        os.getcwd()
+    except OSError as error:  # gunicorn would end in a traceback
+        raise ConfigError(f"the current directory: {error.strerror}") from None
     # Not -m: on SIGUSR2 gunicorn would start its __main__.py, beside which its own http hides Python's.
     (script,) = (str(file.locate()) for file in files("gunicorn") or () if file.name == "gunicorn")
     # In the place of this process: signals and the status are gunicorn's.

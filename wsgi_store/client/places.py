@@ -97,14 +97,24 @@ def credentials(place: Url, token: str | None) -> dict[str, str]:
 
 
 def _netrc(host: str) -> str | None:
-    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    named = os.environ.get("NETRC")
+    try:
+        path = Path(named or "~/.netrc").expanduser()
+    except RuntimeError:  # there is no home directory
+        if named:
+            raise ConfigError(f"cannot read {named}: there is no home directory") from None
+        return None
     try:
         found = netrc.netrc(path).authenticators(host.strip("[]"))
     except FileNotFoundError:
         return None
     except netrc.NetrcParseError as error:
         # Its message may show a password.
-        raise ConfigError(f"{path}, line {error.lineno}: not understood") from None
+        refusal = f"{path}, line {error.lineno}: not understood"
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', 'no text')}") from None
-    return f"{found[0]}:{found[2]}" if found else None
+        if not named and isinstance(error, OSError):
+            return None  # one that nobody asked for, where somebody else's home is the home
+        refusal = f"cannot read {path}: {getattr(error, 'strerror', 'no text')}"
+    else:
+        return f"{found[0]}:{found[2]}" if found else None
+    raise ConfigError(refusal)
