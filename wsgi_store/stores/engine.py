@@ -128,8 +128,8 @@ def _fault(
             return None if check(bucket, key) else name
     except StoreUnavailable as error:
         failure = error.__cause__
-        if isinstance(failure, Failure) and failure.refusal:
-            return f"{name} ({failure.refusal})"
+        if isinstance(failure, Failure) and failure.refusal:  # pylint: disable=no-member
+            return f"{name} ({failure.refusal})"  # pylint: disable=no-member
         return error
 
 

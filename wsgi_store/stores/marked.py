@@ -72,7 +72,7 @@ class MarkedBucket(Bucket):
                 text = self._marker()
         except StoreUnavailable as error:
             failure = error.__cause__
-            if isinstance(failure, Failure) and failure.lasting:
+            if isinstance(failure, Failure) and failure.lasting:  # pylint: disable=no-member
                 raise WrongStore(f"{self._url} cannot be opened: {failure}") from error
             raise
         marker.require(text, self._url, self._algorithm)
