@@ -55,6 +55,8 @@ clients: $(VENV)/.installed-clients
 soak: export CRASH_KILLS ?= 200
 soak: $(VENV)/.installed-test
 	$(TEST) --capture=no --verbose --timeout=3600 tests/test_crash.py
+	$(RUN) tests/siege.py
+	$(RUN) tests/siege.py --nginx bodies reads both
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff format --check .

@@ -38,7 +38,7 @@ NGINX = """
 daemon off;
 pid {directory}/nginx.pid;
 error_log stderr info;
-events {{ }}
+events {{ worker_connections 8192; }}
 http {{
     access_log {directory}/access.log;
     client_body_temp_path {directory}/body;

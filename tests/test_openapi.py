@@ -76,6 +76,7 @@ ERRORS = [
     errors.DigestMismatch("md5:0", "md5:1"),
     errors.HeadTooLarge(""),
     errors.Unsupported(""),
+    errors.Busy(""),
     errors.StoreUnavailable("", needed=1, available=0, reserve=0),
     errors.StorageFull("", needed=1, available=0, reserve=0),
     errors.WSGIStoreError(""),

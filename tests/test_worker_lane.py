@@ -19,7 +19,7 @@ def put(server: Server, data: bytes) -> str:
     """Upload; returns the path of the blob."""
     with Connection(server.port) as connection:
         connection.send(message("POST", "/", data))
-        return connection.receive().fields["content-location"]
+        return connection.receive().fields["location"]
 
 
 def enter(server: Server, stack: contextlib.ExitStack) -> Connection:

@@ -1,10 +1,10 @@
 """Answers on their way out of gunicorn: made with less work, and refusals like the application's."""
 
 import errno
-import secrets
+import os
+import select
 import socket
 import ssl
-import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -12,26 +12,27 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from gunicorn.http import errors as parsing
 from gunicorn.http import wsgi
-from gunicorn.util import close_graceful, http_date, is_hoppish
+from gunicorn.util import close_graceful, has_fileno, http_date, is_hoppish
 from gunicorn.workers import gthread
 
 from wsgi_store import errors
 from wsgi_store.accesslog import NOTE, Note
-from wsgi_store.app import problem
 from wsgi_store.bodies import broke_off
+from wsgi_store.body import Body
 from wsgi_store.connection import Connection
 from wsgi_store.gunicorn import shown_path
-from wsgi_store.head import Continue, Request, refusal_of
-from wsgi_store.logs import Seldom, logger
+from wsgi_store.head import Continue, Refused, Request
+from wsgi_store.logs import logger
+from wsgi_store.places import DOWNLOADS, Places
 from wsgi_store.receiving import KEPT
-
-# These, though parsing errors too, the application brought about.
-OWN_FAULTS = (parsing.InvalidResponseHeader, parsing.InvalidResponseHeaderName)
 
 # A body is copied behind its head up to here: one packet wakes a client once, and copying is cheaper.
 JOINED = 64 << 10
+# How a socket says that the client has left.
+LEFT = {None, errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN}
+# What sendfile(2) is asked for at once.
+PIECE = 1 << 30
 
 
 class _Field(NamedTuple):
@@ -75,10 +76,28 @@ class Answer(wsgi.Response):  # type: ignore[misc]  # gunicorn has no type hints
 
     upgrade: bool
     headers_sent: bool
+    status: str | None
+    headers: list[tuple[str, str]]
+    response_length: int | None
+    chunked: bool
+    sent: int
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, req: Any, sock: Any, cfg: Any, conn: Connection, places: Places) -> None:
+        super().__init__(req, sock, cfg)
+        self._conn = conn
+        self._places = places
         self._head = b""  # made, and not sent
+        self.moved = 0  # bytes that the socket has taken
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        """Take the head of an answer; raises Busy, and takes another, where no thread may wait for this."""
+        write = super().start_response(status, headers, exc_info)
+        length = self.response_length
+        is_long = not self._omits_body and (length is None or length > JOINED)
+        if is_long and not self._claim(DOWNLOADS):
+            self.status, self.headers, self.response_length, self.chunked = None, [], None, False
+            raise errors.Busy("too many transfers are under way")
+        return write
 
     def process_headers(self, headers: Iterable[tuple[str, str]]) -> None:
         """Check and keep the application's header fields."""
@@ -113,23 +132,78 @@ class Answer(wsgi.Response):  # type: ignore[misc]  # gunicorn has no type hints
         if self.chunked:
             data = b"%X\r\n%s\r\n" % (len(data), data)
         if self._head and len(data) <= JOINED:
-            head, self._head = self._head, b""
-            self.sock.sendall(head + data)
-            return
+            data, self._head = self._head + data, b""
         self._send_head()
-        # The timeout is for all that is sent at once, and a slow reader must not be cut for it.
+        self._send(data)
+
+    def _claim(self, share: float = 1) -> bool:
+        """Whether a thread may wait for the client to take this."""
+        given = self._places.claim(self._conn, share)
+        if given:
+            self.follow()
+        return given
+
+    def follow(self) -> None:
+        """Have the transfer know what moves."""
+        if (transfer := self._conn.transfer) is not None:
+            # Of a body of another protocol than HTTP nothing is known.
+            body = self.req.body if isinstance(self.req.body, Body) else None
+            if body is not None:
+                body.transfer = transfer
+            transfer.follow(body, self)
+
+    def _send(self, data: bytes) -> None:
         rest = memoryview(data)
+        transfer = self._conn.transfer
+        if (transfer is None or transfer.ended) and not self.cfg.is_ssl:
+            # Mostly it fits into the socket, and nobody is waited for.
+            with suppress(BlockingIOError):
+                rest = rest[os.write(self.sock.fileno(), rest) :]
+            if rest and (transfer is not None or not self._claim()):
+                self._conn.reset()
+        # The timeout is for all that is sent at once, and a slow reader must not be cut for it.
         while rest:
-            self.sock.sendall(rest[:JOINED])
-            rest = rest[JOINED:]
+            count = self.sock.send(rest[:JOINED])
+            self.moved += count
+            rest = rest[count:]
 
     def sendfile(self, respiter: Any) -> bool:
         """Send a file by sendfile(2) where that can be done."""
+        file = respiter.filelike
+        if self.cfg.is_ssl or self.chunked or not self.can_sendfile() or not has_fileno(file):
+            return False
+        if self._conn.transfer is None and not self._omits_body:
+            return False  # a small one, which is not to wait for its client here
+        fd = file.fileno()
+        offset = os.lseek(fd, 0, os.SEEK_CUR)
+        left = os.fstat(fd).st_size - offset if self.response_length is None else self.response_length
+        self.send_headers()
         # Where nothing follows it the kernel would hold the head back for 200 ms (tcp(7), TCP_CORK).
-        if not (self.cfg.is_ssl or self.response_length == 0 or self._omits_body):
-            self.send_headers()
-            self._send_head(socket.MSG_MORE)
-        return bool(super().sendfile(respiter))
+        if self._omits_body or not left:
+            return True
+        self._send_head(socket.MSG_MORE)
+        poll = select.poll()
+        poll.register(self.sock, select.POLLOUT)
+        timeout = self.sock.gettimeout()
+        while left:
+            try:
+                count = os.sendfile(self.sock.fileno(), fd, offset, min(left, PIECE))
+            except BlockingIOError:
+                if not poll.poll(None if timeout is None else timeout * 1000):
+                    raise TimeoutError("the client takes nothing") from None
+                continue
+            except OSError as error:
+                if self.sent or error.errno in LEFT:
+                    raise
+                return False  # some file systems have no sendfile(2), and those that fail fail again
+            if not count:
+                break  # it was cut meanwhile
+            offset += count
+            left -= count
+            self.sent += count
+            self.moved += count
+        os.lseek(fd, offset, os.SEEK_SET)
+        return True
 
     def send(self, body: Any, wrapper: type) -> None:
         """Send what the application returned, to its end."""
@@ -149,7 +223,10 @@ class Answer(wsgi.Response):  # type: ignore[misc]  # gunicorn has no type hints
     def _send_head(self, flags: int = 0) -> None:
         if self._head:
             head, self._head = self._head, b""
-            self.sock.sendall(head, flags)
+            if flags:
+                self.sock.sendall(head, flags)
+            else:
+                self._send(head)
 
 
 _date = lru_cache(1)(http_date)
@@ -159,10 +236,7 @@ class Answering(gthread.ThreadWorker):  # type: ignore[misc]
     """gunicorn's thread worker as far as it answers requests."""
 
     alive: bool
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.refused = Seldom()
+    places: Places
 
     def handle_request(self, req: Any, conn: Connection) -> Any:
         """Serve a request whose head is there."""
@@ -178,8 +252,8 @@ class Answering(gthread.ThreadWorker):  # type: ignore[misc]
             self.log.debug("Closing a connection: %s", error)
             return False
         except OSError as error:
-            if error.errno in (None, errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):
-                raise  # the client left
+            if error.errno in LEFT:
+                raise
             # sendfile(2) tells of a disk here, which gunicorn takes for the socket.
             path = shown_path(req)
             self.log.error("The answer to %s %s broke off: %s", req.method, path, error.strerror)
@@ -193,8 +267,15 @@ class Answering(gthread.ThreadWorker):  # type: ignore[misc]
             self.cfg.pre_request(self, req)
             begin = time.perf_counter()
             answer, environ = wsgi.create(
-                req, conn.sock, conn.client, conn.server, self.cfg, response_class=Answer
+                req,
+                conn.sock,
+                conn.client,
+                conn.server,
+                self.cfg,
+                response_class=Answer,
+                response_args=(conn, self.places),
             )
+            self._follow(conn, req, answer)
             environ["wsgi.multithread"] = True
             self.nr += 1
             if self.nr >= self.max_requests and self.alive:
@@ -214,6 +295,8 @@ class Answering(gthread.ThreadWorker):  # type: ignore[misc]
             return not answer.should_close()
         except OSError:
             raise
+        except errors.Busy as error:  # another application than this one does not know it
+            raise Refused(error, req.method) from None
         except errors.StoreError as error:
             # An answer that has begun can only end before its announced length.
             log = logger.bind(request_id=(environ.get(NOTE) or Note()).request_id)
@@ -232,34 +315,16 @@ class Answering(gthread.ThreadWorker):  # type: ignore[misc]
             except Exception:  # pylint: disable=broad-exception-caught
                 self.log.exception("Exception in post_request hook")
 
-    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
-        """Answer what cannot be parsed as the application answers; nothing of it is logged."""
-        if not isinstance(exc, parsing.ParseException) or isinstance(exc, OWN_FAULTS):
-            super().handle_error(req, client, addr, exc)
-        else:
-            self.refuse(client, addr, refusal_of(exc), req.method if req else getattr(exc, "method", None))
-
-    def refuse(
-        self, client: socket.socket, addr: Any, refusal: errors.WSGIStoreError, method: str | None
-    ) -> None:
-        """Answer a request that does not get to the application, and log it unless there are many."""
-        identity = secrets.token_hex(8)
-        origin = addr[0] if addr else "a Unix socket"
-        self.refused.warn(f"refused a request from {origin}: {refusal.message}", request_id=identity)
-        response = problem(refusal, identity)
-        # It is loaded where something is counted.
-        if metrics := sys.modules.get("wsgi_store.metrics"):
-            environ = {"REQUEST_METHOD": method or "-"}
-            metrics.count(environ, None, response, 0.0, errors.code(type(refusal)))
-        fields = [
-            *response.headers,
-            ("Date", http_date()),
-            ("Connection", "close"),
-            ("X-Request-ID", identity),
-        ]
-        head = "".join(f"{name}: {value}\r\n" for name, value in fields)
-        body = b"" if method == "HEAD" else b"".join(response.body)
-        # It fits into a socket, unless this client did not read what it was sent before.
-        with suppress(OSError):
-            client.settimeout(0)
-            client.sendall(f"HTTP/1.1 {response.status}\r\n{head}\r\n".encode() + body)
+    def _follow(self, conn: Connection, req: Any, answer: Answer) -> None:
+        """Have the transfer know what moves; refuses a body that nobody saw in the head."""
+        body = req.body
+        hidden = conn.body is None or not conn.body.has_come(0)
+        if (
+            conn.transfer is None
+            and hidden
+            and isinstance(body, Body)
+            and not body.is_whole()
+            and not self.places.claim(conn, upload=True)
+        ):
+            raise Refused(errors.Busy("too many transfers are under way"), req.method)
+        answer.follow()

@@ -77,6 +77,7 @@ STATUS: dict[type[errors.WSGIStoreError], tuple[int, str]] = {
     errors.DigestMismatch: (422, "digest_mismatch"),
     errors.HeadTooLarge: (431, "head_too_large"),
     errors.Unsupported: (501, "unsupported"),
+    errors.Busy: (503, "busy"),
     errors.StoreUnavailable: (503, "store_unavailable"),
     errors.StorageFull: (507, "storage_full"),
     errors.WSGIStoreError: (500, "internal_error"),
@@ -88,8 +89,7 @@ REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,64}")
 # What holds of a URL that names one blob for ever, and of no other.
 OF_ONE_BLOB = {"Cache-Control", "Last-Modified", "Vary"}
 # A path and a method that no row has.
-NOWHERE = "/-"
-UNKNOWN = "-"
+NOWHERE, UNKNOWN = "/-", "-"
 # RFC 6750 section 3.
 BEARER = 'Bearer realm="wsgi_store"'
 RETRY_AFTER = "5"  # seconds: a guess at how soon a disk or a mount comes back
@@ -168,35 +168,41 @@ class Application:
                 request.grant.require(route.scope, **arguments)
             response = route.handler(request, **arguments)
         except errors.WSGIStoreError as error:
-            failure = error
-            response = problem(failure, identity)
-        # Whatever escapes ends the connection without an answer on some servers.
-        except Exception as error:  # pylint: disable=broad-exception-caught
+            failure, response = error, problem(error, identity)
+        except Exception as error:  # pylint: disable=broad-exception-caught  # some servers would not answer
             failure = errors.WSGIStoreError("the server failed, its log says how")
             response = problem(failure, identity, unforeseen=error)
-        response.headers.append(("X-Request-ID", identity))
-        if self.config.cors_origins:
-            self._origins.admit(environ, response.headers, METHODS)
+        self._complete(environ, response, identity)
+        try:
+            body = response(environ, start_response)
+        except errors.Busy as error:  # the server has no thread for as much as that
+            response.close()
+            failure, response = error, problem(error, identity)
+            self._complete(environ, response, identity)
+            body = response(environ, start_response)
         if self._metrics:
             path = route.path if route else None
             code = _status(failure)[1] if failure else None
             self._metrics.count(environ, path, response, perf_counter() - begin, code)
-        if "uwsgi.version" in environ:  # the one server here that does not say itself when it answers
-            response.headers.append(("Date", http_date()))
         if self._access_log:
             length = int(dict(response.headers).get("Content-Length", 0))
             self._access_log.answer(environ, response.status[:3], length, perf_counter() - begin)
-        return response(environ, start_response)
+        return body
+
+    def _complete(self, environ: "WSGIEnvironment", response: Response, identity: str) -> None:
+        response.headers.append(("X-Request-ID", identity))
+        if self.config.cors_origins:
+            self._origins.admit(environ, response.headers, METHODS)
+        if "uwsgi.version" in environ:  # the one server here that does not say itself when it answers
+            response.headers.append(("Date", http_date()))
 
     def _look_at_sender(self, environ: "WSGIEnvironment") -> None:
-        asked = asked_host(environ)
-        if self._check_host and asked:
+        if (asked := asked_host(environ)) and self._check_host:
             self._check_host(environ, asked)
         if environ["REQUEST_METHOD"] not in SAFE:
             self._origins.check(environ, asked)
 
     # What follows is for views of the host application.
-
     def receive(
         self,
         source: Source,
@@ -248,7 +254,7 @@ class Application:
 def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exception | None = None) -> Response:
     """A failure as application/problem+json (RFC 9457); the server's own are logged."""
     status, code = _status(error)
-    if status >= 500 and not isinstance(error, errors.RequestError):
+    if status >= 500 and not isinstance(error, (errors.RequestError, errors.Busy)):
         # The cause names paths: they are the operator's business, not the client's.
         cause = f" ({error.__cause__})" if error.__cause__ else ""
         traced = f"\n{trace(unforeseen)}" if unforeseen else ""
@@ -272,7 +278,7 @@ def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exceptio
         said = f'error="insufficient_scope", scope="{error.evidence["scope"]}"'
         headers.append(("WWW-Authenticate", f"{BEARER}, {said}"))
     elif isinstance(error, errors.StoreUnavailable):
-        headers.append(("Retry-After", RETRY_AFTER))
+        headers.append(("Retry-After", "1" if isinstance(error, errors.Busy) else RETRY_AFTER))
     return Response(to_json(body), status, headers)
 
 

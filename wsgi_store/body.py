@@ -6,6 +6,8 @@ from typing import Any
 from gunicorn.http import body
 from gunicorn.http.errors import ChunkMissingTerminator, NoMoreData
 
+from wsgi_store.places import Transfer
+
 # What usually stands between the data of two chunks (RFC 9112 section 7.1). Measured: a chunk of 8 KiB
 # takes 1.4 µs where this is recognised, 6.4 where it is left to gunicorn.
 BETWEEN = re.compile(rb"\r\n([0-9a-fA-F]{1,15})\r\n")
@@ -18,13 +20,30 @@ class LengthReader(body.LengthReader):  # type: ignore[misc]  # gunicorn has no 
 
     length: int
 
+    def __init__(self, unreader: Any, length: int) -> None:
+        super().__init__(unreader, length)
+        self._total = length
+
+    def received(self) -> int:
+        """How many bytes of it have been received."""
+        return self._total - self.length
+
+    def read(self, size: int) -> bytes:
+        """Read so many bytes, fewer where it ends or broke off."""
+        size = min(self.length, size)
+        if size <= self.unreader.buf.getbuffer().nbytes:
+            data: bytes = super().read(size)
+            return data
+        buffer = memoryview(bytearray(size))
+        return bytes(buffer[: self.readinto(buffer)])
+
     def readinto(self, buffer: memoryview) -> int:
         """Fill `buffer` as far as the body goes, and return how far; less when it broke off."""
         unreader = self.unreader
         # What came together with the head has been received already, and only that is read there:
         # asked for more, gunicorn's reader would receive ahead and copy all that follows.
         filled: int = min(len(buffer), self.length, unreader.buf.getbuffer().nbytes)
-        buffer[:filled] = self.read(filled)
+        buffer[:filled] = super().read(filled)
         end = min(len(buffer), filled + self.length)
         while filled < end and (count := unreader.sock.recv_into(buffer[filled:end])):
             filled += count
@@ -40,6 +59,7 @@ class ChunkedReader(body.ChunkedReader):  # type: ignore[misc]
     is more than a size, so that its limits hold and refusals are its own.
     """
 
+    _received = 0
     _begun = False
     _left = 0  # bytes of the chunk that are still to come
     _behind = memoryview(b"")  # what was received behind that which gunicorn was given
@@ -47,6 +67,10 @@ class ChunkedReader(body.ChunkedReader):  # type: ignore[misc]
     def __init__(self, request: Any, unreader: Any) -> None:
         super().__init__(request, unreader)
         self.unreader = unreader
+
+    def received(self) -> int:
+        """How many bytes of it have been received, with those around chunks."""
+        return self._received
 
     def read(self, size: int) -> bytes:
         """Read up to so many bytes, none at the end."""
@@ -72,6 +96,7 @@ class ChunkedReader(body.ChunkedReader):  # type: ignore[misc]
         count: int = self.unreader.sock.recv_into(buffer)
         if not count:
             raise NoMoreData() if self._left else ChunkMissingTerminator(b"")
+        self._received += count
         return count
 
     def _join(self, buffer: memoryview, filled: int, end: int) -> int:
@@ -118,7 +143,30 @@ class ChunkedReader(body.ChunkedReader):  # type: ignore[misc]
 
 
 class Body(body.Body):  # type: ignore[misc]
-    """A body that can also be read into a buffer."""
+    """A body that can also be read into a buffer, and that is given up when its transfer was ended."""
+
+    transfer: Transfer | None = None
+
+    def received(self) -> int:
+        """How many bytes of it have been received, as far as that is counted."""
+        count = getattr(self.reader, "received", None)
+        return int(count()) if count else 0
+
+    def is_whole(self) -> bool:
+        """Whether all of it has been received."""
+        reader = self.reader
+        return getattr(reader, "length", 1) == 0 or getattr(reader, "parser", reader) is None
+
+    def read(self, size: int | None = None) -> bytes:
+        """Read so many bytes, fewer at the end or where it broke off."""
+        try:
+            data: bytes = super().read(size)
+        except Exception:
+            self._check()
+            raise
+        if size is None or len(data) < size:
+            self._check()
+        return data
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill `buffer`, but perhaps for a little, and return how far; 0 at the end or where it broke off."""
@@ -128,7 +176,16 @@ class Body(body.Body):  # type: ignore[misc]
             buffer[: len(data)] = data
             return len(data)
         try:
-            return reader.readinto(buffer)
+            count = reader.readinto(buffer)
         except BaseException:
             self.failed = True
+            self._check()
             raise
+        if count < len(buffer):
+            self._check()
+        return count
+
+    def _check(self) -> None:
+        if self.transfer is not None and self.transfer.ended:
+            self.failed = True
+            raise TimeoutError("it came too slowly while others waited") from None

@@ -183,6 +183,10 @@ class Config:
             "[settings of their own](docs/deployment.md#how-long-a-transfer-may-stand-still).",
         ),
     )
+    min_rate: int = field(
+        default=1 << 10,
+        metadata=_row(parse_size, "Bytes a second below which a transfer ends when others wait (gunicorn)."),
+    )
     tokens: str | None = field(
         default=None,
         metadata=_row(optional(parse_text), "The file of tokens; without it everybody may do everything."),
@@ -247,7 +251,7 @@ class Config:
             object.__setattr__(self, row.name, value)
         if any(len(key) < KEY_LENGTH for key in self.signing_keys):
             raise ConfigError(f"{PREFIX}SIGNING_KEYS: expected keys of at least {KEY_LENGTH} characters")
-        for name in ("max_size", "min_free"):
+        for name in ("max_size", "min_free", "min_rate"):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"{PREFIX}{name.upper()}: must not be negative")

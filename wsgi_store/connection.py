@@ -1,8 +1,10 @@
 """What gunicorn knows of a connection and its requests, bounded in time."""
 
+import errno
 import os
 import socket
 import ssl
+import struct
 import time
 from contextlib import suppress
 from typing import Any
@@ -12,6 +14,8 @@ from gunicorn.http import message
 from gunicorn.workers import gthread
 
 from wsgi_store.head import FOREIGN, HEAD_TIMEOUT, Request
+from wsgi_store.line import UNKNOWN, Body, announced
+from wsgi_store.places import BODY, Transfer
 
 # Larger heads are left to gunicorn's parser, which knows its limits and answers 431.
 HEAD_LIMIT = 64 << 10
@@ -40,6 +44,8 @@ class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type h
 
     sock: socket.socket
     in_lane = False  # whether the lane has seen it
+    transfer: Transfer | None = None  # the last one
+    body: Body | None = None  # that its request announces, as far as its head was looked at
     _seen = 0  # bytes of the head that had come when it was last looked at
 
     def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any) -> None:
@@ -49,10 +55,14 @@ class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type h
 
     def init(self) -> None:
         """Prepare for the next request; the application sets its own timeout later."""
+        if self.transfer is not None:
+            self.transfer.awaits_head = True
         try:
             super().init()
         except TimeoutError:
             raise parsing.NoMoreData() from None
+        if self.is_http2 and self.transfer is not None:
+            self.transfer.awaits_head = False  # nobody knows whether this client is waited for
         self.sock.settimeout(HEAD_TIMEOUT)
         if getattr(self.parser, "mesg_class", None) is message.Request:
             self.parser.mesg_class = Request
@@ -77,6 +87,7 @@ class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type h
         """Wait for the next request; whether its head, or the end, has then come."""
         head = self.read_ahead()
         if self.cfg.protocol != "http" or _has_end(head):
+            self.body = announced(head, 0) if self.suits_lane() else UNKNOWN
             return bool(head)
         self.sock.settimeout(seconds)
         try:
@@ -87,7 +98,9 @@ class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type h
             return True  # who reads will meet the same error, and end the connection
         self.parser.unreader.buf.seek(0, os.SEEK_END)
         self.parser.unreader.buf.write(coming)
-        return not coming or _has_end(head + coming)
+        head += coming
+        self.body = announced(head, 0) if self.suits_lane() else UNKNOWN
+        return not coming or _has_end(head)
 
     def await_head(self) -> None:
         """Get ready to look for the head of the next request."""
@@ -97,18 +110,27 @@ class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type h
 
     def head_is_whole(self) -> bool:
         """Look without reading; when it is False the socket is readable again once more has come."""
+        self.body = UNKNOWN
         if self.initialized and self.cfg.is_ssl:
             return True
         head = self.read_ahead()
         try:
             coming = self.sock.recv(HEAD_LIMIT, socket.MSG_PEEK)
         except BlockingIOError:
-            return _has_end(head)
+            if not _has_end(head):
+                return False
+            coming = b""
         except OSError:
+            self.body = None
             return True  # who reads will meet the same error, and end the connection
         head += coming
+        legible = not self.cfg.is_ssl and self.cfg.protocol == "http"
+        if legible and _has_end(head):
+            self.body = announced(head, len(coming))
         # No progress although there was something to see: the client has stopped sending.
         ended = len(coming) == self._seen
+        if ended and not _has_end(head):
+            self.body = None
         if ended or len(head) >= HEAD_LIMIT or _has_end(head) or not self._is_legible():
             if self._seen:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
@@ -136,6 +158,16 @@ class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type h
             begin += self.sock.recv(64, socket.MSG_PEEK)
         return "HEAD" if begin.lstrip(b"\r\n").startswith(b"HEAD ") else None
 
+    def reset(self) -> None:
+        """End it at once, in the middle of an answer; raises ConnectionResetError."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+        raise ConnectionResetError(errno.ECONNRESET, "no thread may wait for this client")
+
+    def is_deaf(self) -> bool:
+        """Whether its upload was ended, so that the socket says that nothing comes, though more may."""
+        return self.transfer is not None and self.transfer.ended == BODY
+
     def shut(self) -> None:
         """Send nothing more."""
         with suppress(OSError):  # the client is gone
@@ -148,7 +180,9 @@ class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type h
         """
         try:
             self.sock.shutdown(socket.SHUT_WR)
-            self.sock.settimeout(MOMENT)
+            if self.is_deaf():
+                return
+            self.sock.settimeout(0 if self.transfer and self.transfer.ended else MOMENT)
             deadline = time.monotonic() + MOMENT
             while self.sock.recv(HEAD_LIMIT):
                 if time.monotonic() >= deadline:
@@ -156,7 +190,7 @@ class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no type h
         except TimeoutError:
             return
         except OSError:
-            pass  # the client is gone
+            pass  # the client is gone, or has to be
         self.sock.close()
 
 

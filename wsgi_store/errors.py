@@ -57,6 +57,10 @@ class StoreUnavailable(StoreError):
     """The store cannot do this now; trying again later may work."""
 
 
+class Busy(StoreUnavailable):
+    """As many transfers are under way as the server has threads for; trying again later may work."""
+
+
 class StorageFull(StoreError):
     """There is no room for these bytes."""
 

@@ -23,6 +23,7 @@ from wsgi_store.gunicorn import (
     try_store,
     warn_if_open,
 )
+from wsgi_store.gunicorn_limits import fitting, raise_limit, too_many
 from wsgi_store.gunicorn_options import refuse_daemon, unheeded
 from wsgi_store.startup import doubts, said
 
@@ -42,6 +43,9 @@ workers = int(os.environ.get("WEB_CONCURRENCY") or max(2, processors()))
 worker_class = "wsgi_store.worker.Worker"
 # A slow client holds a thread and little else; threads are started when they are needed.
 threads = 256
+# Slow clients beyond the threads wait without one. A process may have fewer open files than it could.
+_files = raise_limit()
+worker_connections = fitting(_files, threads)
 keepalive = 5
 
 # A thread worker reports that it lives whatever its threads do: this does not end transfers.
@@ -77,7 +81,7 @@ class _Logger(Logger):
     """Made before all else that knows every setting, and before a preloaded application opens the store."""
 
     def __init__(self, cfg: Any) -> None:
-        if refusal := unheeded(cfg):
+        if refusal := unheeded(cfg) or too_many(_files, cfg):
             sys.exit(f"wsgi-store: {refusal}")
         _begin(cfg)
         super().__init__(cfg)

@@ -13,6 +13,8 @@ from wsgi_store.connection import Connection
 # sending and see it: for so many seconds in all, and of silence.
 LINGER_TIME = 10.0
 LINGER_SILENCE = 2.0
+# How often what a client goes on sending is thrown away before its end, which it must not put off.
+DEAF = 16
 # TCP throws so many bytes at once away without copying them (tcp(7), MSG_TRUNC).
 _SCRATCH = bytearray(1 << 20)
 
@@ -34,6 +36,8 @@ class Leaving:
         now = time.monotonic()
         self._until[conn] = now + LINGER_SILENCE, now + LINGER_TIME
         conn.sock.settimeout(0)
+        if conn.is_deaf():
+            return
         self._poller.register(conn.sock, EVENT_READ, partial(self._discard, conn))
 
     def _discard(self, conn: Connection, sock: socket.socket) -> None:
@@ -57,6 +61,12 @@ class Leaving:
 
     def _close(self, conn: Connection) -> None:
         del self._until[conn]
-        self._poller.unregister(conn.sock)
+        if conn.is_deaf():
+            with suppress(OSError):  # what is unread would be a reason for a reset, instead of an end
+                for _ in range(DEAF):
+                    if not conn.sock.recv_into(_SCRATCH, 0, socket.MSG_TRUNC):
+                        break
+        else:
+            self._poller.unregister(conn.sock)
         conn.sock.close()
         self._forget()

@@ -95,6 +95,11 @@ class Response:
         # Only for a GET is a body made that has to be closed.
         return [] if environ["REQUEST_METHOD"] == "HEAD" else self.body
 
+    def close(self) -> None:
+        """Give a body up that is not sent."""
+        if hasattr(self.body, "close"):
+            self.body.close()
+
 
 def to_json(payload: object) -> bytes:
     """A JSON document and a line break."""

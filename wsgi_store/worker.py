@@ -13,13 +13,11 @@ from typing import Any
 
 from gunicorn.workers import gthread
 
-from wsgi_store.accepting import Accepting
 from wsgi_store.answer import Answering
 from wsgi_store.connection import Connection
-from wsgi_store.errors import RequestTimeout
-from wsgi_store.head import LATE
 from wsgi_store.lane import Lane
-from wsgi_store.leaving import Leaving
+from wsgi_store.queueing import Queueing
+from wsgi_store.places import UNPROVEN
 
 # The next request is awaited for so long by the thread that served the last, in seconds.
 NEXT = 0.01
@@ -72,7 +70,7 @@ class _Leader:
     turns = 0  # odd while it serves one
 
 
-class Worker(Accepting, Answering):
+class Worker(Queueing, Answering):
     """gunicorn's thread worker with its thread pool kept for requests that can be served.
 
     A connection gets a thread once the head of its request is there, and is closed by a thread and
@@ -85,7 +83,6 @@ class Worker(Accepting, Answering):
 
     cfg: Any
     _lane: Lane
-    _leaving: Leaving
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -120,7 +117,7 @@ class Worker(Accepting, Answering):
         self.cfg = _Settings(self.cfg)
         self.poller.register(self.PIPE[0], EVENT_READ, lambda pipe: os.read(pipe, 1 << 10))
         self._lane = Lane()
-        self._leaving = Leaving(self.poller, self._forget)
+        self.open_line()
         self._await_lane()
         super().run()
         self._lane.close()
@@ -136,8 +133,6 @@ class Worker(Accepting, Answering):
         elif not self.alive and len(self._lane):
             timeout = min(timeout, max(self._lane.deadline - time.monotonic(), 0))
         super().wait_for_and_dispatch_events(timeout)
-        self._leaving.expire()
-        self.refused.catch_up()
         if self._quit:
             self._leave_threads()
             super().handle_quit(signal.SIGQUIT, None)
@@ -158,13 +153,15 @@ class Worker(Accepting, Answering):
     def on_pending_socket_readable(self, conn: Connection, client: socket.socket) -> None:
         """More of a head has come."""
         if conn.head_is_whole():
-            super().on_pending_socket_readable(conn, client)
+            self.poller.unregister(client)
+            self.pending_conns.remove(conn)
+            self.dispatch(conn)
 
     def await_head(self, conn: Connection) -> None:
         """Give the connection a thread once the head of its request is there."""
         conn.await_head()
         if conn.head_is_whole():
-            self.enqueue_req(conn)
+            self.dispatch(conn)
             return
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
@@ -179,7 +176,7 @@ class Worker(Accepting, Answering):
         """Keep the connection for its next request, or forget it: its thread has closed it."""
         self._busy -= 1
         if fs.cancelled() or fs.exception() or not fs.result():
-            self._part_with(conn)
+            self.part_with(conn)
         elif conn.read_ahead() or conn.has_decrypted():
             self.await_head(conn)
         elif conn.suits_lane():
@@ -188,18 +185,6 @@ class Worker(Accepting, Answering):
             super().finish_request(conn, fs)
         self.accept_if_able()
 
-    def _part_with(self, conn: Connection) -> None:
-        """Close a connection to which nothing more is sent, unless that was done."""
-        if conn.sock.fileno() < 0:
-            self._forget()
-        else:
-            self._leaving.add(conn)
-
-    def _forget(self) -> None:
-        """A connection was closed."""
-        self.nr_conns -= 1
-        self._accept_again = 0.0  # what it held may be all that was missing
-
     def handle(self, conn: Connection) -> Any:
         """Serve requests in a thread."""
         while True:
@@ -207,6 +192,7 @@ class Worker(Accepting, Answering):
             try:
                 keep = super().handle(conn)
             finally:
+                self.places.leave(conn)
                 if not keep:
                     conn.leave()
             if not keep or self._goes_on_in_lane(conn):
@@ -215,6 +201,9 @@ class Worker(Accepting, Answering):
             # poller and a queue: of 16 clients, each with a thread, 1.08 times as many uploads a second.
             spare = self.alive and self._busy <= self.cfg.threads // 2
             if not (spare and conn.next_comes(NEXT)):
+                return keep
+            conn.transfer = None
+            if conn.body is not None and not self.places.take(conn, UNPROVEN):
                 return keep
 
     def _goes_on_in_lane(self, conn: Connection) -> bool:
@@ -266,8 +255,8 @@ class Worker(Accepting, Answering):
         while self._leader is leader and (conn := self._lane.next(NEXT)) is not None:
             if not conn.next_comes():
                 self.method_queue.defer(self.await_head, conn)
-            elif not conn.read_ahead().startswith((b"GET ", b"HEAD ")):
-                self.method_queue.defer(self.enqueue_req, conn)
+            elif conn.body is not None or not conn.read_ahead().startswith((b"GET ", b"HEAD ")):
+                self.method_queue.defer(self.dispatch, conn)
             else:
                 self._serve(leader, conn)
 
@@ -275,13 +264,15 @@ class Worker(Accepting, Answering):
         """Serve a request of the lane, and let others do what may take long."""
         keep = False
         leader.turns += 1
+        conn.transfer = None
         try:
             keep = super().handle(conn)
         finally:
             leader.turns += 1
+            self.places.leave(conn)
             if not keep:
                 conn.leave()
-                self.method_queue.defer(self._part_with, conn)
+                self.method_queue.defer(self.part_with, conn)
             elif conn.read_ahead():
                 self.method_queue.defer(self.await_head, conn)
             else:
@@ -301,20 +292,6 @@ class Worker(Accepting, Answering):
         for conn in self._lane.expired():
             self.nr_conns -= 1
             conn.close()
-
-    def murder_pending(self) -> None:
-        """Answer those whose head did not come in time, and close the connections on which nothing came."""
-        now = time.monotonic()
-        while self.pending_conns and self.pending_conns[0].timeout <= now:
-            conn = self.pending_conns.popleft()
-            self.poller.unregister(conn.sock)
-            if conn.has_begun():
-                self.refuse(conn.sock, conn.client, RequestTimeout(LATE), conn.method())
-                conn.shut()
-                self._leaving.add(conn)
-            else:
-                conn.close()
-                self._forget()
 
     def _cap_keepalive(self, deadline: float) -> None:
         """Let a stopping worker wait no longer for heads than for kept connections."""
