@@ -155,11 +155,13 @@ class Answer(wsgi.Response):  # type: ignore[misc]  # gunicorn has no type hints
     def _send(self, data: bytes) -> None:
         rest = memoryview(data)
         transfer = self._conn.transfer
-        if (transfer is None or transfer.ended) and not self.cfg.is_ssl:
-            # Mostly it fits into the socket, and nobody is waited for.
+        if not self.cfg.is_ssl:
+            # Mostly it fits into the socket, and nobody is waited for: to ask first takes a system call.
             with suppress(BlockingIOError):
-                rest = rest[os.write(self.sock.fileno(), rest) :]
-            if rest and (transfer is not None or not self._claim()):
+                count = os.write(self.sock.fileno(), rest)
+                self.moved += count
+                rest = rest[count:]
+            if rest and (transfer.ended if transfer is not None else not self._claim()):
                 self._conn.reset()
         # The timeout is for all that is sent at once, and a slow reader must not be cut for it.
         while rest:

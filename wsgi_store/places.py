@@ -156,7 +156,8 @@ class Places:
         """Leave the place, if the connection has one still."""
         if conn in self._taken:
             with self._lock:
-                self._taken.pop(conn, None)
+                if (transfer := self._taken.pop(conn, None)) is not None:
+                    transfer.follow(None, None)  # each knows the other, for which garbage would be collected
             self._freed()
 
     def is_scarce(self) -> bool:
