@@ -17,7 +17,7 @@ from loguru import logger
 from webtest import TestApp
 
 from calling import Answer, Untouched, call, held, quick
-from wsgi_store import app, errors, service
+from wsgi_store import errors, problems, service
 from wsgi_store.app import Application, create_app
 from wsgi_store.config import Config
 from wsgi_store.digest import Digest
@@ -203,7 +203,7 @@ def test_collision(application: Application) -> None:
 
 def test_every_error_has_its_own_answer() -> None:
     """The table of answers names each error once, and each by a code of its own."""
-    codes = [code for _, code in app.STATUS.values()]
+    codes = [code for _, code in problems.STATUS.values()]
     assert len(codes) == len(set(codes))
     found = {
         kind
@@ -214,7 +214,7 @@ def test_every_error_has_its_own_answer() -> None:
     # Two end the start of a service and answer no request, the others are what a client sees of it.
     starting = {errors.ConfigError, errors.WrongStore}
     seen = {errors.Unreachable, errors.UnexpectedAnswer, errors.UnexpectedDigest, errors.MalformedHash}
-    assert found - set(app.STATUS) == bases | starting | seen
+    assert found - set(problems.STATUS) == bases | starting | seen
 
 
 def test_disk_errors(application: Application, config: Config) -> None:

@@ -18,10 +18,10 @@ from peers import reply, saying
 from servers import Server
 
 from wsgi_store import errors
-from wsgi_store.app import STATUS
 from wsgi_store.cli import COMMANDS, main, output, progress, upload
 from wsgi_store.cli.measures import counted
 from wsgi_store.client import Client
+from wsgi_store.problems import STATUS
 
 __all__ = ["fixture_server", "fixture_url"]  # imported for tests to ask for them
 HELLO = hashlib.md5(b"hello").hexdigest()

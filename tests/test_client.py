@@ -22,7 +22,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 
 import wsgi_store.client
-from wsgi_store.app import STATUS, create_app
+from wsgi_store.app import create_app
 from wsgi_store.client import Client, RemoteBlob, Uploaded
 from wsgi_store.client.refusals import CODES, refusal
 from wsgi_store.config import Config
@@ -38,6 +38,7 @@ from wsgi_store.errors import (
     TooLarge,
     Unauthenticated,
 )
+from wsgi_store.problems import STATUS
 
 
 @pytest.fixture(scope="module", name="server")

@@ -17,11 +17,12 @@ from openapi_spec_validator import validate
 from webtest import TestApp
 
 from wsgi_store import __version__, errors, service
-from wsgi_store.app import HASH, REQUEST_ID, STATUS, URLS, Application, problem
+from wsgi_store.app import HASH, REQUEST_ID, URLS, Application
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.digest import Algorithm
 from wsgi_store.files import MAX_PAGE, PAGE
 from wsgi_store.grant import SCOPES
+from wsgi_store.problems import STATUS, problem
 
 OPENAPI = Path(service.__file__).with_name("openapi.json").read_bytes()
 DOCUMENT: dict[str, Any] = json.loads(OPENAPI)

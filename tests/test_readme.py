@@ -13,10 +13,11 @@ import pytest
 import servers
 from commands import environment, install
 
-from wsgi_store.app import STATUS, URLS
+from wsgi_store.app import URLS
 from wsgi_store.cli import COMMANDS
 from wsgi_store.cli.output import EXITS
 from wsgi_store.config import Config, variable
+from wsgi_store.problems import STATUS
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text()

@@ -1,4 +1,4 @@
-"""The WSGI application: its URLs, its errors as responses, how it is put together."""
+"""The WSGI application: its URLs, and how it is put together."""
 
 import os
 import random
@@ -18,10 +18,10 @@ from wsgi_store.accesslog import NOTE, AccessLog, Note
 from wsgi_store.auth import authorizer
 from wsgi_store.browsers import SAFE, HostCheck, Origins, asked_host
 from wsgi_store.config import Config, MetricsAccess
-from wsgi_store.grant import SCOPES, Authorize
-from wsgi_store.logs import logger, trace
+from wsgi_store.grant import Authorize
+from wsgi_store.problems import problem, status_of
 from wsgi_store.receiving import Request, Source, kept, pieces
-from wsgi_store.sending import NO_SNIFFING, PHRASES, Response, to_json
+from wsgi_store.sending import Response
 from wsgi_store.staging import Receipt, Staging
 from wsgi_store.stores import open_store
 
@@ -55,33 +55,6 @@ URLS = [
 OPTIONS = Route("*", "OPTIONS", service.options, None)
 METHODS = {"HEAD", "OPTIONS", *(route.method for route in URLS)}
 
-STATUS: dict[type[errors.WSGIStoreError], tuple[int, str]] = {
-    errors.BadRequest: (400, "bad_request"),
-    errors.IncompleteBody: (400, "incomplete_body"),
-    errors.Unauthenticated: (401, "unauthenticated"),
-    errors.Denied: (403, "denied"),
-    errors.ReadOnly: (403, "read_only"),
-    errors.CrossOrigin: (403, "cross_origin"),
-    errors.NotFound: (404, "not_found"),
-    errors.BlobNotFound: (404, "blob_not_found"),
-    errors.MethodNotAllowed: (405, "method_not_allowed"),
-    errors.RequestTimeout: (408, "request_timeout"),
-    errors.DigestCollision: (409, "digest_collision"),
-    errors.LengthRequired: (411, "length_required"),
-    errors.PreconditionFailed: (412, "precondition_failed"),
-    errors.TooLarge: (413, "too_large"),
-    errors.UriTooLong: (414, "uri_too_long"),
-    errors.RangeNotSatisfiable: (416, "range_not_satisfiable"),
-    errors.ExpectationFailed: (417, "expectation_failed"),
-    errors.UnknownHost: (421, "unknown_host"),
-    errors.DigestMismatch: (422, "digest_mismatch"),
-    errors.HeadTooLarge: (431, "head_too_large"),
-    errors.Unsupported: (501, "unsupported"),
-    errors.Busy: (503, "busy"),
-    errors.StoreUnavailable: (503, "store_unavailable"),
-    errors.StorageFull: (507, "storage_full"),
-    errors.WSGIStoreError: (500, "internal_error"),
-}
 # The rights to what a store that is only read refuses, whoever asks.
 WRITES = frozenset({"write", "delete"})
 HASH = re.compile("[0-9a-fA-F]{32,128}")
@@ -90,9 +63,6 @@ REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,64}")
 OF_ONE_BLOB = {"Cache-Control", "Last-Modified", "Vary"}
 # A path and a method that no row has.
 NOWHERE, UNKNOWN = "/-", "-"
-# RFC 6750 section 3.
-BEARER = 'Bearer realm="wsgi_store"'
-RETRY_AFTER = "5"  # seconds: a guess at how soon a disk or a mount comes back
 
 
 class HashConverter(BaseConverter):
@@ -169,7 +139,8 @@ class Application:
             response = route.handler(request, **arguments)
         except errors.WSGIStoreError as error:
             failure, response = error, problem(error, identity)
-        except Exception as error:  # pylint: disable=broad-exception-caught  # some servers would not answer
+        # Whatever escapes ends the connection without an answer on some servers.
+        except Exception as error:  # pylint: disable=broad-exception-caught
             failure = errors.WSGIStoreError("the server failed, its log says how")
             response = problem(failure, identity, unforeseen=error)
         self._complete(environ, response, identity)
@@ -182,7 +153,7 @@ class Application:
             body = response(environ, start_response)
         if self._metrics:
             path = route.path if route else None
-            code = _status(failure)[1] if failure else None
+            code = status_of(failure)[1] if failure else None
             self._metrics.count(environ, path, response, perf_counter() - begin, code)
         if self._access_log:
             length = int(dict(response.headers).get("Content-Length", 0))
@@ -203,6 +174,7 @@ class Application:
             self._origins.check(environ, asked)
 
     # What follows is for views of the host application.
+
     def receive(
         self,
         source: Source,
@@ -249,41 +221,6 @@ class Application:
 
     def _is_public(self, route: Route) -> bool:
         return route.handler is service.metrics and self.config.metrics is MetricsAccess.PUBLIC
-
-
-def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exception | None = None) -> Response:
-    """A failure as application/problem+json (RFC 9457); the server's own are logged."""
-    status, code = _status(error)
-    if status >= 500 and not isinstance(error, (errors.RequestError, errors.Busy)):
-        # The cause names paths: they are the operator's business, not the client's.
-        cause = f" ({error.__cause__})" if error.__cause__ else ""
-        traced = f"\n{trace(unforeseen)}" if unforeseen else ""
-        logger.bind(request_id=identity, code=code).error("{}{}{}", error.message, cause, traced)
-    body = {
-        "title": PHRASES[status],
-        "status": status,
-        "code": code,
-        "detail": error.message,
-        **error.evidence,
-    }
-    headers = [("Content-Type", "application/problem+json"), ("Cache-Control", "no-store"), NO_SNIFFING]
-    if isinstance(error, errors.MethodNotAllowed):
-        headers.append(("Allow", ", ".join(error.allowed)))
-    elif isinstance(error, errors.RangeNotSatisfiable):
-        headers.append(("Content-Range", f"bytes */{error.size}"))
-    elif isinstance(error, errors.Unauthenticated):
-        said = f', error="{error.known_as}"' if error.known_as else ""
-        headers += [("WWW-Authenticate", f"{BEARER}{said}"), ("WWW-Authenticate", 'Basic realm="wsgi_store"')]
-    elif isinstance(error, errors.Denied) and error.evidence.get("scope") in SCOPES:
-        said = f'error="insufficient_scope", scope="{error.evidence["scope"]}"'
-        headers.append(("WWW-Authenticate", f"{BEARER}, {said}"))
-    elif isinstance(error, errors.StoreUnavailable):
-        headers.append(("Retry-After", "1" if isinstance(error, errors.Busy) else RETRY_AFTER))
-    return Response(to_json(body), status, headers)
-
-
-def _status(error: errors.WSGIStoreError) -> tuple[int, str]:
-    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
 def _metrics() -> ModuleType:

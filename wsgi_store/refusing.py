@@ -11,7 +11,7 @@ from gunicorn.util import http_date
 from gunicorn.workers import gthread
 
 from wsgi_store import errors
-from wsgi_store.app import problem
+from wsgi_store.problems import problem
 from wsgi_store.head import refusal_of
 from wsgi_store.logs import Seldom
 
