@@ -311,3 +311,10 @@ def test_broken_body(application: Application, error: Exception, status: int, co
         assert (answer.status, answer.json["code"]) == (status, code)
         assert not held(application)
         assert not os.listdir(application.store.staging_directory)
+
+
+def test_a_server_that_follows_cgi(application: Application) -> None:
+    """Apache would send the blob instead of the answer that has its path in Location."""
+    answer = call(application, "POST", body=HELLO, GATEWAY_INTERFACE="CGI/1.1")
+    assert (answer.status, answer.json["hash"]) == (200, MD5)
+    assert "Location" not in answer.headers

@@ -104,7 +104,9 @@ def refused(root: Path) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("name", UNFIT)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.clients] if name == "rclone" else []) for name in UNFIT]
+)
 @pytest.mark.parametrize("copied", [False, True], ids=["new", "copied"])
 def test_a_disk_that_cannot_hold_a_store(tmp_path: Path, name: str, *, copied: bool) -> None:
     """The start says in one line what is missing, and leaves the directory as it was."""

@@ -18,7 +18,7 @@ from commands import install, run
 from exchanges import DATA, HASH, SIZE, parts
 from faults import disk, remount
 from kinds import BucketKind, LocalKind, put
-from servers import gunicorn, refusal, uwsgi
+from servers import gunicorn, refusal, until, uwsgi
 from tracing import Trace
 from wire import Connection, message
 
@@ -192,7 +192,8 @@ def test_readiness_looks_at_the_marker(tmp_path: Path, content: bytes | None) ->
     answer = call(application, path="/readyz")
     assert (answer.status, answer.json["code"]) == (503, "store_unavailable")
     marker.write_bytes(before)
-    assert call(application, path="/readyz").status == 200
+    # What was found before is told for a second.
+    until(lambda: call(application, path="/readyz").status == 200, "the store to be ready again")
 
 
 @pytest.mark.parametrize(
@@ -267,7 +268,7 @@ def test_in_a_directory_of_another_user(tmp_path: Path) -> None:
         path.chmod(0o555 if path.is_dir() else 0o444)
     others: tuple[str, ...] = ()
     if os.geteuid() == 0:
-        for path in tmp_path, *tmp_path.parents[:2]:
+        for path in tmp_path, *tmp_path.parents[:-2]:
             path.chmod(path.stat().st_mode | 0o055)
         others = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all")
     before = state(root)

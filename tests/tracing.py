@@ -112,7 +112,7 @@ class Trace:
 
     def _event(self, call: str, match: re.Match[str], opened: dict[str, str]) -> str | None:
         arguments = match["arguments"]
-        if call in ("sendto", "sendmsg") or match[0].startswith("write(1<"):
+        if call in ("sendto", "sendmsg") or re.match(r"write\((1<|\d+<socket:)", match[0]):
             return "answer"
         if call == "open" and not re.search("O_CREAT|O_TMPFILE", arguments):
             return None

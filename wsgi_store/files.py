@@ -23,7 +23,8 @@ def upload(request: Request) -> Response:
     hash_ = receipt.digest.hex
     request.note.hash, request.note.size = hash_, receipt.size
     url = _url(request, hash_)
-    headers = [("Location", url)]
+    # A server that follows the rules of CGI would send the blob instead (RFC 3875 section 6.2.2).
+    headers = [] if "GATEWAY_INTERFACE" in request.environ else [("Location", url)]
     if receipt.healed:
         logger.warning("The blob {} was damaged, and is healed by an upload", hash_)
     if kept(_prefers_text, request.accept)(request.accept):

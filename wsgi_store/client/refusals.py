@@ -13,6 +13,7 @@ from wsgi_store.errors import StoreUnavailable, UnexpectedAnswer, Unreachable, W
 NO_EVIDENCE = {"type", "title", "status", "code", "detail", "instance", "retry_after"}
 _KINDS: tuple[type[WSGIStoreError], ...] = (
     WSGIStoreError,
+    errors.Busy,
     *errors.StoreError.__subclasses__(),
     *errors.RequestError.__subclasses__(),
 )
