@@ -37,7 +37,8 @@ def test_files(user: int | None) -> None:
         options = ["--access-logfile", str(access), "--error-logfile", str(errors)]
         if user:
             os.chown(directory, user, user)
-            options += ["--user", str(user), "--group", str(user)]
+            # That user may not be able to read what has yet to be imported.
+            options += ["--user", str(user), "--group", str(user), "--preload"]
         errors.touch()
         with gunicorn(directory, *options) as server:
             provoke(server, "/first")
