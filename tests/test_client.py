@@ -113,7 +113,7 @@ def test_the_way_of_a_blob(client: Client, tmp_path: Path) -> None:
 
 
 def test_the_example(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The example of README.md does what it says."""
+    """The example of docs/python.md does what it says."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file.json").write_text('{"a": 1}')
     assert there_and_back(client.url(""), None, "file.json") == hashlib.md5(b'{"a": 1}').hexdigest()

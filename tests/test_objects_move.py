@@ -1,4 +1,4 @@
-"""The way from a directory to a bucket that README.md shows, taken as a whole, with interruptions."""
+"""The way from a directory to a bucket that docs/object-storage.md shows, taken whole, with interruptions."""
 
 import json
 import signal

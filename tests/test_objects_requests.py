@@ -1,4 +1,4 @@
-"""What operations cost in requests to the object store, as README.md's table says."""
+"""What operations cost in requests to the object store, as the table of docs/object-storage.md says."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator

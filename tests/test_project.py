@@ -18,7 +18,7 @@ import wsgi_store
 
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "wsgi_store"
-README = (PROJECT / "README.md").read_text()
+ARCHITECTURE = (PROJECT / "docs/architecture/index.md").read_text()
 # Beside these nothing knows of HTTP; the last one is the seam to a server.
 HTTP = {
     "receiving.py",
@@ -54,8 +54,8 @@ MAX_LINES = 350
 
 
 def layers() -> list[str]:
-    """The files of the package in the order that README.md documents."""
-    return re.findall(r"^- `([a-z_/]+\.py)`: ", README.partition("## How it is built")[2], re.M)
+    """The files of the package in the order that docs/architecture/index.md documents."""
+    return re.findall(r"^- `([a-z_/]+\.py)`: ", ARCHITECTURE.partition("## How it is built")[2], re.M)
 
 
 def sources() -> list[str]:
@@ -85,7 +85,7 @@ def imports(text: str) -> Iterator[str]:
 
 
 def test_the_documented_files_are_those_there_are() -> None:
-    """README.md lists every file of the package once."""
+    """docs/architecture/index.md lists every file of the package once."""
     assert sorted(layers()) == sources()
 
 

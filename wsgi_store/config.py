@@ -179,8 +179,8 @@ class Config:
         default=60.0,
         metadata=_row(
             parse_time,
-            "How long a transfer may stand still, such as `60s` or `5m`; other servers than gunicorn have "
-            "[settings of their own](docs/deployment.md#how-long-a-transfer-may-stand-still).",
+            "How long a transfer may stand still, such as `60s` or `5m`; servers other than "
+            "gunicorn have settings of their own (docs/deployment.md).",
         ),
     )
     min_rate: int = field(
