@@ -25,22 +25,6 @@ from wsgi_store.logs import PACKAGE, logger
 logger.enable(PACKAGE)
 # Set by .ci/run: a missing program is a failure there, not a skip.
 NO_SKIP = "TESTS_MUST_NOT_SKIP"
-# What clients may see of a store is the same on a bucket; these do not look at files beside.
-ON_A_BUCKET = {
-    "test_api_digests",
-    "test_api_download",
-    "test_api_listing",
-    "test_api_ranges",
-    "test_api_upload",
-}
-# But these do, or at calls, or promise more than a bucket keeps.
-ON_A_DISK = {"test_get", "test_raw_body", "test_removed_while_sent", "test_removed_before_sent"}
-# The longest files, longest first: begun late, each would be waited for alone.
-LONG = """
-    test_objects_faults test_worker test_openapi_fuzz test_refusals test_stores test_objects_upkeep
-    test_hostile_bytes test_store_stateful test_objects_servers test_verify test_crash_points
-    test_crash test_metrics test_cli_operate test_gunicorn_process test_staging test_api_listing
-""".split()
 
 # Of what a shell starts in the background it ignores these, and so would all that is started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -56,9 +40,13 @@ def pytest_xdist_setupnodes(specs: list[XSpec]) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, which is when files run beside each other."""
-    places = {name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
+    """Begin with the longest files: a long one begun last would run alone at the end."""
+
+    def seconds(item: pytest.Item) -> float:
+        long = item.get_closest_marker("long")
+        return long.args[0] if long else 0
+
+    items.sort(key=seconds, reverse=True)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -135,9 +123,9 @@ def no_leaked_descriptors() -> Iterator[None]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what a client may see of a store on a bucket too."""
-    on_both = metafunc.module.__name__ in ON_A_BUCKET and metafunc.function.__name__ not in ON_A_DISK
-    if on_both and "config" in metafunc.fixturenames:
+    """Run the tests marked `every_store` on a directory and on a bucket."""
+    markers = {marker.name for marker in metafunc.definition.iter_markers()}
+    if "every_store" in markers and "on_disk" not in markers and "config" in metafunc.fixturenames:
         metafunc.parametrize("config", ["directory", "bucket"], indirect=True)
 
 

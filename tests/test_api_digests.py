@@ -10,6 +10,7 @@ from webtest import TestApp
 from calling import Untouched, call, held
 from wsgi_store.app import Application
 
+pytestmark = pytest.mark.every_store
 HELLO = b"hello\n"
 MD5 = "b1946ac92492d2347c6235b4d2611184"
 RAW = "application/octet-stream"

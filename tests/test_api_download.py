@@ -15,6 +15,7 @@ from wsgi_store.app import Application, create_app
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
 
+pytestmark = pytest.mark.every_store
 HELLO = b"hello\n"
 MD5 = "b1946ac92492d2347c6235b4d2611184"
 SPELLINGS = [f"/{MD5}", f"/{MD5.upper()}", f"/{MD5}/", f"/?hash={MD5}", f"/?x=1&hash={MD5.upper()}&filename="]
@@ -27,6 +28,7 @@ NAMED = [
 LARGE = os.urandom(70_000)
 
 
+@pytest.mark.on_disk
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_get(api: TestApp, config: Config, spelling: str) -> None:
     """A blob is sent with just the fields that describe it, protect its reader and let it be cached."""

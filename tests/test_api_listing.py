@@ -17,6 +17,7 @@ from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.stores import Blob
 
+pytestmark = [pytest.mark.every_store, pytest.mark.long(38)]
 HELLO = b"hello\n"
 MD5 = "b1946ac92492d2347c6235b4d2611184"
 HASH = st.from_regex("[0-9a-fA-F]{32}", fullmatch=True)

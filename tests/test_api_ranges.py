@@ -16,6 +16,7 @@ from wsgi_store.config import Config
 from wsgi_store.digest import Digest
 from wsgi_store.stores import Blob
 
+pytestmark = pytest.mark.every_store
 TEN = b"0123456789"
 BYTES = random.Random(9110).randbytes(300_000)
 SIZES = [0, 1, 2, 10, 300, 1000, 70_000, 300_000]
@@ -243,6 +244,7 @@ def test_head_ignores_ranges(application: Application) -> None:
         assert (answer.status, answer.headers["Content-Length"]) == (200, "10")
 
 
+@pytest.mark.on_disk
 @pytest.mark.parametrize("value", ["bytes=0-9,100000-", "bytes=0-"])
 def test_removed_while_sent(application: Application, value: str) -> None:
     """A blob removed while ranges of it are sent still arrives whole."""
@@ -259,6 +261,7 @@ def test_removed_while_sent(application: Application, value: str) -> None:
         assert content == BYTES[first : last + 1]
 
 
+@pytest.mark.on_disk
 @pytest.mark.parametrize("value", ["bytes=0-0,1000-", "bytes=5-"])
 def test_removed_before_sent(application: Application, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     """A blob removed after it was looked at is not found."""

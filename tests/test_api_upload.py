@@ -19,12 +19,14 @@ from wsgi_store.app import Application, create_app
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
 
+pytestmark = pytest.mark.every_store
 HELLO = b"hello\n"
 MD5 = hashlib.md5(HELLO).hexdigest()
 RAW = "application/octet-stream"
 MANY = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+@pytest.mark.on_disk
 def test_raw_body(api: TestApp, application: Application, config: Config) -> None:
     """A body is stored under its hash and described."""
     answer = api.post("/", HELLO, content_type=RAW)

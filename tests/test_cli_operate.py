@@ -25,6 +25,7 @@ from wsgi_store.digest import Algorithm
 from wsgi_store.stores import Durability, open_store
 from wsgi_store.verified import Verified
 
+pytestmark = pytest.mark.long(44)
 # So many small blobs are read by processes.
 MANY = 4500
 SIZE = 2000

@@ -23,6 +23,7 @@ from load import Client, Ledger
 from servers import Server
 from wire import Connection
 
+pytestmark = pytest.mark.long(48)
 KILLS = int(os.environ.get("CRASH_KILLS", "4"))
 CLIENTS = 6
 LATE = float("inf")

@@ -19,6 +19,7 @@ from wire import Connection, message
 from wsgi_store.digest import Algorithm
 from wsgi_store.stores.local import LocalStore
 
+pytestmark = pytest.mark.long(42)
 NOBODY = 65534
 SETTINGS = ["gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py"), "--bind", "127.0.0.1:0"]
 

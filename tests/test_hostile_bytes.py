@@ -12,6 +12,7 @@ from fuzzing import ANSWER, HELD, HELD_HASH, SECONDS, exchange, judge, patient
 from servers import Server
 from wire import chunked, message
 
+pytestmark = pytest.mark.long(70)
 EVERY_BYTE = [bytes([value]) for value in range(256)]
 
 

@@ -32,6 +32,7 @@ from wsgi_store.gunicorn import METRICS_PREFIX
 from wsgi_store.stores import open_store
 from wsgi_store.verifying import verify
 
+pytestmark = pytest.mark.long(46)
 TESTS = Path(__file__).parent
 FAILURES = "wsgi_store_failures_total"
 PROMTOOL = shutil.which("promtool")

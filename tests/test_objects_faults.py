@@ -16,6 +16,7 @@ from relay import Break, Relay, Way
 from servers import DEPLOY, Server, gunicorn, refusal, uwsgi, waitress
 from wire import Answer, Connection, message
 
+pytestmark = pytest.mark.long(130)
 SMALL, LARGE = 100_000, 20 << 20
 # An upload in parts ends its parts too, which the engine may leave unanswered as well.
 LIMITS = {SMALL: TIMEOUT + 1, LARGE: 2 * TIMEOUT + 2}

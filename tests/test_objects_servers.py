@@ -19,6 +19,7 @@ from wire import Connection, message
 
 from wsgi_store.digest import Algorithm
 
+pytestmark = pytest.mark.long(60)
 SECONDS = float(os.environ.get("TEST_LOAD_SECONDS", 5))
 MIB = 1 << 20
 SIZE = 128 * MIB

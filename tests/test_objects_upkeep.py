@@ -23,6 +23,7 @@ from wsgi_store.stores.bucket import Bucket
 from wsgi_store.stores.object_upload import WHOLE
 from wsgi_store.stores.objects import ObjectStore
 
+pytestmark = pytest.mark.long(75)
 KIND = BucketKind()
 DATA = b"some bytes"
 LARGE = bytes(range(256)) * (WHOLE // 256 + 1)

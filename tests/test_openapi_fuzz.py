@@ -13,6 +13,7 @@ from access import ALL, KEY, line
 from servers import STRICT, Server, gunicorn
 from wire import Connection, message
 
+pytestmark = pytest.mark.long(100)
 TESTS = Path(__file__).parent
 TOKEN = "all"
 # What must have happened, or the fuzz was idle: methods, paths and statuses in the log.

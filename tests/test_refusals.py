@@ -15,6 +15,7 @@ import requests
 from access import bearer, line
 from servers import gunicorn, nginx
 
+pytestmark = pytest.mark.long(90)
 SIZE = 50 << 20
 PIECE = bytes(1 << 20)
 

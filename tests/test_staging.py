@@ -28,6 +28,7 @@ from wsgi_store.errors import (
 from wsgi_store.staging import Staging
 from wsgi_store.stores import Durability, Store
 
+pytestmark = pytest.mark.long(40)
 DATA = b"some bytes"
 MIB = 1 << 20
 

@@ -17,6 +17,7 @@ from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound
 from wsgi_store.stores import Durability
 
+pytestmark = pytest.mark.long(65)
 ALGORITHM = Algorithm.MD5
 # Few, so that rules meet on the same blob; some in one shard; one empty.
 DATA = st.sampled_from([b"", b"a", b"b" * 100, bytes(range(256)) * 20, *neighbours(ALGORITHM, 3)])

@@ -18,6 +18,7 @@ from wsgi_store.errors import BlobNotFound, ConfigError, StoreError, StoreUnavai
 from wsgi_store.staging import Receipt, Staging
 from wsgi_store.stores import Added, Blob, Durability, Store, open_store
 
+pytestmark = pytest.mark.long(80)
 DATA = bytes(range(256)) * 12
 
 

@@ -29,6 +29,7 @@ from wsgi_store.stores.local import LocalStore
 from wsgi_store.verified import NOTE, Verified
 from wsgi_store.verifying import Report, Result, verify
 
+pytestmark = pytest.mark.long(55)
 NUMBER = 40
 HASHES = st.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}")
 

@@ -31,6 +31,7 @@ from wire import Connection, message
 
 from wsgi_store.worker import Calls
 
+pytestmark = pytest.mark.long(110)
 BIG = bytes(32 << 20)
 BIG_HASH = hashlib.md5(BIG).hexdigest()
 UPLOAD = message("POST", "/", Content_Length=10)
