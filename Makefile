@@ -6,6 +6,7 @@
 #   make test                                    everything: style, types, tests, coverage
 #   make test ARGS='-x tests/test_digest.py'     some tests; what ARGS holds goes to pytest
 #   make clients                                 real clients, browsers and servers that others made
+#   make docs                                    the documents as a site, in build/site
 #   make soak                                    servers killed with -9 under load, for 15 minutes
 #   make bench                                   measure it beside its peers
 #   make bench ARGS=--quick                      a first look at that
@@ -26,7 +27,7 @@ BESIDE := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 # The floor is in pyproject.toml, and what is below it is said once, when all have run.
 COUNTED := --cov --cov-report= --cov-fail-under=0
 
-.PHONY: serve test clients soak lint format bench bench-s3 clean
+.PHONY: serve test clients docs soak lint format bench bench-s3 clean
 # Half an environment is none.
 .DELETE_ON_ERROR:
 
@@ -50,6 +51,11 @@ endif
 # One after the other: they start whole programs, and many measure.
 clients: $(VENV)/.installed-clients
 	$(TEST) -m clients $(ARGS)
+
+# A link that leads nowhere and a type that is not described are failures.
+docs: $(VENV)/.installed-docs
+	$(RUN) -m sphinx -W --keep-going --quiet docs build/site
+	@echo 'make: the site begins at build/site/index.html'
 
 # As a part of the tests they are killed a few times. CRASH_SEED repeats the choices of a run.
 soak: export CRASH_KILLS ?= 200
@@ -97,6 +103,10 @@ $(VENV)/.installed-test: pyproject.toml $(RUN)
 $(VENV)/.installed-clients: pyproject.toml $(RUN)
 	$(PIP) install --editable '.[test,clients]'
 	@touch $@ $(VENV)/.installed-test $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml $(RUN)
+	$(PIP) install --editable '.[docs]'
+	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-bench: pyproject.toml $(RUN)
 	$(PIP) install --editable '.[bench]'

@@ -6,7 +6,12 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parent.parent
 README = "README.md"
-PAGES = (README, *sorted(str(path.relative_to(PROJECT)) for path in PROJECT.glob("docs/**/*.md")))
+# Every document; those for users of GitHub's forms are its own.
+PAGES = sorted(
+    str(path.relative_to(PROJECT))
+    for folder in ("*.md", "docs/**/*.md", "benchmarks/*.md")
+    for path in PROJECT.glob(folder)
+)
 # Commands that no test runs as they stand: they make environments, need root, a domain or a second machine.
 ELSEWHERE = {
     README: ["make serve\n", "pipx install '.[cli]'\n"],
@@ -24,6 +29,11 @@ ELSEWHERE = {
 def read(page: str) -> str:
     """The text of a page."""
     return (PROJECT / page).read_text(encoding="utf-8")
+
+
+def prose(page: str) -> str:
+    """A page without its blocks."""
+    return re.sub(r"^```.*?^```$", "", read(page), flags=re.M | re.S)
 
 
 def section(page: str, heading: str) -> str:
@@ -46,8 +56,8 @@ def blocks(page: str, language: str) -> list[str]:
 
 def anchors(page: str) -> set[str]:
     """The anchors that a page's headings have, on GitHub as on the site."""
-    text = re.sub(r"^```.*?^```$", "", read(page), flags=re.M | re.S)
-    names = (re.sub(r"[^\w -]", "", heading.lower()) for heading in re.findall(r"^#+ (.+)$", text, re.M))
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.M)
+    names = (re.sub(r"[^\w -]", "", heading.lower()) for heading in headings)
     return {name.replace(" ", "-") for name in names}
 
 

@@ -2,21 +2,24 @@
 
 import hashlib
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import servers
+from calling import call
 from commands import environment, install
-from documents import PAGES, PROJECT, anchors, blocks, examples, read, table
+from documents import PAGES, PROJECT, anchors, blocks, examples, prose, read, table
 
-from wsgi_store.app import URLS
+from wsgi_store.app import URLS, create_app
 from wsgi_store.cli import COMMANDS
 from wsgi_store.cli.output import EXITS
-from wsgi_store.config import Config, variable
+from wsgi_store.config import Config, MetricsAccess, variable
 from wsgi_store.problems import STATUS
 
 MOUNTING = PROJECT / "tests" / "mounting"
@@ -25,8 +28,13 @@ ADDRESS = "127.0.0.1:8000"
 VARIES = "…"
 # Of the blocks: commands, what they print, and pieces of files.
 LANGUAGES = {"sh", "text", "python", "nginx", "ini", "json", "yaml", "html", "javascript"}
+# Of the site: what Sphinx puts in their place.
+LANGUAGES |= {"{include}", "{toctree}", "{eval-rst}"}
 # What would install the package from an index.
 INDEX = re.compile(r"""install ["'`]*wsgi-store(\[[a-z0-9,]+\])?["'`]*(?! @)""")
+# Where files of this project are.
+FOLDERS = ("deploy", "tests", "docs", "benchmarks", "examples", "wsgi_store")
+SETTINGS = {variable(row) for row in fields(Config)} | {"WSGI_STORE_URL", "WSGI_STORE_TOKEN"}
 # Puts the command on the path of a shell.
 ON_PATH = 'export PATH="$PWD/.venv/bin:$PATH"\n'
 
@@ -82,7 +90,7 @@ def test_the_examples_run(page: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_can_be_pasted(page: str) -> None:
     """A block of commands holds commands and nothing else: no prompts, and no output between them."""
-    for language, block in re.findall(r"^```(.*)\n((?s:.*?))^```$", read(page), re.M):
+    for language, block in re.findall(r"^```(\S*).*\n((?s:.*?))^```$", read(page), re.M):
         assert language in LANGUAGES, block
         assert language != "sh" or not re.search(r"^([$#%>] |\{|HTTP/)", block, re.M), block
 
@@ -200,9 +208,11 @@ def test_the_code_is_that_of_the_mounting_examples(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_links_lead_somewhere(page: str) -> None:
-    """Files and headings that are linked to are there."""
-    for target in re.findall(r"\]\(([^)]+)\)", read(page)):
-        if target.startswith("https://"):
+    """Files and headings that are linked to are there; addresses elsewhere are whole and use TLS."""
+    for target in re.findall(r"\]\(([^)]+)\)", prose(page)):
+        if ":" in target:
+            url = urlsplit(target)
+            assert url.scheme == "https" and "." in url.netloc and not url.username, target
             continue
         path, _, anchor = target.partition("#")
         there = ((PROJECT / page).parent / path).resolve() if path else PROJECT / page
@@ -211,7 +221,23 @@ def test_the_links_lead_somewhere(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_files_that_are_named_are_there(page: str) -> None:
-    """What looks like a path of this project is one."""
-    for path in re.findall(r"(?<![\w/.-])(?:deploy|tests|docs|benchmarks)/[\w./-]*\w", read(page)):
+def test_what_is_named_is_there(page: str) -> None:
+    """Paths, modules, settings, commands and metrics that a document names exist."""
+    text = read(page)
+    for path in re.findall(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w", text):
         assert (PROJECT / path).exists(), path
+    for name in re.findall(r"(?<![\w/])wsgi_store(?:\.\w+)+", text):
+        assert pkgutil.resolve_name(name) is not None, name
+    for name in re.findall(r"(?<![\w])WSGI_STORE_[A-Z0-9_]*[A-Z0-9]\b(?!…)", text):
+        assert name in SETTINGS, name
+    for name in re.findall(r"`wsgi-store ([a-z]+)", text):
+        assert name in COMMANDS, name
+
+
+def test_the_figures_are_those_of_the_table(config: Config) -> None:
+    """Each figure of /metrics has its place in the table, and each name in the table is a figure."""
+    application = create_app(replace(config, metrics=MetricsAccess.PUBLIC))
+    told = call(application, path="/metrics").body.decode()
+    figures = set(re.findall(r"^# TYPE (wsgi_store_\w+?)(?:_created)? ", told, re.M))
+    rows = table("docs/metrics.md", "Metrics and alerts")
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row[0])} == figures
