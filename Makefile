@@ -20,7 +20,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet
 # What loses files when it is wrong has a gate of its own.
-CORE := wsgi_store/stores/*,wsgi_store/staging.py,wsgi_store/sending.py
+CORE := wsgi_store/store/*,wsgi_store/staging.py,wsgi_store/web/download.py
 TEST := $(RUN) -X dev -W error -m pytest
 # A file at a time in each of more processes than there are processors: many tests wait.
 BESIDE := --numprocesses=4 --dist=loadfile --no-loadscope-reorder

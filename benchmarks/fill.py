@@ -7,7 +7,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from wsgi_store.digest import Algorithm
-from wsgi_store.stores import Durability, open_store
+from wsgi_store.store.contract import Durability
+from wsgi_store.store.open import open_store
 
 
 def fill(root: Path, count: int) -> None:

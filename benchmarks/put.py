@@ -18,7 +18,7 @@ from benchmarks.servers import unsteered
 FILES = 5000
 ROUNDS = 5
 SECONDS = 3
-COMMAND = [sys.executable, "-c", "from wsgi_store.cli import main; main()", "put", "-r"]
+COMMAND = [sys.executable, "-c", "from wsgi_store.cli.main import main; main()", "put", "-r"]
 
 
 def put(directory: Path, port: int) -> float:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from wsgi_store.digest import Algorithm
-from wsgi_store.pagecache import BLOCK
-from wsgi_store.stores import Durability, open_store
-from wsgi_store.verifying import Result, verify
+from wsgi_store.store.contract import Durability
+from wsgi_store.store.open import open_store
+from wsgi_store.upkeep.pagecache import BLOCK
+from wsgi_store.upkeep.verify import Result, verify
 
 T = TypeVar("T")
 

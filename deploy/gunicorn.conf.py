@@ -6,4 +6,4 @@ of wsgi_store itself needs a restart, or SIGUSR2.
 
 # pylint: disable=invalid-name,wildcard-import,unused-wildcard-import  # the names are gunicorn's
 
-from wsgi_store.gunicorn_conf import *  # noqa: F401, F403
+from wsgi_store.gunicorn.conf import *  # noqa: F401, F403

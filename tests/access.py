@@ -9,7 +9,7 @@ from typing import Any
 
 from webtest import TestApp
 
-from wsgi_store.app import create_app
+from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 
 KEY = "a-key-of-enough-length"

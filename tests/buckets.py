@@ -13,7 +13,8 @@ from servers import Server, gunicorn
 
 from wsgi_store.digest import Algorithm
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Durability, Remote, Store, open_store
+from wsgi_store.store.contract import Durability, Remote, Store
+from wsgi_store.store.open import open_store
 
 KIND = BucketKind()
 TIMEOUT = 2.0

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from werkzeug.datastructures import Headers
 
-from wsgi_store.app import Application
 from wsgi_store.config import Config
-from wsgi_store.stores import Durability
+from wsgi_store.store.contract import Durability
+from wsgi_store.web.application import Application
 
 # RFC 9110 section 5.5, and what no field of this service needs.
 CONTROL = re.compile("[\x00-\x1f\x7f]")

@@ -10,7 +10,7 @@ from access import KEY, line
 from click.testing import CliRunner, Result
 from servers import Server, gunicorn
 
-from wsgi_store.cli import main
+from wsgi_store.cli.main import main
 from wsgi_store.client import Client, transport
 
 

@@ -13,7 +13,7 @@ PROGRAM = f"""#!/bin/sh
 ' '''
 import sys
 sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
-from wsgi_store.cli import main
+from wsgi_store.cli.main import main
 main()
 """
 

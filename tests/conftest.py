@@ -9,17 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from wsgiref.validate import validator
 
+import ceph
 import pytest
+from commands import COUNTING
 from execnet import XSpec
+from kinds import BucketKind
 from webtest import TestApp
 
-import ceph
-from commands import COUNTING
-from kinds import BucketKind
-
-from wsgi_store.app import Application
 from wsgi_store.config import Config
 from wsgi_store.logs import PACKAGE, logger
+from wsgi_store.web.application import Application
 
 # As a host does that wants to see it: tests look at what is logged.
 logger.enable(PACKAGE)

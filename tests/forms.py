@@ -5,7 +5,8 @@ import os
 from typing import Any
 
 from calling import Answer, call, held
-from wsgi_store.app import Application
+
+from wsgi_store.web.application import Application
 
 HELLO = b"hello\n"
 MD5 = "b1946ac92492d2347c6235b4d2611184"

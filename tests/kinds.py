@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import TypeAlias
 from unittest import mock
 
+import ceph
 import obstore
 import pytest
 
-import ceph
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound
 from wsgi_store.staging import Receipt, Staging
-from wsgi_store.stores import Durability, Remote, Store, marker, open_store
-from wsgi_store.stores.bucket import Bucket, Client
+from wsgi_store.store import marker
+from wsgi_store.store.bucket.client import Bucket, Client
+from wsgi_store.store.contract import Durability, Remote, Store
+from wsgi_store.store.open import open_store
 
 DAY = 86400.0
 GRANULARITY = 2.0

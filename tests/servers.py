@@ -19,7 +19,6 @@ from typing import Self
 
 import pytest
 
-
 PROJECT = Path(__file__).parent.parent
 DEPLOY = PROJECT / "deploy"
 PROGRAMS = Path(sys.executable).parent

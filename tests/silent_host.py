@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from calling import call
-from wsgi_store.app import create_app
-from wsgi_store.grant import EVERYTHING, Grant
+
+from wsgi_store.access.grant import EVERYTHING, Grant
+from wsgi_store.assembly import create_app
 from wsgi_store.config import Config, MetricsAccess
 
 SECRET = "e5c0a8f2"

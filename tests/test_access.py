@@ -17,7 +17,7 @@ from fuzzing import ANSWER, exchange
 from servers import Server, gunicorn, refusal
 from wire import Connection, message
 
-from wsgi_store.auth import Signer
+from wsgi_store.access.signing import Signer
 
 # Long enough to be found wherever they turn up, whole or in part.
 TOKEN = "tokenAAAAAAAAAAAAAAAAAAAA"

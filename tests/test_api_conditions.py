@@ -2,16 +2,16 @@
 
 import itertools
 import os
-from email.utils import format_datetime, formatdate
 from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime, formatdate
 from pathlib import Path
 
 import pytest
+from calling import call
 from webtest import TestApp
 
-from calling import call
-from wsgi_store.app import Application
 from wsgi_store.config import Config
+from wsgi_store.web.application import Application
 
 HELLO = b"hello\n"
 MD5 = "b1946ac92492d2347c6235b4d2611184"

@@ -5,10 +5,10 @@ import hashlib
 import re
 
 import pytest
+from calling import Untouched, call, held
 from webtest import TestApp
 
-from calling import Untouched, call, held
-from wsgi_store.app import Application
+from wsgi_store.web.application import Application
 
 pytestmark = pytest.mark.every_store
 HELLO = b"hello\n"

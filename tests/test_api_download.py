@@ -8,12 +8,13 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
+from calling import call, held
 from webtest import TestApp
 
-from calling import call, held
-from wsgi_store.app import Application, create_app
+from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
+from wsgi_store.web.application import Application
 
 pytestmark = pytest.mark.every_store
 HELLO = b"hello\n"

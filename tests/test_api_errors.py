@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calling import Answer, Untouched, call, held, quick
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loguru import logger
 from webtest import TestApp
 
-from calling import Answer, Untouched, call, held, quick
-from wsgi_store import errors, problems, service
-from wsgi_store.app import Application, create_app
+from wsgi_store import errors
+from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.digest import Digest
-from wsgi_store.stores import BlobReader
+from wsgi_store.store.contract import BlobReader
+from wsgi_store.web import problems, service
+from wsgi_store.web.application import Application
 
 HELLO = b"hello\n"
 # What the reason phrases are that older RFCs had otherwise (RFC 9110 section 15).

@@ -9,15 +9,15 @@ from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
+from calling import Body, Untouched, call, held, quick
+from forms import CHUNKED, FIELD, FILE, HELLO, MD5, check_refused, form, part, post
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from calling import Body, Untouched, call, held, quick
-from forms import CHUNKED, FIELD, FILE, HELLO, MD5, check_refused, form, part, post
-from wsgi_store.app import Application
 from wsgi_store.config import Config
-from wsgi_store.incoming import BLOCK
-from wsgi_store.receiving import FORM_OVERHEAD
+from wsgi_store.web.application import Application
+from wsgi_store.web.body import BLOCK
+from wsgi_store.web.form import FORM_OVERHEAD
 
 PIECE = BLOCK // 4
 

@@ -3,15 +3,15 @@
 import hashlib
 
 import pytest
+from calling import Body, call, held, quick
+from forms import CHUNKED, EMPTY, FIELD, FILE, HELLO, MD5, NAMELESS, check_refused, form, part, post
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from webtest import TestApp
 
-from calling import Body, call, held, quick
-from forms import CHUNKED, EMPTY, FIELD, FILE, HELLO, MD5, NAMELESS, check_refused, form, part, post
-from wsgi_store.app import Application
 from wsgi_store.config import Config
-from wsgi_store.receiving import FORM_PARTS
+from wsgi_store.web.application import Application
+from wsgi_store.web.form import FORM_PARTS
 
 MANY = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

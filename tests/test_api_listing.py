@@ -6,16 +6,17 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
+from calling import call, held, quick
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from webtest import TestApp
 
-from calling import call, held, quick
 from wsgi_store import __version__
-from wsgi_store.app import Application, create_app
+from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm, Digest
-from wsgi_store.stores import Blob
+from wsgi_store.store.contract import Blob
+from wsgi_store.web.application import Application
 
 pytestmark = [pytest.mark.every_store, pytest.mark.long(38)]
 HELLO = b"hello\n"

@@ -5,12 +5,12 @@ import re
 from urllib.parse import quote, unquote
 
 import pytest
+from calling import Answer, call
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.http import parse_options_header
 
-from calling import Answer, call
-from wsgi_store.app import Application
+from wsgi_store.web.application import Application
 
 HELLO = b"hello\n"
 MD5 = "b1946ac92492d2347c6235b4d2611184"

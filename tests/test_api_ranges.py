@@ -5,16 +5,16 @@ import random
 import re
 
 import pytest
+from calling import Answer, call, quick, request, start
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from webtest import TestApp
 
-from calling import Answer, call, quick, request, start
-from wsgi_store.app import Application
-from wsgi_store.conditional import GAP, MAX_RANGES
 from wsgi_store.config import Config
 from wsgi_store.digest import Digest
-from wsgi_store.stores import Blob
+from wsgi_store.store.contract import Blob
+from wsgi_store.web.application import Application
+from wsgi_store.web.conditional import GAP, MAX_RANGES
 
 pytestmark = pytest.mark.every_store
 TEN = b"0123456789"

@@ -11,17 +11,18 @@ from urllib.parse import unquote
 from wsgiref.validate import validator
 
 import pytest
+from calling import Answer, call, request, start
 from gunicorn.http.wsgi import FileWrapper
 from webtest import TestApp
 
-from calling import Answer, call, request, start
-from wsgi_store.app import Application, create_app
-from wsgi_store.bodies import BLOCK
+from wsgi_store.assembly import create_app
 from wsgi_store.config import Config, Sendfile
 from wsgi_store.digest import Digest
 from wsgi_store.errors import StoreUnavailable
-from wsgi_store.sending import SMALL
-from wsgi_store.stores import Blob
+from wsgi_store.store.contract import Blob
+from wsgi_store.web.application import Application
+from wsgi_store.web.download import SMALL
+from wsgi_store.web.stream import BLOCK
 
 LARGE = os.urandom(3 * BLOCK + 5)
 WAYS = ["bytes=0-", f"bytes=5-{2 * BLOCK}", "bytes=0-9,600-100000,-100000", None]

@@ -9,15 +9,16 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from calling import Body, Untouched, call, held, quick
+from forms import CHUNKED
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from webtest import TestApp
 
-from calling import Body, Untouched, call, held, quick
-from forms import CHUNKED
-from wsgi_store.app import Application, create_app
+from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
+from wsgi_store.web.application import Application
 
 pytestmark = pytest.mark.every_store
 HELLO = b"hello\n"

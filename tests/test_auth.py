@@ -13,13 +13,16 @@ from hypothesis import strategies as st
 from mounting.signing import invite
 from webtest import TestApp
 
-from wsgi_store.app import URLS, Application, create_app
-from wsgi_store.auth import Authorizer, Signer
+from wsgi_store.access.authorizer import Authorizer
+from wsgi_store.access.grant import SCOPES, Grant
+from wsgi_store.access.signing import Signer
+from wsgi_store.access.tickets import Tickets
+from wsgi_store.access.tokens import Tokens
+from wsgi_store.assembly import create_app
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import ConfigError, Denied, Unauthenticated
-from wsgi_store.grant import SCOPES, Grant
-from wsgi_store.tickets import Tickets
-from wsgi_store.tokens import Tokens
+from wsgi_store.web.application import Application
+from wsgi_store.web.routes import URLS
 
 
 @pytest.fixture(name="make")

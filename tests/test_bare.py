@@ -16,9 +16,9 @@ from servers import DEPLOY, PROJECT, STRICT, Server, gunicorn, uwsgi
 from strangers import home
 from wire import Connection, message
 
-from wsgi_store.checking import BATCH_BLOBS, PROCESSES_FROM
 from wsgi_store.digest import Algorithm
-from wsgi_store.stores.local import LocalStore
+from wsgi_store.store.disk.store import LocalStore
+from wsgi_store.upkeep.check import BATCH_BLOBS, PROCESSES_FROM
 
 # Neither may write what was counted.
 pytestmark = pytest.mark.uncounted

@@ -12,7 +12,7 @@ from gunicorn.config import Config
 from servers import PROJECT, Server, gunicorn, nginx
 from wire import Connection, message
 
-from wsgi_store.gunicorn import client_address
+from wsgi_store.gunicorn.log import client_address
 
 BODY = b"hello\n"
 HASH = "b1946ac92492d2347c6235b4d2611184"

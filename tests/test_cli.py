@@ -18,10 +18,11 @@ from peers import reply, saying
 from servers import Server
 
 from wsgi_store import errors
-from wsgi_store.cli import COMMANDS, main, output, progress, upload
+from wsgi_store.cli import output, progress, upload
+from wsgi_store.cli.main import COMMANDS, main
 from wsgi_store.cli.measures import counted
 from wsgi_store.client import Client
-from wsgi_store.problems import STATUS
+from wsgi_store.web.problems import STATUS
 
 __all__ = ["fixture_server", "fixture_url"]  # imported for tests to ask for them
 HELLO = hashlib.md5(b"hello").hexdigest()
@@ -419,6 +420,6 @@ def test_names_that_steer(url: str, tmp_path: Path) -> None:
 def test_the_script_is_installed() -> None:
     """Whoever installs the package gets the command."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    assert project["scripts"] == {"wsgi-store": "wsgi_store.cli:main"}
+    assert project["scripts"] == {"wsgi-store": "wsgi_store.cli.main:main"}
     extras = project["optional-dependencies"]
     assert set(extras["client"]) < set(extras["cli"]) < set(extras["test"])

@@ -19,11 +19,12 @@ from commands import environment, install, run
 from servers import gunicorn, until
 from test_cli_process import terminal
 
-from wsgi_store.cli import main
+from wsgi_store.cli.main import main
 from wsgi_store.client import Client
 from wsgi_store.digest import Algorithm
-from wsgi_store.stores import Durability, open_store
-from wsgi_store.verified import Verified
+from wsgi_store.store.contract import Durability
+from wsgi_store.store.open import open_store
+from wsgi_store.upkeep.ledger import Verified
 
 pytestmark = pytest.mark.long(44)
 # So many small blobs are read by processes.

@@ -220,6 +220,7 @@ def test_help_is_quick(program: Path) -> None:
         "click",
         "wsgi_store",
         "wsgi_store.cli",
+        "wsgi_store.cli.main",
         "wsgi_store.cli.output",
         "wsgi_store.cli.progress",
         "wsgi_store.errors",
@@ -228,7 +229,7 @@ def test_help_is_quick(program: Path) -> None:
 
 PROBE = """
 import atexit, sys
-from wsgi_store.cli import main
+from wsgi_store.cli.main import main
 names = ("wsgi_store", "click", "rich", "urllib3", "loguru", "gunicorn", "werkzeug")
 def tell():
     found = [name for name in sys.modules if name.partition(".")[0] in names]
@@ -240,7 +241,7 @@ main(["--help"])
 
 def test_without_what_it_needs() -> None:
     """Where the extra is not installed the command says in one line how to get it."""
-    code = "import sys; sys.modules['click'] = None; import wsgi_store.cli"
+    code = "import sys; sys.modules['click'] = None; import wsgi_store.cli.main"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
     )

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from cli_service import fixture_server, fixture_url, objects, run
 from click.testing import CliRunner
-from commands import install, run as run_program
+from commands import install
+from commands import run as run_program
 from exchanges import DATA, HASH, SIZE
 from servers import Server, until
 
-from wsgi_store.cli import main
+from wsgi_store.cli.main import main
 from wsgi_store.client import Client
 
 __all__ = ["fixture_server", "fixture_url"]  # imported for tests to ask for them

@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 from commands import install, run
 from servers import gunicorn
 
-from wsgi_store.cli import main
+from wsgi_store.access.tokens import Tokens
+from wsgi_store.cli.main import main
 from wsgi_store.client import Client
 from wsgi_store.errors import Denied, Unauthenticated
-from wsgi_store.tokens import Tokens
 
 
 @pytest.fixture(name="file")

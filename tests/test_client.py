@@ -21,8 +21,8 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 
-import wsgi_store.client
-from wsgi_store.app import create_app
+import wsgi_store.client.client
+from wsgi_store.assembly import create_app
 from wsgi_store.client import Client, RemoteBlob, Uploaded
 from wsgi_store.client.refusals import CODES, refusal
 from wsgi_store.config import Config
@@ -38,7 +38,7 @@ from wsgi_store.errors import (
     TooLarge,
     Unauthenticated,
 )
-from wsgi_store.problems import STATUS
+from wsgi_store.web.problems import STATUS
 
 
 @pytest.fixture(scope="module", name="server")
@@ -184,7 +184,7 @@ def test_an_announced_hash(client: Client) -> None:
 
 def test_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A listing goes from page to page, from where and as far as is asked."""
-    monkeypatch.setattr(wsgi_store.client, "PAGE", 2)
+    monkeypatch.setattr(wsgi_store.client.client, "PAGE", 2)
     hashes = sorted(client.put(bytes([number])).hash for number in range(5))
     assert [blob.hash for blob in client.list()] == hashes
     assert [blob.hash for blob in client.list(after=hashes[1])] == hashes[2:]

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from kinds import KINDS, content, put
 
-from wsgi_store.collecting import Collected, Kind, Usage, collect, manifest, usage
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Added, Durability, StagedFile
-from wsgi_store.stores.local import LocalStore
+from wsgi_store.store.contract import Added, Durability
+from wsgi_store.store.disk.store import LocalStore
+from wsgi_store.store.staged import StagedFile
+from wsgi_store.upkeep.collect import Collected, Kind, collect
+from wsgi_store.upkeep.usage import Usage, manifest, usage
 
 DAY = 86400.0
 DATA = b"some bytes"

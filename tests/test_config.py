@@ -26,7 +26,7 @@ from wsgi_store.config import (
 )
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import ConfigError
-from wsgi_store.stores import Durability
+from wsgi_store.store.contract import Durability
 
 GOOD = [
     ("WSGI_STORE_ROOT", "/srv/blobs", "root", "/srv/blobs"),

@@ -11,9 +11,9 @@ from access import ALL, HELLO, KEY, line
 from calling import call
 
 import wsgi_store
-from wsgi_store.app import Application
 from wsgi_store.config import Config, MetricsAccess
-from wsgi_store.receiving import FIELDS, MAX_ACCEPT, MAX_FIELD
+from wsgi_store.web.application import Application
+from wsgi_store.web.request import FIELDS, MAX_ACCEPT, MAX_FIELD
 
 PACKAGE = Path(wsgi_store.__file__).parent
 # Of these nothing is made that takes longer the longer they are.

@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from servers import until
 
-from wsgi_store import counts
-from wsgi_store.counts import Counts, Durations, Key, Number
+from wsgi_store.metrics import shared as module
+from wsgi_store.metrics.shared import Counts, Durations, Key, Number
 
 DONE = Key("done", ("a", "b"))
 LIVE = Key("live", live=True)
 # Counts as often as is said, says so, and waits to be killed.
 COUNTING = """
     import sys
-    from wsgi_store.counts import Counts, Key, Number
+    from wsgi_store.metrics.shared import Counts, Key, Number
     counts = Counts(sys.argv[1])
     done, live = (Number(counts, key) for key in (Key("done", ("a", "b")), Key("live", live=True)))
     live.add()
@@ -152,7 +152,7 @@ def test_a_fork_counts_for_itself(tmp_path: Path, in_directory: bool) -> None:
     """What a forked process counts does not touch the memory of the one it comes from."""
     program = f"""
         import os
-        from wsgi_store.counts import Counts, Key, Number
+        from wsgi_store.metrics.shared import Counts, Key, Number
         counts = Counts({str(tmp_path) if in_directory else None!r})
         number = Number(counts, Key("done"))
         number.add()
@@ -174,7 +174,7 @@ def test_no_room(tmp_path: Path) -> None:
     program = """
         import sys
         from loguru import logger
-        from wsgi_store.counts import Counts, Key, Number
+        from wsgi_store.metrics.shared import Counts, Key, Number
         logger.enable("wsgi_store")
         counts = Counts(sys.argv[1])
         number = Number(counts, Key("done"))
@@ -188,7 +188,7 @@ def test_no_room(tmp_path: Path) -> None:
         text=True,
         check=True,
         timeout=60,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (counts.SIZE - 1, counts.SIZE - 1)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (module.SIZE - 1, module.SIZE - 1)),
     )
     assert done.stdout == "[2.0]\n"
     assert done.stderr.count("is not seen by others: [Errno 27] File too large") == 1
@@ -209,9 +209,9 @@ def test_more_than_there_is_room_for(shared: Counts) -> None:
 def test_what_is_being_made_is_left_alone(shared: Counts, tmp_path: Path) -> None:
     """A file that is not whole yet, or gone when it is opened, disturbs neither who looks nor who begins."""
     Number(shared, DONE).add()
-    half = tmp_path / f"half{counts.SUFFIX}"
+    half = tmp_path / f"half{module.SUFFIX}"
     half.write_bytes((100).to_bytes(8, sys.byteorder))  # it says that there are records
-    (tmp_path / f"gone{counts.SUFFIX}").symlink_to("nowhere")
+    (tmp_path / f"gone{module.SUFFIX}").symlink_to("nowhere")
     assert shared.totals() == {DONE: [1]}
     with counting(tmp_path, 10):
         assert shared.totals() == {DONE: [11], LIVE: [1]}

@@ -14,7 +14,7 @@ from tracing import Trace, uploader
 
 import wsgi_store
 from wsgi_store.digest import Algorithm
-from wsgi_store.stores import Durability
+from wsgi_store.store.contract import Durability
 
 # Nothing may be written beside them, else imports list a directory again; what counts opens files, too.
 pytestmark = pytest.mark.alone

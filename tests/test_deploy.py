@@ -14,7 +14,7 @@ from commands import install, run
 from packaging.requirements import Requirement
 from servers import DEPLOY, PROGRAMS, PROJECT
 
-from wsgi_store.gunicorn import processors
+from wsgi_store.gunicorn.processors import processors
 
 AVAILABLE = len(os.sched_getaffinity(0))
 Groups = dict[str, str]

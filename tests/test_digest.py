@@ -9,8 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from wsgi_store.digest import Algorithm, Digest, Hasher, checked, parse_field
+from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BadRequest, DigestMismatch
+from wsgi_store.hashing import Hasher, checked
+from wsgi_store.web.digest_fields import parse_field
 
 ALGORITHMS = st.sampled_from(Algorithm)
 REGISTERED = [algorithm for algorithm in Algorithm if algorithm.field_key]

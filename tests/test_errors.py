@@ -21,9 +21,9 @@ from wsgi_store.errors import (
     StoreUnavailable,
     TooLarge,
     WSGIStoreError,
-    disk_errors,
     mapped,
 )
+from wsgi_store.filesystem import disk_errors
 
 
 def test_every_failure_has_one_base() -> None:

@@ -18,7 +18,7 @@ from wire import Connection
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import WrongStore
 from wsgi_store.staging import Staging
-from wsgi_store.stores.local import LocalStore
+from wsgi_store.store.disk.store import LocalStore
 
 DATA = b"some bytes"
 

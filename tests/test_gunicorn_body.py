@@ -14,8 +14,8 @@ from gunicorn.http.unreader import SocketUnreader
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from wsgi_store.body import Body
-from wsgi_store.connection import Request
+from wsgi_store.gunicorn.body import Body
+from wsgi_store.gunicorn.connection import Request
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
 

@@ -17,7 +17,7 @@ from servers import DEPLOY, Server, gunicorn, refusal, until
 from wire import Connection, message
 
 from wsgi_store.digest import Algorithm
-from wsgi_store.stores.local import LocalStore
+from wsgi_store.store.disk.store import LocalStore
 
 pytestmark = pytest.mark.long(42)
 NOBODY = 65534
@@ -108,7 +108,7 @@ def test_another_user(tmp_path: Path) -> None:
     # That user may not be able to read what has yet to be imported.
     conf.write_text(
         f"""
-import runpy, wsgi_store.metrics, wsgi_store.stores.local
+import runpy, wsgi_store.metrics.prometheus, wsgi_store.store.disk.store
 globals().update(runpy.run_path({str(DEPLOY / "gunicorn.conf.py")!r}))
 user = group = {NOBODY}
 preload_app = True

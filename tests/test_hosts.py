@@ -11,7 +11,7 @@ import pytest
 from servers import Server, gunicorn, nginx, uwsgi, waitress
 from wire import Connection, message
 
-from wsgi_store import listening
+from wsgi_store.web import loopback
 
 KNOWN = {"WSGI_STORE_HOSTS": "store.example"}
 
@@ -128,11 +128,11 @@ def test_what_cannot_be_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
         raise FileNotFoundError
 
     for listeners, expected in ((listdir, True), (lambda _: [], False)):
-        listening.on_loopback_only.cache_clear()
+        loopback.on_loopback_only.cache_clear()
         with monkeypatch.context() as patch:
-            patch.setattr(listening.os, "listdir", listeners)
-            assert listening.on_loopback_only() is expected
-    listening.on_loopback_only.cache_clear()
+            patch.setattr(loopback.os, "listdir", listeners)
+            assert loopback.on_loopback_only() is expected
+    loopback.on_loopback_only.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_routers_of_uwsgi(
 
         opt = options
 
-    monkeypatch.setitem(listening.sys.modules, "uwsgi", Uwsgi)  # type: ignore[arg-type]
-    listening.on_loopback_only.cache_clear()
-    assert listening.on_loopback_only() is expected
-    listening.on_loopback_only.cache_clear()
+    monkeypatch.setitem(loopback.sys.modules, "uwsgi", Uwsgi)  # type: ignore[arg-type]
+    loopback.on_loopback_only.cache_clear()
+    assert loopback.on_loopback_only() is expected
+    loopback.on_loopback_only.cache_clear()

@@ -11,8 +11,8 @@ from access import HELLO, KEY, Make, bearer, code, maker, soon
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsgi_store import tickets
-from wsgi_store.auth import Signer
+from wsgi_store.access import tickets
+from wsgi_store.access.signing import Signer
 from wsgi_store.config import Config
 from wsgi_store.errors import Denied
 
@@ -119,7 +119,7 @@ def test_uploads_that_end_after_their_ticket(tmp_path: Path, monkeypatch: pytest
     now = time.time()
     signer = Signer([KEY])
     clock = SimpleNamespace(time=lambda: now)
-    monkeypatch.setattr("wsgi_store.auth.time", clock)
+    monkeypatch.setattr("wsgi_store.access.signing.time", clock)
     used = tickets.Tickets(str(tmp_path / "used"))
     ticket, another = signer.ticket(now + 60), signer.ticket(now + 60)
     spends = [signer.read_ticket(text, used).spend for text in (ticket, ticket, another)]

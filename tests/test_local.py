@@ -17,7 +17,7 @@ from kinds import KINDS, LocalKind, absent, digest_of, neighbours, put
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, StoreUnavailable
 from wsgi_store.staging import Staging
-from wsgi_store.stores.local import LocalStore
+from wsgi_store.store.disk.store import LocalStore
 
 DATA = b"some bytes"
 

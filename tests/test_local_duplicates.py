@@ -10,7 +10,7 @@ from kinds import KINDS, LocalKind, content, put
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import DigestCollision
 from wsgi_store.staging import Staging
-from wsgi_store.stores.local import LocalStore
+from wsgi_store.store.disk.store import LocalStore
 
 DATA = b"some bytes"
 # Two messages with one MD5: Wang, Feng, Lai, Yu, "Collisions for Hash Functions", 2004.

@@ -14,7 +14,7 @@ from kinds import KINDS, LocalKind, content, digest_of, put
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StorageFull, StoreUnavailable
 from wsgi_store.staging import Staging
-from wsgi_store.stores.local import LocalStore
+from wsgi_store.store.disk.store import LocalStore
 
 DATA = b"some bytes"
 DIGEST = digest_of(Algorithm.MD5, DATA)

@@ -13,8 +13,9 @@ from kinds import neighbours, put
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Durability, local
-from wsgi_store.stores.local import LocalStore
+from wsgi_store.store.contract import Durability
+from wsgi_store.store.disk import store as local
+from wsgi_store.store.disk.store import LocalStore
 
 # More than one step of the clock by which the kernel stamps files, of 10 ms at most, in nanoseconds.
 STEP = 50 * 10**6

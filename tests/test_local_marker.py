@@ -10,9 +10,9 @@ import pytest
 from kinds import put
 
 from wsgi_store.digest import Algorithm
-from wsgi_store.errors import StoreUnavailable, StorageFull, WrongStore
+from wsgi_store.errors import StorageFull, StoreUnavailable, WrongStore
 from wsgi_store.staging import Staging
-from wsgi_store.stores.local import LocalStore
+from wsgi_store.store.disk.store import LocalStore
 
 
 def test_the_marker(tmp_path: Path) -> None:

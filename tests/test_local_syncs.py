@@ -10,8 +10,8 @@ from kinds import KINDS, LocalKind, put
 
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import IncompleteBody, StoreUnavailable
-from wsgi_store.stores import Durability
-from wsgi_store.stores.local import LocalStore
+from wsgi_store.store.contract import Durability
+from wsgi_store.store.disk.store import LocalStore
 
 DATA = b"some bytes"
 

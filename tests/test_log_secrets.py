@@ -11,7 +11,7 @@ from access import KEY, bearer, line
 from servers import Server, gunicorn, nginx, uwsgi
 from wire import Connection, message
 
-from wsgi_store.auth import Signer
+from wsgi_store.access.signing import Signer
 
 DATA = b"hello\n" * 20_000
 # In any part of a request that a client may put it into.

@@ -14,15 +14,15 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from calling import call
 from gunicorn.config import Config as GunicornConfig
 from gunicorn.workers.gthread import TConn, ThreadWorker
 from loguru import logger
 
-from calling import call
-from wsgi_store.app import Application
 from wsgi_store.config import LogLevel
-from wsgi_store.gunicorn import Logger
-from wsgi_store.sending import SMALL
+from wsgi_store.gunicorn.log import Logger
+from wsgi_store.web.application import Application
+from wsgi_store.web.download import SMALL
 
 LARGE = os.urandom(4 << 20)
 LOGGERS = ["gunicorn.error", "gunicorn.access", ""]

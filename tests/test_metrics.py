@@ -26,11 +26,11 @@ from test_local_duplicates import COLLIDING
 from webtest import TestApp
 from wire import Connection, message
 
-from wsgi_store.app import create_app
+from wsgi_store.assembly import create_app
 from wsgi_store.config import Config, MetricsAccess
-from wsgi_store.gunicorn import METRICS_PREFIX
-from wsgi_store.stores import open_store
-from wsgi_store.verifying import verify
+from wsgi_store.gunicorn.startup import METRICS_PREFIX
+from wsgi_store.store.open import open_store
+from wsgi_store.upkeep.verify import verify
 
 pytestmark = pytest.mark.long(46)
 TESTS = Path(__file__).parent

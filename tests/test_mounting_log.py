@@ -14,7 +14,7 @@ from wsgi_store.logs import trace
 TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "wsgi_store"
 # What writes to the terminal of whoever runs it: servers of our own and the command.
-WRITERS = {"logs.py", "wsgi.py", "gunicorn.py", "gunicorn_conf.py"}
+WRITERS = {"logs.py", "wsgi.py", "gunicorn/conf.py", "gunicorn/startup.py"}
 
 
 def written(directory: Path, *arguments: str) -> str:

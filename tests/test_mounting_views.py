@@ -19,7 +19,7 @@ from webtest import TestApp
 
 import wsgi_store
 from wsgi_store import Config, create_app, errors
-from wsgi_store.app import Application
+from wsgi_store.web.application import Application
 
 # Longer than what is sent from memory.
 DATA = os.urandom(300_000)

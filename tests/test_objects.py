@@ -18,9 +18,10 @@ from test_local_duplicates import COLLIDING
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import BlobNotFound, ConfigError, DigestCollision, StoreUnavailable, WrongStore
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Durability, Remote, Store, open_store
-from wsgi_store.stores.bucket import LOCKS, Bucket
-from wsgi_store.stores.object_upload import WHOLE
+from wsgi_store.store.bucket.client import LOCKS, Bucket
+from wsgi_store.store.bucket.upload import WHOLE
+from wsgi_store.store.contract import Durability, Remote, Store
+from wsgi_store.store.open import open_store
 
 KIND = BucketKind()
 LARGE = bytes(range(256)) * ((WHOLE >> 8) + 1)

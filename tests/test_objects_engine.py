@@ -21,9 +21,12 @@ from wire import Connection, message
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StoreUnavailable, WrongStore
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Blob, Durability, Remote, Store, engine, marker, open_store
-from wsgi_store.stores.bucket import Bucket
-from wsgi_store.verifying import Result, verify
+from wsgi_store.store import marker
+from wsgi_store.store.bucket import engine
+from wsgi_store.store.bucket.client import Bucket
+from wsgi_store.store.contract import Blob, Durability, Remote, Store
+from wsgi_store.store.open import open_store
+from wsgi_store.upkeep.verify import Result, verify
 
 KIND = BucketKind()
 GUNICORN = ["gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py"), "--bind", "127.0.0.1:0"]

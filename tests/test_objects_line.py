@@ -15,11 +15,11 @@ from relay import Break, Relay, Way
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Added, Durability, Remote
-from wsgi_store.stores import uplink as uplink_module
-from wsgi_store.stores.bucket import Bucket
-from wsgi_store.stores.object_parts import PART
-from wsgi_store.stores.uplink import PARTS_AT_ONCE
+from wsgi_store.store.bucket import uplink as uplink_module
+from wsgi_store.store.bucket.client import Bucket
+from wsgi_store.store.bucket.parts import PART
+from wsgi_store.store.bucket.uplink import PARTS_AT_ONCE
+from wsgi_store.store.contract import Added, Durability, Remote
 
 BLOCK = 1 << 18
 LARGE = 20 << 20

@@ -15,13 +15,16 @@ from buckets import s3, unfinished
 from commands import install, run
 from kinds import BucketKind, digest_of, put
 
-from wsgi_store.collecting import Collected, Kind, collect
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Durability, Remote, Store, litter, open_store, unfinished as uploads
-from wsgi_store.stores.bucket import LOCKS, Bucket
-from wsgi_store.stores.engine import PROBES
+from wsgi_store.store.bucket import litter
+from wsgi_store.store.bucket import unfinished as uploads
+from wsgi_store.store.bucket.client import LOCKS, Bucket
+from wsgi_store.store.bucket.engine import PROBES
+from wsgi_store.store.contract import Durability, Remote, Store
+from wsgi_store.store.open import open_store
+from wsgi_store.upkeep.collect import Collected, Kind, collect
 
 KIND = BucketKind()
 TIMEOUT = 1.0
@@ -29,8 +32,8 @@ DATA = b"some bytes"
 DIGEST = digest_of(Algorithm.SHA256, DATA)
 HOLD = """
 import sys, time
-from wsgi_store.stores import Remote
-from wsgi_store.stores.bucket import Bucket
+from wsgi_store.store.contract import Remote
+from wsgi_store.store.bucket.client import Bucket
 with Bucket(sys.argv[1], Remote(sys.argv[2])).locked(sys.argv[3]):
     print("held", flush=True)
     time.sleep(60)

@@ -13,10 +13,11 @@ import ceph
 import pytest
 from buckets import KIND, serving
 from calling import Answer, call
-from wsgi_store.app import Application
+
 from wsgi_store.client import Client
 from wsgi_store.config import Config, Redirect
-from wsgi_store.sending import LARGE, SIGNED_FOR
+from wsgi_store.web.application import Application
+from wsgi_store.web.download import LARGE, SIGNED_FOR
 
 SMALL = b"<script>alert(1)</script>"
 BIG = bytes(range(256)) * (LARGE // 256) + b"!"

@@ -11,7 +11,8 @@ from kinds import BucketKind, content, digest_of, put
 
 from wsgi_store.digest import Algorithm
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Durability, Remote, Store, open_store
+from wsgi_store.store.contract import Durability, Remote, Store
+from wsgi_store.store.open import open_store
 
 MIB = 1 << 20
 SMALL, MIDDLE, LARGE = b"s" * 1000, b"m" * MIB, b"l" * (17 * MIB)

@@ -13,8 +13,9 @@ from kinds import BucketKind, digest_of
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import BlobNotFound, ConfigError, StoreUnavailable, WrongStore
-from wsgi_store.stores import Durability, Remote, Store, open_store
-from wsgi_store.stores.bucket import Bucket
+from wsgi_store.store.bucket.client import Bucket
+from wsgi_store.store.contract import Durability, Remote, Store
+from wsgi_store.store.open import open_store
 
 DIGEST = digest_of(Algorithm.MD5, b"never added")
 DURABILITY = Durability.FULL
@@ -162,7 +163,7 @@ def test_addresses(
 def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where what it needs is not installed, the setting is refused and says what to install."""
     for name in ("objects", "bucket", "reader"):
-        monkeypatch.delitem(sys.modules, f"wsgi_store.stores.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"wsgi_store.store.contract.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(ConfigError, match=r"^WSGI_STORE_ROOT: s3:// needs obstore: install the extra s3 "):
         open_store("s3://bucket", Algorithm.MD5, DURABILITY, Remote(str(tmp_path)))

@@ -18,12 +18,12 @@ from kinds import BucketKind, content, digest_of
 from servers import Server, gunicorn, until
 from wire import Connection, message
 
-from wsgi_store.collecting import DAY, Kind, collect
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import ConfigError, DigestMismatch, IncompleteBody, StoreUnavailable
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Added, Store
-from wsgi_store.stores.object_parts import PART
+from wsgi_store.store.bucket.parts import PART
+from wsgi_store.store.contract import Added, Store
+from wsgi_store.upkeep.collect import DAY, Kind, collect
 
 KIND = BucketKind()
 BLOCK = 1 << 20
@@ -209,7 +209,7 @@ def test_many_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """More uploads than the object store tells of at a time are all collected, in the order of their keys."""
     store = KIND.open(tmp_path / "store", Algorithm.MD5)
     prefix = f"{str(tmp_path)[1:]}/store"
-    monkeypatch.setattr("wsgi_store.stores.unfinished.PAGE", 2)
+    monkeypatch.setattr("wsgi_store.store.bucket.unfinished.PAGE", 2)
     keys = sorted(key_of(Algorithm.MD5, str(number).encode()) for number in range(7))
     for key in keys:
         s3().create_multipart_upload(Bucket=ceph.BUCKET, Key=f"{prefix}/{key}")

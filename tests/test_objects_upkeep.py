@@ -14,14 +14,15 @@ import obstore
 import pytest
 from kinds import GRANULARITY, BucketKind, content, digest_of, put
 
-from wsgi_store.collecting import Collected, Kind, Usage, collect, manifest, usage
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, StoreUnavailable
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Added, Blob, Remote, Store
-from wsgi_store.stores.bucket import Bucket
-from wsgi_store.stores.object_upload import WHOLE
-from wsgi_store.stores.objects import ObjectStore
+from wsgi_store.store.bucket.client import Bucket
+from wsgi_store.store.bucket.store import ObjectStore
+from wsgi_store.store.bucket.upload import WHOLE
+from wsgi_store.store.contract import Added, Blob, Remote, Store
+from wsgi_store.upkeep.collect import Collected, Kind, collect
+from wsgi_store.upkeep.usage import Usage, manifest, usage
 
 pytestmark = pytest.mark.long(75)
 KIND = BucketKind()

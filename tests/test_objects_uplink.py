@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsgi_store.errors import StoreUnavailable
-from wsgi_store.stores.uplink import BYTES_AT_ONCE, PARTS_AT_ONCE, Uplink
+from wsgi_store.store.bucket.uplink import BYTES_AT_ONCE, PARTS_AT_ONCE, Uplink
 
 LONG = 20.0
 SHORT = 0.3

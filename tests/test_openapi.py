@@ -16,13 +16,15 @@ from mounting import flask_app
 from openapi_spec_validator import validate
 from webtest import TestApp
 
-from wsgi_store import __version__, errors, service
-from wsgi_store.app import HASH, REQUEST_ID, URLS, Application
+from wsgi_store import __version__, errors
+from wsgi_store.access.grant import SCOPES
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.digest import Algorithm
-from wsgi_store.files import MAX_PAGE, PAGE
-from wsgi_store.grant import SCOPES
-from wsgi_store.problems import STATUS, problem
+from wsgi_store.web import service
+from wsgi_store.web.application import REQUEST_ID, Application
+from wsgi_store.web.blobs import MAX_PAGE, PAGE
+from wsgi_store.web.problems import STATUS, problem
+from wsgi_store.web.routes import HASH, URLS
 
 OPENAPI = Path(service.__file__).with_name("openapi.json").read_bytes()
 DOCUMENT: dict[str, Any] = json.loads(OPENAPI)

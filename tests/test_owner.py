@@ -20,16 +20,17 @@ from commands import install, run
 from kinds import KINDS, LocalKind, digest_of, put, refusing_nameless
 from strangers import NOBODY, exchanging, give, home, snapshot
 
+from wsgi_store.access.tickets import Tickets
 from wsgi_store.cli.owner import LATER, become_owner
-from wsgi_store.client.downloads import save
-from wsgi_store.collecting import usage
+from wsgi_store.client.save import save
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import ConfigError, WSGIStoreError
 from wsgi_store.filesystem import make_directory
-from wsgi_store.staging import Staging, sweep
-from wsgi_store.stores import Added
-from wsgi_store.stores.local import LocalStore
-from wsgi_store.tickets import Tickets
+from wsgi_store.staging import Staging
+from wsgi_store.store.contract import Added
+from wsgi_store.store.disk.store import LocalStore
+from wsgi_store.store.staged import sweep
+from wsgi_store.upkeep.usage import usage
 
 ROUNDS = 150
 NEW_USER = 0x10000000  # CLONE_NEWUSER, unshare(2)

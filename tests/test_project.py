@@ -1,4 +1,4 @@
-"""The project around the code: its layers, its version, its distributions, its two commands."""
+"""The project around the code: its version, its distributions, its two commands."""
 
 import ast
 import os
@@ -18,32 +18,6 @@ import wsgi_store
 
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "wsgi_store"
-ARCHITECTURE = (PROJECT / "docs/architecture/index.md").read_text()
-# Beside these nothing knows of HTTP; the last one is the seam to a server.
-HTTP = {
-    "receiving.py",
-    "conditional.py",
-    "naming.py",
-    "bodies.py",
-    "sending.py",
-    "files.py",
-    "service.py",
-    "app.py",
-}
-HANDLERS = {"files.py", "service.py"}
-# What only an extra installs, and where it may be imported.
-EXTRAS = {
-    "click": {"cli"},
-    "rich": {"cli"},
-    "urllib3": {"client"},
-    "obstore": {"stores"},
-    "botocore": {"stores"},
-    "prometheus_client": {"metrics.py", "gunicorn_conf.py"},
-}
-# The imports against the order: made when a store is opened, in the function that does so.
-UPWARDS = {
-    ("stores/__init__.py", f"stores/{kind}.py") for kind in ("local", "replica", "objects", "object_replica")
-}
 # Of werkzeug.http.
 DROPPED = """
     HTTP_STATUS_CODES dump_csp_header parse_accept_header parse_cache_control_header parse_csp_header
@@ -53,24 +27,10 @@ DROPPED = """
 MAX_LINES = 350
 
 
-def layers() -> list[str]:
-    """The files of the package in the order that docs/architecture/index.md documents."""
-    return re.findall(r"^- `([a-z_/]+\.py)`: ", ARCHITECTURE.partition("## How it is built")[2], re.M)
-
-
 def sources() -> list[str]:
     """The files of the package, but the one that only names it."""
     found = (str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
     return sorted(name for name in found if name != "__init__.py")
-
-
-def file_of(module: str) -> str | None:
-    """The file of a module of this package; None for what is not a module of its own."""
-    path = module.removeprefix("wsgi_store").strip(".").replace(".", "/")
-    for name in (f"{path}.py", f"{path}/__init__.py"):
-        if path and (PACKAGE / name).exists():
-            return name
-    return None
 
 
 def imports(text: str) -> Iterator[str]:
@@ -84,25 +44,6 @@ def imports(text: str) -> Iterator[str]:
             yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
-def test_the_documented_files_are_those_there_are() -> None:
-    """docs/architecture/index.md lists every file of the package once."""
-    assert sorted(layers()) == sources()
-
-
-@pytest.mark.parametrize("name", sources())
-def test_a_file_imports_only_from_files_above_it(name: str) -> None:
-    """Dependencies go one way, and the handlers know nothing of each other."""
-    order = layers()
-    for module in imports((PACKAGE / name).read_text()):
-        other = file_of(module) if module.partition(".")[0] == "wsgi_store" else None
-        if other and other != name and (name, other) not in UPWARDS:
-            assert order.index(other) < order.index(name), f"{name} imports {other}"
-            assert not {name, other} <= HANDLERS
-        assert module.partition(".")[0] != "werkzeug" or name in HTTP, f"{name} imports werkzeug"
-        places = EXTRAS.get(module.partition(".")[0])
-        assert places is None or name.partition("/")[0] in places, f"{name} imports {module}"
-
-
 def test_nothing_is_imported_that_werkzeug_drops() -> None:
     """No name that Werkzeug 3.2 deprecates and 3.3 has no more is used, by tests and benchmarks neither."""
     dropped = {f"werkzeug.http.{name}" for name in DROPPED}
@@ -112,12 +53,9 @@ def test_nothing_is_imported_that_werkzeug_drops() -> None:
 
 
 def test_imports_are_found_in_every_form() -> None:
-    """No way to write an import escapes the test of the layers."""
+    """Every form of an import is found."""
     text = "import a.b, c\nfrom d import e\ndef f():\n    from g.h import i as j\n"
     assert set(imports(text)) == {"a.b", "c", "d", "d.e", "g.h", "g.h.i"}
-    assert file_of("wsgi_store.stores") == "stores/__init__.py"
-    assert file_of("wsgi_store.stores.local") == "stores/local.py"
-    assert file_of("wsgi_store.stores.Blob") is file_of("wsgi_store") is None
 
 
 def test_files_are_short() -> None:
@@ -150,9 +88,14 @@ def test_starting_imports_nothing_that_is_not_needed(tmp_path: Path) -> None:
         timeout=60,
     )
     loaded = set(result.stdout.split())
-    assert {"wsgi_store.app", "werkzeug.routing"} <= loaded
+    assert {"wsgi_store.web.application", "werkzeug.routing"} <= loaded
     unneeded = {"itsdangerous", "gunicorn", "unittest", "doctest", "pdb", "sqlite3", "xml", "distutils"}
-    unneeded |= {"concurrent.futures.process", "werkzeug.debug", "wsgi_store.worker", "wsgi_store.gunicorn"}
+    unneeded |= {
+        "concurrent.futures.process",
+        "werkzeug.debug",
+        "wsgi_store.gunicorn.worker",
+        "wsgi_store.gunicorn.startup",
+    }
     assert not unneeded & loaded
 
 
@@ -200,7 +143,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         fields = message_from_bytes(archive.read(metadata))
-    assert names == {f"wsgi_store/{name}" for name in [*sources(), "__init__.py", "openapi.json", "py.typed"]}
+    assert names == {
+        f"wsgi_store/{name}" for name in [*sources(), "__init__.py", "web/openapi.json", "py.typed"]
+    }
     assert fields["Version"] == wsgi_store.__version__
     assert fields["Requires-Python"] == ">=3.11"
     assert fields["License-Expression"] == "MIT"

@@ -11,13 +11,14 @@ from kinds import EVERY_KIND, KINDS, BucketKind, Kind, absent, content, digest_o
 from test_local_duplicates import COLLIDING
 from webtest import TestApp
 
-from wsgi_store.app import Application
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, DigestCollision, StoreUnavailable
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Added, Store, shard
-from wsgi_store.stores.local import LocalStore
+from wsgi_store.store.contract import Added, Store
+from wsgi_store.store.disk import shard
+from wsgi_store.store.disk.store import LocalStore
+from wsgi_store.web.application import Application
 
 DATA = b"some bytes"
 FLIPPED = b"some bytez"
@@ -234,7 +235,7 @@ def test_without_locks(local: LocalStore) -> None:
         lambda: local.expire(blob, local.stat(blob).modified),
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("wsgi_store.stores.shard.fcntl.flock", fail)
+        patch.setattr("wsgi_store.store.disk.shard.fcntl.flock", fail)
         for ask in asks:
             with pytest.raises(StoreUnavailable, match="No locks available"):
                 ask()
@@ -251,7 +252,7 @@ def test_a_lock_that_fails(local: LocalStore) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("wsgi_store.stores.shard.fcntl.flock", fail)
+        patch.setattr("wsgi_store.store.disk.shard.fcntl.flock", fail)
         with pytest.raises(StoreUnavailable, match="Input/output error"):
             local.remove(LOCAL_DIGEST)
     assert local.stat(LOCAL_DIGEST)

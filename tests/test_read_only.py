@@ -22,15 +22,18 @@ from servers import gunicorn, refusal, until, uwsgi
 from tracing import Trace
 from wire import Connection, message
 
-from wsgi_store.app import Application
-from wsgi_store.auth import Signer
-from wsgi_store.collecting import collect, manifest, usage
+from wsgi_store.access.signing import Signer
 from wsgi_store.config import Config, MetricsAccess, Redirect
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import ReadOnly, WrongStore
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Durability, StagedFile, Store, open_store
-from wsgi_store.verifying import Result, verify
+from wsgi_store.store.contract import Durability, Store
+from wsgi_store.store.open import open_store
+from wsgi_store.store.staged import StagedFile
+from wsgi_store.upkeep.collect import collect
+from wsgi_store.upkeep.usage import manifest, usage
+from wsgi_store.upkeep.verify import Result, verify
+from wsgi_store.web.application import Application
 
 SMALL = b"hello, replica"
 KINDS = [LocalKind(nameless=True), BucketKind()]
@@ -197,7 +200,7 @@ def test_readiness_looks_at_the_marker(tmp_path: Path, content: bytes | None) ->
 
 
 @pytest.mark.parametrize(
-    "command", [["gunicorn", "-c", "python:wsgi_store.gunicorn_conf", "--bind=127.0.0.1:0"], ["pyuwsgi"]]
+    "command", [["gunicorn", "-c", "python:wsgi_store.gunicorn.conf", "--bind=127.0.0.1:0"], ["pyuwsgi"]]
 )
 def test_the_start_is_refused_without_a_store(tmp_path: Path, command: list[str]) -> None:
     """In one line, with nothing made."""

@@ -9,10 +9,10 @@ import pytest
 from calling import call
 
 from wsgi_store import readiness as module
-from wsgi_store.app import Application
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.readiness import REMEMBERED, Readiness
 from wsgi_store.staging import Staging
+from wsgi_store.web.application import Application
 
 
 class Clock:

@@ -16,11 +16,12 @@ from calling import call
 from commands import environment, install
 from documents import PAGES, PROJECT, anchors, blocks, examples, prose, read, table
 
-from wsgi_store.app import URLS, create_app
-from wsgi_store.cli import COMMANDS
+from wsgi_store.assembly import create_app
+from wsgi_store.cli.main import COMMANDS
 from wsgi_store.cli.output import EXITS
 from wsgi_store.config import Config, MetricsAccess, variable
-from wsgi_store.problems import STATUS
+from wsgi_store.web.problems import STATUS
+from wsgi_store.web.routes import URLS
 
 MOUNTING = PROJECT / "tests" / "mounting"
 ADDRESS = "127.0.0.1:8000"

@@ -5,15 +5,16 @@ import json
 import tracemalloc
 
 import pytest
+from calling import call, request, start
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from calling import call, request, start
-from wsgi_store.app import Application
 from wsgi_store.config import Config
 from wsgi_store.errors import StoreUnavailable
-from wsgi_store.sending import CONSTANT, PRIVATE, PUBLIC, Response
-from wsgi_store.stores import BlobReader
+from wsgi_store.store.contract import BlobReader
+from wsgi_store.web.application import Application
+from wsgi_store.web.download import CONSTANT, PRIVATE, PUBLIC
+from wsgi_store.web.response import Response
 
 NAME = "X-Name"
 
@@ -40,7 +41,7 @@ def test_a_value_that_could_end_a_line_is_an_error(
 ) -> None:
     """Where a handler let such a value through, the answer is 500, without it."""
     path = call(application, "POST", body=b"hello\n").json["url"]
-    monkeypatch.setattr("wsgi_store.sending.describe", lambda name: ("text/plain", f"inline; {name}"))
+    monkeypatch.setattr("wsgi_store.web.download.describe", lambda name: ("text/plain", f"inline; {name}"))
     answer = call(application, path=f"{path}/a\r\nSet-Cookie: a=b")
     assert (answer.status, answer.json["code"]) == (500, "internal_error")
     assert "Set-Cookie" not in answer.headers

@@ -9,9 +9,9 @@ import pytest
 from access import maker
 from calling import Answer, Untouched, call, held
 
-from wsgi_store.app import Application
-from wsgi_store.browsers import KnownHosts
 from wsgi_store.config import Config
+from wsgi_store.web.application import Application
+from wsgi_store.web.origins import KnownHosts
 
 HELLO = b"hello\n"
 MD5 = "b1946ac92492d2347c6235b4d2611184"

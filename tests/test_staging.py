@@ -26,7 +26,7 @@ from wsgi_store.errors import (
     TooLarge,
 )
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Durability, Store
+from wsgi_store.store.contract import Durability, Store
 
 pytestmark = pytest.mark.long(40)
 DATA = b"some bytes"

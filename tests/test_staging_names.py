@@ -11,8 +11,8 @@ from kinds import KINDS, LocalKind, content, put, refusing_nameless
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Store
-from wsgi_store.stores.local import LocalStore
+from wsgi_store.store.contract import Store
+from wsgi_store.store.disk.store import LocalStore
 
 DATA = b"some bytes"
 # What NFS, FUSE, overlayfs and containers without /proc answer.

@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kinds import content, digest_of
 
-from wsgi_store import digest as digest_module
+from wsgi_store import hashing
 from wsgi_store import staging as staging_module
-from wsgi_store.digest import LARGE, Algorithm, Hasher
+from wsgi_store.digest import Algorithm
 from wsgi_store.errors import DigestMismatch, StorageFull
+from wsgi_store.hashing import LARGE, Hasher
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Durability, Store
-from wsgi_store.stores.local import LocalStore
+from wsgi_store.store.contract import Durability, Store
+from wsgi_store.store.disk.store import LocalStore
 
 NOISE = Random(0).randbytes(6 * LARGE)
 SIZES = st.one_of(st.integers(0, 3), st.integers(LARGE - 2, LARGE + 2), st.integers(LARGE, 2 * LARGE))
@@ -35,10 +36,10 @@ def fixture_store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture(name="helper", autouse=True)
-def fixture_helper(monkeypatch: pytest.MonkeyPatch) -> "digest_module._Helper":
+def fixture_helper(monkeypatch: pytest.MonkeyPatch) -> "hashing._Helper":
     """A helper that no other test has used."""
-    helper = digest_module._Helper()  # pylint: disable=protected-access
-    monkeypatch.setattr(digest_module, "_helper", helper)
+    helper = hashing._Helper()  # pylint: disable=protected-access
+    monkeypatch.setattr(hashing, "_helper", helper)
     return helper
 
 
@@ -115,14 +116,14 @@ def full_disk(patch: pytest.MonkeyPatch) -> None:
 
 def broken_hash(patch: pytest.MonkeyPatch) -> None:
     """Hashing fails in the other thread."""
-    update = digest_module._update  # pylint: disable=protected-access
+    update = hashing._update  # pylint: disable=protected-access
 
     def fail(hashes: object, block: object) -> None:
         if threading.current_thread().name == "wsgi_store-hash":
             raise MemoryError("of the helper")
         update(hashes, block)  # type: ignore[arg-type]
 
-    patch.setattr(digest_module, "_update", fail)
+    patch.setattr(hashing, "_update", fail)
 
 
 def failing_chunks(error: BaseException | None) -> Iterator[memoryview]:
@@ -170,7 +171,7 @@ def test_a_wrong_digest(store: Store) -> None:
     assert not list(store.iterate())
 
 
-def test_what_the_helper_keeps(helper: "digest_module._Helper") -> None:
+def test_what_the_helper_keeps(helper: "hashing._Helper") -> None:
     """The helper holds no block when it waits for the next one."""
     block = memoryview(bytearray(LARGE))
     done = helper.hash([Algorithm.MD5.new()], block)

@@ -13,11 +13,12 @@ from commands import install
 from servers import DEPLOY, gunicorn, refusal, uwsgi, waitress
 
 from wsgi_store import __version__
-from wsgi_store.app import Application, create_app
+from wsgi_store.assembly import create_app
+from wsgi_store.banner import doubts, said
 from wsgi_store.config import Config
 from wsgi_store.errors import ConfigError
 from wsgi_store.logs import logger
-from wsgi_store.startup import doubts, said
+from wsgi_store.web.application import Application
 
 CONF = str(DEPLOY / "gunicorn.conf.py")
 KEYS = "0123456789abcdef"

@@ -13,7 +13,7 @@ from kinds import EVERY_KIND, BucketKind, Kind, content, digest_of, put
 
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import BlobNotFound, WrongStore
-from wsgi_store.stores import Durability
+from wsgi_store.store.contract import Durability
 
 # New processes and not forks of this one, which has threads.
 CONTEXT = multiprocessing.get_context("spawn")

@@ -15,7 +15,7 @@ from kinds import EVERY_KIND, BucketKind, Kind, content, digest_of, neighbours
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound
-from wsgi_store.stores import Durability
+from wsgi_store.store.contract import Durability
 
 pytestmark = pytest.mark.long(65)
 ALGORITHM = Algorithm.MD5

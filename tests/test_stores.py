@@ -16,7 +16,8 @@ from kinds import EVERY_KIND, Kind, content, digest_of, neighbours, put, removed
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import BlobNotFound, ConfigError, StoreError, StoreUnavailable
 from wsgi_store.staging import Receipt, Staging
-from wsgi_store.stores import Added, Blob, Durability, Store, open_store
+from wsgi_store.store.contract import Added, Blob, Durability, Store
+from wsgi_store.store.open import open_store
 
 pytestmark = pytest.mark.long(80)
 DATA = bytes(range(256)) * 12

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from strangers import NOBODY
 from webtest import TestApp
 
-from wsgi_store.app import create_app
-from wsgi_store.cli import main
+from wsgi_store.assembly import create_app
+from wsgi_store.cli.main import main
 from wsgi_store.cli.owner import LATER
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import StoreError

@@ -20,9 +20,10 @@ from wire import Connection, message
 
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StoreUnavailable
-from wsgi_store.staging import Staging, sweep
-from wsgi_store.stores import Durability, StagedFile
-from wsgi_store.stores.local import LocalStore
+from wsgi_store.staging import Staging
+from wsgi_store.store.contract import Durability
+from wsgi_store.store.disk.store import LocalStore
+from wsgi_store.store.staged import StagedFile, sweep
 
 NAMELESS, NAMED = KINDS
 DATA = "some bytes"
@@ -163,7 +164,7 @@ def test_swept_before_it_was_locked(store: LocalStore, monkeypatch: pytest.Monke
         swept.append(sweep(store.staging_directory))
         fcntl.flock(fd, operation)
 
-    monkeypatch.setattr("wsgi_store.stores.fcntl.flock", late)
+    monkeypatch.setattr("wsgi_store.store.staged.fcntl.flock", late)
     with StagedFile.named(store.staging_directory) as file:
         assert swept == [1]
         assert staged(store) == [os.path.basename(file.path or "")]
@@ -181,7 +182,7 @@ def test_locked_before_it_was_swept(store: LocalStore, monkeypatch: pytest.Monke
             fcntl.flock(user, fcntl.LOCK_EX)
             fcntl.flock(fd, operation)
 
-        monkeypatch.setattr("wsgi_store.staging.fcntl.flock", late)
+        monkeypatch.setattr("wsgi_store.store.staged.fcntl.flock", late)
         assert sweep(store.staging_directory) == 0
     assert sweep(store.staging_directory) == 1
 

@@ -11,7 +11,7 @@ from tracing import Trace, python_path, uploader
 from wire import Connection, message
 
 from wsgi_store.digest import Algorithm
-from wsgi_store.stores import Durability
+from wsgi_store.store.contract import Durability
 
 # Coverage makes calls of its own.
 pytestmark = pytest.mark.uncounted

@@ -16,13 +16,13 @@ from servers import Server, gunicorn, until
 from webtest import TestApp
 from wire import Connection, message
 
-from wsgi_store import tokens as module
-from wsgi_store.app import create_app
-from wsgi_store.auth import Signer
+from wsgi_store.access import tokens as module
+from wsgi_store.access.signing import Signer
+from wsgi_store.access.tokens import SETTLED, Tokens
+from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.errors import ConfigError, StoreUnavailable
 from wsgi_store.logs import logger
-from wsgi_store.tokens import SETTLED, Tokens
 
 OLD = line("old", "list") + line("all", ALL)
 

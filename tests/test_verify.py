@@ -20,14 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kinds import KINDS, BucketKind, Kind, content, put
 
-from wsgi_store import checking, pagecache, verified, verifying
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Added, Durability, Store
-from wsgi_store.stores.local import LocalStore
-from wsgi_store.verified import NOTE, Verified
-from wsgi_store.verifying import Report, Result, verify
+from wsgi_store.store.contract import Added, Durability, Store
+from wsgi_store.store.disk.store import LocalStore
+from wsgi_store.upkeep import check as checking
+from wsgi_store.upkeep import ledger, pagecache
+from wsgi_store.upkeep import verify as verifying
+from wsgi_store.upkeep.ledger import NOTE, Verified
+from wsgi_store.upkeep.verify import Report, Result, verify
 
 pytestmark = pytest.mark.long(55)
 NUMBER = 40
@@ -334,7 +336,7 @@ def test_a_rate(store: Store) -> None:
 @pytest.mark.usefixtures("way")
 def test_a_run_that_is_ended(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was verified till the end of a run is remembered, and the next run begins behind it."""
-    monkeypatch.setattr("wsgi_store.verifying.BATCH_BLOBS", 1)
+    monkeypatch.setattr("wsgi_store.upkeep.verify.BATCH_BLOBS", 1)
     with closing(verify(store, rate=2000, workers=2)) as reports:
         report = next(report for report in reports if report.checked_blobs > 9)
     assert report.result is Result.INCOMPLETE
@@ -452,7 +454,7 @@ def test_marks(marks: list[tuple[str, str]], asked: list[str]) -> None:
 
 def test_the_note_stays_small(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts too many are merged, and nothing counts as verified later than it was."""
-    monkeypatch.setattr(verified, "MAX_PARTS", 8)
+    monkeypatch.setattr(ledger, "MAX_PARTS", 8)
 
     def mark(known: Verified) -> None:
         for number in range(100):

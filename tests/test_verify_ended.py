@@ -17,15 +17,15 @@ from kinds import KINDS, put
 from servers import until
 from test_cli_operate import fill, flip, invoke, named, objects
 
-from wsgi_store import verifying
-from wsgi_store.checking import Checkers
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Blob, Durability
-from wsgi_store.stores.local import LocalStore
-from wsgi_store.verified import Verified
-from wsgi_store.verifying import Report, verify
+from wsgi_store.store.contract import Blob, Durability
+from wsgi_store.store.disk.store import LocalStore
+from wsgi_store.upkeep import verify as verifying
+from wsgi_store.upkeep.check import Checkers
+from wsgi_store.upkeep.ledger import Verified
+from wsgi_store.upkeep.verify import Report, verify
 
 NUMBER = 40
 # So many small blobs are read by processes.
@@ -112,7 +112,7 @@ def test_the_command_while_it_counts(
     store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch, *, json: bool
 ) -> None:
     """The command tells what was moved then, and of how much nobody knows yet."""
-    monkeypatch.setattr("wsgi_store.cli.operate.opened", lambda _: store)
+    monkeypatch.setattr("wsgi_store.cli.upkeep.opened", lambda _: store)
     # A process could not be handed the store as it is changed here.
     result = invoke("verify", "--workers", "1", *(["--json"] if json else []), status=6)
     *rows, said = result.stdout.splitlines()

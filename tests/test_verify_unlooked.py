@@ -12,14 +12,14 @@ from kinds import put
 from test_cli_operate import invoke
 from webtest import TestApp
 
-from wsgi_store.app import Application
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Durability, Store
-from wsgi_store.stores.local import LocalStore
-from wsgi_store.verified import Verified
-from wsgi_store.verifying import Report, Result, verify
+from wsgi_store.store.contract import Durability, Store
+from wsgi_store.store.disk.store import LocalStore
+from wsgi_store.upkeep.ledger import Verified
+from wsgi_store.upkeep.verify import Report, Result, verify
+from wsgi_store.web.application import Application
 
 BLOBS = 40
 

@@ -7,7 +7,7 @@ from servers import refusal, waitress
 from wire import Connection, chunked, message
 
 from wsgi_store.digest import Algorithm
-from wsgi_store.stores.local import LocalStore
+from wsgi_store.store.disk.store import LocalStore
 
 
 @pytest.mark.parametrize("coded", [False, True], ids=["length", "chunked"])

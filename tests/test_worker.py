@@ -29,7 +29,7 @@ from crowds import (
 from servers import Server, gunicorn, until
 from wire import Connection, message
 
-from wsgi_store.worker import Calls
+from wsgi_store.gunicorn.worker import Calls
 
 pytestmark = pytest.mark.long(110)
 BIG = bytes(32 << 20)

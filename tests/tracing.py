@@ -15,7 +15,7 @@ import pytest
 from kinds import LocalKind
 from servers import until
 
-from wsgi_store.stores import Durability
+from wsgi_store.store.contract import Durability
 
 TESTS = Path(__file__).parent
 # What makes, names, writes or syncs files, and what sends answers; some machines lack some.

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 from wsgi_store.digest import Algorithm
 from wsgi_store.staging import Staging
-from wsgi_store.stores import Durability, open_store
+from wsgi_store.store.contract import Durability
+from wsgi_store.store.open import open_store
 
 
 def tell(text: str) -> None:

@@ -5,26 +5,27 @@ from importlib import import_module
 TYPE_CHECKING = False  # as typing has it, whose import takes longer than all the rest of this
 if TYPE_CHECKING:
     from wsgi_store import errors
-    from wsgi_store.app import create_app
-    from wsgi_store.auth import Signer
+    from wsgi_store.access.grant import Grant
+    from wsgi_store.access.signing import Signer
+    from wsgi_store.assembly import create_app
     from wsgi_store.client import Client
     from wsgi_store.config import Config
-    from wsgi_store.grant import Grant
-    from wsgi_store.stores import Blob, Store, open_store
+    from wsgi_store.store.contract import Blob, Store
+    from wsgi_store.store.open import open_store
 
 __version__ = "0.1.0"
 __all__ = ["Blob", "Client", "Config", "Grant", "Signer", "Store", "create_app", "errors", "open_store"]
 
 # Loaded when it is asked for: a client needs no server, and the version neither.
 _PLACES = {
-    "create_app": "app",
-    "Grant": "grant",
-    "Signer": "auth",
+    "create_app": "assembly",
+    "Grant": "access.grant",
+    "Signer": "access.signing",
     "Client": "client",
     "Config": "config",
-    "Blob": "stores",
-    "Store": "stores",
-    "open_store": "stores",
+    "Blob": "store.contract",
+    "Store": "store.contract",
+    "open_store": "store.open",
 }
 
 

@@ -10,7 +10,8 @@ from typing import Any, Self, get_type_hints
 from wsgi_store.authority import parse_host, parse_origin
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import ConfigError
-from wsgi_store.stores import BUCKETS, Durability, Remote
+from wsgi_store.store.contract import Durability, Remote
+from wsgi_store.store.open import BUCKETS
 from wsgi_store.values import (
     KEY_LENGTH,
     choice,

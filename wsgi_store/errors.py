@@ -1,6 +1,5 @@
 """Each failure as an exception that carries its evidence."""
 
-import errno
 import re
 from collections.abc import Mapping
 
@@ -243,26 +242,3 @@ class mapped:  # pylint: disable=invalid-name  # used like a function
             for foreign, ours in self._table.items():
                 if isinstance(error, foreign):
                     raise ours(self._message) from error
-
-
-# No space, no quota, past RLIMIT_FSIZE: what only more room can cure.
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-class disk_errors:  # pylint: disable=invalid-name  # used like a function
-    """Translate OSError of a disk: StorageFull where room is missing, else StoreUnavailable."""
-
-    __slots__ = ("_doing", "_evidence")
-
-    def __init__(self, doing: str, **evidence: object) -> None:
-        self._doing = doing
-        self._evidence = evidence
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            kind = StorageFull if error.errno in NO_ROOM else StoreUnavailable
-            # `strerror` alone: a path on this machine is not the client's business.
-            raise kind(f"{self._doing}: {error.strerror or error}", **self._evidence) from error

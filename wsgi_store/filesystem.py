@@ -9,12 +9,12 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
+from wsgi_store.errors import StorageFull, StoreUnavailable
+
 # To read, lock or sync a directory; a link to one is none.
 READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # To name what is in it, which takes no right to list it.
 NAME = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
 # To read a file. A link is none, and a pipe must not hold its caller for ever.
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # What open(2) says so of: a link, a socket, a device without a driver.
@@ -23,6 +23,8 @@ NO_FILE = {errno.ELOOP, errno.ENXIO, errno.ENODEV}
 LONGEST = 1 << 20
 # How modes and times are refused: to who is not the owner, or by file systems that have none.
 REFUSED = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
+# No space, no quota, past RLIMIT_FSIZE: what only more room can cure.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # What file systems answer that have no locks for a directory.
 NO_LOCKS = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
@@ -162,3 +164,22 @@ def list_directory(path: str, kind: type[Directory] = Directory) -> list[str]:
             return sorted(os.listdir(directory.fd))
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+class disk_errors:  # pylint: disable=invalid-name  # used like a function
+    """Translate OSError of a disk: StorageFull where room is missing, else StoreUnavailable."""
+
+    __slots__ = ("_doing", "_evidence")
+
+    def __init__(self, doing: str, **evidence: object) -> None:
+        self._doing = doing
+        self._evidence = evidence
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            kind = StorageFull if error.errno in NO_ROOM else StoreUnavailable
+            # `strerror` alone: a path on this machine is not the client's business.
+            raise kind(f"{self._doing}: {error.strerror or error}", **self._evidence) from error

@@ -1,15 +1,13 @@
 """The only way bytes come in: received, counted, hashed, checked, synced, handed to the store."""
 
 import errno
-import fcntl
 import os
-import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from wsgi_store.digest import Chunk, Digest, Hasher
+from wsgi_store.digest import Chunk, Digest
 from wsgi_store.errors import (
     IncompleteBody,
     ReadOnly,
@@ -18,18 +16,18 @@ from wsgi_store.errors import (
     StoreUnavailable,
     TooLarge,
     WrongStore,
-    disk_errors,
 )
-from wsgi_store.filesystem import Directory, make_directory, set_mode
+from wsgi_store.filesystem import Directory, disk_errors, make_directory, set_mode
+from wsgi_store.hashing import Hasher
 from wsgi_store.readiness import Readiness
-from wsgi_store.stores import Added, Durability, StagedFile, Store
-from wsgi_store.stores.ground import try_names
+from wsgi_store.store.contract import Added, Durability, Store
+from wsgi_store.store.disk.ground import try_names
+from wsgi_store.store.staged import StagedFile, sweep
 
 # What file systems answer that have no nameless files (O_TMPFILE, open(2)) or cannot
 # link them: NFS, FUSE, old overlayfs; ENOENT also where /proc is not mounted.
 NO_NAMELESS = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL, errno.EXDEV, errno.EPERM}
 NAMELESS = os.O_TMPFILE | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-NAME = re.compile("[0-9a-f]{32}")
 # Bytes after which the free space is looked at again: an upload may not tell its length, and
 # others are writing too. What stays free is kept to about this.
 SPACE_INTERVAL = 1 << 20
@@ -236,44 +234,6 @@ class Staging:
             except OSError:
                 return None
         return False
-
-
-def sweep(directory: str) -> int:
-    """Remove the staged files that no process uses any more; returns how many they were.
-
-    Those that cannot be removed stay. Raises StoreError when the directory cannot be read.
-    """
-    return len(list(leftovers(directory, remove=True)))
-
-
-def leftovers(directory: str, *, remove: bool) -> Iterator[int]:
-    """Yield the sizes in bytes of the staged files that no process uses any more, removing each before.
-
-    Those that cannot be removed stay. Raises StoreError when the directory cannot be read.
-    """
-    with disk_errors("cannot sweep the staged files"):
-        try:
-            place = Directory(directory)
-        except FileNotFoundError:
-            return  # a copy of a store has none
-    with place:
-        with disk_errors("cannot sweep the staged files"):
-            names = os.listdir(place.fd)
-        for name in filter(NAME.fullmatch, names):
-            with suppress(OSError):  # in use, gone, or nothing of ours: the others are swept all the same
-                fd = os.open(
-                    name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd
-                )
-                try:
-                    # Held until the file is gone: who makes one looks for that (StagedFile.named).
-                    # Shared, for NFS locks exclusively only what is open for writing.
-                    fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                    size = os.fstat(fd).st_size
-                    if remove:
-                        os.unlink(name, dir_fd=place.fd)
-                finally:
-                    os.close(fd)
-                yield size
 
 
 def _write(fd: int, data: Chunk) -> None:

@@ -4,12 +4,12 @@ import os
 import sys
 
 from wsgi_store import logs
-from wsgi_store.accesslog import AccessLog
-from wsgi_store.app import Application
-from wsgi_store.browsers import KnownHosts
+from wsgi_store.banner import doubts, said
 from wsgi_store.config import Config
 from wsgi_store.errors import WSGIStoreError
-from wsgi_store.startup import doubts, said
+from wsgi_store.web.access_log import AccessLog
+from wsgi_store.web.application import Application
+from wsgi_store.web.origins import KnownHosts
 
 # gunicorn starts a worker anew for ever, whatever it died of, except of this status.
 APP_LOAD_ERROR = 4
@@ -28,7 +28,7 @@ try:
     if "uwsgi" in sys.modules and "WSGI_STORE_IDLE_TIMEOUT" in os.environ:
         logs.logger.warning("WSGI_STORE_IDLE_TIMEOUT means nothing under this server: set its socket-timeout")
     # Under gunicorn with the settings that come with this package its master has said it.
-    if "wsgi_store.gunicorn_conf" not in sys.modules:
+    if "wsgi_store.gunicorn.conf" not in sys.modules:
         for line in said(_config):
             logs.logger.info("{}", line)
         for line in doubts(_config):

@@ -24,7 +24,7 @@ from wsgi_store import Config, create_app, errors
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-    from wsgi_store.sending import Response as Answer
+    from wsgi_store.web.response import Response as Answer
 
 documents: dict[str, tuple[str, str]] = {}  # stands for the host's database
 

@@ -15,7 +15,7 @@ from werkzeug.serving import run_simple
 from wsgi_store import Config, create_app, errors
 
 if TYPE_CHECKING:
-    from wsgi_store.sending import Response as Answer
+    from wsgi_store.web.response import Response as Answer
 
 
 def make_app(root: str) -> Flask:

@@ -20,7 +20,7 @@ LATER = (
     "rich._emoji_codes",
     "rich.progress",
     "rich.table",
-    "wsgi_store.stores.replica",
+    "wsgi_store.store.disk.replica",
 )
 
 

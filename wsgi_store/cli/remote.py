@@ -13,8 +13,8 @@ from wsgi_store.cli.measures import measure
 from wsgi_store.cli.output import Output, json_option
 from wsgi_store.cli.servers import Servers, connect, each, hashes_argument, remote, url_option
 from wsgi_store.config import Config
-from wsgi_store.values import parse_size, parse_time
 from wsgi_store.errors import ConfigError
+from wsgi_store.values import parse_size, parse_time
 
 
 @click.command()
@@ -80,7 +80,7 @@ def link(  # pylint: disable=too-many-arguments,too-many-positional-arguments,to
     the server is not asked.
     """
     # pylint: disable=import-outside-toplevel  # slow to import
-    from wsgi_store.auth import Signer
+    from wsgi_store.access.signing import Signer
     from wsgi_store.client import Client
     from wsgi_store.client.names import checked
 

@@ -8,7 +8,7 @@ import click
 
 from wsgi_store.errors import ConfigError
 
-SETTINGS = "python:wsgi_store.gunicorn_conf"
+SETTINGS = "python:wsgi_store.gunicorn.conf"
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

@@ -12,7 +12,6 @@ import click
 
 from wsgi_store.cli.measures import measure
 from wsgi_store.cli.output import Output, json_option
-from wsgi_store.values import parse_time
 from wsgi_store.errors import (
     Denied,
     MalformedHash,
@@ -23,6 +22,7 @@ from wsgi_store.errors import (
     Unreachable,
     WSGIStoreError,
 )
+from wsgi_store.values import parse_time
 
 if TYPE_CHECKING:
     from wsgi_store.client import Client
@@ -147,8 +147,8 @@ class Servers:
     def holding(self, names: Iterable[str], output: Output) -> "Iterator[tuple[Client, Name]]":
         """The blobs that are named, each with a client of its server; tells which are malformed."""
         # pylint: disable=import-outside-toplevel  # slow to import
+        from wsgi_store.client.address import base, parse
         from wsgi_store.client.names import read
-        from wsgi_store.client.places import base, parse
 
         own = base(parse(self._own["url"]))
         for text in listed(names):

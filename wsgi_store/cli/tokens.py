@@ -11,11 +11,11 @@ from pathlib import Path
 
 import click
 
+from wsgi_store.access.grant import SCOPES
+from wsgi_store.access.tokens import EXPECTED, parsed
 from wsgi_store.cli.output import Output, json_option
 from wsgi_store.cli.owner import become_owner
 from wsgi_store.errors import ConfigError
-from wsgi_store.grant import SCOPES
-from wsgi_store.tokens import EXPECTED, parsed
 
 file_option = click.option(
     "--file",

@@ -13,8 +13,8 @@ from wsgi_store.cli.output import Output, quiet_option
 from wsgi_store.cli.parallel import in_parallel
 from wsgi_store.cli.progress import Bar, meter
 from wsgi_store.cli.servers import STDIN, connect, each, remote
-from wsgi_store.digest import Hasher
 from wsgi_store.errors import BlobNotFound, Denied, Unauthenticated
+from wsgi_store.hashing import Hasher
 
 if TYPE_CHECKING:
     from wsgi_store.client import Client, Uploaded
@@ -113,12 +113,12 @@ class _Upload:
 
     def __call__(self, path: str) -> "Uploaded":
         """Upload a file by its path; raises OSError and what the server refuses."""
-        from wsgi_store.client import sources  # pylint: disable=import-outside-toplevel  # slow to import
+        from wsgi_store.client import source  # pylint: disable=import-outside-toplevel  # slow to import
 
         if path == STDIN:
-            sources.check_end(sys.stdin.buffer)
+            source.check_end(sys.stdin.buffer)
             return self._stream(sys.stdin.buffer)
-        with sources.opened(path) as file:
+        with source.opened(path) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 return self._stream(file)

@@ -10,7 +10,7 @@ from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 from urllib3.util import Url, parse_url
 
-from wsgi_store.client.places import RAW, proxy_to
+from wsgi_store.client.address import RAW, proxy_to
 from wsgi_store.errors import ConfigError
 
 

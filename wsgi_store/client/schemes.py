@@ -4,7 +4,8 @@ import socket
 import ssl
 
 from urllib3 import HTTPConnectionPool
-from urllib3.exceptions import NewConnectionError, SSLError, TimeoutError as SlowError
+from urllib3.exceptions import NewConnectionError, SSLError
+from urllib3.exceptions import TimeoutError as SlowError
 
 # Seconds for which the first handshake of a server, or an answer to a question of the other kind, is
 # waited for.

@@ -19,16 +19,18 @@ from urllib3.exceptions import (
     NewConnectionError,
     ProtocolError,
     SSLError,
+)
+from urllib3.exceptions import (
     TimeoutError as SlowError,
 )
 from urllib3.util import Retry
 from urllib3.util.wait import wait_for_read
 
-from wsgi_store.client.places import RAW, base, connect, credentials, parse
+from wsgi_store.client.address import RAW, base, connect, credentials, parse
 from wsgi_store.client.redirects import follow
-from wsgi_store.client.schemes import HANDSHAKE, WrongScheme, other_scheme
 from wsgi_store.client.refusals import refusal
-from wsgi_store.client.sources import Source, SourceFailed
+from wsgi_store.client.schemes import HANDSHAKE, WrongScheme, other_scheme
+from wsgi_store.client.source import Source, SourceFailed
 from wsgi_store.errors import ConfigError, NotFound, StoreUnavailable, UnexpectedAnswer, Unreachable
 
 T = TypeVar("T")

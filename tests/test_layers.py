@@ -1,0 +1,151 @@
+"""The rooms of the package, and which way their imports run."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import wsgi_store
+
+PACKAGE = Path(wsgi_store.__file__).parent
+# From the lowest layer to the highest. A file imports from its own layer and from lower ones.
+LAYERS = (
+    ("errors", "filesystem", "authority", "digest", "hashing"),
+    ("store",),
+    ("staging", "readiness", "upkeep", "config", "values"),
+    ("access", "metrics", "logs"),
+    ("web",),
+    ("assembly",),
+    ("wsgi", "gunicorn", "banner"),
+)
+GROUND = LAYERS[0]
+# These rooms stand beside the layers; each may import from the rooms named here and from itself.
+BESIDE = {
+    "client": GROUND,
+    "testing": (*GROUND, "store"),
+    "cli": (*GROUND, "client", "store", "staging", "upkeep", "config", "values", "access", "logs"),
+}
+# Each package that only an extra installs, and where it may be imported.
+EXTRAS = {
+    "click": ("cli/",),
+    "rich": ("cli/",),
+    "urllib3": ("client/",),
+    "obstore": ("store/bucket/",),
+    "botocore": ("store/bucket/",),
+    "prometheus_client": ("metrics/",),
+    "pytest": ("testing/",),
+    "hypothesis": ("testing/",),
+}
+# Only these rooms know that HTTP exists.
+HTTP = ("web/", "protocols/", "gunicorn/")
+
+
+def sources() -> list[str]:
+    """Every file of the package, but the one that names it."""
+    found = (str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
+    return sorted(name for name in found if name != "__init__.py")
+
+
+def file_of(module: str) -> str | None:
+    """The file of a module of this package; None for anything else."""
+    if module.partition(".")[0] != "wsgi_store":
+        return None
+    path = module.removeprefix("wsgi_store").strip(".").replace(".", "/")
+    for name in (f"{path}.py", f"{path}/__init__.py"):
+        if path and (PACKAGE / name).exists():
+            return name
+    return None
+
+
+def imported(text: str, name: str) -> Iterator[str]:
+    """The modules that the source of the file `name` imports, wherever it does so."""
+    package = ["wsgi_store", *Path(name).parent.parts]
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *filter(None, [node.module])])
+            submodules = [alias.name for alias in node.names if file_of(f"{module}.{alias.name}")]
+            yield from (f"{module}.{submodule}" for submodule in submodules)
+            if len(submodules) < len(node.names):
+                yield module
+
+
+def arrows() -> dict[str, set[str]]:
+    """For each file of the package, the files of the package that it imports."""
+    return {
+        name: {other for module in imported((PACKAGE / name).read_text(), name) if (other := file_of(module))}
+        - {name}
+        for name in sources()
+    }
+
+
+def room(name: str) -> str:
+    """The room of a file: its folder in the package, or its own name."""
+    return Path(name).parts[0].removesuffix(".py")
+
+
+ARROWS = arrows()
+FLOOR = {name: floor for floor, rooms in enumerate(LAYERS) for name in rooms}
+
+
+def test_relative_and_nested_imports_are_seen() -> None:
+    """The layers are derived from every kind of import."""
+    text = """
+from . import marker
+from .disk.store import LocalStore
+from .. import errors
+def late(): from wsgi_store.store import contract
+if TYPE_CHECKING: import wsgi_store.digest
+"""
+    found = {file_of(module) for module in imported(text, "store/open.py")}
+    assert found == {"store/marker.py", "store/disk/store.py", "errors.py", "store/contract.py", "digest.py"}
+
+
+@pytest.mark.parametrize("name", sources())
+def test_imports_run_down(name: str) -> None:
+    """A file imports from its own layer or from a lower one."""
+    for other in ARROWS[name]:
+        if room(name) in BESIDE:
+            assert room(other) in (room(name), *BESIDE[room(name)]), f"{name} imports {other}"
+        else:
+            assert room(other) in FLOOR, f"{name} imports {other}"
+            assert FLOOR[room(other)] <= FLOOR[room(name)], f"{name} imports {other}"
+
+
+def test_no_circle() -> None:
+    """No file imports itself by way of others, and neither does a room."""
+    between: dict[str, set[str]] = {}
+    for name, others in ARROWS.items():
+        between.setdefault(room(name), set()).update(map(room, others))
+    for graph in (ARROWS, {name: others - {name} for name, others in between.items()}):
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+@pytest.mark.parametrize("name", sorted(name for name in sources() if name.endswith("__init__.py")))
+def test_a_front_holds_no_code(name: str) -> None:
+    """A folder's `__init__.py` hands on public names and defines nothing of its own."""
+    for node in ast.parse((PACKAGE / name).read_text()).body:
+        is_all = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        assert is_all or isinstance(node, (ast.Expr, ast.ImportFrom)), f"{name}:{node.lineno}"
+
+
+@pytest.mark.parametrize("name", sources())
+def test_werkzeug_is_imported_where_http_is_known(name: str) -> None:
+    """The store, staging and upkeep do not know that HTTP exists."""
+    modules = {module.partition(".")[0] for module in imported((PACKAGE / name).read_text(), name)}
+    assert "werkzeug" not in modules or name.startswith(HTTP)
+
+
+@pytest.mark.parametrize("name", sources())
+def test_extras_are_imported_in_their_rooms(name: str) -> None:
+    """A package that an extra installs is imported in one room only."""
+    for module in imported((PACKAGE / name).read_text(), name):
+        if places := EXTRAS.get(module.partition(".")[0]):
+            assert name.startswith(places), f"{name} imports {module}"

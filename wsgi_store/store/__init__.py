@@ -1,0 +1,1 @@
+"""Where blobs live: the contract of a store, and the kinds that keep it."""

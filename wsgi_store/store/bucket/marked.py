@@ -1,0 +1,106 @@
+"""A bucket that is a store: its marker, seen before anything is said of what the bucket holds."""
+
+import itertools
+import os
+from contextlib import suppress
+
+import obstore
+from obstore.exceptions import AlreadyExistsError
+
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import BlobNotFound, StoreUnavailable, WrongStore
+from wsgi_store.store import marker
+from wsgi_store.store.bucket.client import Bucket, Client, Failure, asking
+from wsgi_store.store.bucket.engine import Engine
+from wsgi_store.store.contract import Remote
+
+
+def algorithm_at(url: str, remote: Remote) -> Algorithm:
+    """The algorithm of the store there; raises StoreUnavailable when there is none, and WrongStore."""
+    with asking("the object store does not answer"):
+        try:
+            content = _read(Bucket(url, remote).client)
+        except FileNotFoundError:
+            raise StoreUnavailable(f"there is no store at {url}") from None
+    return marker.read(content, url)
+
+
+def _read(client: Client) -> bytes:
+    return bytes(obstore.get(client, marker.NAME).bytes())
+
+
+class MarkedBucket(Bucket):
+    """A bucket with the marker of a store, which is written where there is none, and never again.
+
+    It is read without further ado. Before anything is written, the marker included, its engine was
+    seen to heed the conditions of a write, in each process.
+    """
+
+    def __init__(self, url: str, remote: Remote, algorithm: Algorithm) -> None:
+        super().__init__(url, remote)
+        self._url = url
+        self._algorithm = algorithm
+        self._verified = 0  # the process that has seen the marker
+        self._engine = Engine(self, url)
+
+    def require(self) -> None:
+        """See once in each process that this is the store it is taken for; raises StoreUnavailable."""
+        try:
+            self.verify()
+        except WrongStore as error:
+            raise StoreUnavailable("the object store cannot be used") from error
+
+    def require_writable(self) -> None:
+        """See also that it may be written to; raises StoreUnavailable."""
+        self.require()
+        try:
+            self._engine.require()
+        except WrongStore as error:
+            raise StoreUnavailable("the object store cannot be written to") from error
+
+    def check(self) -> None:
+        """See that it takes writes now; raises StoreUnavailable, and WrongStore for what will not pass."""
+        self.verify()
+        self._engine.check()
+        self.require_marker()
+
+    def verify(self) -> None:
+        """See it; raises StoreUnavailable, and WrongStore for what will not pass by itself."""
+        if self._verified == os.getpid():
+            return
+        try:
+            with asking("the object store does not answer"):
+                text = self._marker()
+        except StoreUnavailable as error:
+            failure = error.__cause__
+            if isinstance(failure, Failure) and failure.lasting:  # pylint: disable=no-member
+                raise WrongStore(f"{self._url} cannot be opened: {failure}") from error
+            raise
+        marker.require(text, self._url, self._algorithm)
+        self._verified = os.getpid()
+
+    def require_marker(self) -> None:
+        """Raise StoreUnavailable unless the marker is there: a bucket that is gone is no empty store."""
+        with asking("the store is not there"):
+            self.describe(marker.NAME)
+
+    def absent(self, digest: Digest) -> BlobNotFound:
+        """What to raise for a blob that was not found; raises StoreUnavailable."""
+        self.require_marker()
+        return BlobNotFound(digest.hex)
+
+    def _marker(self) -> bytes:
+        client = self.client
+        try:
+            return _read(client)
+        except FileNotFoundError:
+            keys = (meta["path"] for page in obstore.list(client) for meta in page)
+            marker.check_unmarked(self._url, itertools.islice(keys, 1000), self._algorithm)
+            self._make_marker(client)
+            return _read(client)
+
+    def _make_marker(self, client: Client) -> None:
+        # Two servers that start at once agree on one marker only where a name is given once.
+        self._engine.require()
+        with suppress(AlreadyExistsError):  # by a server that starts at the same moment
+            obstore.put(client, marker.NAME, marker.text(self._algorithm), mode="create")

@@ -1,0 +1,112 @@
+"""Part of an object as it comes from the engine."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+from obstore.exceptions import BaseError
+
+from wsgi_store.errors import StoreUnavailable
+from wsgi_store.filesystem import disk_errors
+from wsgi_store.store.bucket.client import asking
+from wsgi_store.store.contract import Blob
+from wsgi_store.store.staged import StagedFile
+
+if TYPE_CHECKING:
+    from obstore import GetResult
+
+Ask: TypeAlias = Callable[[int, int], "GetResult"]
+"""Requests the bytes from a start to a stop."""
+BLOCK = 1 << 18
+
+
+class ObjectReader:
+    """Part of an object, asked for in one request and read as it comes; asked for again where it broke."""
+
+    def __init__(self, blob: Blob, start: int, stop: int, ask: Ask, timeout: float) -> None:
+        self.blob = blob
+        self.start = self._position = min(start, blob.size)
+        self._stop = max(self.start, min(stop, blob.size))
+        self._ask = ask
+        self._timeout = timeout
+        self._begun = 0.0
+        self._stream: Iterator[bytes] | None = None
+        self._rest = memoryview(b"")
+
+    def begin(self, result: "GetResult") -> None:
+        """Read from here on what the engine answers."""
+        self._begun = time.monotonic()
+        self._stream = iter(result.stream(min_chunk_size=BLOCK))
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` bytes; raises StoreUnavailable when they cannot be had."""
+        if size < 0:
+            return b"".join(self)
+        size = min(size, self._stop - self._position)
+        if size <= 0:
+            return b""
+        if not self._rest:
+            self._rest = memoryview(self._next())
+        data = bytes(self._rest[:size])
+        self._rest = self._rest[size:]
+        self._position += len(data)
+        return data
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(partial(self.read, BLOCK), b"")
+
+    def _next(self) -> bytes:
+        hash_ = self.blob.digest.hex
+        begin = time.monotonic()
+        with asking("cannot read the blob"):
+            try:
+                chunk = self._chunk()
+            except BaseError:
+                # obstore goes on by itself, but not later than `timeout` after the request, and who
+                # reads slowly needs longer. What stood still all the time has had its chance.
+                if not self._begun + self._timeout <= time.monotonic() < begin + self._timeout:
+                    raise
+                self._stream = None
+                chunk = self._chunk()
+        if not chunk:
+            raise StoreUnavailable(f"the blob {hash_} is shorter than it was when it was opened", hash=hash_)
+        return chunk
+
+    def _chunk(self) -> bytes:
+        if self._stream is None:
+            self.begin(self._ask(self._position, self._stop))
+        assert self._stream is not None
+        return next(filter(None, self._stream), b"")
+
+    def seek(self, offset: int, /) -> int:
+        """Go on from `offset`; what is read there next takes a request of its own."""
+        if offset != self._position:
+            self.close()
+            self._position = offset
+        return offset
+
+    def tell(self) -> int:
+        """The offset of the next byte, from the beginning of the blob."""
+        return self._position
+
+    def close(self) -> None:
+        """Let the answer go, and its connection with it."""
+        self._stream = None
+        self._rest = memoryview(b"")
+
+
+def compare(reader: ObjectReader, staged: StagedFile | None = None) -> tuple[bool, bool]:
+    """Read all of a blob: whether it has its digest, and whether it is the same as a staged file."""
+    digest = reader.blob.digest
+    hashed = digest.algorithm.new()
+    same = staged is not None
+    with disk_errors("cannot read the file"):
+        for block in reader:
+            hashed.update(block)
+            if staged is not None and same:
+                same = os.pread(staged.fd, len(block), reader.tell() - len(block)) == block
+        if staged is not None and same:
+            same = reader.tell() == os.fstat(staged.fd).st_size
+    return hashed.digest() == digest.raw, same

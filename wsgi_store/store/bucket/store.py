@@ -1,0 +1,311 @@
+"""Blobs as objects in a bucket (S3 and the like): `ab/abcdef…` below the prefix of the store."""
+
+import os
+import re
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import obstore
+
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import BlobNotFound, DigestCollision, StoreUnavailable
+from wsgi_store.filesystem import disk_errors
+from wsgi_store.store import marker
+from wsgi_store.store.bucket.client import asking
+from wsgi_store.store.bucket.keys import (
+    QUARANTINE,
+    blob_keys,
+    described,
+    key_of,
+    quarantine_key_of,
+    quarantine_keys,
+)
+from wsgi_store.store.bucket.litter import litter
+from wsgi_store.store.bucket.marked import MarkedBucket, algorithm_at
+from wsgi_store.store.bucket.parts import Parts
+from wsgi_store.store.bucket.reader import ObjectReader, compare
+from wsgi_store.store.bucket.upload import WHOLE, Upload, Version, look
+from wsgi_store.store.contract import Added, Blob, Remote
+from wsgi_store.store.staged import StagedFile
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, GetResult
+
+STAGING = ".staging"
+# From here on it is cheaper to ask first than to send in vain what is held already.
+ASK_FIRST = 64 << 10
+# Each round of `add` that finds a blob and then does not was crossed by a removal.
+ROUNDS = 100
+# More than any object has, and within the integers that obstore takes.
+BEYOND = 1 << 62
+
+
+class ObjectStore:
+    """A store in a bucket, used by any number of servers at once.
+
+    The time of an object is that of its last put and cannot be set. So an upload that finds its
+    blob held leaves one that is younger than half of `granularity` as it is, and puts its bytes
+    anew in the place of an older one; what is younger than `granularity` does not expire. Both are
+    done under the lock of the digest, and look again there: an upload that renews a blob comes
+    before its removal, which then sees another time, or after it, and then creates it. One that
+    renews nothing has seen a blob that could not expire for half of `granularity`. That is a
+    margin for clocks: by more than a quarter hour engines let none be wrong that signs requests.
+    """
+
+    granularity = 3600.0
+    keeps_staged = False  # what is acknowledged lies in the bucket
+    read_only = False
+    bucket_kind = MarkedBucket
+    # Of a blob that was created something may lie in quarantine. That there is anything at all is
+    # asked once in so many seconds instead of for each upload, and a blob disappears no sooner than
+    # that after it came to quarantine: who creates it anew has asked since.
+    seen = 0.25
+
+    def __init__(self, url: str, algorithm: Algorithm | None, remote: Remote) -> None:
+        algorithm = algorithm or algorithm_at(url, remote)
+        self._bucket = self.bucket_kind(url, remote, algorithm)
+        self.algorithm = algorithm
+        self._looked = float("-inf"), False
+        self._blob_keys = blob_keys(algorithm)
+        self._quarantine_keys = quarantine_keys(algorithm)
+        self.staging_directory = os.path.join(os.path.abspath(remote.staging), STAGING)
+        with disk_errors("cannot make the directory of WSGI_STORE_S3_STAGING"):
+            self._prepare()
+
+    def check(self) -> None:
+        """Raise StoreUnavailable unless blobs can be written now, WrongStore when they never can."""
+        self._bucket.check()
+
+    def made(self) -> float:
+        """When the store was made, in seconds since the epoch; raises StoreUnavailable."""
+        with asking("cannot look at the store"):
+            return self._bucket.describe(marker.NAME).meta["last_modified"].timestamp()
+
+    def stat(self, digest: Digest) -> Blob:
+        """Describe a blob; raises BlobNotFound."""
+        self._bucket.require()
+        with asking("cannot look at the blob"):
+            try:
+                return described(digest, self._bucket.describe(key_of(digest)).meta)
+            except FileNotFoundError:
+                raise self._bucket.absent(digest) from None
+
+    def open(self, digest: Digest, start: int = 0, length: int | None = None) -> ObjectReader:
+        """Open `length` bytes from `start` on, to the end by default; raises BlobNotFound."""
+        self._bucket.require()
+        stop = BEYOND if length is None else min(start + length, BEYOND)
+        part = start, stop, partial(self._ask, digest), self._bucket.timeout
+        if start >= stop:
+            return ObjectReader(self.stat(digest), *part)
+        try:
+            with asking("cannot open the blob"):
+                result = self._ask(digest, start, stop)
+        except StoreUnavailable as error:
+            # The part begins at the end of the blob or behind it: that is an answer too.
+            if getattr(error.__cause__, "status", None) == 416:
+                return ObjectReader(self.stat(digest), *part)
+            raise
+        reader = ObjectReader(described(digest, result.meta), *part)
+        reader.begin(result)
+        return reader
+
+    def begin(self, staged: StagedFile, size: int | None, expected: Sequence[Digest]) -> None:
+        """Send a large file up while it is received, where its key is known and free and the way wide."""
+        self._bucket.require_writable()
+        named = [digest for digest in expected if digest.algorithm is self.algorithm]
+        if size is not None and size > WHOLE and named and not self._bucket.uplink.narrow:
+            if look(self._bucket, key_of(named[0])) is None:
+                staged.ahead = Parts(self._bucket, key_of(named[0]), staged.fd, size, whole=False)
+
+    def add(self, staged: StagedFile) -> Added:
+        """Publish a staged file whole and at once; tells what there was before."""
+        self._bucket.require_writable()
+        added = self._publish(staged)
+        # Not before, for what lies there may be all there is of the blob until now.
+        if added is not Added.HELD and self._quarantining() and self._discarded(staged.digest):
+            return Added.HEALED
+        return added
+
+    def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
+        """Remove a blob and tell what it was; raises BlobNotFound."""
+        self._bucket.require_writable()
+        # An engine does not tell whether there was something to delete: who has the lock looks.
+        with self._bucket.locked(digest.hex) as until:
+            blob = self.stat(digest)
+            if check is not None:
+                check(blob)
+            self._delete(key_of(digest), until)
+        return blob
+
+    def expire(self, digest: Digest, modified: float) -> bool:
+        """Remove a blob unless it was added since it was `modified`; False when it stays or is gone."""
+        self._bucket.require_writable()
+        if time.time() < modified + self.granularity:
+            return False
+        with self._bucket.locked(digest.hex) as until:
+            there = look(self._bucket, key_of(digest))
+            if there is None or there.modified != modified:
+                return False
+            self._delete(key_of(digest), until)
+        return True
+
+    def quarantine(self, digest: Digest) -> bool:
+        """Take a blob out of service if its bytes do not have its digest; False when they do."""
+        self._bucket.require_writable()
+        key = key_of(digest)
+        there = look(self._bucket, key)
+        if there is None:
+            raise self._bucket.absent(digest)
+        with closing(self.open(digest)) as reader:
+            if compare(reader)[0]:
+                return False
+        with self._bucket.locked(digest.hex) as until:
+            if look(self._bucket, key) != there:
+                raise BlobNotFound(digest.hex)
+            with asking("cannot move the blob to quarantine"):
+                obstore.copy(self._bucket.client, key, quarantine_key_of(digest))
+            time.sleep(self.seen)
+            self._delete(key, until)
+        return True
+
+    def quarantined(self) -> Iterator[Blob]:
+        """Yield what is in quarantine, in ascending order; `modified` is since when."""
+        self._bucket.require()
+        return self._listed(self._quarantine_keys, prefix=QUARANTINE)
+
+    def discard(self, digest: Digest) -> None:
+        """Remove what is in quarantine under a digest; raises BlobNotFound."""
+        self._bucket.require_writable()
+        if not self._discarded(digest):
+            raise self._bucket.absent(digest)
+
+    def abandoned(self, before: float, *, remove: bool) -> Iterator[Blob]:
+        """Yield what there is of uploads in parts that no part was added to since `before`."""
+        self._bucket.require()
+        if self._bucket.scheme == "s3":
+            # Imported when it is used: what it needs is twice as large as obstore, and no server does.
+            from wsgi_store.store.bucket import unfinished  # pylint: disable=import-outside-toplevel
+
+            found = unfinished.abandoned(self._bucket, self._blob_keys, before, remove=remove)
+            for hash_, size, modified in found:
+                if hash_ is not None:
+                    yield Blob(self.algorithm.parse(hash_), size, modified)
+
+    def litter(self, before: float, *, remove: bool) -> Iterator[int]:
+        """Yield the sizes of locks and trials of the engine that were left before, removing each first."""
+        self._bucket.require()
+        return litter(self._bucket, before, remove=remove)
+
+    def load_note(self, name: str) -> bytes | None:
+        """Read a note that was left in the store; None when there is none."""
+        self._bucket.require()
+        with asking("cannot read the note"), suppress(FileNotFoundError):
+            return bytes(obstore.get(self._bucket.client, name).bytes())
+        return None
+
+    def update_note(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        """Put what `change` makes of a note in its place, whole and at once; None where there was none."""
+        self._bucket.require_writable()
+        with self._bucket.locked(name), asking("cannot write the note"):
+            obstore.put(self._bucket.client, name, change(self.load_note(name)), use_multipart=False)
+
+    def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
+        """Yield the blobs in ascending order of digest, from the one behind `after` on."""
+        self._bucket.require()
+        return self._listed(self._blob_keys, offset=None if after is None else key_of(after))
+
+    def local_path(self, digest: Digest) -> None:  # pylint: disable=unused-argument
+        """None: no server in front can read an object from a disk."""
+
+    def url(self, digest: Digest, seconds: int, content_type: str, disposition: str) -> str | None:
+        """A presigned URL at the engine; None where the keys to sign it with are not known here."""
+        self._bucket.require()
+        fields = {"response-content-type": content_type, "response-content-disposition": disposition}
+        return self._bucket.url(key_of(digest), seconds, fields)
+
+    def _prepare(self) -> None:
+        os.makedirs(self.staging_directory, exist_ok=True)
+
+    def _ask(self, digest: Digest, start: int, stop: int) -> "GetResult":
+        """Request part of an object; raises BlobNotFound and what obstore raises."""
+        options: GetOptions = {} if (start, stop) == (0, BEYOND) else {"range": (start, stop)}
+        try:
+            return obstore.get(self._bucket.client, key_of(digest), options=options)
+        except FileNotFoundError:
+            raise self._bucket.absent(digest) from None
+
+    def _listed(self, key: re.Pattern[str], **part: Any) -> Generator[Blob, None, None]:
+        with asking("cannot list the store"):
+            for page in obstore.list(self._bucket.client, chunk_size=1000, **part):
+                for meta in page:
+                    match = key.fullmatch(meta["path"])
+                    if match is not None:
+                        yield described(self.algorithm.parse(match["hash"]), meta)
+
+    def _publish(self, staged: StagedFile) -> Added:
+        digest = staged.digest
+        upload = Upload(self._bucket, key_of(digest), staged)
+        ask = upload.size > ASK_FIRST and staged.ahead is None
+        there = look(self._bucket, key_of(digest)) if ask else None
+        for _ in range(ROUNDS):
+            added = Added.CREATED
+            if there is not None:
+                if there.token == upload.token:
+                    return added  # the answer to it was lost, and obstore sent it again
+                try:
+                    added = Added.HELD if self._stands_for(there, staged, upload.size) else Added.HEALED
+                except BlobNotFound:
+                    there = None
+                    continue
+                # Now, for comparing large ones takes its time.
+                if added is Added.HELD and time.time() < there.modified + self.granularity / 2:
+                    return added
+            if upload.put(there):
+                return added
+            there = look(self._bucket, key_of(digest))
+        raise StoreUnavailable("the blob is removed as fast as it is made")
+
+    def _stands_for(self, there: Version, staged: StagedFile, size: int) -> bool:
+        """Whether the blob held may stand for the staged file, or is damaged.
+
+        Raises BlobNotFound, DigestCollision.
+        """
+        if staged.digest.algorithm.collision_resistant:
+            return there.size == size
+        # In one go: a blob that is healed between two looks would pass for a collision.
+        with closing(self.open(staged.digest)) as reader:
+            intact, same = compare(reader, staged)
+        if intact and not same:
+            raise DigestCollision(staged.digest.hex)
+        return same
+
+    def _quarantining(self) -> bool:
+        """Whether there was anything in quarantine less than `seen` seconds ago."""
+        begin = time.monotonic()
+        since, anything = self._looked
+        if begin >= since + self.seen:
+            with closing(self._listed(self._quarantine_keys, prefix=QUARANTINE)) as held:
+                anything = any(held)
+            self._looked = begin, anything
+        return anything
+
+    def _discarded(self, digest: Digest) -> bool:
+        """Remove what is in quarantine; whether there was something, which only one is told."""
+        key = quarantine_key_of(digest)
+        if look(self._bucket, key) is None:
+            return False
+        with self._bucket.locked(digest.hex) as until:
+            if look(self._bucket, key) is None:
+                return False
+            self._delete(key, until)
+        return True
+
+    def _delete(self, key: str, until: float) -> None:
+        """Delete an object while its lock is held for sure, for another one may follow."""
+        if time.monotonic() >= until:
+            raise StoreUnavailable("the object store is too slow to remove anything safely")
+        with asking("cannot remove the blob"):
+            obstore.delete(self._bucket.once, key)

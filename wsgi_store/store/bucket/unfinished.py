@@ -1,0 +1,91 @@
+"""Uploads in parts that were begun and neither completed nor aborted, of which obstore does not tell."""
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from wsgi_store.errors import StoreUnavailable
+from wsgi_store.store.bucket.client import CONNECT, Bucket, Failure
+from wsgi_store.store.bucket.engine import PROBES
+from wsgi_store.store.bucket.litter import AGE
+from wsgi_store.store.bucket.marked import MarkedBucket
+
+PAGE = 1000
+
+
+def abandoned(
+    bucket: MarkedBucket, key_of_blob: re.Pattern[str], before: float, *, remove: bool
+) -> Iterator[tuple[str | None, int, float]]:
+    """Yield hash, bytes and last time of the uploads that no part was added to since, aborting each first.
+
+    Only those below the prefix of the bucket, of keys that match, and those that tried the engine,
+    which have no hash. Raises StoreUnavailable.
+    """
+    tried = min(before, time.time() - AGE)
+    with _asking("cannot list unfinished uploads"):
+        client = _connect(bucket)
+        prefix = f"{bucket.prefix}/" if bucket.prefix else ""
+        pages = client.get_paginator("list_multipart_uploads").paginate(
+            Bucket=bucket.name, Prefix=prefix, PaginationConfig={"PageSize": PAGE}
+        )
+        for upload in (upload for page in pages for upload in page.get("Uploads", ())):
+            key = upload["Key"].removeprefix(prefix)
+            match = key_of_blob.fullmatch(key)
+            if match is None and not key.startswith(f"{PROBES}/"):
+                continue
+            if upload["Initiated"].timestamp() >= (before if match else tried):
+                continue
+            names = {"Bucket": bucket.name, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+            try:
+                parts = _parts(client, names)
+                modified = max([upload["Initiated"].timestamp(), *(since for since, _ in parts)])
+                if modified >= before:
+                    continue
+                if remove:
+                    bucket.require_writable()
+                    # Who completes one holds the lock: it is not torn apart while it becomes a blob.
+                    with bucket.locked(match["hash"] if match else key.rpartition("/")[2]):
+                        if _parts(client, names) != parts:
+                            continue
+                        client.abort_multipart_upload(**names)
+            except client.exceptions.NoSuchUpload:
+                continue  # it was completed or aborted meanwhile
+            yield match and match["hash"], sum(size for _, size in parts), modified
+
+
+def _parts(client: Any, names: dict[str, str]) -> list[tuple[float, int]]:
+    """The time and the size of each part that has arrived."""
+    pages = client.get_paginator("list_parts").paginate(**names)
+    parts = (part for page in pages for part in page.get("Parts", ()))
+    return [(part["LastModified"].timestamp(), part["Size"]) for part in parts]
+
+
+def _connect(bucket: Bucket) -> Any:
+    """A client with the same settings as obstore's; the keys are found in the same variables."""
+    return botocore.session.get_session().create_client(
+        "s3",
+        region_name=os.environ.get("AWS_REGION"),
+        endpoint_url=bucket.endpoint,
+        config=Config(
+            connect_timeout=min(CONNECT, bucket.timeout),
+            read_timeout=bucket.timeout,
+            retries={"mode": "standard", "total_max_attempts": 2},
+            s3={"addressing_style": "path" if bucket.path_style else "virtual"},
+        ),
+    )
+
+
+@contextmanager
+def _asking(doing: str) -> Iterator[None]:
+    """Translate what botocore raises into StoreUnavailable, as obstore's failures are."""
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        raise StoreUnavailable(doing) from Failure(error)

@@ -1,0 +1,90 @@
+"""What a file system has to do for a store in a directory, found out when the store is opened."""
+
+import errno
+import os
+import re
+import secrets
+import stat
+from contextlib import suppress
+
+from wsgi_store.errors import WrongStore
+from wsgi_store.filesystem import NAME, Directory, Root
+from wsgi_store.store.staged import StagedFile
+
+SHARD = re.compile("[0-9a-f]{2}")
+STAGING = ".staging"
+QUARANTINE = ".quarantine"
+# What is said of a call that a file system does not have, or does not allow to anybody.
+CANNOT = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK}
+
+
+class able:  # pylint: disable=invalid-name  # used like a function
+    """Say that a directory cannot hold a store where the file system cannot do what is tried; WrongStore."""
+
+    def __init__(self, directory: str, what: str) -> None:
+        self._directory = directory
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and error.errno in CANNOT:
+            raise WrongStore(
+                f"{self._directory} cannot hold a store: its file system {self._what} ({error.strerror})"
+            ) from error
+
+
+def try_names(directory: str) -> None:
+    """Try what is done with the names of files; raises WrongStore where it cannot be, and OSError."""
+    name, other = secrets.token_hex(16), secrets.token_hex(16)
+    with StagedFile.named(directory) as staged, Directory(directory, NAME) as place:
+        with able(directory, "has no hard links"):
+            staged.link(name, place.fd)
+        try:
+            with able(directory, "cannot rename files"):
+                os.rename(name, other, src_dir_fd=place.fd, dst_dir_fd=place.fd)
+            name = other
+        finally:
+            with able(directory, "cannot remove files"):
+                os.unlink(name, dir_fd=place.fd)
+
+
+def require_directories(root: str) -> list[str]:
+    """The directories of a store that are there; raises WrongStore where one is a link, and OSError."""
+    found = []
+    with Root(root) as around:
+        for name in sorted(os.listdir(around.fd)):
+            if name in (STAGING, QUARANTINE) or SHARD.fullmatch(name):
+                with suppress(FileNotFoundError):
+                    mode = os.stat(name, dir_fd=around.fd, follow_symlinks=False).st_mode
+                    if stat.S_ISLNK(mode):
+                        raise WrongStore(f"{root}/{name} is a link: all of a store lies in one directory")
+                    if stat.S_ISDIR(mode):
+                        found.append(name)
+    return found
+
+
+def require_one_disk(root: str) -> None:
+    """Raise WrongStore where a directory of a store is a link or on another file system; OSError.
+
+    Files are linked and renamed from one directory to the other.
+    """
+    names = require_directories(root)
+    with Root(root) as around:
+        device = os.fstat(around.fd).st_dev
+        for name in names:
+            with suppress(FileNotFoundError):
+                status = os.stat(name, dir_fd=around.fd, follow_symlinks=False)
+                if status.st_dev != device or _is_mounted(name, around.fd):
+                    raise WrongStore(f"{root}/{name} is on another file system: all of a store lies on one")
+
+
+def _is_mounted(name: str, around: int) -> bool:
+    """Whether a directory is a mount, also one of the same file system (mount --bind)."""
+    # No directory can be linked, and Linux asks first whether both names are below the same mount.
+    try:
+        os.link(".", f"{name}/{secrets.token_hex(16)}", src_dir_fd=around, dst_dir_fd=around)
+    except OSError as error:
+        return error.errno == errno.EXDEV
+    return False

@@ -1,0 +1,23 @@
+"""A store in a directory that is only read: on a read-only disk, or a copy that others keep."""
+
+from wsgi_store.errors import StoreUnavailable, WrongStore
+from wsgi_store.filesystem import disk_errors
+from wsgi_store.store.disk import marker
+from wsgi_store.store.disk.ground import require_directories
+from wsgi_store.store.disk.store import LocalStore
+from wsgi_store.store.read_only import Replica
+
+
+class LocalReplica(Replica, LocalStore):
+    """A store in a directory in which nothing is made or changed."""
+
+    def check(self) -> None:
+        """Raise StoreUnavailable unless the store is there and can be read; raises WrongStore."""
+        with disk_errors("cannot read the store"):
+            if not marker.check(self.root, self.algorithm):
+                raise StoreUnavailable("the store's directory is not there")
+
+    def _prepare(self) -> None:
+        if not marker.check(self.root, self.algorithm):
+            raise WrongStore(f"there is no store at {self.root}, and WSGI_STORE_READ_ONLY lets none be made")
+        require_directories(self.root)

@@ -1,0 +1,326 @@
+"""Blobs as plain files on a local disk: `ab/abcdef…` below the root."""
+
+import bisect
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import BlobNotFound, StoreError, StoreUnavailable
+from wsgi_store.filesystem import (
+    NAME,
+    Directory,
+    NoFile,
+    Root,
+    disk_errors,
+    list_directory,
+    locked,
+    make_directory,
+    open_file,
+    read_file,
+    set_mode,
+    sync_directory,
+)
+from wsgi_store.store.contract import Added, Blob, Durability
+from wsgi_store.store.disk import marker
+from wsgi_store.store.disk.ground import QUARANTINE, SHARD, STAGING, require_one_disk
+from wsgi_store.store.disk.reader import LocalReader
+from wsgi_store.store.disk.shard import Shard
+from wsgi_store.store.marker import NAME as MARKER
+from wsgi_store.store.staged import StagedFile
+
+# Each round of `add` that finds a blob or a shard and then does not was crossed by a removal.
+ROUNDS = 100
+# Nanoseconds after which a change gives a directory another time than the change before. The clock by
+# which the kernel stamps files has steps of up to 10 ms, but some file systems keep whole seconds only.
+SETTLED = 2 * 10**9
+# Nothing is there, or something that is no blob.
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError, NoFile)
+
+
+class LocalStore:
+    """A store in a directory of a local file system that has hard links."""
+
+    granularity = 2.0  # some file systems tell whole seconds
+    keeps_staged = True
+    read_only = False
+
+    def __init__(
+        self, root: str, algorithm: Algorithm | None, durability: Durability = Durability.FULL
+    ) -> None:
+        algorithm = algorithm or marker.algorithm_at(root)
+        self.root = os.path.abspath(root)
+        self.algorithm = algorithm
+        self.staging_directory = os.path.join(self.root, STAGING)
+        self._quarantine = os.path.join(self.root, QUARANTINE)
+        self._name_of_blob = re.compile(f"[0-9a-f]{{{2 * algorithm.size}}}")
+        self._sync = durability is not Durability.NONE
+        self._full = durability is Durability.FULL
+        self._shards: set[str] = set()  # known to be there, and their names synced
+        self._listed: tuple[tuple[int, ...], list[str]] = (), []  # the last shard that was listed
+        with disk_errors(f"cannot open the store {self.root}"):
+            self._prepare()
+
+    def check(self) -> None:
+        """Raise StoreUnavailable unless the store is there; writing is tried where files are staged."""
+        self._require_marker()
+        with disk_errors("cannot look at the store"):
+            require_one_disk(self.root)
+
+    def made(self) -> float:
+        """When the store was made, in seconds since the epoch; raises StoreUnavailable."""
+        with disk_errors("cannot look at the store"):
+            return os.stat(os.path.join(self.root, MARKER)).st_mtime
+
+    def stat(self, digest: Digest) -> Blob:
+        """Describe a blob; raises BlobNotFound."""
+        with disk_errors("cannot look at the blob"):
+            try:
+                with self._in_shard(digest) as shard:
+                    return _blob(digest, os.stat(digest.hex, dir_fd=shard.fd, follow_symlinks=False))
+            except ABSENT:
+                raise self._absent(digest) from None
+
+    def open(self, digest: Digest, start: int = 0, length: int | None = None) -> LocalReader:
+        """Open `length` bytes from `start` on, to the end by default; raises BlobNotFound."""
+        with disk_errors("cannot open the blob"):
+            try:
+                with self._in_shard(digest) as shard:
+                    fd, status = open_file(digest.hex, shard.fd)
+            except ABSENT:
+                raise self._absent(digest) from None
+            try:
+                blob = _blob(digest, status)
+                if start:
+                    start = os.lseek(fd, min(start, blob.size), os.SEEK_SET)
+                return LocalReader(fd, blob, start, length)
+            except BaseException:
+                os.close(fd)
+                raise
+
+    def begin(self, staged: StagedFile, size: int | None, expected: Sequence[Digest]) -> None:
+        """Nothing: all that is left to do for a file that is whole is to name it."""
+
+    def add(self, staged: StagedFile) -> Added:
+        """Publish a staged file whole and at once; tells what there was before."""
+        name = staged.digest.hex[:2]
+        with disk_errors("cannot publish the blob"):
+            for _ in range(ROUNDS):
+                try:
+                    with self._make_shard(name) as shard:
+                        added = shard.add(staged, self.staging_directory, sync=self._sync)
+                        # After a dedup hit as well: whoever linked the blob may not have synced
+                        # yet, and this upload is about to be acknowledged too.
+                        if self._full:
+                            os.fsync(shard.fd)
+                    break
+                except FileNotFoundError:
+                    self._shards.discard(name)  # it may be the shard that was removed
+            else:
+                raise StoreUnavailable("the blob or its directory is removed as fast as it is made")
+        # Not before, for what lies there is all there is of the blob until now.
+        if added is Added.CREATED:
+            with suppress(StoreError):  # the blob is there, whatever becomes of the damaged one
+                return Added.HEALED if self._discarded(staged.digest) else Added.CREATED
+        return added
+
+    def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
+        """Remove a blob and tell what it was; raises BlobNotFound."""
+        with disk_errors("cannot remove the blob"):
+            try:
+                with self._open_shard(digest) as shard:
+                    with locked(shard.fd, needed=False):
+                        blob = self.stat(digest)
+                        if check is not None:
+                            check(blob)
+                        os.unlink(digest.hex, dir_fd=shard.fd)
+                    if self._full:
+                        os.fsync(shard.fd)
+                    return blob
+            except ABSENT:
+                raise self._absent(digest) from None
+
+    def expire(self, digest: Digest, modified: float) -> bool:
+        """Remove a blob unless it was added since it was `modified`; False when it stays or is gone."""
+        with disk_errors("cannot remove the blob"):
+            try:
+                with self._open_shard(digest) as shard:
+                    return shard.expire(digest, modified)
+            except ABSENT:
+                self._require_marker()
+                return False
+
+    def quarantine(self, digest: Digest) -> bool:
+        """Take a blob out of service if its bytes do not have its digest; False when they do."""
+        with disk_errors("cannot move the blob to quarantine"):
+            try:
+                with self._open_shard(digest) as shard:
+                    moved = shard.quarantine(digest, self._quarantine)
+                    if moved and self._full:
+                        with Directory(self._quarantine) as quarantine:
+                            os.fsync(quarantine.fd)
+                        os.fsync(shard.fd)
+                    return moved
+            # A directory is in the way in quarantine: there it is no sign that the blob is absent.
+            except (FileNotFoundError, NotADirectoryError):
+                raise self._absent(digest) from None
+
+    def quarantined(self) -> Iterator[Blob]:
+        """Yield what is in quarantine, in ascending order; `modified` is since when."""
+        with disk_errors("cannot list the quarantine"):
+            names = list_directory(self._quarantine)
+        for name in filter(self._name_of_blob.fullmatch, names):
+            with disk_errors("cannot look at the quarantine"), suppress(*ABSENT):
+                with Directory(self._quarantine, NAME) as quarantine:
+                    status = os.stat(name, dir_fd=quarantine.fd, follow_symlinks=False)
+                # rename(2) changes this time and leaves the other one, which may tell about the damage.
+                yield Blob(self.algorithm.parse(name), status.st_size, status.st_ctime)
+
+    def discard(self, digest: Digest) -> None:
+        """Remove what is in quarantine under a digest; raises BlobNotFound."""
+        if not self._discarded(digest):
+            raise self._absent(digest)
+
+    def abandoned(  # pylint: disable=unused-argument
+        self, before: float, *, remove: bool
+    ) -> Iterator[Blob]:
+        """Nothing: what was not published is a staged file."""
+        return iter(())
+
+    def litter(self, before: float, *, remove: bool) -> Iterator[int]:  # pylint: disable=unused-argument
+        """Nothing: a lock on a disk ends with the process that holds it (flock(2))."""
+        return iter(())
+
+    def load_note(self, name: str) -> bytes | None:
+        """Read a note that was left in the store; None when there is none."""
+        with disk_errors("cannot read the note"), suppress(FileNotFoundError, NoFile):
+            return read_file(os.path.join(self.root, name))
+        return None
+
+    def update_note(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        """Put what `change` makes of a note in its place, whole and at once; None where there was none."""
+        with (
+            disk_errors("cannot write the note"),
+            Root(self.root) as root,
+            locked(root.fd, needed=False),
+            StagedFile.named(self.staging_directory) as draft,
+        ):
+            with open(draft.fd, "wb", closefd=False) as file:
+                file.write(change(self.load_note(name)))
+            set_mode(draft.fd, 0o644)
+            if self._sync:
+                os.fsync(draft.fd)
+            draft.rename(name, root.fd)
+            if self._full:
+                os.fsync(root.fd)
+
+    def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
+        """Yield the blobs in ascending order of digest, from the one behind `after` on."""
+        last = after.hex if after is not None else ""
+        with disk_errors("cannot list the store"):
+            shards = list_directory(self.root, Root)
+        for shard in filter(SHARD.fullmatch, shards):
+            if shard < last[:2]:
+                continue
+            names = self._names(shard)
+            first = bisect.bisect(names, last)
+            if first < len(names):
+                yield from self._described(shard, islice(names, first, None))
+        self._require_marker()  # else a disk unmounted meanwhile would pass for fewer blobs
+
+    def local_path(self, digest: Digest) -> str | None:
+        """The blob's path relative to the root."""
+        return f"{digest.hex[:2]}/{digest.hex}"
+
+    def url(self, digest: Digest, seconds: int, content_type: str, disposition: str) -> None:
+        """None: nobody but this service sends what lies on its disk."""
+
+    def _prepare(self) -> None:
+        """Make what a store needs and lacks; raises WrongStore and OSError."""
+        if not marker.check(self.root, self.algorithm):
+            marker.claim(self.root, self.staging_directory, self.algorithm)
+        require_one_disk(self.root)
+        with suppress(OSError):  # a disk that cannot be written is still read
+            make_directory(self.staging_directory)
+
+    def _discarded(self, digest: Digest) -> bool:
+        with disk_errors("cannot clear the quarantine"):
+            try:
+                with Directory(self._quarantine, NAME) as quarantine:
+                    os.unlink(digest.hex, dir_fd=quarantine.fd)
+                return True
+            except ABSENT:
+                return False
+
+    def _in_shard(self, digest: Digest) -> Directory:
+        """The directory of a blob, to look the blob up in it."""
+        return Directory(f"{self.root}/{digest.hex[:2]}", NAME)
+
+    def _absent(self, digest: Digest) -> BlobNotFound:
+        self._require_marker()
+        return BlobNotFound(digest.hex)
+
+    def _require_marker(self) -> None:
+        """Raise unless the store is there: a disk that is not mounted is not an empty store."""
+        if not os.path.exists(os.path.join(self.root, MARKER)):
+            raise StoreUnavailable("the store's directory is not there")
+
+    def _described(self, shard: str, names: Iterable[str]) -> Iterator[Blob]:
+        """Yield those of these names in a shard that are blobs."""
+        with disk_errors(f"cannot list {shard} in the store"):
+            try:
+                directory = Directory(f"{self.root}/{shard}", NAME)
+            except ABSENT:
+                return
+        with directory:
+            # Matched one by one as they are asked for: a page is a small part of a large shard.
+            for name in names:
+                if name.startswith(shard) and self._name_of_blob.fullmatch(name):
+                    digest = Digest(self.algorithm, bytes.fromhex(name))
+                    with disk_errors(f"cannot look at the blob {name}", hash=name):
+                        try:
+                            blob = _blob(digest, os.stat(name, dir_fd=directory.fd, follow_symlinks=False))
+                        except (BlobNotFound, *ABSENT):
+                            continue  # removed since the directory was read, or nothing of ours
+                    yield blob
+
+    def _names(self, shard: str) -> list[str]:
+        """What lies in a shard, in order; remembered, since the next page goes on in the same shard."""
+        with disk_errors(f"cannot list {shard} in the store"), suppress(*ABSENT):
+            with Directory(f"{self.root}/{shard}") as directory:
+                status = os.fstat(directory.fd)
+                # The ctime, which no program can set: `rsync --times` sets the mtime of a directory back.
+                stamp = (status.st_dev, status.st_ino, status.st_ctime_ns)
+                known, names = self._listed
+                if stamp != known:
+                    settled = time.time_ns() - status.st_ctime_ns > SETTLED
+                    names = sorted(os.listdir(directory.fd))
+                    if settled:
+                        self._listed = stamp, names
+                return names
+        return []
+
+    def _make_shard(self, name: str) -> Shard:
+        path = os.path.join(self.root, name)
+        if name not in self._shards:
+            make_directory(path)
+            # All at once, those of other processes too, which may not have synced them yet: after a
+            # start there is one sync of the root to wait for, not one for each shard.
+            there = [found for found in os.listdir(self.root) if SHARD.fullmatch(found)]
+            if self._full:
+                sync_directory(self.root)
+            self._shards.update(there)
+        return Shard(path)
+
+    def _open_shard(self, digest: Digest) -> Shard:
+        return Shard(os.path.join(self.root, digest.hex[:2]))
+
+
+def _blob(digest: Digest, status: os.stat_result) -> Blob:
+    if not stat.S_ISREG(status.st_mode):
+        raise BlobNotFound(digest.hex)
+    return Blob(digest, status.st_size, status.st_mtime)

@@ -1,0 +1,50 @@
+"""The small file that says what a directory or a bucket holds: its algorithm and its layout."""
+
+import json
+import re
+from collections.abc import Iterable
+
+from wsgi_store.digest import Algorithm
+from wsgi_store.errors import WrongStore
+
+NAME = "store.json"
+LAYOUT = "ab/abcdef"
+
+
+def text(algorithm: Algorithm) -> bytes:
+    """The marker of a store."""
+    return f"{json.dumps({'algorithm': algorithm.value, 'layout': LAYOUT})}\n".encode()
+
+
+def read(content: bytes, place: str) -> Algorithm:
+    """The algorithm that a marker tells; raises WrongStore when it is that of no store known here."""
+    try:
+        marker = json.loads(content)
+        held, layout = Algorithm(marker["algorithm"]), marker["layout"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise WrongStore(f"{place}/{NAME} is not the marker of a store known here") from None
+    if layout != LAYOUT:
+        raise WrongStore(f"{place} has the layout {layout!r}, which this version cannot read")
+    return held
+
+
+def require(content: bytes, place: str, algorithm: Algorithm) -> None:
+    """Raise WrongStore unless this is the marker of a store of this algorithm."""
+    held = read(content, place)
+    if held is not algorithm:
+        raise WrongStore(
+            f"{place} holds {held.value} digests, not {algorithm.value}: "
+            f"set WSGI_STORE_HASH={held.value}, or WSGI_STORE_ROOT to another place"
+        )
+
+
+def check_unmarked(place: str, names: Iterable[str], algorithm: Algorithm) -> None:
+    """Raise WrongStore for files that a store of another algorithm left without its marker."""
+    blob = re.compile("([0-9a-f]{2})/\\1[0-9a-f]{30,}")
+    for name in filter(blob.fullmatch, names):
+        if len(name) != 2 * algorithm.size + 3:
+            raise WrongStore(
+                f"{place} has no {NAME} and holds {name}, "
+                f"which is not a {algorithm.value} digest: set WSGI_STORE_HASH "
+                "to the algorithm of its files, or WSGI_STORE_ROOT to another place"
+            )

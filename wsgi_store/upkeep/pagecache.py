@@ -1,0 +1,117 @@
+"""Reading files without a trace in the page cache: what others read stays, nothing else comes."""
+
+import ctypes
+import mmap
+import os
+from collections.abc import Iterator
+
+from wsgi_store.errors import StoreUnavailable
+from wsgi_store.store.contract import BlobReader
+from wsgi_store.store.disk.reader import LocalReader
+
+BLOCK = 256 << 10  # larger ones leave the processor's cache before they are hashed
+WINDOW = 1 << 30
+_LIBC = ctypes.CDLL(None)
+_LIBC.mmap.restype = ctypes.c_void_p
+_LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_ssize_t]
+_LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_LIBC.fstatfs.argtypes = [ctypes.c_int, ctypes.c_char_p]
+_LIBC.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+_PROT_NONE = 0
+# statfs(2): file systems whose files are in memory anyway.
+_TMPFS, _RAMFS = 0x01021994, 0x858458F6
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+
+class Blocks:
+    """Reads blobs, one after the other, block by block into the same memory.
+
+    It begins with a page and is not given back in between: a new object for each block takes
+    three times as long to fill.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = memoryview(mmap.mmap(-1, BLOCK))
+        self._in_memory: bool | None = None  # the file system, as of the first file
+
+    def of(self, reader: BlobReader) -> Iterator[memoryview | bytes]:
+        """Yield the bytes of a whole blob, each block good until the next one.
+
+        Of a local file, what was not cached before is dropped from the page cache again. Raises
+        StoreError.
+        """
+        return self._local(reader) if isinstance(reader, LocalReader) else _other(reader)
+
+    def _local(self, reader: LocalReader) -> Iterator[memoryview]:
+        fd = reader.fileno()
+        if self._in_memory is None:
+            self._in_memory = _in_memory(fd)
+        try:
+            length, cached = (0, None) if self._in_memory else self._probe(reader)
+            if length:
+                yield self._buffer[:length]
+            while length := reader.fill(self._buffer):
+                yield self._buffer[:length]
+                offset = reader.tell() - length
+                if cached and not cached[min(offset // BLOCK, len(cached) - 1)]:
+                    os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
+        except OSError as error:
+            message = f"cannot read the blob: {error.strerror}"
+            raise StoreUnavailable(message, hash=reader.blob.digest.hex) from error
+
+    def _probe(self, reader: LocalReader) -> tuple[int, bytes | None]:
+        """Tell which blocks are cached, None for all; a small file that is has been read by that."""
+        fd, size = reader.fileno(), reader.blob.size
+        if size <= BLOCK:
+            # mincore(2) takes a quarter of the time of hashing such a file. Where this starts to
+            # read ahead, nothing but this file is read; a disk that has done so before the answer is
+            # given makes the file pass for cached, and it stays.
+            try:
+                length = reader.fill(self._buffer, os.RWF_NOWAIT)
+                return length, None if length == size else b"\0"
+            except BlockingIOError:
+                return 0, b"\0"
+            except OSError:
+                pass  # the file system does not say, or reading fails
+        return 0, resident(fd, size)
+
+
+def _other(reader: BlobReader) -> Iterator[bytes]:
+    while block := reader.read(BLOCK):
+        yield block
+
+
+def _in_memory(fd: int) -> bool:
+    """Whether the file system of a file has no other place for it than the page cache."""
+    status = ctypes.create_string_buffer(256)
+    if _LIBC.fstatfs(fd, status):
+        return False
+    return ctypes.c_long.from_buffer(status).value in (_TMPFS, _RAMFS)
+
+
+def resident(fd: int, size: int) -> bytes:
+    """Tell of each block of a file whether any page of it is in the page cache (mincore(2)), by 1 or 0.
+
+    1 for all of them where the kernel does not tell, as of files that this user may not write.
+    """
+    if not size:
+        return b"\1"
+    # Part by part: the kernel tells of each page by a byte.
+    return b"".join(_resident(fd, start, min(WINDOW, size - start)) for start in range(0, size, WINDOW))
+
+
+def _resident(fd: int, start: int, size: int) -> bytes:
+    number = -(-size // BLOCK)
+    address = _LIBC.mmap(None, size, _PROT_NONE, mmap.MAP_SHARED, fd, start)
+    if address == _MAP_FAILED:
+        return b"\1" * number
+    pages = ctypes.create_string_buffer(-(-size // mmap.PAGESIZE))
+    try:
+        if _LIBC.mincore(address, size, pages):
+            return b"\1" * number
+    finally:
+        _LIBC.munmap(address, size)
+    # The other bits of a byte are reserved.
+    present = bytes(pages.raw).translate(bytes(value & 1 for value in range(256)))
+    per_block = BLOCK // mmap.PAGESIZE
+    return bytes(b"\1" in present[at : at + per_block] for at in range(0, len(present), per_block))

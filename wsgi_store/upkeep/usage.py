@@ -1,0 +1,54 @@
+"""What a store holds: counted, and listed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from wsgi_store.filesystem import Directory, disk_errors
+from wsgi_store.store.contract import Store
+from wsgi_store.store.staged import STAGED_NAME
+
+
+@dataclass
+class Usage:
+    """How many blobs, files in quarantine and staged files there are, and their bytes."""
+
+    blobs: int = 0
+    bytes: int = 0
+    quarantined: int = 0
+    quarantined_bytes: int = 0
+    staged: int = 0
+    """Only those that have a name, in use or left behind: the others cannot be counted."""
+    staged_bytes: int = 0
+
+
+def usage(store: Store) -> Usage:
+    """Count what a store holds; raises StoreError."""
+    used = Usage()
+    for blob in store.iterate():
+        used.blobs += 1
+        used.bytes += blob.size
+    for blob in store.quarantined():
+        used.quarantined += 1
+        used.quarantined_bytes += blob.size
+    with (
+        disk_errors("cannot list the staged files"),
+        suppress(FileNotFoundError),  # a copy has none
+        Directory(store.staging_directory) as staging,
+    ):
+        for name in filter(STAGED_NAME.fullmatch, os.listdir(staging.fd)):
+            with suppress(FileNotFoundError):  # published or given up meanwhile
+                used.staged_bytes += os.stat(name, dir_fd=staging.fd, follow_symlinks=False).st_size
+                used.staged += 1
+    return used
+
+
+def manifest(store: Store) -> Iterator[str]:
+    """Yield a line for each blob, such as `md5sum --check` and its like take in the store's root.
+
+    For a store without files the paths are those of the same blobs in a local one. Raises StoreError.
+    """
+    for blob in store.iterate():
+        name = blob.digest.hex
+        yield f"{name}  {store.local_path(blob.digest) or f'{name[:2]}/{name}'}"

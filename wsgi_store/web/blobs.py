@@ -1,0 +1,102 @@
+"""Handlers of blobs: upload, download, delete, list."""
+
+from functools import lru_cache, partial
+
+from werkzeug.datastructures import Headers
+from werkzeug.sansio.request import Request as Fields
+
+from wsgi_store.digest import Digest
+from wsgi_store.errors import BadRequest, BlobNotFound
+from wsgi_store.logs import logger
+from wsgi_store.web import conditional
+from wsgi_store.web.download import send_blob
+from wsgi_store.web.request import Request, kept
+from wsgi_store.web.response import NO_SNIFFING, Response, json_response
+
+PLAIN = "text/plain; charset=utf-8"
+PAGE = 100
+MAX_PAGE = 1000
+
+
+def upload(request: Request) -> Response:
+    """Store the body, or the one file of a form, and tell its hash."""
+    receipt, name = request.receive()
+    hash_ = receipt.digest.hex
+    request.note.hash, request.note.size = hash_, receipt.size
+    url = _url(request, hash_)
+    # A server that follows the rules of CGI would send the blob instead (RFC 3875 section 6.2.2).
+    headers = [] if "GATEWAY_INTERFACE" in request.environ else [("Location", url)]
+    if receipt.healed:
+        logger.warning("The blob {} was damaged, and is healed by an upload", hash_)
+    if kept(_prefers_text, request.accept)(request.accept):
+        plain = [("Content-Type", PLAIN), ("Cache-Control", "no-store"), NO_SNIFFING]
+        return Response(f"{hash_}\n".encode(), 200, plain + headers)
+    answer = {
+        "hash": hash_,
+        "algorithm": receipt.digest.algorithm.value,
+        "size": receipt.size,
+        "url": url,
+        "created": receipt.created,
+    }
+    if receipt.healed:
+        answer["healed"] = True
+    if name is not None:
+        answer["name"] = name
+    return json_response(answer, headers)
+
+
+def download(request: Request, hash_: str, filename: str | None = None) -> Response:
+    """Send a blob, or parts of it."""
+    return send_blob(request, _digest(request, hash_), filename)
+
+
+def delete(request: Request, hash_: str) -> Response:
+    """Remove a blob and tell its size in bytes."""
+    digest = _digest(request, hash_)
+    blob = request.store.remove(digest, partial(conditional.not_modified, request.environ))
+    request.note.hash, request.note.size = digest.hex, blob.size
+    return json_response({"hash": digest.hex, "size": blob.size})
+
+
+def list_files(request: Request) -> Response:
+    """A page of the blobs, in the order of their hashes."""
+    request.allow_time()
+    text = request.args.get("limit", str(PAGE))
+    limit = int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
+    if not 1 <= limit <= MAX_PAGE:
+        raise BadRequest(f"limit: expected a number from 1 to {MAX_PAGE}", limit=MAX_PAGE)
+    after = None
+    if "after" in request.args:
+        try:
+            after = request.digest(request.args["after"])
+        except ValueError as error:
+            raise BadRequest(f"after: {error}") from None
+    page: list[dict[str, object]] = []
+    following = None
+    for blob in request.store.iterate(after):
+        if len(page) == limit:
+            following = f"{request.mount}/files?after={page[-1]['hash']}&limit={limit}"
+            break
+        hash_ = blob.digest.hex
+        page.append({"hash": hash_, "size": blob.size, "url": _url(request, hash_)})
+    return json_response({"files": page, "next": following})
+
+
+# Clients send few different ones, and one takes as long as the rest of the answer.
+@lru_cache(64)
+def _prefers_text(accept: str) -> bool:
+    # With the parameter, too: who names it means this one and no other.
+    fields = Fields("POST", "http", None, "", "/", b"", Headers({"Accept": accept}), None)
+    wanted = fields.accept_mimetypes.best_match(["application/json", "text/plain", PLAIN])
+    return wanted in ("text/plain", PLAIN)
+
+
+def _digest(request: Request, hash_: str) -> Digest:
+    try:
+        return request.digest(hash_)
+    except ValueError:
+        raise BlobNotFound(hash_.lower()) from None
+
+
+def _url(request: Request, hash_: str) -> str:
+    return f"{request.mount}/{hash_}"

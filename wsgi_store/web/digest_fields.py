@@ -1,0 +1,37 @@
+"""Digest fields (RFC 9530)."""
+
+import base64
+import binascii
+import re
+
+from wsgi_store.digest import _FIELD_KEYS, Digest
+from wsgi_store.errors import BadRequest
+
+_BY_FIELD_KEY = {key: algorithm for algorithm, key in _FIELD_KEYS.items()}
+# RFC 8941 section 3.2: a dictionary member whose value is a byte sequence, parameters ignored.
+_MEMBER = re.compile(r"([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]*)={0,2}:(?:[ ]*;.*)?")
+
+
+def parse_field(value: str) -> list[Digest]:
+    """Read a Repr-Digest or Content-Digest field (RFC 9530).
+
+    Algorithms unknown here are left out, as the RFC allows. Where a key is given twice the
+    last one counts, and padding may be missing (RFC 8941 sections 3.2 and 4.2.7).
+    Raises BadRequest when the field is malformed or a digest has the wrong length.
+    """
+    digests = {}
+    for member in value.split(","):
+        match = _MEMBER.fullmatch(member.strip(" \t"))
+        if match is None:
+            raise BadRequest("malformed digest field, expected algorithm=:base64:")
+        algorithm = _BY_FIELD_KEY.get(match[1])
+        if algorithm is None:
+            continue
+        try:
+            raw = base64.b64decode(match[2] + "=" * (-len(match[2]) % 4))
+        except binascii.Error:
+            raw = b""
+        if len(raw) != algorithm.size:
+            raise BadRequest(f"malformed digest field: not a {algorithm.value} digest")
+        digests[algorithm] = Digest(algorithm, raw)
+    return list(digests.values())

@@ -1,0 +1,102 @@
+"""The table of URLs, and how a request finds its row."""
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+from werkzeug import exceptions
+from werkzeug.routing import BaseConverter, Map, Rule
+
+from wsgi_store import errors
+from wsgi_store.web import blobs, service
+from wsgi_store.web.request import Request, kept
+from wsgi_store.web.response import Response
+
+
+class Route(NamedTuple):
+    """A row of the URL table; `scope` is the right a caller needs."""
+
+    path: str
+    method: str
+    handler: Callable[..., Response]
+    scope: str | None
+
+
+URLS = [
+    Route("/", "GET", service.index, None),
+    Route("/", "POST", blobs.upload, "write"),
+    Route("/files", "GET", blobs.list_files, "list"),
+    Route("/healthz", "GET", service.healthy, None),
+    Route("/readyz", "GET", service.ready, None),
+    Route("/openapi.json", "GET", service.openapi, None),
+    Route("/metrics", "GET", service.metrics, "admin"),
+    Route("/<hash:hash_>", "GET", blobs.download, "read"),
+    Route("/<hash:hash_>", "DELETE", blobs.delete, "delete"),
+    Route("/<hash:hash_>/<name:filename>", "GET", blobs.download, "read"),
+]
+# What may be asked for at any path.
+OPTIONS = Route("*", "OPTIONS", service.options, None)
+METHODS = {"HEAD", "OPTIONS", *(route.method for route in URLS)}
+HASH = re.compile("[0-9a-fA-F]{32,128}")
+
+
+# A path and a method that no row has.
+NOWHERE, UNKNOWN = "/-", "-"
+
+
+class HashConverter(BaseConverter):
+    """32 to 128 hex digits in either case; whether the store has such hashes is its to say."""
+
+    regex = HASH.pattern
+
+
+class NameConverter(BaseConverter):
+    """Any file name, slashes and line breaks included: it is never used as a path."""
+
+    regex = r"(?s:.+)"
+    part_isolating = False
+
+
+# Without these two a POST would be redirected (308) before its body is read.
+URL_MAP = Map(
+    [Rule(route.path, methods=[route.method], endpoint=route) for route in URLS],
+    converters={"hash": HashConverter, "name": NameConverter},
+    strict_slashes=False,
+    merge_slashes=False,
+).bind("localhost")
+
+
+def _match(request: Request) -> tuple[Route, dict[str, str]]:
+    path = request.path
+    method = request.environ["REQUEST_METHOD"]
+    extra = {}
+    also = {"OPTIONS"}
+    # `/?hash=H&filename=F` is another spelling of `/H/F`; for an upload `hash` is a condition.
+    if path == "/" and method != "POST" and "hash" in request.args:
+        hash_ = request.args["hash"]
+        path = f"/{hash_}" if HASH.fullmatch(hash_) else NOWHERE
+        also.add("POST")
+        if method in ("GET", "HEAD") and request.args.get("filename"):
+            extra["filename"] = request.args["filename"]
+    if method == "CONNECT":
+        raise errors.MethodNotAllowed(sorted(METHODS))
+    if request.environ.get("PATH_INFO") == "*":  # the server as a whole (RFC 9110 section 9.3.7)
+        path, also = NOWHERE, METHODS
+    if method == "OPTIONS":
+        return OPTIONS, {"allowed": ", ".join(sorted(also.union(URL_MAP.allowed_methods(path))))}
+    try:
+        route, arguments = kept(_row, path)(path, method)
+    except exceptions.MethodNotAllowed as error:
+        raise errors.MethodNotAllowed(sorted(also.union(error.valid_methods or ()))) from None
+    except exceptions.NotFound:
+        raise errors.NotFound("nothing is served under this path") from None
+    return route, {**arguments, **extra}
+
+
+# The same few are asked for again and again, and a look at the map takes as long as opening a file.
+@lru_cache(1024)
+def _row(path: str, method: str) -> tuple[Route, dict[str, str]]:
+    # Werkzeug takes `get` for GET; methods are case-sensitive (RFC 9110 section 9.1).
+    route, arguments = URL_MAP.match(path, method if method.isupper() else UNKNOWN)
+    return route, dict(arguments)

@@ -1,0 +1,90 @@
+"""Bodies of answers that are read piece by piece, and what becomes of them when the store fails."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from wsgi_store.errors import StoreError
+from wsgi_store.logs import logger
+from wsgi_store.store.contract import BlobReader
+from wsgi_store.web.access_log import NOTE, Note
+from wsgi_store.web.conditional import Range
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+BLOCK = 1 << 18
+
+
+def pieces(reader: BlobReader, length: int) -> Iterator[bytes]:
+    """Read so many bytes; there are fewer only where `close` will say so."""
+    while length and (data := reader.read(min(BLOCK, length))):
+        length -= len(data)
+        yield data
+
+
+class Body:
+    """The body of an answer that is read piece by piece."""
+
+    def __init__(self, environ: "WSGIEnvironment", reader: BlobReader) -> None:
+        self._environ = environ
+        self._reader = reader
+        self.close = reader.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._blocks()
+        except StoreError as error:
+            # The worker for gunicorn says it in a line. Another server has to be told by an exception,
+            # of which it prints all it knows: no more than this.
+            if "gunicorn.socket" not in self._environ:
+                logger.bind(request_id=(self._environ.get(NOTE) or Note()).request_id).error(
+                    "{}", broke_off(error)
+                )
+                raise error.with_traceback(None) from None
+            raise
+
+    def _blocks(self) -> Iterator[bytes]:
+        raise NotImplementedError
+
+
+def broke_off(error: StoreError) -> str:
+    """What the log says of an answer that the store did not let end."""
+    return f"an answer broke off: {error.message}{f' ({error.__cause__})' if error.__cause__ else ''}"
+
+
+class Stream(Body):
+    """A blob that comes from elsewhere; the answer begins when its first bytes are there."""
+
+    def __init__(self, environ: "WSGIEnvironment", reader: BlobReader) -> None:
+        super().__init__(environ, reader)
+        try:
+            self._first = reader.read(BLOCK)
+        except StoreError:
+            reader.close()
+            raise
+
+    def _blocks(self) -> Iterator[bytes]:
+        yield self._first
+        yield from iter(partial(self._reader.read, BLOCK), b"")
+
+
+class Parts(Body):
+    """The body of a multipart/byteranges response: what each part begins with, and the part."""
+
+    def __init__(
+        self,
+        environ: "WSGIEnvironment",
+        reader: BlobReader,
+        parts: list[tuple[bytes, Range]],
+        end: bytes,
+    ) -> None:
+        super().__init__(environ, reader)
+        self._parts = parts
+        self._end = end
+
+    def _blocks(self) -> Iterator[bytes]:
+        for head, part in self._parts:
+            yield head
+            yield from pieces(self._reader, part.stop - self._reader.seek(part.start))
+        yield self._end
