@@ -16,9 +16,9 @@ from wsgi_store import logs
 from wsgi_store.banner import doubts, said
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import ConfigError, WSGIStoreError
-from wsgi_store.gunicorn.limits import fitting, raise_limit, too_many
+from wsgi_store.gunicorn.open_files import fitting, raise_limit, too_many
 from wsgi_store.gunicorn.log import Logger
-from wsgi_store.gunicorn.options import refuse_daemon, unheeded
+from wsgi_store.gunicorn.unsupported_options import refuse_daemon, unheeded
 from wsgi_store.gunicorn.processors import processors
 from wsgi_store.gunicorn.startup import share_metrics, temporary_directory, try_store, warn_if_open
 

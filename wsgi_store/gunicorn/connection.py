@@ -14,7 +14,7 @@ from gunicorn.http import message
 from gunicorn.workers import gthread
 
 from wsgi_store.gunicorn.request import FOREIGN, HEAD_TIMEOUT, Request
-from wsgi_store.gunicorn.transfers import BODY, Transfer
+from wsgi_store.gunicorn.transfer_slots import BODY, Transfer
 from wsgi_store.gunicorn.upload_queue import UNKNOWN, Body, announced
 
 # Larger heads are left to gunicorn's parser, which knows its limits and answers 431.

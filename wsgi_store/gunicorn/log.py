@@ -13,7 +13,7 @@ from gunicorn.http import message
 
 from wsgi_store import logs
 from wsgi_store.config import Config
-from wsgi_store.gunicorn.options import unheeded
+from wsgi_store.gunicorn.unsupported_options import unheeded
 from wsgi_store.web.access_log import NOTE, AccessLog, Exchange, Note
 
 # An address in X-Forwarded-For, to which some proxies add the port.

@@ -21,7 +21,7 @@ from wsgi_store.gunicorn.body import Body
 from wsgi_store.gunicorn.connection import Connection
 from wsgi_store.gunicorn.log import shown_path
 from wsgi_store.gunicorn.request import Continue, Refused, Request
-from wsgi_store.gunicorn.transfers import DOWNLOADS, Places
+from wsgi_store.gunicorn.transfer_slots import DOWNLOADS, Places
 from wsgi_store.logs import logger
 from wsgi_store.web.access_log import NOTE, Note
 from wsgi_store.web.request import KEPT

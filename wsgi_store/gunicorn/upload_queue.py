@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from wsgi_store.gunicorn.transfers import unread
+from wsgi_store.gunicorn.transfer_slots import unread
 
 # How often it is looked at how much has come, in seconds.
 TICK = 0.1

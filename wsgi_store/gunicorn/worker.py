@@ -14,10 +14,10 @@ from typing import Any
 from gunicorn.workers import gthread
 
 from wsgi_store.gunicorn.connection import Connection
-from wsgi_store.gunicorn.dispatch import Queueing
+from wsgi_store.gunicorn.admission import Queueing
 from wsgi_store.gunicorn.lane import Lane
 from wsgi_store.gunicorn.response import Answering
-from wsgi_store.gunicorn.transfers import UNPROVEN
+from wsgi_store.gunicorn.transfer_slots import UNPROVEN
 
 # The next request is awaited for so long by the thread that served the last, in seconds.
 NEXT = 0.01

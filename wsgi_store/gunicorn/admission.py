@@ -6,11 +6,11 @@ from typing import Any
 from wsgi_store.config import Config
 from wsgi_store.errors import Busy, RequestTimeout
 from wsgi_store.gunicorn.accept import Accepting
-from wsgi_store.gunicorn.closing import Leaving
+from wsgi_store.gunicorn.lingering_close import Leaving
 from wsgi_store.gunicorn.connection import Connection
-from wsgi_store.gunicorn.refusals import Refusing
+from wsgi_store.gunicorn.error_response import Refusing
 from wsgi_store.gunicorn.request import LATE
-from wsgi_store.gunicorn.transfers import LOOK, UNPROVEN, WAITED, Places, unread
+from wsgi_store.gunicorn.transfer_slots import LOOK, UNPROVEN, WAITED, Places, unread
 from wsgi_store.gunicorn.upload_queue import TICK, Line
 
 
