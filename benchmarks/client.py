@@ -57,14 +57,14 @@ class Body:
 class Payload:
     """The bytes of all uploads: 64 MiB of noise, also as it is framed by the chunked coding."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, chunk: int = CHUNK) -> None:
         noise = os.urandom(UNIT)
         self.raw = (directory / "raw").open("w+b")
         self.raw.write(noise)
         self.raw.flush()
         self.chunked = (directory / "chunked").open("w+b")
-        for start in range(0, UNIT, CHUNK):
-            self.chunked.write(b"%x\r\n%s\r\n" % (CHUNK, noise[start : start + CHUNK]))
+        for start in range(0, UNIT, chunk):
+            self.chunked.write(b"%x\r\n%s\r\n" % (chunk, noise[start : start + chunk]))
         self.chunked.flush()
         self._noise = noise
         self._hashes = {0: hashlib.sha256()}

@@ -27,8 +27,8 @@ class Load(NamedTuple):
     p99: float
 
 
-def wrk(port: int, request: bytes, seconds: float) -> Load:
-    """Send a request over and over on kept connections."""
+def wrk(port: int, request: bytes, seconds: float, connections: int = CONNECTIONS) -> Load:
+    """Send a request over and over on so many connections."""
     program = shutil.which("wrk")
     if program is None:
         raise Failure("wrk is missing (apt install wrk)")
@@ -37,7 +37,7 @@ def wrk(port: int, request: bytes, seconds: float) -> Load:
         file.flush()
         script = Path(__file__).with_name("requests.lua")
         # wrk takes whole seconds only.
-        command = [program, "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "-s", str(script)]
+        command = [program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(script)]
         command += [f"http://127.0.0.1:{port}", "--", file.name, secrets.token_hex(4)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + 60)
     if done.returncode:

@@ -40,6 +40,7 @@ class Server:
     ready = "/"
     keeps = True  # what is uploaded can be asked for
     names_by_digest = True
+    project = Path(__file__).parent.parent  # where it is started
 
     def __init__(self, directory: Path, *, sync: bool = False) -> None:
         self.directory = directory
@@ -105,7 +106,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=Path(__file__).parent.parent,
+                cwd=self.project,
                 # Their temporary files belong on the file system that is measured.
                 env={**inherited, **self.environ(), "TMPDIR": str(self.directory)},
                 start_new_session=True,
@@ -136,11 +137,23 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def processes(self) -> list[int]:
+        """The ids of its processes; the first one first."""
+        assert self.process is not None
+        return list(_descendants(self.process.pid))
+
+    def cpu(self) -> float:
+        """The seconds of a processor that its living processes have used."""
+        ticks = 0
+        for pid in self.processes():
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def pss(self) -> list[int]:
         """The memory of each process in bytes, what is shared counted in parts; the first one first."""
-        assert self.process is not None
         found = []
-        for pid in _descendants(self.process.pid):
+        for pid in self.processes():
             with contextlib.suppress(OSError):  # it has ended
                 text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
                 found += [int(size) << 10 for size in re.findall(r"^Pss: +(\d+) kB", text, re.MULTILINE)]

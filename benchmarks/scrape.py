@@ -1,0 +1,143 @@
+"""What a scrape of /metrics costs as workers come and go: `python -m benchmarks.scrape TREE...`.
+
+Each work tree of this project is started with so many workers, and all of them are replaced (SIGHUP) again
+and again; each generation answers requests of several kinds, and is counted.
+"""
+
+import argparse
+import os
+import signal
+import statistics
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from benchmarks.client import MIB, Connection, Failure
+from benchmarks.compare import Tree
+from benchmarks.report import table
+from benchmarks.servers import head
+
+SCRAPES = 30
+# Enough, on connections of their own, that each worker is asked.
+REQUESTS = 16
+PREFIX = "wsgi-store-metrics-"
+SECONDS = 30
+
+
+class Counting(Tree):
+    """A work tree with metrics, and workers that start quickly."""
+
+    def command(self) -> list[str]:
+        """Loaded by the master."""
+        return [*super().command(), "--preload", "--workers", str(self.workers)]
+
+    workers = 2
+
+    def environ(self) -> dict[str, str]:
+        """As told to count."""
+        return {**super().environ(), "WSGI_STORE_METRICS": "on"}
+
+    def figures(self) -> Path:
+        """Where the workers count together."""
+        for link in Path(f"/proc/{self.processes()[0]}/fd").iterdir():
+            if (path := Path(os.readlink(link))).name.startswith(PREFIX):
+                return path
+        raise Failure("it does not count")
+
+    def be_asked(self) -> None:
+        """Answer so many requests of several kinds."""
+        for number in range(REQUESTS):
+            for request in (
+                head("POST", "/", "Content-Length: 8") + b"%8d" % number,
+                head("GET", f"/{'0' * 64}"),
+                head("GET", "/healthz"),
+            ):
+                with Connection(self.port) as connection:
+                    connection.ask(request)
+
+    def replace(self) -> None:
+        """Have all workers end, and others begin."""
+        assert self.process is not None
+        before = set(self.processes()[1:])
+        self.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + SECONDS
+        while before & set(now := self.processes()[1:]) or len(now) < self.workers:
+            if time.monotonic() > end:
+                raise Failure("workers were not replaced")
+            time.sleep(0.01)
+        self.be_asked()
+
+    def scrapes(self) -> tuple[float, float, int]:
+        """The median time of a scrape, the processor's time for one, both in ms, and its bytes."""
+        waited = []
+        used = self.cpu()
+        with Connection(self.port) as connection:
+            for _ in range(SCRAPES):
+                begin = time.perf_counter()
+                answer = connection.ask(head("GET", "/metrics"))
+                waited.append(time.perf_counter() - begin)
+                if answer.status != 200:
+                    raise Failure(f"{answer.status} to a scrape")
+        cost = (self.cpu() - used) / SCRAPES
+        return statistics.median(waited) * 1000, cost * 1000, len(answer.body)
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scrape",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("trees", nargs="+", type=Path, metavar="TREE")
+    parser.add_argument("--workers", nargs="+", type=int, default=[2, 8])
+    parser.add_argument("--gone", type=int, default=500, help="workers that have ended in the end")
+    parser.add_argument("--at", type=Path, default="/dev/shm", help="where to make the stores")
+    options = parser.parse_args()
+    options.sync, options.set = False, []
+    rows = []
+    for workers in options.workers:
+        for number, tree in enumerate(options.trees):
+            with tempfile.TemporaryDirectory(prefix="scrape-", dir=options.at) as directory:
+                server = Counting(Path(directory, str(number)), tree.resolve(), options)
+                server.workers = workers
+                with server:
+                    server.be_asked()
+                    rows.append(_row(tree, server, 0))
+                    generations = -(-options.gone // workers) if workers == options.workers[-1] else 0
+                    for _ in range(generations):
+                        server.replace()
+                    if generations:
+                        rows.append(_row(tree, server, generations * workers))
+    print(
+        table(
+            ["tree", "workers", "ended", "scrape, ms", "processor, ms", "bytes", "files", "they hold, MiB"]
+            + ["PSS, MiB"],
+            rows,
+        )
+    )
+
+
+def _row(tree: Path, server: Counting, gone: int) -> list[str]:
+    waited, cost, length = server.scrapes()
+    sizes = []
+    for path in server.figures().iterdir():
+        with suppress(FileNotFoundError):
+            sizes.append(path.stat().st_blocks * 512)
+    held = sum(sizes) / MIB
+    cells = [
+        tree.name,
+        server.workers,
+        gone,
+        f"{waited:.2f}",
+        f"{cost:.2f}",
+        length,
+        len(sizes),
+        f"{held:.2f}",
+    ]
+    return [*map(str, cells), f"{sum(server.pss()) / MIB:.1f}"]
+
+
+if __name__ == "__main__":
+    main()
