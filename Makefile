@@ -60,9 +60,9 @@ docs: $(VENV)/.installed-docs
 # As a part of the tests they are killed a few times. CRASH_SEED repeats the choices of a run.
 soak: export CRASH_KILLS ?= 200
 soak: $(VENV)/.installed-test
-	$(TEST) --capture=no --verbose --timeout=3600 tests/test_crash.py
-	$(RUN) tests/siege.py
-	$(RUN) tests/siege.py --nginx bodies reads both
+	$(TEST) --capture=no --verbose --timeout=3600 tests/servers/test_crash.py
+	$(RUN) -m tests.support.siege
+	$(RUN) -m tests.support.siege --nginx bodies reads both
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff format --check .

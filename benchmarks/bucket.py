@@ -32,7 +32,7 @@ from benchmarks.client import MIB, Body, Connection, Failure, Payload
 from benchmarks.lineup import Unsynced, WSGIStore
 from benchmarks.report import table
 from benchmarks.servers import Server, head
-from tests import ceph
+from tests.support import ceph
 
 DIRECT, S3CMD = "obstore, direct", "s3cmd"
 PROXIED, REDIRECTED, LOCAL = "wsgi_store", "wsgi_store, redirecting", "wsgi_store on tmpfs"

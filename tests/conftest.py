@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from wsgiref.validate import validator
 
-import ceph
 import pytest
-from commands import COUNTING
 from execnet import XSpec
-from kinds import BucketKind
 from webtest import TestApp
 
+from tests.support import ceph
+from tests.support.commands import COUNTING
+from tests.support.kinds import BucketKind
 from wsgi_store.config import Config
 from wsgi_store.logs import PACKAGE, logger
 from wsgi_store.web.application import Application

@@ -1,0 +1,248 @@
+"""Who may do what: scopes and tokens, in process."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from webtest import TestApp
+
+from tests.mounting.signing import invite
+from tests.support.access import HELLO, KEY, Make, bearer, code, line, maker
+from wsgi_store.access.authorizer import Authorizer
+from wsgi_store.access.grant import SCOPES, Grant
+from wsgi_store.access.signing import Signer
+from wsgi_store.access.tickets import Tickets
+from wsgi_store.access.tokens import Tokens
+from wsgi_store.assembly import create_app
+from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.errors import ConfigError, Denied, Unauthenticated
+from wsgi_store.web.application import Application
+from wsgi_store.web.routes import URLS
+
+
+@pytest.fixture(name="make")
+def _make(config: Config, tmp_path: Path) -> Make:
+    return maker(config, tmp_path / "tokens")
+
+
+REQUESTS = {
+    ("/", "GET"): None,
+    ("/", "POST"): "write",
+    ("/files", "GET"): "list",
+    ("/healthz", "GET"): None,
+    ("/readyz", "GET"): None,
+    ("/openapi.json", "GET"): None,
+    ("/metrics", "GET"): "admin",
+    ("/<hash:hash_>", "GET"): "read",
+    ("/<hash:hash_>/<name:filename>", "GET"): "read",
+    ("/<hash:hash_>", "DELETE"): "delete",
+}
+
+
+@pytest.mark.parametrize("route", URLS, ids=lambda route: f"{route.method} {route.path}")
+@pytest.mark.parametrize("scope", sorted(SCOPES))
+def test_scopes_decide(make: Make, route: Any, scope: str) -> None:
+    """A token opens exactly the routes of its scope."""
+    client = make(line("this", scope), metrics=MetricsAccess.ON)
+    client.post("/", b"hello", headers=bearer("all"))
+    path = route.path.replace("<hash:hash_>", HELLO).replace("<name:filename>", "x.txt")
+    needed = REQUESTS[route.path, route.method]
+    body = {"params": b"hello"} if route.method == "POST" else {}
+    client.request(
+        path, method=route.method, body=body.get("params", b""), status=200 if needed is None else 401
+    )
+    allowed = needed in (None, scope)
+    answer = client.request(
+        path,
+        method=route.method,
+        body=body.get("params", b""),
+        headers=bearer("this"),
+        status=200 if allowed else 403,
+    )
+    if not allowed:
+        assert code(answer) == "denied"
+        assert answer.json["scope"] == needed
+
+
+def test_without_tokens_everything_is_allowed(application: Application) -> None:
+    """A service without a token file asks nobody."""
+    client = TestApp(application)
+    client.post("/", b"hello")
+    answer = client.get(f"/{HELLO}")
+    assert answer.headers["Cache-Control"].startswith("public,")
+    assert "Vary" not in answer.headers
+    client.delete(f"/{HELLO}")
+
+
+def test_unauthenticated_says_how(make: Make) -> None:
+    """A 401 names the schemes that are understood."""
+    answer = make().get("/files", status=401)
+    assert code(answer) == "unauthenticated"
+    assert answer.headers.getall("WWW-Authenticate") == [
+        'Bearer realm="wsgi_store"',
+        'Basic realm="wsgi_store"',
+    ]
+
+
+@pytest.mark.parametrize(
+    "field, known_as",
+    [
+        ("Bearer wrong", "invalid_token"),
+        ("bearer", "invalid_token"),
+        ("Bearer a b", "invalid_token"),
+        ("Basic " + base64.b64encode(b"me:wrong").decode(), None),
+        ("Digest x", None),
+        ("", None),
+    ],
+)
+def test_what_is_wrong_with_a_token(make: Make, field: str, known_as: str | None) -> None:
+    """To a Bearer token that is not known the answer has RFC 6750's word, to all else none."""
+    answer = make().get("/files", headers={"Authorization": field}, status=401)
+    said = f', error="{known_as}"' if known_as else ""
+    assert answer.headers.getall("WWW-Authenticate") == [
+        f'Bearer realm="wsgi_store"{said}',
+        'Basic realm="wsgi_store"',
+    ]
+
+
+def test_which_scope_is_missing(make: Make) -> None:
+    """A 403 for a missing scope names it in RFC 6750's words; one for another reason does not."""
+    api = make(line("reader", "read"))
+    for method, path, scope in [
+        ("POST", "/", "write"),
+        ("DELETE", f"/{HELLO}", "delete"),
+        ("GET", "/files", "list"),
+        ("GET", "/metrics", "admin"),
+    ]:
+        answer = api.request(path, method=method, headers=bearer("reader"), status=403)
+        challenge = f'Bearer realm="wsgi_store", error="insufficient_scope", scope="{scope}"'
+        assert answer.headers.getall("WWW-Authenticate") == [challenge]
+    forged = api.get(f"/{HELLO}?link=forged", status=403)
+    assert "WWW-Authenticate" not in forged.headers
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "Bearer all",
+        "bearer  all ",
+        "Basic " + base64.b64encode(b"anybody:all").decode(),
+        "BASIC " + base64.b64encode(b":all").decode(),
+    ],
+)
+def test_ways_to_send_a_token(make: Make, field: str) -> None:
+    """A token comes as Bearer, or as the password of Basic, in any case of the scheme."""
+    make().get("/files", headers={"Authorization": field})
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["", "Bearer", "Bearer ", "Bearer ALL", "Bearer all all", "Digest all", "Basic all", "Basic !!!", "all"]
+    + ["Basic " + base64.b64encode(text).decode() for text in (b"all", b"all:", b"all:x", b"\xff:\xff")],
+)
+def test_ways_not_to_send_a_token(make: Make, field: str) -> None:
+    """Anything else is not a token, even where reading needs none."""
+    make().get("/files", headers={"Authorization": field}, status=401)
+    make(public_read=True).get(f"/{HELLO}", headers={"Authorization": field}, status=401)
+
+
+def test_public_read(make: Make) -> None:
+    """With public reading only reading is public, and may be cached by all."""
+    client = make(public_read=True)
+    client.post("/", b"hello", status=401)
+    client.post("/", b"hello", headers=bearer("all"))
+    for headers in ({}, bearer("all")):
+        assert client.get(f"/{HELLO}", headers=headers).headers["Cache-Control"].startswith("public,")
+    client.get("/files", status=401)
+    client.delete(f"/{HELLO}", status=401)
+
+
+def test_private_reading_is_not_cached_for_others(make: Make) -> None:
+    """Where reading needs a token, no shared cache may keep a blob, nor a 304 say it may."""
+    client = make()
+    client.post("/", b"hello", headers=bearer("all"))
+    for extra, status in (({}, 200), ({"If-None-Match": f'"{HELLO}"'}, 304)):
+        answer = client.get(f"/{HELLO}", headers=bearer("all") | extra, status=status)
+        assert answer.headers["Cache-Control"].startswith("private,")
+        assert answer.headers["Vary"] == "Authorization"
+
+
+def test_refused_before_the_body(make: Make) -> None:
+    """A body is not read when its sender may not upload."""
+
+    class Untouchable:  # pylint: disable=missing-class-docstring
+        def read(self, size: int = -1) -> bytes:  # pylint: disable=missing-function-docstring
+            raise AssertionError(f"{size} bytes were read")
+
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/",
+        "CONTENT_LENGTH": "5",
+        "wsgi.input": Untouchable(),
+        "wsgi.url_scheme": "http",
+        "SERVER_NAME": "x",
+        "SERVER_PORT": "80",
+    }
+    seen: list[str] = []
+    make().app(environ, lambda status, headers: seen.append(status))
+    assert seen == ["401 Unauthorized"]
+
+
+@pytest.mark.parametrize("settings", [{"public_read": True}, {"signing_keys": (KEY,)}])
+def test_contradictions(config: Config, settings: dict[str, Any]) -> None:
+    """What narrows access means nothing where everything is allowed, and is refused."""
+    with pytest.raises(ConfigError, match="means nothing without WSGI_STORE_TOKENS"):
+        create_app(replace(config, **settings))
+
+
+def test_a_host_decides(config: Config) -> None:
+    """A host application's own authorize is asked for every request that needs a right."""
+
+    def authorize(environ: Mapping[str, Any]) -> Grant:
+        if "HTTP_X_USER" not in environ:
+            raise Unauthenticated("log in first")
+        return Grant(frozenset({environ["HTTP_X_USER"]}), name="host")
+
+    client = TestApp(create_app(config, authorize))
+    client.get("/files", status=401)
+    client.get("/files", headers={"X-User": "list"})
+    client.post("/", b"hello", headers={"X-User": "list"}, status=403)
+    client.post("/", b"hello", headers={"X-User": "write"})
+
+
+@given(st.text(), st.text())
+def test_no_credentials_fail_otherwise(
+    tmp_path_factory: pytest.TempPathFactory, field: str, query: str
+) -> None:
+    """Whatever is sent as a token, link or ticket, the answer is yes or no."""
+    path = tmp_path_factory.getbasetemp() / "no-tokens"
+    path.touch()
+    ask = Authorizer(Tokens(str(path)), Signer([KEY]), Tickets("/nonexistent"))
+    for environ in (
+        {"HTTP_AUTHORIZATION": field},
+        {"HTTP_AUTHORIZATION": "Basic " + field},
+        {"HTTP_AUTHORIZATION": "Bearer " + field},
+        {"QUERY_STRING": query},
+        {"QUERY_STRING": "link=" + query},
+        {"QUERY_STRING": "ticket=" + query},
+    ):
+        try:
+            grant = ask(environ)
+        except (Unauthenticated, Denied):
+            continue
+        assert not grant.scopes
+
+
+def test_invitations(make: Make) -> None:
+    """The URLs of the documented example are good for what it says."""
+    client = make()
+    client.post("/", b"hello", headers=bearer("all"))
+    download, upload = invite([KEY], HELLO)
+    assert client.get(download).body == b"hello"
+    assert client.post(upload, b"other").json["created"]
+    client.post(upload, b"another", status=403)

@@ -1,0 +1,418 @@
+"""The client in Python against the shipped gunicorn."""
+
+import errno
+import hashlib
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from urllib3 import HTTPResponse
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.serving import make_server
+
+import wsgi_store.client.client
+from tests.mounting.client import there_and_back
+from tests.support.access import line
+from tests.support.exchanges import DATA, HASH, SIZE
+from tests.support.servers import Server, gunicorn
+from wsgi_store.assembly import create_app
+from wsgi_store.client import Client, RemoteBlob, Uploaded
+from wsgi_store.client.refusals import CODES, refusal
+from wsgi_store.config import Config
+from wsgi_store.digest import Algorithm
+from wsgi_store.errors import (
+    BadRequest,
+    BlobNotFound,
+    ConfigError,
+    Denied,
+    DigestMismatch,
+    StorageFull,
+    StoreUnavailable,
+    TooLarge,
+    Unauthenticated,
+)
+from wsgi_store.web.problems import STATUS
+
+
+@pytest.fixture(scope="module", name="server")
+def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service that everybody may use."""
+    with gunicorn(tmp_path_factory.mktemp("client")) as server:
+        yield server
+        assert not server.staged()
+
+
+@pytest.fixture(name="client")
+def fixture_client(server: Server) -> Iterator[Client]:
+    """A client of an empty service."""
+    with Client(f"http://127.0.0.1:{server.port}/") as client:
+        yield client
+        for blob in client.list():
+            client.delete(blob.hash)
+        assert not server.blobs()
+
+
+def test_a_file_system_without_links(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a download cannot be linked it is renamed, and takes no other file's place all the same."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    client.put(DATA)
+    monkeypatch.setattr(os, "link", refuse)
+    client.get(HASH, tmp_path / "down")
+    assert (tmp_path / "down").read_bytes() == DATA
+    (tmp_path / "down").write_bytes(b"another's")
+    with pytest.raises(FileExistsError):
+        client.get(HASH, tmp_path / "down")
+    assert (tmp_path / "down").read_bytes() == b"another's"
+
+
+RETRY_AFTER: list[tuple[str, dict[str, float]]] = [
+    ("60", {"retry_after": 60.0}),
+    ("soon", {}),
+    ("", {}),
+    ("9" * 5000, {}),
+    ("Fri, 31 Dec 99999 23:59:59 GMT", {}),
+]
+
+
+def test_a_time_to_wait_that_is_none() -> None:
+    """A Retry-After that cannot be read is none."""
+    for text, evidence in RETRY_AFTER:
+        answer = HTTPResponse(status=503, headers={"Retry-After": text}, preload_content=False)
+        error = refusal("http://x", answer, {})
+        assert isinstance(error, StoreUnavailable)
+        assert error.evidence == evidence
+
+
+def test_the_way_of_a_blob(client: Client, tmp_path: Path) -> None:
+    """A file goes up, is described, listed, comes down the same, and is removed."""
+    path = tmp_path / "up"
+    path.write_bytes(DATA)
+    url = client.url(HASH)
+    assert client.put(path) == Uploaded(HASH, SIZE, url, created=True)
+    assert client.put(DATA) == Uploaded(HASH, SIZE, url, created=False)
+    assert client.stat(HASH.upper()) == RemoteBlob(HASH, SIZE, url)
+    assert list(client.list()) == [RemoteBlob(HASH, SIZE, url)]
+    assert client.get(HASH, tmp_path / "down") == RemoteBlob(HASH, SIZE, url)
+    assert (tmp_path / "down").read_bytes() == DATA
+    assert sorted(os.listdir(tmp_path)) == ["down", "up"]
+    client.delete(HASH)
+    for ask in (client.stat, client.delete, client.open):
+        with pytest.raises(BlobNotFound) as caught:
+            ask(HASH)
+        assert caught.value.evidence.get("hash", HASH) == HASH
+
+
+def test_the_example(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of docs/python.md does what it says."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file.json").write_text('{"a": 1}')
+    assert there_and_back(client.url(""), None, "file.json") == hashlib.md5(b'{"a": 1}').hexdigest()
+    assert (tmp_path / "copy.json").read_text() == '{"a": 1}'
+
+
+def test_a_prefix(config: Config, tmp_path: Path) -> None:
+    """A store that is mounted under a prefix is used below it."""
+    app = DispatcherMiddleware(NotFound(), {"/a/b": create_app(config)})
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        for slash in ("", "/"):
+            with Client(f"http://127.0.0.1:{server.port}/a/b{slash}") as client:
+                blob = client.put(b"hello")
+                assert blob.url == f"http://127.0.0.1:{server.port}/a/b/{blob.hash}"
+                assert [blob.hash] == [listed.hash for listed in client.list()]
+                client.get(blob.hash, tmp_path / "file", force=True)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_sources(client: Client, tmp_path: Path) -> None:
+    """Bytes, paths, files from where they stand, pipes, and nothing at all can be uploaded."""
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    with path.open("rb") as file:
+        file.seek(SIZE - 5)
+        assert client.put(file).hash == hashlib.md5(DATA[-5:]).hexdigest()
+    with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as cat:
+        assert cat.stdout is not None
+        assert client.put(cat.stdout).hash == HASH
+    assert client.put(io.BytesIO(b"")).size == client.put(b"").size == 0
+    with pytest.raises(FileNotFoundError):
+        client.put(tmp_path / "nothing")
+
+
+def test_reading(client: Client) -> None:
+    """A download can be read like a file, in any portions, or taken in pieces."""
+    client.put(DATA)
+    with client.open(HASH) as download:
+        assert download.size == SIZE
+        buffered = io.BufferedReader(download, 1000)
+        assert [buffered.read(7), buffered.read(70_000)] == [DATA[:7], DATA[7:70_007]]
+        assert buffered.read() == DATA[70_007:]
+    with client.open(HASH) as download:
+        assert b"".join(download) == DATA
+        assert download.read(1) == b""
+    with client.open(HASH) as download:
+        assert download.read(10) == DATA[:10]
+    with client.open(client.put(b"").hash) as download:
+        assert download.read() == b""
+
+
+def test_an_announced_hash(client: Client) -> None:
+    """Nothing but the announced file is stored; what is no hash is told by the server."""
+    assert client.put(b"hello", hash_=hashlib.md5(b"hello").hexdigest()).created
+    with pytest.raises(DigestMismatch) as caught:
+        client.put(b"other", hash_=HASH)
+    assert caught.value.evidence["expected"] == f"md5:{HASH}"
+    with pytest.raises(BadRequest):
+        client.put(b"other", hash_="&x")
+    assert len(list(client.list())) == 1
+
+
+def test_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing goes from page to page, from where and as far as is asked."""
+    monkeypatch.setattr(wsgi_store.client.client, "PAGE", 2)
+    hashes = sorted(client.put(bytes([number])).hash for number in range(5))
+    assert [blob.hash for blob in client.list()] == hashes
+    assert [blob.hash for blob in client.list(after=hashes[1])] == hashes[2:]
+    for limit in range(7):
+        assert [blob.hash for blob in client.list(limit=limit)] == hashes[:limit]
+
+
+def test_progress(client: Client, tmp_path: Path) -> None:
+    """Who wants to know is told how many bytes have passed, up to the last one."""
+    told: list[int] = []
+    client.put(DATA, progress=told.append)
+    assert told == sorted(told) and told[-1] == SIZE and len(told) > 2
+    told.clear()
+    client.get(HASH, tmp_path / "file", progress=told.append)
+    assert told == sorted(told) and told[-1] == SIZE and len(told) > 2
+
+
+def test_threads(server: Server, client: Client) -> None:
+    """One client serves many threads, and asks for the algorithm once."""
+    asked = len(server.logged(r"GET / "))
+
+    def work(number: int) -> bool:
+        data = DATA[: 1000 * number]
+        with client.open(client.put(data).hash) as download:
+            return download.read() == data
+
+    with ThreadPoolExecutor(16) as threads:
+        assert all(threads.map(work, range(100)))
+    assert len(server.await_log("GET / ", asked + 1)) == asked + 1
+    assert client.algorithm is Algorithm.MD5
+
+
+@pytest.mark.parametrize(
+    ("there", "first"),
+    [
+        (DATA[:1_234_567], 1_234_567),
+        (DATA, SIZE),
+        (b"x" + DATA[1:1_000_000], 0),
+        (DATA + b"more", 0),
+        (b"", 0),
+    ],
+    ids=["beginning", "whole", "another file", "longer", "empty"],
+)
+def test_carrying_on(server: Server, client: Client, tmp_path: Path, there: bytes, first: int) -> None:
+    """A download carries on from FILE.part; where that is of another file it begins anew."""
+    client.put(DATA)
+    path = tmp_path / "file"
+    (tmp_path / "file.part").write_bytes(there)
+    logged = f"GET /{HASH} (206|200|416) ([0-9]+) B"
+    before = len(server.logged(logged))
+    client.get(HASH, path)
+    assert path.read_bytes() == DATA
+    assert os.listdir(tmp_path) == ["file"]
+    # The damaged one is noticed after one answer, and needs another.
+    last = server.await_log(logged, before + 1 + (first == 0 < len(there)))[-1]
+    if first < SIZE:
+        assert int(last[2]) == SIZE - first
+    else:
+        assert last[1] == "416"
+
+
+def test_nothing_is_replaced(client: Client, tmp_path: Path) -> None:
+    """A file that is there stays, unless it is to be replaced; what is no file stays in any case."""
+    client.put(b"new")
+    hash_ = hashlib.md5(b"new").hexdigest()
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(FileExistsError):
+        client.get(hash_, path)
+    assert path.read_bytes() == b"old"
+    client.get(hash_, path, force=True)
+    assert path.read_bytes() == b"new"
+    os.mkfifo(tmp_path / "pipe")
+    for other in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(FileExistsError):
+            client.get(hash_, other, force=True)
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(FileExistsError):
+        client.get(hash_, tmp_path / "link")
+    with pytest.raises(BlobNotFound):
+        client.get(HASH, tmp_path / "missing")
+    assert sorted(os.listdir(tmp_path)) == ["file", "link", "pipe"]
+
+
+def test_one_download_to_a_file(client: Client, tmp_path: Path) -> None:
+    """Of two downloads to the same file at once the second one is refused."""
+    client.put(DATA)
+    seen = []
+
+    def meanwhile(done: int) -> None:
+        if not seen:
+            seen.append(done)
+            with pytest.raises(BlockingIOError):
+                client.get(HASH, tmp_path / "file")
+
+    client.get(HASH, tmp_path / "file", progress=meanwhile)
+    assert seen
+    assert (tmp_path / "file").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("method", ["put", "get"])
+def test_memory(client: Client, tmp_path: Path, method: str) -> None:
+    """A transfer takes no more memory for a large file than for a small one."""
+    sizes = (4 << 20, 128 << 20)
+    code = (
+        "import resource, sys; from wsgi_store.client import Client\n"
+        "url, method, *arguments = sys.argv[1:]\n"
+        "getattr(Client(url), method)(*arguments)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    peaks = []
+    for size in sizes:
+        path = tmp_path / str(size)
+        path.write_bytes(b"")
+        os.truncate(path, size)
+        arguments = [str(path)] if method == "put" else [client.put(path).hash, f"{path}.down"]
+        command = [sys.executable, "-c", code, client.url(""), method, *arguments]
+        done = subprocess.run(command, check=True, capture_output=True, timeout=60)
+        peaks.append(int(done.stdout) << 10)
+    assert peaks[1] - peaks[0] < 8 << 20
+
+
+def test_codes() -> None:
+    """Each failure that the service tells by a code is the same failure here."""
+    assert {code: kind for kind, (_, code) in STATUS.items()}.items() <= CODES.items()
+
+
+@pytest.fixture(scope="module", name="guarded")
+def fixture_guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service that asks for tokens and takes no large files."""
+    directory = tmp_path_factory.mktemp("guarded")
+    tokens = directory / "tokens"
+    tokens.write_text(line("all", "read,write,delete,list") + line("reader", "read"), encoding="ascii")
+    with gunicorn(directory, WSGI_STORE_TOKENS=str(tokens), WSGI_STORE_MAX_SIZE="10MiB") as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("token", "size", "kind"),
+    [(None, 50 << 20, Unauthenticated), ("reader", 50 << 20, Denied), ("all", 50 << 20, TooLarge)],
+)
+@pytest.mark.parametrize("pipe", [False, True], ids=["length", "chunked"])
+def test_refusals_are_seen(guarded: Server, token: str | None, size: int, kind: type, pipe: bool) -> None:
+    """An upload that is refused while it is sent ends with the refusal every time, and is not sent whole."""
+    sent: list[int] = []
+    with Client(f"http://127.0.0.1:{guarded.port}", token, retries=0) as client:
+        for _ in range(10):
+            file = io.BytesIO(bytes(size))
+            if pipe:
+                file.seekable = lambda: False  # type: ignore[method-assign]
+            with pytest.raises(kind):
+                client.put(file, progress=sent.append)
+        assert max(sent) < size
+        if token == "all":
+            assert client.put(b"small").size == 5
+    assert not guarded.logged("ERROR")
+
+
+def test_credentials(guarded: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token comes before the URL's password, which comes before that in .netrc."""
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    address = f"127.0.0.1:{guarded.port}"
+    known = [
+        (f"http://{address}", "all"),
+        (f"http://me:a%6cl@{address}", None),
+        (f"http://u:x@{address}", "all"),
+    ]
+    for url, token in known:
+        with Client(url, token) as client:
+            assert client.put(b"x").hash
+            assert client.url("").count("@") == 0
+    with pytest.raises(Unauthenticated), Client(f"http://{address}") as client:
+        client.put(b"x")
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password all\n", encoding="ascii")
+    with Client(f"http://{address}") as client:
+        assert client.put(b"x").hash
+    with pytest.raises(Unauthenticated), Client(f"http://me:wrong@{address}") as client:
+        client.put(b"x")
+
+
+@pytest.mark.parametrize(
+    "text", ["machine 127.0.0.1 hush", "hush\n", "machine \xff"], ids=["name", "word", "bytes"]
+)
+def test_a_bad_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """What is wrong with .netrc is said without what is in it."""
+    (tmp_path / "netrc").write_text(text, encoding="latin-1")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with pytest.raises(ConfigError, match="netrc") as caught:
+        Client("http://127.0.0.1:1")
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "localhost:8000",
+        "ftp://u:secret@a",
+        "http://",
+        "http://a?secret",
+        "http://a#b",
+        "http://u:secret@a:b",
+    ],
+)
+def test_a_bad_url(url: str) -> None:
+    """What is no URL of a server is refused, without showing it."""
+    with pytest.raises(ConfigError, match="^the URL of the server: expected ") as caught:
+        Client(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_name_that_no_field_carries() -> None:
+    """A user name beyond latin-1 is refused, without showing it."""
+    with pytest.raises(ConfigError, match="^user name and password: expected characters of latin-1$"):
+        Client("http://%E2%82%AC:secret@127.0.0.1:1")
+
+
+@pytest.mark.parametrize("token", ["", "a b", "a\r\nb", "ä"])
+def test_a_bad_token(token: str) -> None:
+    """A token that no header field can carry is refused, without showing it."""
+    with pytest.raises(ConfigError, match="^the token: expected printable ASCII characters without spaces$"):
+        Client("http://127.0.0.1:1", token)
+
+
+def test_no_room(tmp_path: Path) -> None:
+    """A full disk is told as such, at once."""
+    with gunicorn(tmp_path, WSGI_STORE_MIN_FREE="900000GiB") as server:
+        server.expected += ["ERROR"]
+        with Client(f"http://127.0.0.1:{server.port}") as client, pytest.raises(StorageFull):
+            client.put(DATA)
+        assert len(server.logged("ERROR")) == 1

@@ -1,0 +1,400 @@
+"""The client when connections break, servers end, lie, or are others than they seem."""
+
+import hashlib
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.exchanges import DATA, HASH, SIZE
+from tests.support.peers import cutting, reply, saying
+from tests.support.servers import Server, gunicorn
+from wsgi_store.client import Client, transport
+from wsgi_store.errors import (
+    BlobNotFound,
+    Denied,
+    DigestMismatch,
+    NotFound,
+    StorageFull,
+    StoreUnavailable,
+    TooLarge,
+    UnexpectedAnswer,
+    UnexpectedDigest,
+    Unreachable,
+    WSGIStoreError,
+)
+
+HALF = SIZE // 2
+PROBLEM = {"Content_Type": "application/problem+json", "Connection": "close"}
+UNAVAILABLE = b'{"code": "store_unavailable", "detail": "no disk", "path": "x"}'
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses long enough to be seen."""
+    monkeypatch.setattr(transport, "FIRST_PAUSE", 0.02)
+
+
+@pytest.fixture(scope="module", name="server")
+def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service with one blob."""
+    with gunicorn(tmp_path_factory.mktemp("faults")) as server:
+        with Client(f"http://127.0.0.1:{server.port}") as client:
+            client.put(DATA)
+        yield server
+        assert not server.staged()
+
+
+@pytest.mark.parametrize("cuts", [[HALF], [HALF, 300, HALF // 2, 0]], ids=["once", "again and again"])
+def test_a_download_that_is_cut(server: Server, tmp_path: Path, cuts: list[int]) -> None:
+    """What breaks off is carried on where it broke off, and arrives whole."""
+    before = len(server.logged(f"GET /{HASH} "))
+    with cutting(server.port, *((1 << 20, cut) for cut in cuts)) as proxy, Client(proxy.url) as client:
+        # The index is asked for directly: it is not what is cut.
+        with Client(f"http://127.0.0.1:{server.port}") as direct:
+            client._algorithm = direct.algorithm  # pylint: disable=protected-access
+        client.get(HASH, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == DATA
+    sent = [int(match[1]) for match in server.logged(f"GET /{HASH} 20[06] ([0-9]+) B")[before:]]
+    # The last one brought what the first one did not.
+    assert len(sent) > 1 and sent[-1] < SIZE
+
+
+def test_a_download_that_is_cut_for_good(tmp_path: Path) -> None:
+    """Who gets no further gives up, and keeps what there is for another time."""
+    whole = reply(DATA, ETag=f'"{HASH}"')
+    with saying(whole[: -SIZE // 2], b"") as peer, Client(peer.url, retries=2) as client:
+        with pytest.raises(Unreachable):
+            client.get(HASH, tmp_path / "file")
+        begin, *more = peer.seen("GET")
+        assert "Range" not in begin
+        kept = (tmp_path / "file.part").read_bytes()
+        assert 0 < len(kept) < SIZE and DATA.startswith(kept)
+        assert os.listdir(tmp_path) == ["file.part"]
+        for head in more:
+            assert "Range: bytes=" in head and f'If-Range: "{HASH}"' in head
+
+
+def test_a_server_without_ranges(tmp_path: Path) -> None:
+    """Where the whole is sent again, what is known already is passed over."""
+    whole = reply(DATA)
+    with saying(whole[: -SIZE // 2], whole) as peer, Client(peer.url) as client:
+        client.get(HASH, tmp_path / "file")
+        with client.open(HASH) as download:
+            assert download.read() == DATA
+    assert (tmp_path / "file").read_bytes() == DATA
+
+
+def part(start: int, stop: int) -> bytes:
+    """The answer to a request for a range."""
+    return reply(DATA[start:stop], "206 Partial Content", Content_Range=f"bytes {start}-{stop - 1}/{SIZE}")
+
+
+def test_a_server_that_does_ranges_now_and_then(tmp_path: Path) -> None:
+    """What is passed over of a whole is not passed over once more in a range."""
+    whole = reply(DATA)
+    cut = [whole[: len(whole) - SIZE + length] for length in (HALF, HALF // 2)]
+    with saying(*cut, part(HALF, SIZE)) as peer, Client(peer.url) as client:
+        client.get(HASH, tmp_path / "file")
+        assert len(peer.seen("GET")) == 3
+    assert (tmp_path / "file").read_bytes() == DATA
+
+
+def test_a_range_that_ends_early(tmp_path: Path) -> None:
+    """Who sends less than was asked for (RFC 9110 section 15.3.7) is asked for the rest."""
+    parts = [part(start, min(start + 1_000_000, SIZE)) for start in range(HALF, SIZE, 1_000_000)]
+    with saying(reply(DATA)[: -(SIZE - HALF)], *parts) as peer, Client(peer.url, retries=1) as client:
+        client.get(HASH, tmp_path / "file")
+        assert len(peer.seen("GET")) == 1 + len(parts)
+    assert (tmp_path / "file").read_bytes() == DATA
+
+
+def test_another_range() -> None:
+    """Bytes from elsewhere are not taken for those that were asked for."""
+    wrong = reply(DATA[5:], "206 Partial Content", Content_Range=f"bytes 5-{SIZE - 1}/{SIZE}")
+    with saying(reply(DATA)[: -SIZE // 2], wrong) as peer, Client(peer.url, retries=1) as client:
+        with client.open(HASH) as download, pytest.raises(UnexpectedAnswer, match="other bytes"):
+            download.read()
+
+
+@pytest.mark.parametrize("change", [0, HALF, SIZE - 1])
+def test_corrupted_bytes(tmp_path: Path, change: int) -> None:
+    """Bytes that are not those of the hash make no file, and not all of them are given out."""
+    false = bytearray(DATA)
+    false[change] ^= 1
+    with saying(reply(bytes(false))) as peer, Client(peer.url) as client:
+        with pytest.raises(DigestMismatch) as caught:
+            client.get(HASH, tmp_path / "file")
+        assert caught.value.evidence["expected"] == f"md5:{HASH}"
+        assert not os.listdir(tmp_path)
+        received = 0
+        with client.open(HASH) as download, pytest.raises(DigestMismatch):
+            for data in download.pieces():
+                received += len(data)
+        assert 0 < received < SIZE
+        assert len(peer.seen("GET")) == 2
+
+
+def test_bytes_that_are_missing(tmp_path: Path) -> None:
+    """A file that is shorter than its hash has it, without a sign of that, is not taken for whole."""
+    with saying(reply(DATA[:-1])) as peer, Client(peer.url) as client, pytest.raises(DigestMismatch):
+        client.get(HASH, tmp_path / "file")
+    assert not os.listdir(tmp_path)
+
+
+KINDS = ["bytes", "path", "file", "pipe"]
+
+
+def source(kind: str, path: Path, data: bytes) -> Any:
+    """Something to upload."""
+    path.write_bytes(data)
+    if kind == "bytes":
+        return data
+    if kind == "path":
+        return path
+    if kind == "file":
+        return io.BytesIO(data)
+    with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as cat:
+        assert cat.stdout is not None
+        return io.BufferedReader(Unseekable(cat.stdout.read()))  # type: ignore[arg-type]
+
+
+class Unseekable(io.BytesIO):
+    """What cannot be rewound."""
+
+    def seekable(self) -> bool:
+        """Never."""
+        return False
+
+
+def stored(hash_: str, **others: object) -> bytes:
+    """The answer to an upload."""
+    return reply(json.dumps({"hash": hash_, "size": SIZE, "created": True, **others}).encode())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("announced", [None, "0" * 32, HASH], ids=["", "announced", "echoed"])
+def test_a_server_that_lies(tmp_path: Path, kind: str, announced: str | None) -> None:
+    """A hash that is not that of the bytes which were sent is no success, whatever was announced."""
+    lie = announced or "0" * 32
+    sent = DATA[:-1] + b"?" if announced == HASH else DATA
+    digest = hashlib.md5(sent).hexdigest()
+    with saying(stored(lie)) as peer, Client(peer.url) as client:
+        with pytest.raises(
+            UnexpectedAnswer, match=f"answers md5:{lie} to an upload of md5:{digest}"
+        ) as caught:
+            client.put(source(kind, tmp_path / "file", sent), hash_=announced)
+    assert isinstance(caught.value, DigestMismatch)
+    assert caught.value.evidence == {"expected": f"md5:{digest}", "actual": f"md5:{lie}"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_that_believes_what_it_is_told(tmp_path: Path, kind: str) -> None:
+    """The hash that is announced may be wrong by itself."""
+    with saying(stored("0" * 32)) as peer, Client(peer.url) as client, pytest.raises(UnexpectedDigest):
+        client.put(source(kind, tmp_path / "file", DATA), hash_="0" * 32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        stored("x" * 32),
+        stored(HASH[:-1]),
+        stored(HASH + "/.."),
+        stored(HASH.upper()),
+        stored(HASH, size=SIZE - 1),
+        stored(HASH, size=str(SIZE)),
+        stored(HASH, size=-1),
+        stored(HASH, size=True),
+        stored(HASH, created=None),
+        stored(HASH, hash=None),
+        stored(HASH, hash=[HASH]),
+        stored(HASH, algorithm="sha256"),
+        reply(b"{}"),
+        reply(f"{HASH}\n".encode()),
+        reply(b""),
+    ],
+)
+def test_an_upload_that_is_answered_strangely(tmp_path: Path, kind: str, answer: bytes) -> None:
+    """An answer without the hash of the file is none to an upload."""
+    with saying(answer) as peer, Client(peer.url) as client, pytest.raises(UnexpectedAnswer):
+        client.put(source(kind, tmp_path / "file", DATA))
+
+
+def test_a_server_that_names_by_another_hash_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store may be another one since a client asked; the next upload is hashed as it needs."""
+    sha256 = hashlib.sha256(DATA).hexdigest()
+    with saying(stored(sha256, algorithm="sha256")) as peer, Client(peer.url) as client:
+        with pytest.raises(UnexpectedDigest):
+            client.put(DATA)
+        monkeypatch.setattr("peers.INDEX", b'{"algorithm": "sha256"}')
+        assert client.put(DATA).hash == sha256
+
+
+@pytest.mark.parametrize("up", [100, HALF, SIZE])
+def test_an_upload_that_is_cut(server: Server, tmp_path: Path, up: int) -> None:
+    """An upload whose connection breaks is sent again from its beginning."""
+    path = tmp_path / "file"
+    path.write_bytes(b"new" + DATA + bytes([up % 256]))
+    with Client(f"http://127.0.0.1:{server.port}") as direct, cutting(server.port, (up, 0)) as proxy:
+        with Client(proxy.url) as client:
+            client._algorithm = direct.algorithm  # pylint: disable=protected-access
+            told: list[int] = []
+            blob = client.put(path, progress=told.append)
+            assert blob.hash == hashlib.md5(path.read_bytes()).hexdigest()
+            assert told[-1] == SIZE + 4
+        direct.delete(blob.hash)
+
+
+def test_a_pipe_is_sent_once(server: Server) -> None:
+    """What cannot be rewound is not sent again."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as pipe:
+        os.write(writer, b"once")
+        os.close(writer)
+        with cutting(server.port, (1 << 20, 60), (1 << 20, 60)) as proxy, Client(proxy.url) as client:
+            with Client(f"http://127.0.0.1:{server.port}") as direct:
+                client._algorithm = direct.algorithm  # pylint: disable=protected-access
+            with pytest.raises(Unreachable):
+                client.put(pipe)
+
+
+def test_a_client_that_was_closed(caplog: pytest.LogCaptureFixture) -> None:
+    """It is not waited for until it opens again."""
+    with saying(b"") as peer:
+        client = Client(peer.url)
+        client.close()
+        with pytest.raises(Unreachable, match="closed"):
+            list(client.list())
+        assert not caplog.records and not peer.heads
+
+
+def test_a_server_that_is_restarted(tmp_path: Path) -> None:
+    """Killed while it sends, and started again: the download goes on, and so do uploads."""
+    with gunicorn(tmp_path, workers=1) as first:
+        address = f"127.0.0.1:{first.port}"
+        with Client(f"http://{address}", retries=12) as client:
+            client.put(DATA * 4)
+            hash_ = hashlib.md5(DATA * 4).hexdigest()
+            restarted = []
+
+            def restart(done: int) -> None:
+                if done > SIZE and not restarted:
+                    first.kill()
+                    restarted.append(gunicorn(tmp_path, "--bind", address, workers=1))
+
+            with open(tmp_path / "file", "wb") as file, client.open(hash_, progress=restart) as download:
+                for data in download.pieces():
+                    file.write(data)
+            assert (tmp_path / "file").read_bytes() == DATA * 4
+            with restarted[0] as second:
+                assert client.put(b"x").created
+                # Nobody is there while the request is made.
+                second.process.send_signal(signal.SIGTERM)
+                second.process.wait(20)
+                with (
+                    pytest.raises(Unreachable, match="Connection refused"),
+                    Client(f"http://{address}", retries=1) as c,
+                ):
+                    c.put(b"y")
+        first.process = restarted[0].process
+
+
+def test_unavailable_for_a_while() -> None:
+    """503 is asked again, not before the time that it says."""
+    busy = reply(UNAVAILABLE, "503 Service Unavailable", Retry_After="1", **PROBLEM)
+    with saying(busy, reply(b"", "502 Bad Gateway"), reply(b'{"files": [], "next": null}')) as peer:
+        begin = time.monotonic()
+        with Client(peer.url) as client:
+            assert not list(client.list())
+        assert 1 <= time.monotonic() - begin < 10
+        assert len(peer.seen("GET")) == 3
+
+
+def test_unavailable_for_long() -> None:
+    """Who is told to come back much later does not wait."""
+    busy = reply(UNAVAILABLE, "503 Service Unavailable", Retry_After="3600", **PROBLEM)
+    with saying(busy) as peer, Client(peer.url) as client:
+        with pytest.raises(StoreUnavailable, match="^no disk$") as caught:
+            list(client.list())
+        assert caught.value.evidence == {"path": "x", "retry_after": 3600}
+        assert len(peer.seen("GET")) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        ("400 Bad", WSGIStoreError),
+        ("403 Forbidden", Denied),
+        ("404 Not Found", NotFound),
+        ("413 Too Large", TooLarge),
+        ("429 Too Many Requests", WSGIStoreError),
+        ("500 Oops", WSGIStoreError),
+        ("507 Full", StorageFull),
+        ("302 Found", UnexpectedAnswer),
+    ],
+)
+def test_other_refusals_are_final(status: str, kind: type[WSGIStoreError]) -> None:
+    """What is not for a time is not asked again, whoever says it; only downloads are redirected."""
+    with saying(reply(b"<html>", status, Retry_After="0", Location="http://127.0.0.1:1/?signed")) as peer:
+        with (
+            Client(peer.url, retries=0 if kind is Unreachable else 4) as client,
+            pytest.raises(kind) as caught,
+        ):
+            list(client.list())
+        assert peer.url in str(caught.value) and status[:3] in str(caught.value)
+        assert "signed" not in str(caught.value)
+        assert len(peer.seen("GET")) == 1
+
+
+def test_a_removal_whose_answer_is_lost(server: Server) -> None:
+    """What is gone when it is asked for the second time was removed the first time."""
+    with Client(f"http://127.0.0.1:{server.port}") as direct:
+        blob = direct.put(b"to be removed")
+        with cutting(server.port, (1 << 20, 10)) as proxy, Client(proxy.url) as client:
+            client._algorithm = direct.algorithm  # pylint: disable=protected-access
+            client.delete(blob.hash)
+        with pytest.raises(BlobNotFound):
+            direct.stat(blob.hash)
+
+
+def test_silence() -> None:
+    """A server that says nothing is given up after the time that was set."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        begin = time.monotonic()
+        with Client(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=0.2, retries=1) as client:
+            with pytest.raises(Unreachable, match="no answer in time$"):
+                list(client.list())
+        assert 0.4 <= time.monotonic() - begin < 10
+
+
+def test_a_file_that_fails(server: Server) -> None:
+    """An error of the file is told as what it is, and not as one of the connection."""
+
+    class Failing(io.BytesIO):
+        """A file on a bad disk."""
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    with Client(f"http://127.0.0.1:{server.port}") as client:
+        with pytest.raises(OSError, match="Input/output error"):
+            client.put(Failing(b"data"))
+        assert client.put(DATA).hash == HASH
+
+
+def test_a_file_that_shrinks(server: Server, tmp_path: Path) -> None:
+    """A file that is cut while it is sent ends the upload at once."""
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    with Client(f"http://127.0.0.1:{server.port}") as client, pytest.raises(OSError, match="shorter"):
+        client.put(path, progress=lambda done: os.truncate(path, done))

@@ -1,0 +1,129 @@
+"""Whose turn it is: connections among workers, requests on a connection, connections among threads."""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.support.crowds import SECONDS, Crowd, running, served
+from tests.support.servers import Server, gunicorn, until
+from tests.support.wire import Connection, chunked, message
+
+pytestmark = pytest.mark.alone
+BURST = 16
+TRIES = 20
+
+
+def burst(crowd: Crowd, server: Server, name: str) -> Counter[int]:
+    """Connect clients at once, each of which asks and stays; how many each worker got."""
+    with contextlib.closing(select.epoll()) as poller:
+        clients = {}
+        for _ in range(BURST):
+            client = crowd.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", server.port))
+            poller.register(client, select.EPOLLOUT)
+            clients[client.fileno()] = client
+        waiting = set(clients)
+        while waiting:
+            events = poller.poll(20)
+            assert events, f"{len(waiting)} of {BURST} were not served"
+            for number, event in events:
+                if event & select.EPOLLOUT:
+                    clients[number].send(message("GET", "/healthz", X_Request_ID=name))
+                    poller.modify(number, select.EPOLLIN)
+                else:
+                    assert clients[number].recv(1 << 16).startswith(b"HTTP/1.1 200 OK")
+                    poller.unregister(number)
+                    waiting.remove(number)
+    lines = server.await_log(rf"\[(\d+)\] GET /healthz .*id={name}$", BURST)
+    return Counter(int(line[1]) for line in lines)
+
+
+def surpluses(directory: Path) -> list[int]:
+    """By how many connections one of two workers is ahead after each of some bursts."""
+    directory.mkdir()
+    with gunicorn(directory, "--keep-alive", "60", workers=2) as server, Crowd() as crowd:
+        first, second = server.workers
+        total: Counter[int] = Counter()
+        found = []
+        for number in range(TRIES):
+            total += burst(crowd, server, f"try-{number}")
+            found.append(total[first] - total[second])
+        return found
+
+
+def test_workers_share_connections(tmp_path: Path) -> None:
+    """Of clients that come at once and stay each worker has its share."""
+    tried = []
+    # Not after each burst, and not always: the system may let a worker wait for a processor.
+    for number in range(3):
+        tried.append(surpluses(tmp_path / str(number)))
+        if sum(abs(surplus) > BURST - 4 for surplus in tried[-1]) <= TRIES // 4:
+            return
+    pytest.fail(str(tried))
+
+
+def test_a_stopped_worker_delays_nobody(tmp_path: Path) -> None:
+    """What a worker leaves to one that does not come it serves itself."""
+    with gunicorn(tmp_path, workers=2) as server:
+        worker = min(server.workers)
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            assert max(served(server.port, 60)) < SECONDS
+        finally:
+            os.kill(worker, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("threads", ["1", "32"])
+def test_pipelined_requests(tmp_path: Path, threads: str) -> None:
+    """Requests sent before the answers come are answered one after the other, however they are cut."""
+    with (
+        gunicorn(tmp_path, "--threads", threads, workers=1) as server,
+        Connection(server.port) as connection,
+    ):
+        requests = [
+            message("POST", "/", b"hello", X_Request_ID=0),
+            message("GET", "/5d41402abc4b2a76b9719d911017c592", X_Request_ID=1),
+            message("HEAD", "/5d41402abc4b2a76b9719d911017c592", X_Request_ID=2),
+            message("POST", "/", X_Request_ID=3, Transfer_Encoding="chunked") + chunked(b"he", b"llo"),
+            message("GET", "/nowhere", X_Request_ID=4),
+            message("GET", "/healthz", b"unread", X_Request_ID=5),
+        ]
+        sent = b"".join(requests)
+        for size in (len(sent), 1000, 333, 20):
+            pieces = [sent[start : start + size] for start in range(0, len(sent), size)]
+            sender = threading.Thread(target=lambda pieces=pieces: [connection.send(one) for one in pieces])
+            sender.start()
+            answers = [connection.receive(head=number == 2) for number in range(len(requests))]
+            sender.join()
+            assert [answer.status for answer in answers] == [200, 200, 200, 200, 404, 200]
+            assert [answer.fields["x-request-id"] for answer in answers] == list("012345")
+            assert (answers[1].body, answers[2].body) == (b"hello", b"")
+
+
+def test_busy_connections_keep_no_thread(tmp_path: Path) -> None:
+    """Twice as many clients as threads, who ask without a pause, are all served, and so are new ones."""
+    with gunicorn(tmp_path, "--threads", "4", workers=1) as server, Crowd() as crowd:
+        end = threading.Event()
+        answered = [0] * 8
+
+        def ask(number: int, client: socket.socket) -> None:
+            while not end.is_set():
+                client.sendall(message("HEAD", "/"))
+                assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 OK")
+                answered[number] += 1
+
+        clients = crowd.gather(server.port, 8)
+        with running(end, *(threading.Thread(target=ask, args=each) for each in enumerate(clients))):
+            for _ in range(5):
+                assert max(served(server.port, 4)) < SECONDS
+            # How long that took says nothing of how often they were answered: it may be a moment.
+            before = list(answered)
+            until(lambda: all(now > then + 5 for now, then in zip(answered, before)), "all to be answered")

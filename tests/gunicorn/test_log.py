@@ -1,0 +1,263 @@
+"""The access line of gunicorn, whose own worker handles each request here over a pair of sockets."""
+
+import io
+import json
+import logging
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from gunicorn.config import Config as GunicornConfig
+from gunicorn.workers.gthread import TConn, ThreadWorker
+from loguru import logger
+
+from tests.support.calling import call
+from wsgi_store.config import LogLevel
+from wsgi_store.gunicorn.log import Logger
+from wsgi_store.web.application import Application
+from wsgi_store.web.download import SMALL
+
+LARGE = os.urandom(4 << 20)
+LOGGERS = ["gunicorn.error", "gunicorn.access", ""]
+ADDRESS = ("192.0.2.1", 1234)
+
+
+@pytest.fixture(name="worker")
+def fixture_worker(
+    application: Application, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[ThreadWorker]:
+    """A worker of gunicorn that serves the application and logs JSON."""
+    monkeypatch.setenv("WSGI_STORE_LOG_FORMAT", "json")
+    before = [(log, log.handlers, log.propagate) for log in map(logging.getLogger, LOGGERS)]
+    settings = GunicornConfig()
+    settings.set("accesslog", "-")
+    worker = ThreadWorker(0, os.getpid(), [], None, 30, settings, Logger(settings))
+    worker.wsgi = application
+    yield worker
+    worker.tmp.close()
+    for log, handlers, propagate in before:
+        log.handlers, log.propagate = handlers, propagate
+    logger.remove()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def exchange(worker: ThreadWorker, request: str, *, take: int | None = None) -> bytes:
+    """Let the worker handle one request; read its answer to the end, or `take` bytes and go away."""
+    ours, theirs = socket.socketpair()
+    connection = TConn(worker.cfg, theirs, ADDRESS, ("192.0.2.2", 80))
+
+    def read() -> bytes:
+        data = b""
+        with ours:
+            while take is None or len(data) < take:
+                piece = ours.recv(1 << 16 if take is None else take - len(data))
+                if not piece:
+                    break
+                data += piece
+        return data
+
+    with theirs, ThreadPoolExecutor(1) as pool:
+        ours.sendall(request.replace("\n", "\r\n").encode())
+        connection.init()
+        answer = pool.submit(read)
+        try:
+            worker.handle_request(next(connection.parser), connection)
+        except OSError:
+            assert take is not None
+        finally:
+            theirs.close()
+        return answer.result()
+
+
+def line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The one access line."""
+    (found,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert isinstance(found, dict)
+    return found
+
+
+def test_access_line(worker: ThreadWorker, capsys: pytest.CaptureFixture[str]) -> None:
+    """A request is logged with its path but not its query, what it got and how long that took."""
+    answer = exchange(worker, "GET /healthz?a=%20b HTTP/1.1\nX-Request-ID: one\n\n")
+    found = line(capsys)
+    milliseconds = found.pop("ms")
+    assert 0 < milliseconds < 10_000
+    del found["time"]
+    assert found == {
+        "level": "info",
+        "message": f"GET /healthz 200 17 B {milliseconds:.1f} ms",
+        "process": os.getpid(),
+        "request_id": "one",
+        "client": ADDRESS[0],
+        "method": "GET",
+        "path": "/healthz",
+        "user": None,
+        "status": 200,
+        "bytes": 17,
+    }
+    assert answer.endswith(b'\r\n\r\n{"status": "ok"}\n')
+
+
+@pytest.mark.parametrize("size", [0, 5, SMALL, SMALL + 1, len(LARGE)])
+@pytest.mark.parametrize("begin", [0, 1, -70_000])
+def test_bytes_sent(
+    worker: ThreadWorker,
+    application: Application,
+    capsys: pytest.CaptureFixture[str],
+    size: int,
+    begin: int,
+) -> None:
+    """The bytes of a body are counted, those of sendfile(2) as well."""
+    path = call(application, "POST", body=LARGE[:size]).json["url"]
+    span = {0: "", 1: "Range: bytes=1-\n", -70_000: "Range: bytes=-70000\n"}[begin]
+    answer = exchange(worker, f"GET {path} HTTP/1.1\n{span}\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    found = line(capsys)
+    assert found["bytes"] == len(body)
+    assert found["status"] == int(head.split()[1])
+    if found["status"] != 416:
+        assert body == LARGE[:size][begin:]
+
+
+def test_head(worker: ThreadWorker, application: Application, capsys: pytest.CaptureFixture[str]) -> None:
+    """HEAD sends no byte of the body."""
+    path = call(application, "POST", body=LARGE).json["url"]
+    exchange(worker, f"HEAD {path} HTTP/1.1\n\n")
+    assert (found := line(capsys))["bytes"] == 0
+    assert (found["method"], found["status"]) == ("HEAD", 200)
+
+
+@pytest.mark.parametrize(
+    "more, whole", [("", len(LARGE)), ("Range: bytes=3000000-\n", len(LARGE) - 3_000_000)]
+)
+def test_bytes_of_a_download_cut_off(
+    worker: ThreadWorker,
+    application: Application,
+    capsys: pytest.CaptureFixture[str],
+    more: str,
+    whole: int,
+) -> None:
+    """Of a download that its client cut off, what went out until then is logged, and no error."""
+    path = call(application, "POST", body=LARGE).json["url"]
+    answer = exchange(worker, f"GET {path} HTTP/1.1\n{more}\n", take=200_000)
+    body = answer.partition(b"\r\n\r\n")[2]
+    found = line(capsys)
+    assert found["level"] == "info"
+    assert len(body) <= found["bytes"] < whole
+
+
+def test_several_ranges_cut_off(
+    worker: ThreadWorker, application: Application, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What Python itself sent is counted by gunicorn."""
+    path = call(application, "POST", body=LARGE).json["url"]
+    answer = exchange(worker, f"GET {path} HTTP/1.1\nRange: bytes=0-9,1000-\n\n", take=200_000)
+    assert 0 < line(capsys)["bytes"] < len(LARGE)
+    assert len(answer) == 200_000
+
+
+def test_messages_of_gunicorn(worker: ThreadWorker, capsys: pytest.CaptureFixture[str]) -> None:
+    """gunicorn's own messages are lines of the same log."""
+    worker.log.warning("%s is odd", "something")
+    found = line(capsys)
+    assert (found["level"], found["message"]) == ("warning", "something is odd")
+    assert found["logger"] == "gunicorn.error"
+
+
+STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:?\d\d")
+
+
+def test_access_line_is_as_any_other(worker: ThreadWorker, capsys: pytest.CaptureFixture[str]) -> None:
+    """But for the time, an access line is to the byte what loguru makes of the same message."""
+    exchange(worker, "GET /{0}%zz HTTP/1.1\nX-Request-ID: one\n\n")
+    written = capsys.readouterr().err
+    said = json.loads(written)
+    extra = {name: said[name] for name in list(said)[list(said).index("process") + 1 :]}
+    logger.bind(**extra).info("{}", said["message"])
+    again, count = STAMP.subn("", capsys.readouterr().err)
+    assert (STAMP.sub("", written), count) == (again, 1)
+
+
+def test_access_line_in_text(
+    worker: ThreadWorker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As text, too."""
+    monkeypatch.setenv("WSGI_STORE_LOG_FORMAT", "text")
+    worker.log.setup(worker.cfg)
+    exchange(worker, "GET /{0}%zz HTTP/1.1\nX-Request-ID: one\n\n")
+    written = capsys.readouterr().err
+    message = re.sub(r".*\] | id=one\n", "", written)
+    assert re.fullmatch(r"GET /\{0\}%zz 404 \d+ B \d+\.\d ms client=192\.0\.2\.1", message)
+    logger.bind(request_id="one").info("{}", message)
+    again, count = STAMP.subn("", capsys.readouterr().err)
+    assert (STAMP.sub("", written), count) == (again, 1)
+
+
+@pytest.mark.parametrize("level", LogLevel)
+def test_levels(
+    worker: ThreadWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    level: LogLevel,
+) -> None:
+    """An access line is information: who logs warnings only gets none."""
+    monkeypatch.setenv("WSGI_STORE_LOG_LEVEL", level.value)
+    worker.log.setup(worker.cfg)
+    exchange(worker, "GET /healthz HTTP/1.1\n\n")
+    found = [text for text in capsys.readouterr().err.splitlines() if "/healthz" in text]
+    assert len(found) == (level in (LogLevel.DEBUG, LogLevel.INFO))
+
+
+def test_log_that_cannot_be_written(worker: ThreadWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request is answered whole, and its connection kept, though its line cannot be written."""
+    with open("/dev/full", "w", encoding="utf-8", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        answer = exchange(worker, "GET /healthz HTTP/1.1\n\n")
+        monkeypatch.undo()
+        with suppress(OSError):
+            full.close()
+    assert answer.endswith(b'\r\n\r\n{"status": "ok"}\n')
+
+
+def test_lines_of_many_threads(worker: ThreadWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written at once are whole lines, however many threads write and by whichever way."""
+    writes: list[bytes] = []
+
+    class Raw(io.RawIOBase):  # pylint: disable=missing-class-docstring
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any, /) -> int:
+            time.sleep(0)  # another thread's turn
+            writes.append(bytes(data))
+            return len(data)
+
+    stream = io.TextIOWrapper(io.BufferedWriter(Raw()), encoding="utf-8", line_buffering=True)
+    monkeypatch.setattr(sys, "stderr", stream)
+
+    def work(number: int) -> None:
+        for _ in range(20):
+            exchange(worker, f"GET /{number:0200} HTTP/1.1\n\n")
+            logger.info("{}", f"{number:0200}")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    monkeypatch.undo()
+    found = [json.loads(line) for line in b"".join(writes).splitlines()]
+    assert len(found) == 2 * 8 * 20
+    assert all(data.endswith(b"\n") for data in writes)
+
+
+def test_access_log_turned_off(worker: ThreadWorker, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without an access log there is no line."""
+    worker.cfg.set("accesslog", None)
+    worker.log.setup(worker.cfg)
+    exchange(worker, "GET /healthz HTTP/1.1\n\n")
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,542 @@
+"""Figures for Prometheus: what they count, who sees them, that none is lost with a worker."""
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from webtest import TestApp
+
+from tests.store.disk.test_duplicates import COLLIDING
+from tests.support.access import Make, bearer, code, line, maker
+from tests.support.calling import call
+from tests.support.servers import DEPLOY, Server, gunicorn, refusal, until, uwsgi
+from tests.support.wire import Connection, message
+from wsgi_store.assembly import create_app
+from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.gunicorn.startup import METRICS_PREFIX
+from wsgi_store.store.open import open_store
+from wsgi_store.upkeep.verify import verify
+
+pytestmark = pytest.mark.long(46)
+FAILURES = "wsgi_store_failures_total"
+PROMTOOL = shutil.which("promtool")
+needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="needs promtool, of Debian's package prometheus")
+
+
+class Figures(dict[tuple[str, frozenset[tuple[str, str]]], float]):
+    """What Prometheus was told: each sample by its name and labels."""
+
+    def __init__(self, text: str) -> None:
+        families = text_string_to_metric_families(text)
+        super().__init__(
+            ((sample.name, frozenset(sample.labels.items())), sample.value)
+            for family in families
+            for sample in family.samples
+        )
+
+    def get_sum(self, name: str, **labels: str) -> float:
+        """The sum of the samples of a name that have these labels."""
+        return sum(
+            value
+            for (other, pairs), value in self.items()
+            if other == name and labels.items() <= dict(pairs).items()
+        )
+
+
+def counting_server(directory: Path, **settings: str | int) -> Server:
+    """Start gunicorn with metrics."""
+    workers = int(settings.pop("workers", 1))
+    directory.mkdir(exist_ok=True)
+    server = gunicorn(
+        directory,
+        workers=workers,
+        WSGI_STORE_METRICS="on",
+        **{key: str(value) for key, value in settings.items()},
+    )
+    server.expected.append(r"was sent SIGKILL")
+    return server
+
+
+def directory_of(server: Server) -> Path:
+    """Where a master has its workers' figures; others may have theirs beside it."""
+    descriptors = Path(f"/proc/{server.process.pid}/fd").iterdir()
+    (found,) = (path for path in map(Path.readlink, descriptors) if "wsgi-store-metrics-" in path.name)
+    return found
+
+
+def scrape(server: Server) -> Figures:
+    """What a server tells Prometheus."""
+    with Connection(server.port) as connection:
+        answer = connection.ask(message("GET", "/metrics"))
+    assert answer.status == 200, answer
+    assert answer.fields["content-type"].startswith("text/plain; version=")
+    return Figures(answer.body.decode())
+
+
+class Counting:
+    """A service in this process, and by how much its figures grew since it was looked at."""
+
+    def __init__(self, config: Config) -> None:
+        self.api = TestApp(create_app(replace(config, metrics=MetricsAccess.ON)))
+        self._before = self._look()
+
+    def _look(self) -> Figures:
+        return Figures(self.api.get("/metrics").text)
+
+    def told(self, name: str) -> float:
+        """A figure as it is."""
+        return self._look().get_sum(name)
+
+    def grown(self, name: str, **labels: str) -> float:
+        """How much was counted meanwhile."""
+        return self._look().get_sum(name, **labels) - self._before.get_sum(name, **labels)
+
+
+@pytest.fixture(name="counting")
+def fixture_counting(config: Config) -> Counting:
+    """A service that counts."""
+    return Counting(config)
+
+
+@pytest.fixture(name="make")
+def fixture_make(config: Config, tmp_path: Path) -> Make:
+    """Makes services with tokens."""
+    return maker(config, tmp_path / "tokens")
+
+
+def test_nothing_is_counted_unless_asked_for(api: TestApp) -> None:
+    """Without the setting there are no figures, and it is said why."""
+    answer = api.get("/metrics", status=404)
+    assert code(answer) == "not_found"
+    assert "WSGI_STORE_METRICS" in answer.json["detail"]
+
+
+def test_nothing_is_loaded_unless_asked_for(tmp_path: Path) -> None:
+    """A service that counts nothing does not import what counts."""
+    program = "import sys; import wsgi_store.wsgi; print('prometheus_client' in sys.modules)"
+    environ = {**os.environ, "WSGI_STORE_ROOT": str(tmp_path / "store")}
+    for setting, loaded in {"off": "False", "on": "True"}.items():
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**environ, "WSGI_STORE_METRICS": setting},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        assert done.stdout.strip() == loaded
+
+
+def test_a_missing_library_is_named(tmp_path: Path) -> None:
+    """Who asks for figures without prometheus-client is told in one line what to install."""
+    program = "import sys; sys.modules['prometheus_client'] = None; import wsgi_store.wsgi"
+    environ = {**os.environ, "WSGI_STORE_ROOT": str(tmp_path / "store"), "WSGI_STORE_METRICS": "on"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode
+    assert "WSGI_STORE_METRICS: " in done.stderr
+    assert "install the extra metrics" in done.stderr
+
+
+def test_requests(counting: Counting) -> None:
+    """Each answer counts under its route, method and status, whatever hash or name was asked for."""
+    hash_ = counting.api.post("/", b"hello").json["hash"]
+    counting.api.get(f"/{hash_}")
+    counting.api.get(f"/{hash_}/a.txt")
+    counting.api.get(f"/{'0' * 32}", status=404)
+    counting.api.head(f"/{hash_}")
+    counting.api.get("/nowhere", status=404)
+    call(counting.api.app, "BREW", f"/{hash_}")
+    requests = "wsgi_store_requests_total"
+    assert counting.grown(requests, route="/", method="POST", status="200") == 1
+    assert counting.grown(requests, route="/{hash}", method="GET", status="200") == 1
+    assert counting.grown(requests, route="/{hash}/{filename}", method="GET", status="200") == 1
+    assert counting.grown(requests, route="/{hash}", method="GET", status="404") == 1
+    assert counting.grown(requests, route="/{hash}", method="HEAD", status="200") == 1
+    assert counting.grown(requests, route="other", method="GET", status="404") == 1
+    assert counting.grown(requests, route="other", method="other", status="405") == 1
+    assert counting.grown("wsgi_store_request_duration_seconds_count", route="/{hash}", method="GET") == 2
+    assert counting.grown("wsgi_store_failures_total", code="blob_not_found") == 1
+    assert counting.grown("wsgi_store_failures_total", code="method_not_allowed") == 1
+    assert counting.grown("wsgi_store_operation_duration_seconds_count", operation="open") == 3
+
+
+def test_the_series_are_bounded(counting: Counting) -> None:
+    """However many paths and methods somebody invents, there are no more series for it."""
+    call(counting.api.app, "M", "/x")
+    before = counting.api.get("/metrics").text.count("\n")
+    for number in range(1100):
+        call(counting.api.app, f"M{number}", f"/x{number}")
+    assert counting.api.get("/metrics").text.count("\n") == before
+
+
+def test_uploads(counting: Counting, config: Config) -> None:
+    """What came in, what was known and what was healed is told apart."""
+    data = b"x" * 1000
+    for _ in range(3):
+        hash_ = counting.api.post("/", data).json["hash"]
+    Path(config.root, hash_[:2], hash_).chmod(0o644)
+    Path(config.root, hash_[:2], hash_).write_bytes(b"cut")
+    assert counting.api.post("/", data).json["healed"]
+    counting.api.post(f"/?hash={'0' * 32}", b"y" * 500, status=422)
+    for outcome, number in {"created": 1, "held": 2, "healed": 1}.items():
+        assert counting.grown("wsgi_store_uploads_total", outcome=outcome) == number
+    assert counting.grown("wsgi_store_received_bytes_total") == 4500
+    assert counting.grown("wsgi_store_failures_total", code="digest_mismatch") == 1
+    assert counting.grown("wsgi_store_staged_files") == 0
+
+
+def test_sent_bytes_elsewhere(counting: Counting) -> None:
+    """Where the server does not tell what it sent, bodies count as long as they are said to be."""
+    hash_ = counting.api.post("/", b"x" * 100_000).json["hash"]
+    before = counting.grown("wsgi_store_sent_bytes_total")
+    counting.api.get(f"/{hash_}")
+    counting.api.head(f"/{hash_}")
+    page = len(counting.api.get("/metrics").body)
+    grown = counting.grown("wsgi_store_sent_bytes_total") - before
+    assert 100_000 < grown < 100_000 + 3 * page
+
+
+def test_the_state(counting: Counting, config: Config) -> None:
+    """What runs, how much room there is and what lies in quarantine is looked up when asked for."""
+    figures = Figures(counting.api.get("/metrics").text)
+    assert figures.get_sum("wsgi_store_info", algorithm="md5") == 1
+    status = os.statvfs(config.root)
+    assert figures.get_sum("wsgi_store_free_bytes") == pytest.approx(
+        status.f_bavail * status.f_frsize, rel=0.05
+    )
+    assert figures.get_sum("wsgi_store_quarantined_blobs") == 0
+    quarantine = Path(config.root, ".quarantine")
+    quarantine.mkdir()
+    (quarantine / hashlib.md5(b"").hexdigest()).touch()
+    assert counting.grown("wsgi_store_quarantined_blobs") == 1
+    made = Path(config.root, "store.json").stat().st_mtime
+    assert figures.get_sum("wsgi_store_oldest_verification_timestamp_seconds") == pytest.approx(made)
+    begin = time.time()
+    list(verify(open_store(config.root, config.hash, config.durability)))
+    assert begin <= counting.told("wsgi_store_oldest_verification_timestamp_seconds") <= time.time()
+
+
+def test_what_was_verified(counting: Counting, config: Config) -> None:
+    """What runs of verify read and found adds up, and a blob that cannot be read is an unverified one."""
+    hashes = [counting.api.post("/", data).json["hash"] for data in (b"one", b"three")]
+    store = open_store(config.root, config.hash, config.durability)
+    list(verify(store))
+    path = Path(config.root, hashes[0][:2], hashes[0])
+    path.chmod(0o644)
+    path.write_bytes(b"two")
+    list(verify(store))
+    list(verify(store, sample=1))
+    for name, grown in {"verified_blobs": 5, "verified_bytes": 21, "corrupt_blobs": 1}.items():
+        assert counting.grown(f"wsgi_store_{name}_total") == grown
+    with mock.patch("os.preadv", side_effect=OSError(5, "Input/output error")):
+        list(verify(store))
+    assert counting.told("wsgi_store_oldest_verification_timestamp_seconds") == 0
+    assert counting.grown("wsgi_store_verified_blobs_total") == 5
+
+
+def test_who_sees_them(make: Make) -> None:
+    """With tokens the scope admin is needed, unless the figures are public."""
+    lines = line("reader", "read,write,delete,list")
+    service = make(lines, metrics=MetricsAccess.ON)
+    assert code(service.get("/metrics", status=401)) == "unauthenticated"
+    assert code(service.get("/metrics", headers=bearer("reader"), status=403)) == "denied"
+    service.get("/metrics", headers=bearer("all"))
+    service = make(lines, metrics=MetricsAccess.PUBLIC)
+    service.get("/metrics")
+    assert code(service.get("/files", status=401)) == "unauthenticated"
+
+
+def test_each_figure_is_told_once(counting: Counting) -> None:
+    """Of two values for one figure Prometheus would keep the first."""
+    counting.api.post("/", b"x")
+    lines = counting.api.get("/metrics").text.splitlines()
+    samples = [line.rpartition(" ")[0] for line in lines if not line.startswith("#")]
+    assert len(samples) == len(set(samples))
+
+
+def test_openmetrics(counting: Counting) -> None:
+    """Who asks for OpenMetrics gets it."""
+    accept = "application/openmetrics-text; version=1.0.0"
+    answer = counting.api.get("/metrics", headers={"Accept": accept})
+    assert answer.content_type == "application/openmetrics-text"
+    assert answer.text.endswith("# EOF\n")
+
+
+def ask(port: int, number: int, killers: dict[int, threading.Event]) -> tuple[int, int]:
+    """Ask until so many requests were answered; returns how many were, and how many broke off."""
+    answered = broken = 0
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    with contextlib.closing(client):
+        while answered < number:
+            try:
+                client.request("GET", "/healthz")
+                assert client.getresponse().read()
+                answered += 1
+            except (OSError, http.client.HTTPException):
+                broken += 1
+                client.close()
+            if answered in killers:
+                killers[answered].set()
+    return answered, broken
+
+
+def test_no_count_is_lost_with_a_worker(tmp_path: Path) -> None:
+    """The figures are the sum over all workers, also those that were killed; none is lost or made up.
+
+    An answer is counted before it is given: of the requests that broke off each may count or not.
+    """
+    with counting_server(tmp_path, workers=4) as server:
+        marks = {300: threading.Event(), 600: threading.Event()}
+        counts: list[tuple[int, int]] = []
+        threads = [
+            threading.Thread(target=lambda: counts.append(ask(server.port, 1000, marks))) for _ in range(10)
+        ]
+        for thread in threads:
+            thread.start()
+        for mark in marks.values():
+            assert mark.wait(60)
+            os.kill(min(server.workers & server.processes()), signal.SIGKILL)
+        for thread in threads:
+            thread.join()
+        answered, broken = map(sum, zip(*counts, strict=True))
+        until(lambda: len(server.processes()) == 4, "new workers")
+        figures = scrape(server)
+        counted = figures.get_sum("wsgi_store_requests_total", route="/healthz", status="200") - 1
+        server.workers = server.processes()
+    assert answered == 10_000
+    assert answered <= counted <= answered + broken
+
+
+def test_another_logger(tmp_path: Path) -> None:
+    """Workers count together, and the store is tried, whoever writes the log."""
+    chosen = ("--logger-class", "gunicorn.glogging.Logger")
+    with gunicorn(tmp_path, *chosen, workers=2, WSGI_STORE_METRICS="on") as server:
+        for _ in range(20):
+            with Connection(server.port) as connection:
+                connection.ask(message("GET", "/healthz"))
+        assert scrape(server).get_sum("wsgi_store_requests_total", route="/healthz") >= 20
+        left = directory_of(server)
+    assert not left.exists()
+    command = ["gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py"), "--bind", "127.0.0.1:0", *chosen]
+    status, lines = refusal(command, tmp_path / "store", WSGI_STORE_HASH="sha256")
+    assert status == 1
+    assert lines[-1].startswith("wsgi-store: ")
+
+
+def test_figures_that_nobody_has_any_more(tmp_path: Path) -> None:
+    """What masters left that were killed, or never served, is removed by the next one."""
+    with counting_server(tmp_path) as server:
+        parent = directory_of(server).parent
+    left, young = (Path(tempfile.mkdtemp(prefix=METRICS_PREFIX, dir=parent)) for _ in range(2))
+    try:
+        os.utime(left, (1, 1))
+        with counting_server(tmp_path):
+            assert not left.exists()
+            assert young.exists()
+    finally:
+        young.rmdir()
+
+
+def test_quiet_kills_leave_exact_figures(tmp_path: Path) -> None:
+    """A worker that is killed between requests takes nothing with it, and gauges forget what it did."""
+    with counting_server(tmp_path) as server:
+        data = b"z" * 200_000
+        for number in range(3):
+            with Connection(server.port) as connection:
+                hash_ = json.loads(connection.ask(message("POST", "/", data + bytes([number]))).body)["hash"]
+                assert connection.ask(message("GET", f"/{hash_}")).status == 200
+            with Connection(server.port) as upload:
+                upload.send(message("POST", "/", Content_Length=10), b"x")
+                server.until_staged()
+                assert scrape(server).get_sum("wsgi_store_staged_files") == 1
+                (worker,) = server.processes()
+                os.kill(worker, signal.SIGKILL)
+                until(lambda worker=worker: server.processes() - {worker}, "a new worker")
+            server.workers = server.processes()
+            server.await_answer()
+        figures = scrape(server)
+        assert figures.get_sum("wsgi_store_uploads_total", outcome="created") == 3
+        assert figures.get_sum("wsgi_store_received_bytes_total") == 3 * 200_001
+        assert figures.get_sum("wsgi_store_requests_total", route="/{hash}", method="GET") == 3
+        assert figures.get_sum("wsgi_store_staged_files") == 0
+        server.workers = server.processes()
+
+
+def test_uwsgi_counts_in_a_directory(tmp_path: Path) -> None:
+    """Workers that uWSGI forked count together, what one had counted that was killed included."""
+    (tmp_path / "figures").mkdir()
+    with uwsgi(
+        tmp_path, WSGI_STORE_METRICS="on", PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "figures")
+    ) as server:
+        answered = 0
+        for _ in range(2):
+            for _ in range(50):
+                with Connection(server.port) as connection:
+                    assert connection.ask(message("GET", "/readyz")).status == 200
+                answered += 1
+            killed = max(server.workers & server.processes())
+            server.expected.append(f"DAMN ! worker . .pid: {killed}. died, killed by signal 9")
+            os.kill(killed, signal.SIGKILL)
+            until(
+                lambda killed=killed: len(server.processes() - {killed}) == len(server.workers), "a new one"
+            )
+            server.workers = server.processes()
+        server.await_answer()
+        figures = scrape(server)
+    assert figures.get_sum("wsgi_store_requests_total", route="/readyz") == answered
+
+
+def test_sent_bytes_are_those_that_went_out(tmp_path: Path) -> None:
+    """Of a download that its client gave up only what was sent is counted."""
+    with counting_server(tmp_path) as server:
+        size = 64 << 20
+        with Connection(server.port) as connection:
+            connection.send(message("POST", "/", Content_Length=size), bytes(size))
+            hash_ = json.loads(connection.receive().body)["hash"]
+        with Connection(server.port, receive_buffer=4096) as connection:
+            connection.send(message("GET", f"/{hash_}"))
+            connection.receive_head()
+        server.await_log(rf"GET /{hash_} 200")
+        sent = scrape(server).get_sum("wsgi_store_sent_bytes_total")
+        assert 0 < sent < size
+        with Connection(server.port) as connection:
+            assert len(connection.ask(message("GET", f"/{hash_}")).body) == size
+        until(lambda: scrape(server).get_sum("wsgi_store_sent_bytes_total") > sent + size, "the second one")
+
+
+def test_the_directory_of_the_figures(tmp_path: Path) -> None:
+    """It outlives a reload, is new for a new master, and goes with the master."""
+    with counting_server(tmp_path) as server:
+        mine = directory_of(server)
+        with Connection(server.port) as connection:
+            connection.ask(message("POST", "/", b"x"))
+        server.process.send_signal(signal.SIGHUP)
+        server.await_log("Booting worker", 2)
+        until(lambda: len(server.processes()) == 1, "the old worker's end")
+        server.await_answer()
+        assert directory_of(server) == mine
+        assert scrape(server).get_sum("wsgi_store_uploads_total") == 1
+        server.workers = server.processes()
+    assert not mine.exists()
+
+
+def test_what_a_killed_master_left_is_removed(tmp_path: Path) -> None:
+    """The next master removes the figures of one that is gone, and not those of one that lives."""
+    dead = counting_server(tmp_path / "dead")
+    left = directory_of(dead)
+    dead.kill()
+    assert left.exists()
+    with counting_server(tmp_path / "alive") as alive:
+        assert not left.exists()
+        with counting_server(tmp_path / "new") as new:
+            assert directory_of(alive).exists()
+            scrape(new)
+
+
+@needs_promtool
+def test_promtool_finds_nothing_to_complain_about(counting: Counting) -> None:
+    """The names, units and help of the figures follow the rules of Prometheus."""
+    counting.api.post("/", b"x")
+    text = counting.api.get("/metrics").text
+    assert PROMTOOL
+    done = subprocess.run(
+        [PROMTOOL, "check", "metrics"], input=text, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@needs_promtool
+@pytest.mark.parametrize("command", [["check", "rules", str(DEPLOY / "prometheus-rules.yml")]])
+def test_the_rules_are_valid(command: list[str]) -> None:
+    """Prometheus takes the alerts as they are shipped."""
+    assert PROMTOOL
+    done = subprocess.run([PROMTOOL, *command], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def try_rules(directory: Path, tests: str) -> None:
+    """Have promtool run tests of the alerts; fails when one does."""
+    assert PROMTOOL
+    (directory / "alerts.yml").write_text(tests, encoding="utf-8")
+    shutil.copy(DEPLOY / "prometheus-rules.yml", directory)
+    done = subprocess.run(
+        [PROMTOOL, "test", "rules", str(directory / "alerts.yml")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+def test_the_rules_fire(tmp_path: Path) -> None:
+    """Each alert comes when it should, and not before."""
+    try_rules(tmp_path, Path(__file__).with_name("alerts.yml").read_text(encoding="utf-8"))
+
+
+def expressions() -> str:
+    """What dashboard and alerts ask Prometheus for."""
+    dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
+    panels = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    rules = re.findall("expr: (.*)", (DEPLOY / "prometheus-rules.yml").read_text(encoding="utf-8"))
+    assert len(panels) > 10 and len(rules) > 5
+    return "\n".join([*panels, *rules])
+
+
+def failures(server: Server) -> dict[str, float]:
+    """How often a server says that it failed, by the code."""
+    found = scrape(server).items()
+    return {dict(labels)["code"]: value for (name, labels), value in found if name == FAILURES}
+
+
+@needs_promtool
+def test_the_first_failure_raises_its_alert(tmp_path: Path) -> None:
+    """What the alerts look at is told before it has happened once: what begins at 1 has not risen."""
+    watched = set("|".join(re.findall('code=~?"([a-z_|]+)"', expressions())).split("|"))
+    with counting_server(tmp_path) as server:
+        before = failures(server)
+        for data, status in zip(COLLIDING, (200, 409), strict=True):
+            with Connection(server.port) as connection:
+                assert connection.ask(message("POST", "/", data)).status == status
+        after = failures(server)
+    values = f"{before.get('digest_collision', '_')}x5 {after['digest_collision']}x5"
+    collisions = {"series": FAILURES + '{code="digest_collision"}', "values": values}
+    summary = " was sent another file of the same hash: somebody forges md5 or sha1"
+    alert = {
+        "exp_labels": {"severity": "warning", "code": "digest_collision"},
+        "exp_annotations": {"summary": summary},
+    }
+    test = {
+        "interval": "1m",
+        "input_series": [collisions],
+        "alert_rule_test": [{"eval_time": "8m", "alertname": "WSGIStoreCollision", "exp_alerts": [alert]}],
+    }
+    try_rules(tmp_path, json.dumps({"rule_files": ["prometheus-rules.yml"], "tests": [test]}))
+    assert len(watched) > 3
+    assert watched <= before.keys()
+
+
+def test_what_is_watched_exists(counting: Counting) -> None:
+    """Dashboard and alerts ask for figures that there are."""
+    counting.api.post("/", b"x")
+    counting.api.get("/nowhere", status=404)
+    there = {name for name, _ in Figures(counting.api.get("/metrics").text)}
+    assert set(re.findall(r"\bwsgi_store_[a-z_]+", expressions())) <= there

@@ -1,0 +1,61 @@
+"""The benchmarks say what they need before they begin."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import ceph
+from tests.support.servers import PROJECT
+
+
+def run(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run one where no other programs are than those in a directory."""
+    code = (
+        "import runpy, sys; from benchmarks import needs; needs.PATH = sys.argv.pop(1); "
+        "runpy.run_module(sys.argv.pop(1), run_name='__main__')"
+    )
+    command = [sys.executable, "-c", code, str(path), *arguments]
+    environ = {**os.environ, "PATH": str(path)}
+    return subprocess.run(
+        command, cwd=PROJECT, env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def put_there(directory: Path, *programs: str) -> None:
+    """Make programs that are found, and never run."""
+    for program in programs:
+        (directory / program).write_text("#!/bin/false\n", encoding="ascii")
+        (directory / program).chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "target", "programs"),
+    [
+        (["benchmarks.bucket"], "make bench-s3", [*ceph.PROGRAMS, "setpriv", "wrk"]),
+        (["benchmarks", "--quick", "--dry"], "make bench", ["wrk"]),
+    ],
+    ids=["bench-s3", "bench"],
+)
+def test_programs_that_are_missing(
+    tmp_path: Path, arguments: list[str], target: str, programs: list[str]
+) -> None:
+    """Each that is missing is named, with its package, in one line; nothing has begun."""
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    found = re.fullmatch(rf"{target} needs programs that are not here: (.*) \(apt install [a-z -]+\)", line)
+    assert found and found[1].split(", ") == programs
+    put_there(tmp_path, *programs[:-1])
+    assert f"not here: {programs[-1]} (apt install {programs[-1]})" in run(tmp_path, *arguments).stderr
+
+
+def test_a_plain_client_is_installed() -> None:
+    """The client that the benchmark of a bucket runs comes with its extra."""
+    text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
+    extra = text[text.index("\nbench = [") :]
+    assert '"s3cmd' in extra[: extra.index("\n]")]

@@ -1,0 +1,201 @@
+"""The files of `deploy/` that are no server's own, and how many processors a worker may count on."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.support.commands import install, run
+from tests.support.servers import DEPLOY, PROGRAMS, PROJECT
+from wsgi_store.gunicorn.processors import processors
+
+AVAILABLE = len(os.sched_getaffinity(0))
+Groups = dict[str, str]
+
+
+def tree(root: Path, proc: str, groups: Groups) -> tuple[str, str]:
+    """Files as /proc and /sys show them; returns where."""
+    for name, text in groups.items():
+        path = root / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="ascii")
+    (root / "proc").write_text(proc, encoding="ascii")
+    return str(root / "proc"), str(root / "cgroup")
+
+
+@pytest.mark.parametrize(
+    "proc, groups",
+    [
+        ("0::/\n", {"cpu.max": "50000 100000\n"}),
+        ("0::/a/b\n", {"a/b/cpu.max": "50000 100000\n"}),
+        ("0::/a/b/c\n", {"a/cpu.max": "90000 100000\n", "a/b/c/cpu.max": "max 100000\n"}),
+        ("0::/a/b\n", {"a/cpu.max": "10000 10000\n", "a/b/cpu.max": "900000 100000\n"}),
+        # As a container sees it: the path is the host's, the files are its own.
+        ("0::/../../pod/x\n", {"cpu.max": "50000 100000\n"}),
+        ("0::/kubepods/pod/x\n", {"cpu.max": "50000 100000\n"}),
+        (
+            "3:cpuset:/\n2:cpu,cpuacct:/docker/x\n1:name=systemd:/a:b\n0::/\n",
+            {"cpu,cpuacct/cpu.cfs_quota_us": "50000\n", "cpu,cpuacct/cpu.cfs_period_us": "100000\n"},
+        ),
+        (
+            "1:cpu:/a/b\n",
+            {
+                "cpu/cpu.cfs_quota_us": "-1\n",
+                "cpu/cpu.cfs_period_us": "100000\n",
+                "cpu/a/cpu.cfs_quota_us": "100000\n",
+                "cpu/a/cpu.cfs_period_us": "100000\n",
+                "cpu/a/b/cpu.cfs_quota_us": "-1\n",
+                "cpu/a/b/cpu.cfs_period_us": "100000\n",
+            },
+        ),
+    ],
+)
+def test_quota(tmp_path: Path, proc: str, groups: Groups) -> None:
+    """A quota of one processor or less, wherever it is set, leaves one."""
+    assert processors(*tree(tmp_path, proc, groups)) == 1
+
+
+@pytest.mark.parametrize(
+    "proc, groups",
+    [
+        ("0::/a\n", {"a/cpu.max": "max 100000\n"}),
+        ("0::/a\n", {"b/cpu.max": "50000 100000\n"}),
+        ("0::/a\n", {}),
+        ("", {}),
+        ("1:cpuset:/a\n0::/\n", {"cpuset/a/cpu.max": "50000 100000\n"}),
+        ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}),
+        ("0::/\n", {"cpu.max": "100000000 100000\n"}),
+    ],
+)
+def test_no_quota(tmp_path: Path, proc: str, groups: Groups) -> None:
+    """Without a quota that counts it is the processors one may run on."""
+    assert processors(*tree(tmp_path, proc, groups)) == AVAILABLE
+
+
+def test_no_proc(tmp_path: Path) -> None:
+    """Where there is no /proc nothing is limited."""
+    assert processors(str(tmp_path / "none"), str(tmp_path)) == AVAILABLE
+
+
+def test_rounding(tmp_path: Path) -> None:
+    """A part of a processor counts as one more."""
+    if AVAILABLE < 2:
+        pytest.skip("there is but one processor")
+    assert processors(*tree(tmp_path, "0::/\n", {"cpu.max": "101000 100000\n"})) == 2
+
+
+@pytest.fixture(name="unit", params=["wsgi-store.service", "wsgi-store-verify.service"])
+def fixture_unit(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A unit, with the paths of this environment."""
+    text = (DEPLOY / request.param).read_text(encoding="utf-8")
+    assert "/opt/wsgi-store/.venv/bin" in text
+    # Which may not have the command as a program.
+    text = text.replace("/opt/wsgi-store/.venv/bin/wsgi-store", str(install(tmp_path)))
+    text = text.replace("/opt/wsgi-store/.venv/bin", str(PROGRAMS))
+    text = text.replace("/opt/wsgi-store/deploy", str(DEPLOY))
+    path = tmp_path / request.param
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def analyze(*arguments: str) -> str:
+    """What systemd-analyze(1) says; fails when it finds fault."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    done = subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done
+    return done.stdout + done.stderr
+
+
+def test_unit(unit: Path) -> None:
+    """systemd finds no fault with the unit."""
+    # It may find fault with units of the machine that this one comes after.
+    assert "wsgi-store" not in analyze("verify", str(unit))
+
+
+def test_unit_is_hardened(unit: Path) -> None:
+    """systemd rates the exposure of the service as low: 0 is none, 10 is all."""
+    rating = re.search(r"exposure level .*: ([0-9.]+)", analyze("security", "--offline=true", str(unit)))
+    assert rating is not None
+    assert float(rating[1]) < 2
+
+
+def test_timer(tmp_path: Path) -> None:
+    """systemd finds no fault with the timer, which starts the nightly check."""
+    for name in ("wsgi-store-verify.service", "wsgi-store-verify.timer"):
+        text = (DEPLOY / name).read_text(encoding="utf-8")
+        program = "/opt/wsgi-store/.venv/bin/wsgi-store"
+        (tmp_path / name).write_text(text.replace(program, str(install(tmp_path))), encoding="utf-8")
+    assert "wsgi-store" not in analyze("verify", str(tmp_path / "wsgi-store-verify.timer"))
+
+
+def extras_of_make(directory: Path) -> list[str]:
+    """The extras of this project that `make .venv/.installed` installs."""
+    shutil.copy(PROJECT / "Makefile", directory)
+    (directory / "pyproject.toml").touch()
+    done = subprocess.run(
+        ["make", "--dry-run", f"PYTHON={sys.executable}", ".venv/.installed"],
+        cwd=directory,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (extras,) = re.findall(r"install --editable '?\.(?:\[([a-z0-9,]+)\])?'?$", done.stdout, re.M)
+    return extras.split(",") if extras else []
+
+
+def link(site: Path, wanted: list[str]) -> None:
+    """Put what is wanted, with all that it needs, into a directory: what is installed here."""
+    while wanted:
+        requirement = Requirement(wanted.pop())
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        found = distribution(requirement.name)
+        tops = {file.parts[0] for file in found.files or []} - {"..", "__pycache__", *os.listdir(site)}
+        for top in tops:
+            (site / top).symlink_to(str(found.locate_file(top)))
+        if tops:
+            wanted += found.requires or []
+
+
+def environment_of_make(directory: Path) -> Path:
+    """An environment with what make would install, taken from this one; returns its programs."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory / ".venv"], check=True)
+    (site,) = (directory / ".venv").glob("lib/python*/site-packages")
+    (site / "project.pth").write_text(f"{PROJECT}\n", encoding="utf-8")
+    extras = [project["optional-dependencies"][extra] for extra in extras_of_make(directory)]
+    link(site, sum(extras, project["dependencies"]))
+    (script,) = distribution("gunicorn").entry_points.select(group="console_scripts", name="gunicorn")
+    programs = directory / ".venv/bin"
+    for name, entry in {**project["scripts"], "gunicorn": script.value}.items():
+        module, _, function = entry.partition(":")
+        text = f"#!{programs}/python\nfrom {module} import {function}\n{function}()\n"
+        (programs / name).write_text(text, encoding="utf-8")
+        (programs / name).chmod(0o755)
+    return programs
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_the_commands_of_the_units(tmp_path: Path) -> None:
+    """What the units run is there where make made the environment, and does what it is told."""
+    programs = environment_of_make(tmp_path)
+    ran = []
+    for name in ("wsgi-store.service", "wsgi-store-verify.service"):
+        text = (DEPLOY / name).read_text(encoding="utf-8").replace("/opt/wsgi-store/deploy", str(DEPLOY))
+        for line in re.findall("^Exec[A-Za-z]+=/opt/wsgi-store/.venv/bin/(.*)$", text, re.M):
+            program, *arguments = line.split()
+            ran.append(program)
+            if program == "gunicorn":
+                arguments.append("--check-config")
+            done = run(programs / program, *arguments, WSGI_STORE_ROOT=str(tmp_path / "store"))
+            assert (done.returncode, done.stderr) == (0, b"")
+    assert ran == ["gunicorn", "wsgi-store", "wsgi-store"]

@@ -1,0 +1,161 @@
+"""The examples of mounting: a store under a prefix of a Flask, Django and Pyramid application."""
+
+import hashlib
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loguru import logger
+from webtest import TestApp
+
+from tests.mounting import django_app, flask_app, pyramid_app
+
+EXAMPLES = {"flask": flask_app, "django": django_app, "pyramid": pyramid_app}
+# Longer than what a server sends from memory.
+DATA = os.urandom(300_000)
+HASH = hashlib.md5(DATA).hexdigest()
+
+
+@pytest.fixture(params=EXAMPLES)
+def make_app(request: pytest.FixtureRequest) -> Callable[[str], Any]:
+    """The function of an example that makes the host application."""
+    make: Callable[[str], Any] = EXAMPLES[request.param].make_app
+    return make
+
+
+@pytest.fixture
+def host(make_app: Callable[[str], Any], tmp_path: Path) -> TestApp:
+    """A host application whose every answer is held against PEP 3333."""
+    return TestApp(make_app(str(tmp_path)))
+
+
+def test_a_file_goes_in_and_out_through_the_host(host: TestApp) -> None:
+    """A blob is uploaded, downloaded whole and in part, and removed under the prefix."""
+    answer = host.post("/blobs/", DATA, content_type="application/octet-stream")
+    assert answer.json["hash"] == HASH
+    assert answer.json["created"]
+    url = answer.json["url"]
+    assert host.get(url).body == DATA
+    part = host.get(url + "/a%20name.bin", headers={"Range": "bytes=100-299998"}, status=206)
+    assert part.body == DATA[100:299_999]
+    assert host.head(url).content_length == len(DATA)
+    assert host.get(f"/blobs?hash={HASH}").body == DATA
+    host.get(url, headers={"If-None-Match": f'"{HASH}"'}, status=304)
+    assert host.delete(url).json == {"hash": HASH, "size": len(DATA)}
+    assert host.get(url, status=404).json["code"] == "blob_not_found"
+
+
+def test_a_form_goes_through_the_host(host: TestApp) -> None:
+    """A form is parsed by the store and by nobody before it."""
+    answer = host.post("/blobs/", {"note": "x"}, upload_files=[("file", "ä.bin", DATA)])
+    assert (answer.json["hash"], answer.json["name"]) == (HASH, "ä.bin")
+
+
+def test_a_refusal_goes_through_the_host(host: TestApp) -> None:
+    """An error is the store's own answer and not a page of the host."""
+    answer = host.post(f"/blobs/?hash={HASH}", b"other", status=422)
+    assert answer.content_type == "application/problem+json"
+    assert host.put("/blobs/", b"", status=405).headers["Allow"] == "GET, HEAD, OPTIONS, POST"
+
+
+@pytest.mark.parametrize("outer", ["", "/outer"])
+def test_urls_carry_the_prefix(host: TestApp, outer: str) -> None:
+    """Every URL in an answer leads back through the host, which may be mounted itself."""
+    environ = {"SCRIPT_NAME": outer}
+    first = host.post("/blobs", b"1", extra_environ=environ)
+    host.post("/blobs/", b"2", extra_environ=environ)
+    assert first.json["url"] == f"{outer}/blobs/{first.json['hash']}"
+    # WebOb, which Pyramid answers by, puts the host before it that the client asked for.
+    assert first.headers["Location"].removeprefix("http://localhost") == first.json["url"]
+    page = host.get("/blobs/files?limit=1", extra_environ=environ).json
+    assert page["files"][0]["url"] == f"{outer}/blobs/{page['files'][0]['hash']}"
+    assert page["next"].startswith(f"{outer}/blobs/files?after=")
+    links = host.get("/blobs", extra_environ=environ).json["links"]
+    assert links and all(link.startswith(f"{outer}/blobs/") for link in links.values())
+
+
+def test_the_host_keeps_its_own_urls(host: TestApp) -> None:
+    """What is not below the prefix is answered by the host."""
+    assert host.get("/").text == "the host application\n"
+    for path in ("/blobsx", f"/{HASH}", "/files"):
+        assert "problem" not in host.get(path, status=404).content_type
+
+
+def test_the_environment_is_not_read(
+    make_app: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mounted store knows only the Config it was given."""
+    monkeypatch.setenv("WSGI_STORE_ROOT", "/proc/nowhere")
+    monkeypatch.setenv("WSGI_STORE_NO_SUCH_SETTING", "1")
+    TestApp(make_app(str(tmp_path))).post("/blobs/", DATA)
+    assert (tmp_path / HASH[:2] / HASH).read_bytes() == DATA
+
+
+def test_the_log_of_the_host_is_untouched(make_app: Callable[[str], Any], tmp_path: Path) -> None:
+    """A sink that the host added gets what the store logs and what the host logs, once each."""
+    lines: list[str] = []
+    sink = logger.add(lines.append, format="{message}")
+    try:
+        host = TestApp(make_app(str(tmp_path)))
+        (tmp_path / HASH[:2]).write_text("a file where a directory belongs")
+        host.post("/blobs/", DATA, status=503)
+        logger.info("from the host")
+    finally:
+        logger.remove(sink)  # ValueError if anyone else did
+    assert len(lines) == 2
+    assert lines[0].startswith("cannot publish the blob")
+    assert lines[1] == "from the host\n"
+
+
+def test_the_body_is_not_copied_aside(host: TestApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No temporary file stands between the server and the store."""
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/nowhere")
+    with pytest.raises(FileNotFoundError), tempfile.TemporaryFile():
+        pass
+    assert host.post("/blobs/", DATA).json["created"]
+
+
+@pytest.fixture(params=EXAMPLES)
+def port(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
+    """An example, run as its docstring says."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        number: int = probe.getsockname()[1]
+    script = EXAMPLES[request.param].__file__
+    assert script
+    with (tmp_path / "log").open("wb") as log:
+        command = [sys.executable, script, str(number)]
+        with subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log) as process:
+            try:
+                deadline = time.monotonic() + 30
+                while time.monotonic() < deadline and process.poll() is None:
+                    with suppress(ConnectionRefusedError), closing(_connect(number)):
+                        break
+                    time.sleep(0.05)
+                yield number
+            finally:
+                process.terminate()
+
+
+def _connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=30)
+
+
+def test_an_example_runs(port: int, tmp_path: Path) -> None:
+    """Each file can be started and keeps what is sent to it, chunked or not, in ./store."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as client:
+        for body in (DATA, iter([DATA[:7], DATA[7:]])):
+            client.request("POST", "/blobs/", body)
+            answer = client.getresponse()
+            assert (answer.status, HASH in answer.read().decode()) == (200, True)
+        client.request("GET", f"/blobs/{HASH}", headers={"Range": "bytes=-299999"})
+        assert client.getresponse().read() == DATA[1:]
+    assert (tmp_path / "store" / HASH[:2] / HASH).read_bytes() == DATA

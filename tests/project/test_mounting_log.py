@@ -1,0 +1,98 @@
+"""A mounted store writes nothing of its own, and what it logs where the host wants it has no secrets."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers import PROJECT
+from tests.support.silent_host import SECRET
+from wsgi_store.logs import trace
+
+PACKAGE = PROJECT / "wsgi_store"
+# What writes to the terminal of whoever runs it: servers of our own and the command.
+WRITERS = {"logs.py", "wsgi.py", "gunicorn/conf.py", "gunicorn/startup.py"}
+
+
+def written(directory: Path, *arguments: str) -> str:
+    """What a host with a store writes, to standard output and error."""
+    command = [
+        sys.executable,
+        "-X",
+        "dev",
+        "-W",
+        "error",
+        "-m",
+        "tests.support.silent_host",
+        directory / "store",
+    ]
+    environ = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(
+        [*command, *arguments],
+        cwd=directory,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_host_that_wants_no_log(tmp_path: Path) -> None:
+    """Whatever goes wrong, nothing is written where the host did not ask for it."""
+    assert written(tmp_path) == ""
+
+
+def test_a_host_that_wants_the_log(tmp_path: Path) -> None:
+    """The default sink, which shows the values in a traceback that it is given, gets one without any."""
+    text = written(tmp_path, "enable")
+    assert "Traceback (most recent call last):" in text
+    assert "in authorize\n" in text
+    for said in (
+        "FileNotFoundError: No such file",
+        "ExceptionGroup",
+        "KeyError",
+        "healed",
+        "is not there",
+        "tokens",
+    ):
+        assert said in text, said
+    assert SECRET not in text
+
+
+def test_a_traceback_without_values() -> None:
+    """A chain of failures, even one that bites its tail, is told once, the first one first."""
+    first, second = ValueError("first secret"), RuntimeError("second secret")
+    with pytest.raises(RuntimeError):
+        raise second from first
+    first.__context__ = second
+    assert re.fullmatch(
+        r"Traceback \(most recent call last\):\nValueError\n"
+        r"Traceback \(most recent call last\):\n  File .*\n    raise second from first\nRuntimeError",
+        trace(second),
+    )
+    with pytest.raises(RuntimeError):
+        raise second from None
+    assert "ValueError" not in trace(second)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.name)
+def test_nothing_is_written_past_the_log(path: Path) -> None:
+    """Who logs uses the logger that is silent in a host and gives it text; nobody prints."""
+    name = str(path.relative_to(PACKAGE))
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "loguru":
+            assert name == "logs.py"
+        if name in WRITERS or name.startswith("cli/"):
+            continue
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in ("stderr", "stdout", "print_exc"), f"{name}, line {node.lineno}"
+            written_so = ast.unparse(node) in ("logger.opt", "logger.exception")
+            assert not written_so, f"{name}, line {node.lineno}"
+        assert not (isinstance(node, ast.Name) and node.id == "print"), f"{name}, line {node.lineno}"

@@ -1,0 +1,87 @@
+"""Tests beside each other: as strict as one after the other, as able to say what they saw, and none lost."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers import PROJECT, STRICT
+
+STRICTLY = """
+import logging
+import sys
+
+def test_strict():
+    assert sys.flags.dev_mode
+    assert sys.warnoptions[-1] == "error"
+
+def test_log():
+    logging.getLogger("x").warning("\\ud800")
+"""
+# A report that cannot be sent ends its process, which is no failure to xdist once the others are done.
+LOSING = """
+import time
+
+def test_first():
+    time.sleep(2)
+
+def test_lost(record_property):
+    record_property("x", "\\ud800")
+
+def test_beside():
+    pass
+
+def test_behind():
+    pass
+"""
+
+
+def beside(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
+    """Run tests in two processes, as the tests of the project are."""
+    (directory / "test_inner.py").write_text(text, encoding="ascii")
+    command = [
+        sys.executable,
+        *STRICT,
+        "-m",
+        "pytest",
+        "--numprocesses=2",
+        "-p",
+        "tests.conftest",
+        "test_inner.py",
+    ]
+    command += ["--config-file", str(PROJECT / "pyproject.toml"), "--rootdir=."]
+    environ = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    return subprocess.run(
+        command, cwd=directory, env=environ, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_processes_beside(tmp_path: Path) -> None:
+    """They have the flags of the one that was started, and may log what is no text."""
+    done = beside(tmp_path, STRICTLY)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+
+
+def test_a_test_that_is_lost(tmp_path: Path) -> None:
+    """A run in which a test was not reported fails, though all that were have passed."""
+    done = beside(tmp_path, LOSING)
+    assert "failed" not in done.stdout
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "1 of 4 tests were not run" in done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_both_runs() -> None:
+    """What does not run beside other tests runs alone."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", "--dry-run", "--directory", str(PROJECT), "test"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60)
+    chosen = [line.partition("pytest ")[2] for line in done.stdout.splitlines() if "-m pytest" in line]
+    assert [one.partition(" --")[0] for one in chosen] == [
+        "-m 'not alone and not clients'",
+        "-m 'alone and not clients'",
+    ]

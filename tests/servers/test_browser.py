@@ -1,0 +1,185 @@
+"""What others uploaded, opened in Chromium: it is shown or saved, and never acts as the site."""
+
+import contextlib
+import http.server
+import json
+import struct
+import threading
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
+from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.support.chromium import chromium
+from tests.support.servers import Server, gunicorn
+from tests.support.wire import Connection, message
+
+# Seconds in which a script that may run has run long since: a control waits for the same.
+PATIENCE = 0.5
+SCRIPT = 'document.title = "ran"; parent.postMessage("ran", "*")'
+HTML = f"<!doctype html><title>quiet</title><p>harmless</p><script>{SCRIPT}</script>".encode()
+SVG = f'<svg xmlns="http://www.w3.org/2000/svg"><script>{SCRIPT}</script></svg>'.encode()
+XHTML = (
+    '<html xmlns="http://www.w3.org/1999/xhtml"><head><title>quiet</title></head>'
+    f"<body><p>harmless</p><script>{SCRIPT}</script></body></html>"
+).encode()
+pytestmark = pytest.mark.clients
+KINDS = {"html": HTML, "svg": SVG, "xhtml": XHTML}
+# A page of another site that shows files in frames and listens to them.
+FRAMES = b"""<!doctype html><title>other</title><script>
+onmessage = event => { document.title = event.data };
+onload = () => {
+    for (const src of new URLSearchParams(location.search).getAll("src")) {
+        const frame = document.createElement("iframe");
+        frame.src = src;
+        document.body.append(frame);
+    }
+};
+</script><body>"""
+
+
+def png(width: int, height: int) -> bytes:
+    """A black picture."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    rows = chunk(b"IDAT", zlib.compress(bytes((width + 1) * height)))
+    return b"\x89PNG\r\n\x1a\n" + head + rows + chunk(b"IEND", b"")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """The server of `python -m http.server`, without its log."""
+
+    def log_message(self, format: str, *args: Any) -> None:  # pylint: disable=redefined-builtin
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module", name="browser")
+def fixture_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """A browser with nothing in it."""
+    with chromium(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module", name="server")
+def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service."""
+    with gunicorn(tmp_path_factory.mktemp("service")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", name="other")
+def fixture_other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Another site, which serves the same files as they are."""
+    directory = tmp_path_factory.mktemp("other")
+    (directory / "frames.html").write_bytes(FRAMES)
+    for kind, data in KINDS.items():
+        (directory / f"x.{kind}").write_bytes(data)
+    handler = partial(Quiet, directory=str(directory))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
+        thread = threading.Thread(target=site.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{site.server_port}"
+        finally:
+            site.shutdown()
+            thread.join()
+
+
+def upload(server: Server, data: bytes) -> str:
+    """Store a file; returns its URL."""
+    with Connection(server.port) as connection:
+        answer = json.loads(connection.ask(message("POST", "/", data)).body)
+    return f"http://127.0.0.1:{server.port}{answer['url']}"
+
+
+def ran(browser: webdriver.Chrome, url: str) -> bool:
+    """Open a page; whether a script ran that came with it."""
+    browser.get("about:blank")
+    browser.get(url)
+    with contextlib.suppress(TimeoutException):
+        WebDriverWait(browser, PATIENCE, 0.02).until(lambda browser: browser.title == "ran")
+        return True
+    return False
+
+
+def framed(other: str, *urls: str) -> str:
+    """A page of another site that shows pages in frames."""
+    return f"{other}/frames.html?{urlencode([('src', url) for url in urls])}"
+
+
+def asked_for(server: Server, url: str) -> int:
+    """How often a URL was downloaded."""
+    path = url.partition(str(server.port))[2]
+    return len(server.logged(f"GET {path} 200 "))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_scripts_run_elsewhere(browser: webdriver.Chrome, other: str, kind: str) -> None:
+    """A server that takes no care runs what was uploaded: the other tests can fail."""
+    assert ran(browser, f"{other}/x.{kind}")
+    assert ran(browser, framed(other, f"{other}/x.{kind}"))
+
+
+@pytest.mark.parametrize(
+    "kind, name",
+    [("html", name) for name in ("", "x.html", "x.png", "x.txt", "x.mp4")]
+    + [("svg", name) for name in ("x.svg", "x.png")]
+    + [("xhtml", name) for name in ("x.xhtml", "x.xml")],
+)
+def test_no_script_runs(browser: webdriver.Chrome, server: Server, kind: str, name: str) -> None:
+    """A script in an uploaded file does not run, whatever the file is called."""
+    url = f"{upload(server, KINDS[kind])}/{name}"
+    seen = asked_for(server, url)
+    assert not ran(browser, url)
+    assert asked_for(server, url) > seen, "the browser never asked for it"
+    # A file that is not shown has left the browser where it was.
+    assert browser.current_url in (url, "about:blank")
+    if browser.current_url == url:
+        assert not reads_the_site(browser)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_script_runs_in_a_frame(browser: webdriver.Chrome, server: Server, other: str, kind: str) -> None:
+    """Nor does it in a frame of another site."""
+    url = upload(server, KINDS[kind])
+    endings = ("", f"/x.{kind}", "/x.html", "/x.png", "/x.txt", "/x.mp4", "/x.xml", "/x.pdf", "/x.js")
+    urls = [url + ending for ending in endings]
+    seen = [asked_for(server, url) for url in urls]
+    assert not ran(browser, framed(other, *urls))
+    assert all(asked_for(server, url) > before for url, before in zip(urls, seen, strict=True))
+
+
+def reads_the_site(browser: webdriver.Chrome) -> bool:
+    """Whether the page that is shown may ask its server for something, or counts as of its origin."""
+    ask = "const done = arguments[0]; fetch('/healthz').then(() => done(true), () => done(false))"
+    return browser.execute_script("return origin") != "null" or browser.execute_async_script(ask)
+
+
+def test_reading_the_site_is_seen(browser: webdriver.Chrome, server: Server) -> None:
+    """A page of the service that is not an upload can read it: the test before can fail."""
+    browser.get(f"http://127.0.0.1:{server.port}/healthz")
+    assert reads_the_site(browser)
+
+
+def test_a_picture_is_shown(browser: webdriver.Chrome, server: Server) -> None:
+    """A picture is shown where it is, and its page is of no origin."""
+    browser.get(f"{upload(server, png(3, 2))}/x.png")
+    size = "return [document.images[0].naturalWidth, document.images[0].naturalHeight]"
+    assert browser.execute_script(size) == [3, 2]
+    assert not reads_the_site(browser)
+
+
+def test_a_text_is_shown(browser: webdriver.Chrome, server: Server) -> None:
+    """A text is shown as it is, in UTF-8, and its page is of no origin."""
+    browser.get(f"{upload(server, 'naïve <b>text</b>'.encode())}/x.txt")
+    assert browser.execute_script("return document.body.innerText") == "naïve <b>text</b>"
+    assert not reads_the_site(browser)

@@ -1,0 +1,94 @@
+"""Servers killed with -9 at random moments under load: nothing acknowledged is lost or altered.
+
+`make soak` does the same for longer: CRASH_KILLS is the number of kills for each test, and
+CRASH_SEED repeats the choices of an earlier run (what the threads make of them differs).
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import secrets
+import shutil
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from tests.support.crowds import running
+from tests.support.fleet import TARGETS, Fleet
+from tests.support.histories import Operation, Outcome, linearisable
+from tests.support.kinds import KINDS, LocalKind
+from tests.support.load import Client, Ledger
+from tests.support.servers import Server
+from tests.support.wire import Connection
+
+pytestmark = pytest.mark.long(48)
+KILLS = int(os.environ.get("CRASH_KILLS", "4"))
+CLIENTS = 6
+LATE = float("inf")
+
+
+def clients(ledger: Ledger, seed: str) -> AbstractContextManager[None]:
+    """Clients that go on for as long as the context does."""
+    return running(ledger.end, *(Client(ledger, f"{seed}-{number}") for number in range(CLIENTS)))
+
+
+def listed(server: Server) -> set[str]:
+    """The hashes of all blobs, as the server tells them."""
+    found: set[str] = set()
+    target = "/files?limit=1000"
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as client:
+        while target:
+            client.request("GET", target)
+            page = json.load(client.getresponse())
+            found |= {blob["hash"] for blob in page["files"]}
+            target = page["next"]
+    return found
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["one-server", "two-servers"])
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_kills_under_load(tmp_path: Path, kind: LocalKind, number: int) -> None:
+    """Whatever is killed, what was acknowledged holds, nothing is half there and no leftover stays."""
+    seed = os.environ.get("CRASH_SEED") or secrets.token_hex(4)
+    print(f"\n{number} x gunicorn, {kind}, CRASH_SEED={seed}")
+    choice = random.Random(seed)
+    targets = [TARGETS[turn % len(TARGETS)] for turn in range(KILLS)]
+    choice.shuffle(targets)
+    with Fleet(tmp_path, kind, number) as fleet:
+        ledger = Ledger([server.port for server in fleet.servers])
+        with clients(ledger, seed):
+            for target in targets:
+                ledger.await_answers(choice.randrange(100))
+                ledger.end.wait(choice.random() / 20)
+                fleet.kill(target, choice.randrange(number), choice)
+                ledger.ports = [server.port for server in fleet.servers]
+                fleet.blobs()
+        with Connection(fleet.servers[0].port) as client:
+            client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
+            fleet.servers[0].until_staged()
+            fleet.end()
+        left = fleet.staged()
+        assert bool(left) is not kind.nameless
+        fleet.start(0)
+        assert not fleet.staged()
+        fleet.counts["leftovers swept"] += len(left)
+        blobs = fleet.blobs()
+        assert listed(fleet.servers[0]) == blobs
+        fleet.servers[0].stop()
+    assert not ledger.trouble
+    assert blobs <= set(ledger.histories)
+    wrong = {
+        hash_: history
+        for hash_, history in ledger.histories.items()
+        if not linearisable(
+            [*history, Operation(LATE, LATE, Outcome.HELD if hash_ in blobs else Outcome.MISSING)]
+        )
+    }
+    figures = {**fleet.counts, **ledger.counts, "blobs": len(blobs), "lost or back": len(wrong)}
+    print("\n".join(f"{figure:8} {name}" for name, figure in sorted(figures.items())))
+    assert not wrong
+    assert not fleet.counts["altered"] + ledger.counts["altered"]
+    shutil.rmtree(fleet.root)  # which may be large

@@ -1,0 +1,133 @@
+"""The service as curl(1) uses it, against gunicorn and through nginx."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.exchanges import DATA, HASH, SIZE
+from tests.support.servers import gunicorn, nginx
+
+Curl = Callable[..., bytes]
+
+
+@pytest.fixture(scope="module", name="url", params=["gunicorn", "nginx"])
+def fixture_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where an empty service listens."""
+    directory = tmp_path_factory.mktemp(request.param)
+    with ExitStack() as stack:
+        server = stack.enter_context(gunicorn(directory))
+        if request.param == "nginx":
+            server = stack.enter_context(nginx(directory, server, direct=True))
+        yield f"http://127.0.0.1:{server.port}"
+        assert not server.blobs()
+        assert not server.staged()
+
+
+@pytest.fixture(name="curl")
+def fixture_curl(tmp_path: Path) -> Curl:
+    """Run curl beside a file, rose.png, and return what it wrote."""
+    program = shutil.which("curl")
+    if program is None:
+        pytest.skip("curl is not installed")
+    (tmp_path / "rose.png").write_bytes(DATA)
+
+    def run(*arguments: str, stdin: bytes | None = None) -> bytes:
+        command = [program, "--silent", "--show-error", "--fail-with-body", "--max-time", "20", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, input=stdin, capture_output=True, check=False)
+        assert done.returncode == 0, done
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--data-binary", "@rose.png"],
+        # By itself curl adds the file's name to a URL that ends with a slash.
+        ["-X", "POST", "-T", "rose.png", "--request-target", "/"],
+        ["-X", "POST", "-T", "-"],
+        ["-F", "file=@rose.png"],
+        ["-F", "note=roses", "-F", 'file=@rose.png;type=image/png;filename=ä "b".png', "-F", "more=yes"],
+        ["--data-binary", "@rose.png", "-H", "Transfer-Encoding: chunked", "-H", "Expect:"],
+    ],
+    ids=" ".join,
+)
+def test_transfers(url: str, curl: Curl, tmp_path: Path, arguments: list[str]) -> None:
+    """A file goes up by each of curl's ways, comes down the same, and is removed."""
+    stdin = DATA if "-" in arguments else None
+    answer = json.loads(curl(*arguments, f"{url}/", stdin=stdin))
+    assert (answer["hash"], answer["size"], answer["created"]) == (HASH, SIZE, True)
+    if "-F" in arguments:
+        assert answer["name"] == ('ä "b".png' if "note=roses" in arguments else "rose.png")
+    curl("-o", "down", f"{url}{answer['url']}")
+    assert (tmp_path / "down").read_bytes() == DATA
+    removed = json.loads(curl("-X", "DELETE", f"{url}/{HASH}"))
+    assert removed == {"hash": HASH, "size": SIZE}
+
+
+@pytest.fixture(name="held")
+def fixture_held(url: str, curl: Curl) -> Iterator[str]:
+    """The URL of a blob for the length of a test."""
+    curl("--data-binary", "@rose.png", f"{url}/")
+    yield f"{url}/{HASH}"
+    curl("-X", "DELETE", f"{url}/{HASH}")
+
+
+def test_resume(held: str, curl: Curl, tmp_path: Path) -> None:
+    """A download that was cut is carried on where it stopped."""
+    (tmp_path / "part").write_bytes(DATA[:1_234_567])
+    status = curl("-C", "-", "-o", "part", "-w", "%{http_code} %{size_download}", held)
+    assert status.decode() == f"206 {SIZE - 1_234_567}"
+    assert (tmp_path / "part").read_bytes() == DATA
+
+
+def test_ranges(held: str, curl: Curl) -> None:
+    """Ranges are asked for with -r."""
+    assert curl("-r", "0-4", held) == DATA[:5]
+    assert curl("-r", "-70000", held) == DATA[-70_000:]
+    assert DATA[2_000_000:2_000_010] in curl("-r", "0-0,2000000-2000009", held)
+
+
+def test_compressed(held: str, curl: Curl) -> None:
+    """To offer compression changes nothing: the bytes are those of the hash."""
+    assert curl("--compressed", held) == DATA
+
+
+def test_head(held: str, curl: Curl) -> None:
+    """-I shows the fields."""
+    head = curl("-I", f"{held}/rose.png").decode().lower()
+    assert " 200 ok" in head.splitlines()[0]
+    assert f"content-length: {SIZE}" in head
+    assert f'etag: "{HASH}"' in head
+    assert "content-disposition: inline; filename=rose.png" in head
+
+
+def test_remote_name(held: str, curl: Curl, tmp_path: Path) -> None:
+    """-OJ saves a file under the name that was asked for."""
+    curl("-OJ", f"{held}/%C3%A4%20rose.txt")
+    (saved,) = tmp_path.glob("*rose.txt")
+    assert saved.read_bytes() == DATA
+
+
+def test_etag(held: str, curl: Curl, tmp_path: Path) -> None:
+    """A file that curl has by its ETag is not sent again."""
+    curl("--etag-save", "etag", "-o", "down", held)
+    assert (tmp_path / "etag").read_text(encoding="ascii").strip() == f'"{HASH}"'
+    status = curl("--etag-compare", "etag", "-o", "again", "-w", "%{http_code} %{size_download}", held)
+    assert status == b"304 0"
+
+
+def test_many_on_one_connection(held: str, curl: Curl) -> None:
+    """One connection serves them all."""
+    url = held.rpartition("/")[0]
+    targets = [held, f"{url}/healthz", held, f"{url}/files", f"{url}/"]
+    counts = curl(
+        *[part for target in targets for part in ("-o", "/dev/null", target)], "-w", "%{num_connects} "
+    )
+    assert counts.split() == [b"1", b"0", b"0", b"0", b"0"]

@@ -1,0 +1,208 @@
+"""System calls that fail below the shipped gunicorn, by strace: answers, what is left, work again."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support.exchanges import told
+from tests.support.faults import (
+    FULL,
+    UNAVAILABLE,
+    disk,
+    fetched,
+    fresh,
+    injected,
+    intact,
+    md5,
+    ready,
+    refused,
+    serving,
+    staged_names,
+    stored,
+    upload,
+)
+from tests.support.servers import Server
+from tests.support.wire import Connection, message
+
+# Coverage makes calls of its own, which would fail in place of the server's.
+pytestmark = pytest.mark.uncounted
+
+# Whatever the system may say; the quota of a disk is one of them.
+CODES = {
+    "EIO": (UNAVAILABLE, "Input/output error"),
+    "EROFS": (UNAVAILABLE, "Read-only file system"),
+    "ESTALE": (UNAVAILABLE, "Stale file handle"),
+    "ENOSPC": (FULL, "No space left on device"),
+    "EDQUOT": (FULL, "Disk quota exceeded"),
+}
+HELD = fresh(0)
+
+
+class Fault(NamedTuple):
+    """A system call that fails, on one of these paths where it is common."""
+
+    call: str
+    paths: Callable[[Path, str], list[Path]] = lambda root, hash_: []
+    when: str = "1+"
+
+
+def staging(root: Path, _: str) -> list[Path]:
+    """The directory of staged files."""
+    return [root / ".staging"]
+
+
+def staged(root: Path, _: str) -> list[Path]:
+    """The staged files to come."""
+    return staged_names(root)
+
+
+def shard(root: Path, hash_: str) -> list[Path]:
+    """The directory of a blob."""
+    return [root / hash_[:2]]
+
+
+def blob(root: Path, hash_: str) -> list[Path]:
+    """The file of a blob, which is named below the descriptor of its shard."""
+    return [root / hash_[:2] / hash_, Path(hash_)]
+
+
+STAT = "/^(statx|newfstatat|fstat)$"
+# What each step of a request asks of the system.
+CHECKED = {
+    "free space": Fault("/^statfs", staging),
+    "make": Fault("openat", staging),
+    "write": Fault("write", staged),
+    "sync": Fault("fsync"),
+}
+UPLOADED = {
+    **CHECKED,
+    "mode": Fault("fchmod", staged),
+    "new shard": Fault("/^mkdir"),
+    "sync of the root": Fault("fsync", when="2"),
+    "shard": Fault("openat", shard),
+    "link": Fault("/^link"),
+}
+DUPLICATED = {
+    "held": Fault("openat", blob),
+    "description": Fault(STAT, blob),
+    "comparison": Fault("/^pread", blob),
+    "sync of the held": Fault("fsync", blob),
+}
+DELETED = {"look": Fault(STAT, blob), "unlink": Fault("/^unlink")}
+DOWNLOADED = {
+    "open": Fault("openat", blob),
+    "description": Fault(STAT, blob),
+    "read": Fault("/^pread", blob),
+}
+
+
+@pytest.fixture(name="server", scope="module")
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    directory = tmp_path_factory.mktemp("calls")
+    with disk("tmpfs", directory / "store", 64 << 20), serving(directory) as server:
+        yield server
+
+
+@pytest.fixture(name="client")
+def _client(server: Server) -> Iterator[Connection]:
+    with Connection(server.port) as client:
+        assert stored(client, HELD) in intact(server)
+        before = server.descriptors()
+        yield client
+        # Everything works again, on the connection that saw the failures.
+        ready(server, client, whether=True)
+        assert stored(client, HELD) in intact(server)
+        server.until_unused(before)
+
+
+def failing(server: Server, fault: Fault, code: str, hash_: str) -> AbstractContextManager[None]:
+    """Let a step fail with an error code."""
+    inject = f"{fault.call}:error={code}:when={fault.when}"
+    return injected(server, inject, paths=fault.paths(server.root, hash_))
+
+
+def in_a_new_shard(server: Server) -> bytes:
+    """Bytes whose blob needs a directory that is not there."""
+    for number in range(1, 100_000):
+        data = fresh(number, 100)
+        if not (server.root / md5(data)[:2]).exists():
+            return data
+    raise AssertionError("every shard is there")
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("step", UPLOADED)
+def test_uploads(server: Server, client: Connection, step: str, code: str) -> None:
+    """An upload whose step fails is answered 507 for want of room, else 503, and is not there."""
+    data = in_a_new_shard(server)
+    before = intact(server)
+    told_as, cause = CODES[code]
+    with failing(server, UPLOADED[step], code, md5(data)):
+        refused(server, client.ask(upload(data)), told_as, cause)
+        if step in CHECKED:
+            ready(server, client, whether=False)
+        # Reads go on.
+        assert fetched(client, md5(HELD)) == HELD
+    assert intact(server) == before
+    told(client.ask(upload(data)))
+    assert client.ask(message("DELETE", f"/{md5(data)}")).status == 200
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_an_upload_that_cannot_be_synced_in_the_end(server: Server, client: Connection, code: str) -> None:
+    """A blob whose name may not last is not acknowledged, though it is there, and whole."""
+    data = in_a_new_shard(server)
+    told_as, cause = CODES[code]
+    # The file, the root with the new shard, the shard with the new blob.
+    with failing(server, Fault("fsync", when="3"), code, md5(data)):
+        refused(server, client.ask(upload(data)), told_as, cause)
+    assert md5(data) in intact(server)
+    assert told(client.ask(upload(data))) == (md5(data), len(data), False)
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("step", DUPLICATED)
+def test_uploads_of_what_is_held(server: Server, client: Connection, step: str, code: str) -> None:
+    """An upload that cannot be compared with the blob held is not acknowledged."""
+    before = intact(server)
+    told_as, cause = CODES[code]
+    with failing(server, DUPLICATED[step], code, md5(HELD)):
+        refused(server, client.ask(upload(HELD)), told_as, cause)
+    assert intact(server) == before
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("step", DELETED)
+def test_deletions(server: Server, client: Connection, step: str, code: str) -> None:
+    """A blob that cannot be removed stays as it was."""
+    before = intact(server)
+    told_as, cause = CODES[code]
+    with failing(server, DELETED[step], code, md5(HELD)):
+        refused(server, client.ask(message("DELETE", f"/{md5(HELD)}")), told_as, cause)
+    assert intact(server) == before
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_deletion_that_cannot_be_synced(server: Server, client: Connection, code: str) -> None:
+    """A deletion that may not last is not acknowledged."""
+    told_as, cause = CODES[code]
+    with failing(server, Fault("fsync"), code, md5(HELD)):
+        refused(server, client.ask(message("DELETE", f"/{md5(HELD)}")), told_as, cause)
+    assert md5(HELD) not in intact(server)
+    assert client.ask(message("DELETE", f"/{md5(HELD)}")).status == 404
+
+
+@pytest.mark.parametrize("code", ["EIO", "ESTALE", "EACCES", "EMFILE"])
+@pytest.mark.parametrize("step", DOWNLOADED)
+def test_downloads(server: Server, client: Connection, step: str, code: str) -> None:
+    """A blob that cannot be read is answered 503, and another one is sent."""
+    other = stored(client, b"another")
+    with failing(server, DOWNLOADED[step], code, md5(HELD)):
+        refused(server, client.ask(message("GET", f"/{md5(HELD)}")), UNAVAILABLE)
+        if step == "read":
+            ranged = message("GET", f"/{md5(HELD)}", Range="bytes=5-99")
+            refused(server, client.ask(ranged), UNAVAILABLE)
+        assert fetched(client, other) == b"another"

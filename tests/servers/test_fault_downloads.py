@@ -1,0 +1,178 @@
+"""Blobs that are cut, or cannot be read, in the middle of a download: no client takes it for complete."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.support.exchanges import told
+from tests.support.faults import fetched, injected, md5, serving, stored, upload
+from tests.support.servers import Server
+from tests.support.wire import Connection, message
+
+MIB = 1 << 20
+# More than the sockets of a connection hold, so that the server is still sending.
+DATA = Random(0).randbytes(MIB) * 32
+HASH = md5(DATA)
+CUT = 16 * MIB
+READ = 64 << 10
+RANGES = {
+    "whole": None,
+    "range": f"bytes=1000-{len(DATA) - 1000}",
+    "ranges": f"bytes=0-{20 * MIB},{21 * MIB}-{31 * MIB}",
+}
+# A download that is sent by sendfile(2), by read(2), or by the one after the other failed.
+UNREADABLE = {
+    "later": ("whole", ["/^sendfile:error=EIO:when=2+"]),
+    "later in a range": ("range", ["/^sendfile:error=EIO:when=2+"]),
+    "at once": ("whole", ["/^sendfile:error=EIO", "/^pread:error=EIO"]),
+    "after a while": ("range", ["/^sendfile:error=EINVAL", "/^pread:error=EIO:when=5+"]),
+    "in ranges": ("ranges", ["/^pread:error=EIO:when=5+"]),
+    "no longer there": ("whole", ["/^sendfile:error=ESTALE:when=2+"]),
+}
+
+LATER = {"later", "later in a range", "no longer there"}
+# The one line for what fails once an answer has begun, with the reason.
+HANDLING = f"GET /{HASH}: an answer broke off: "
+SHORTER = f"an answer broke off: the blob {HASH} is shorter"
+
+
+@pytest.fixture(name="server", scope="module")
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("downloads")) as server:
+        yield server
+        assert not server.logged("Traceback")
+
+
+@pytest.fixture(name="path")
+def _path(server: Server) -> Iterator[Path]:
+    """The file of a large blob, which a test may damage."""
+    with Connection(server.port) as client:
+        assert told(client.ask(upload(DATA)))[0] == HASH
+        other = stored(client, b"another")
+    before = server.descriptors()
+    path = server.root / HASH[:2] / HASH
+    yield path
+    # The same workers go on, and nothing of the download is left.
+    server.until_unused(before)
+    with Connection(server.port) as client:
+        assert fetched(client, other) == b"another"
+        assert client.ask(message("DELETE", f"/{HASH}")).status == 200
+
+
+def cut(path: Path) -> None:
+    """Make a blob shorter behind the server's back."""
+    os.truncate(path, CUT)
+
+
+def fields(kind: str) -> dict[str, str]:
+    """What asks for the blob, or parts of it."""
+    wanted = RANGES[kind]
+    return {} if wanted is None else {"Range": wanted}
+
+
+def logged_once(server: Server, pattern: str, cause: str, call: Callable[[], None]) -> None:
+    """Check that what is done adds one error to the log, and its cause."""
+    server.expected.append(pattern)
+    errors, causes = len(server.logged(" ERROR ")), len(server.logged(cause))
+    call()
+    server.await_log(cause, causes + 1)
+    (found,) = server.logged(" ERROR ")[errors:]
+    assert re.search(pattern, found.string), found.string
+
+
+@pytest.mark.parametrize("kind", RANGES)
+def test_a_blob_that_is_cut(server: Server, path: Path, kind: str) -> None:
+    """The connection ends before the announced length; a request behind it is not answered."""
+
+    def download() -> None:
+        with Connection(server.port, receive_buffer=READ) as client:
+            client.send(message("GET", f"/{HASH}", **fields(kind)))
+            client.send(message("GET", f"/{md5(b'another')}"))
+            head = client.receive_head()
+            cut(path)
+            body = client.rest()
+        assert head.status in (200, 206)
+        assert len(body) < int(head.fields["content-length"])
+        assert b"HTTP/1.1" not in body
+
+    logged_once(server, HANDLING, SHORTER, download)
+
+
+@pytest.mark.parametrize("kind", RANGES)
+def test_http_client_sees_a_cut(server: Server, path: Path, kind: str) -> None:
+    """Python's own client raises IncompleteRead."""
+
+    def download() -> None:
+        with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as client:
+            client.request("GET", f"/{HASH}", headers=fields(kind))
+            answer = client.getresponse()
+            answer.read(READ)
+            cut(path)
+            with pytest.raises(http.client.IncompleteRead):
+                answer.read()
+
+    logged_once(server, HANDLING, SHORTER, download)
+
+
+@pytest.mark.parametrize("kind", RANGES)
+def test_curl_sees_a_cut(server: Server, path: Path, kind: str) -> None:
+    """curl ends with its status for a partial file."""
+    program = shutil.which("curl")
+    if program is None:
+        pytest.skip("curl is not installed")
+    command = [program, "-sS", f"http://127.0.0.1:{server.port}/{HASH}"]
+    for name, value in fields(kind).items():
+        command += ["-H", f"{name}: {value}"]
+
+    def download() -> None:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.read(READ)
+            cut(path)
+            _, error = process.communicate(timeout=30)
+        assert process.returncode == 18, error
+
+    logged_once(server, HANDLING, SHORTER, download)
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_blob_that_cannot_be_read(server: Server, path: Path, case: str) -> None:
+    """Bytes that a disk does not give end the connection; once it gives them all is well."""
+    kind, faults = UNREADABLE[case]
+
+    def download() -> None:
+        with injected(server, *faults, paths=[path]), Connection(server.port, receive_buffer=READ) as client:
+            client.send(message("GET", f"/{HASH}", **fields(kind)))
+            client.send(message("GET", f"/{md5(b'another')}"))
+            head = client.receive_head()
+            body = client.rest()
+        assert head.status in (200, 206)
+        assert len(body) < int(head.fields["content-length"])
+        assert b"HTTP/1.1" not in body
+
+    cause = "Stale file handle" if "ESTALE" in faults[0] else "Input/output error"
+    error = f"The answer to GET /{HASH} broke off: {cause}" if case in LATER else HANDLING
+    logged_once(server, error, cause, download)
+    with Connection(server.port) as client:
+        assert md5(fetched(client, HASH)) == HASH
+
+
+def test_a_blob_that_was_cut_before(server: Server, path: Path) -> None:
+    """What lies there is sent as long as it is, not longer; uploading it again heals it."""
+    cut(path)
+    with Connection(server.port) as client:
+        assert fetched(client, HASH) == DATA[:CUT]
+        assert client.ask(message("GET", f"/{HASH}", Range=f"bytes={CUT}-")).status == 416
+        answer = client.ask(upload(DATA))
+        assert json.loads(answer.body)["healed"] is True
+        assert fetched(client, HASH) == DATA
+    server.await_log(f"WARNING .*The blob {HASH} was damaged, and is healed by an upload")

@@ -1,0 +1,234 @@
+"""What docs/servers.md says of each server, seen: none stores a part for the whole."""
+
+import getpass
+import hashlib
+import os
+import pwd
+import shutil
+import socket
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support.exchanges import DATA, HASH, SIZE, form, told
+from tests.support.foreign import SERVERS
+from tests.support.servers import PROJECT, Server, gunicorn, start, until, uwsgi
+from tests.support.wire import Connection, chunked, message
+
+pytestmark = pytest.mark.clients
+APACHE = """
+ServerRoot {directory}
+ServerName localhost
+PidFile {directory}/pid
+Listen 127.0.0.1:{port}
+LoadModule mpm_event_module {modules}/mod_mpm_event.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule wsgi_module {modules}/mod_wsgi.so
+ErrorLog {directory}/error.log
+{user}
+WSGISocketPrefix {directory}/wsgi
+WSGIChunkedRequest On
+WSGIDaemonProcess store processes=1 threads=8 python-path={path}
+WSGIProcessGroup store
+WSGIApplicationGroup %{{GLOBAL}}
+WSGIScriptAlias / {directory}/store.wsgi
+<Directory {directory}>
+    Require all granted
+</Directory>
+"""
+
+
+class Seen(NamedTuple):
+    """The statuses of chunked uploads, beside which the connection may end without one."""
+
+    whole: int
+    cut: set[int]
+    bad_size: set[int]
+    """Of a chunk size that is no number; 200 where it is taken for the end."""
+    both: int
+    """With Content-Length, too."""
+
+
+# Where there are two, it depends on whether the server or the service is faster.
+SEEN = {
+    "gunicorn": Seen(200, {400}, {400}, 400),
+    "uwsgi": Seen(200, {400}, {200}, 400),
+    "werkzeug": Seen(200, {400}, {400}, 400),
+    "cheroot": Seen(200, {400}, {400}, 400),
+    "gevent": Seen(200, {400}, {400}, 200),
+    "apache": Seen(200, {400, 500}, {400}, 200),
+    "waitress": Seen(200, set(), {400}, 200),
+    "tornado": Seen(411, set(), {400}, 400),
+    "uvicorn": Seen(411, {411}, {400, 411}, 400),
+    "hypercorn": Seen(411, {400, 411}, {400, 411}, 400),
+    "granian": Seen(411, {411}, {411}, 411),
+    "wsgiref": Seen(411, {411}, {411}, 400),
+}
+# It sends no head before the first bytes of a body.
+NO_HEAD = {"hypercorn"}
+POST = b"POST /%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+CODED = POST % b"" + b"Transfer-Encoding: chunked\r\n"
+
+
+@contextmanager
+def apache(directory: Path) -> Iterator[Server]:
+    """Apache with mod_wsgi, of the system's packages."""
+    program = shutil.which("apache2", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None or not Path("/usr/lib/apache2/modules/mod_wsgi.so").exists():
+        pytest.skip("apache2 or its mod_wsgi is not installed")
+    # Where another user may go, which root has to name.
+    with tempfile.TemporaryDirectory(dir="/tmp") as name, socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+        user = "www-data" if os.getuid() == 0 else getpass.getuser()
+        os.chown(name, pwd.getpwnam(user).pw_uid, -1)
+        text = APACHE.format(
+            directory=name,
+            port=port,
+            modules="/usr/lib/apache2/modules",
+            user=f"User {user}\nGroup {user}" if os.getuid() == 0 else "",
+            path=f"{PROJECT}:{sysconfig.get_path('purelib')}",
+        )
+        Path(name, "apache.conf").write_text(text, encoding="utf-8")
+        Path(name, "store.wsgi").write_text("from wsgi_store.wsgi import application\n", encoding="utf-8")
+        probe.close()
+        command = [program, "-f", f"{name}/apache.conf", "-DFOREGROUND"]
+        yield start(command, Path(name, "store"), directory / "apache.log", {}, port=port)
+
+
+@contextmanager
+def foreign(name: str, directory: Path) -> Iterator[Server]:
+    """A server on an empty store."""
+    if name in ("gunicorn", "uwsgi"):
+        yield {"gunicorn": gunicorn, "uwsgi": uwsgi}[name](directory)
+    elif name == "apache":
+        with apache(directory) as server:
+            yield server
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        command = [sys.executable, str(PROJECT / "tests/support/foreign.py"), name, str(port)]
+        yield start(command, directory / "store", directory / f"{name}.log", {}, port=port)
+
+
+@pytest.fixture(scope="module", name="shared", params=SEEN)
+def fixture_shared(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Server, Seen]]:
+    """A server that holds the one blob, and what was seen of it."""
+    directory = tmp_path_factory.mktemp(request.param)
+    # pylint: disable-next=contextmanager-generator-missing-cleanup  # pytest ends every fixture
+    with foreign(request.param, directory) as server:
+        try:
+            server.await_answer()
+            with Connection(server.port) as connection:
+                assert told(connection.ask(message("POST", "/", DATA))) == (HASH, SIZE, True)
+            yield server, SEEN[request.param]
+        finally:
+            server.kill()
+
+
+@pytest.fixture(name="at")
+def fixture_at(shared: tuple[Server, Seen]) -> Iterator[tuple[Server, Seen]]:
+    """That server; whatever a test cut, no part of it is there."""
+    yield shared
+    server, _ = shared
+    assert server.blobs() - {HASH} <= {hashlib.md5(b"whole").hexdigest()}
+    server.await_answer()
+
+
+def ask(server: Server, *parts: bytes, end: bool = False) -> int | None:
+    """The status of the answer, None where there is none; `end` ends the request behind what is sent."""
+    with Connection(server.port) as connection:
+        connection.send(*parts)
+        if end:
+            connection.socket.shutdown(socket.SHUT_WR)
+        head = connection.rest().partition(b"\r\n")[0].split()
+        return int(head[1]) if head else None
+
+
+def reset(server: Server, *parts: bytes) -> None:
+    """Vanish in the middle of a request."""
+    lines = len(server.logged(" POST / "))
+    with Connection(server.port) as connection:
+        connection.send(*parts)
+        with suppress(AssertionError):  # some wait for the whole first
+            until(lambda: any("/.staging" in name for name in server.descriptors()), "a staged file", 0.5)
+        connection.reset()
+    with suppress(AssertionError):  # some never tell the service
+        until(lambda: len(server.logged(" POST / ")) > lines, "the end of the request", 2)
+
+
+def test_downloads(at: tuple[Server, Seen]) -> None:
+    """Whole blobs, ranges and heads are what they should be, and so is a form."""
+    server, _ = at
+    for field, (start_, stop) in {"": (0, SIZE), "bytes=70000-2000000": (70_000, 2_000_001)}.items():
+        with Connection(server.port) as connection:
+            answer = connection.ask(message("GET", f"/{HASH}", **({"Range": field} if field else {})))
+            assert (answer.status, answer.body == DATA[start_:stop]) == (206 if field else 200, True)
+    with Connection(server.port) as connection:
+        answer = connection.ask(message("HEAD", f"/{HASH}"))
+        if server.log.stem not in NO_HEAD:
+            assert (answer.status, answer.fields["content-length"]) == (200, str(SIZE))
+    with Connection(server.port) as connection:
+        assert told(connection.ask(form("rose.png", DATA))) == (HASH, SIZE, False)
+
+
+def test_short_length(at: tuple[Server, Seen]) -> None:
+    """A body that ends before its length stores nothing, however it ends."""
+    server, _ = at
+    head = POST % b"" + b"Content-Length: 1000000\r\n\r\n"
+    assert ask(server, head, DATA[:500_000], end=True) in (400, 500, None)
+    reset(server, head, DATA[:500_000])
+
+
+def test_whole(at: tuple[Server, Seen]) -> None:
+    """A whole chunked body is taken where a cut one is told from it."""
+    server, seen = at
+    assert ask(server, CODED, b"\r\n", chunked(b"wh", b"ole")) == seen.whole
+
+
+@pytest.mark.parametrize("body", [b"5\r\nab", chunked(b"part", end=b""), b""], ids=["in", "behind", "before"])
+def test_cut(at: tuple[Server, Seen], body: bytes) -> None:
+    """A cut chunked body stores nothing, whether its client leaves in order or not."""
+    server, seen = at
+    assert ask(server, CODED, b"\r\n", body, end=True) in {*seen.cut, None}
+    reset(server, CODED, b"\r\n", body)
+
+
+def test_cut_with_a_digest(at: tuple[Server, Seen]) -> None:
+    """A digest tells a part from the whole under every server."""
+    server, seen = at
+    coded = (
+        POST % b"?hash=%s" % hashlib.md5(b"whole").hexdigest().encode()
+        + b"Transfer-Encoding: chunked\r\n\r\n"
+    )
+    assert ask(server, coded, chunked(b"whol", end=b""), end=True) in (400, 411, 422, 500, None)
+    taken = 200 if server.log.stem == "granian" else seen.whole
+    assert ask(server, coded, chunked(b"wh", b"ole")) == taken
+
+
+def test_bad_size(at: tuple[Server, Seen]) -> None:
+    """A chunk size that is no number is told of, or taken for the end, as documented."""
+    server, seen = at
+    assert ask(server, CODED, b"\r\n", b"5\r\nwhole\r\nzz\r\nx\r\n0\r\n\r\n") in {*seen.bad_size, None}
+
+
+def test_both_framings(at: tuple[Server, Seen]) -> None:
+    """With a length beside it, a chunked body is refused, or is what its chunks say."""
+    server, seen = at
+    assert ask(server, CODED, b"Content-Length: 4\r\n\r\n", chunked(b"wh", b"ole")) == seen.both
+
+
+def test_the_table_is_what_was_seen() -> None:
+    """docs/servers.md has a row for each."""
+    text = (PROJECT / "docs" / "servers.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1].lower() for line in text.splitlines() if line.startswith("| ")][1:]
+    for name in SEEN:
+        assert [row for row in rows if name in row], name
+    assert set(SERVERS) <= set(SEEN)

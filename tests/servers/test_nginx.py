@@ -1,0 +1,240 @@
+"""nginx with the shipped settings: uploads as they arrive, downloads without Python."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from tests.support.access import bearer, line
+from tests.support.exchanges import DATA, HASH, SIZE, told
+from tests.support.servers import Server, gunicorn, nginx
+from tests.support.wire import Connection, message
+
+# What lies in a store, or may, and is no blob.
+HIDDEN = [".tickets/1-a", ".quarantine/a", ".verified.json", ".staging/a", "store.json", "ab/x"]
+SITE = "https://app.example"
+# What tells of a server or a connection, not of the blob.
+HOP = {"server", "date", "connection", "x-request-id"}
+
+
+@pytest.fixture(scope="module", name="backend")
+def fixture_backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """gunicorn on a store that holds the one blob."""
+    settings = {"WSGI_STORE_SENDFILE": "x-accel", "WSGI_STORE_CORS_ORIGINS": SITE}
+    with gunicorn(tmp_path_factory.mktemp("backend"), **settings) as server:
+        with Connection(server.port) as connection:
+            assert told(connection.ask(message("POST", "/", DATA))) == (HASH, SIZE, True)
+        yield server
+
+
+@pytest.fixture(scope="module", name="proxy")
+def fixture_proxy(backend: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """nginx that asks the service for everything."""
+    with nginx(tmp_path_factory.mktemp("proxy"), backend, direct=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", name="direct")
+def fixture_direct(backend: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """nginx that takes blobs straight from the directory."""
+    with nginx(tmp_path_factory.mktemp("direct"), backend, direct=True) as server:
+        yield server
+
+
+def head_of(backend: Server, target: str) -> dict[str, str]:
+    """What the service itself says of a blob."""
+    with Connection(backend.port) as connection:
+        fields = connection.ask(message("HEAD", target)).fields
+    return {name: value for name, value in fields.items() if name not in HOP}
+
+
+def test_accelerated(backend: Server, proxy: Server) -> None:
+    """The service decides on a download and nginx sends it, with every field of the service."""
+    with Connection(proxy.port) as connection:
+        answer = connection.ask(message("GET", f"/{HASH}/rose.png"))
+        assert answer.body == DATA
+    fields = {name: value for name, value in answer.fields.items() if name not in HOP}
+    assert fields == head_of(backend, f"/{HASH}/rose.png")
+    line = backend.await_log(f"id={answer.fields['x-request-id']}")[0].string
+    assert f"GET /{HASH}/rose.png 200 0 B" in line
+
+
+@pytest.mark.parametrize("part, status", [("bytes=0-", 206), (f"bytes={SIZE}-", 416)])
+def test_accelerated_for_a_page_of_another_site(proxy: Server, part: str, status: int) -> None:
+    """What nginx sends instead of the service may be read by the same pages."""
+    with Connection(proxy.port) as connection:
+        answer = connection.ask(message("GET", f"/{HASH}", Origin=SITE, Range=part))
+    assert answer.status == status
+    assert answer.fields["access-control-allow-origin"] == SITE
+    assert "Content-Range" in answer.fields["access-control-expose-headers"]
+    assert answer.fields["vary"] == "Origin"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_direct(backend: Server, direct: Server, method: str) -> None:
+    """A blob taken from the directory has the fields that guard readers and caches."""
+    with Connection(direct.port) as connection:
+        answer = connection.ask(message(method, f"/{HASH}"))
+        assert answer.status == 200
+        assert answer.body == (DATA if method == "GET" else b"")
+        assert connection.ask(message("GET", "/healthz")).status == 200
+    fields = {name: value for name, value in answer.fields.items() if name not in HOP}
+    expected = head_of(backend, f"/{HASH}")
+    del expected["repr-digest"], expected["vary"]
+    assert fields == expected
+    assert answer.fields["x-request-id"] not in backend.text(), "Python was asked"
+
+
+@pytest.mark.parametrize(
+    "method, target, fields, status",
+    [
+        ("GET", f"/{'0' * 32}", {}, 404),
+        ("GET", f"/{'0' * 33}", {}, 404),
+        ("DELETE", f"/{'0' * 32}", {}, 404),
+        ("POST", f"/{HASH}", {}, 405),
+        ("GET", f"/{HASH.upper()}", {}, 200),
+        ("GET", f"/{HASH}", {"If_None_Match": f'"{HASH}"'}, 304),
+        ("GET", f"/{HASH}", {"If_Match": '"other"'}, 412),
+        ("GET", f"/{HASH}", {"Range": "bytes=1-70000"}, 206),
+        ("GET", f"/{HASH}", {"Range": f"bytes={SIZE}-"}, 416),
+        ("GET", "/store.json", {}, 404),
+        ("GET", "/.staging/", {}, 404),
+        ("GET", f"/{HASH[:2]}/{HASH}", {}, 404),
+        ("GET", f"/_blobs/{HASH[:2]}/{HASH}", {}, 404),
+        ("GET", f"/{HASH}/../store.json", {}, 200),
+        *[
+            ("GET", f"{prefix}/{hidden}", {}, 404)
+            for prefix in ("", "/_blobs", "/_blobs/00/..")
+            for hidden in HIDDEN
+        ],
+    ],
+)
+def test_direct_leaves_the_rest(
+    direct: Server, method: str, target: str, fields: dict[str, str], status: int
+) -> None:
+    """What is more than a whole blob is the service's; no other file of the store is to be had."""
+    with Connection(direct.port) as connection:
+        answer = connection.ask(message(method, target, b"" if method == "POST" else None, **fields))
+    assert answer.status == status
+    if status >= 400 and not target.startswith("/_blobs/"):
+        assert json.loads(answer.body)["status"] == status
+    elif status == 200:
+        assert answer.body == DATA
+    elif status == 206:
+        assert answer.body == DATA[1:70_001]
+
+
+@pytest.mark.parametrize("way", ["proxy", "direct"])
+def test_only_blobs_are_sent(backend: Server, request: pytest.FixtureRequest, way: str) -> None:
+    """A link in a blob's place is not followed, and a blob that a token guards not given away."""
+    server: Server = request.getfixturevalue(way)
+    link = backend.root / HASH[:2] / (HASH[:2] + "0" * 30)
+    link.symlink_to(backend.root / "store.json")
+    with Connection(server.port) as connection:
+        assert connection.ask(message("GET", f"/{link.name}")).status in (403, 404)
+    link.unlink()
+
+
+def test_tokens_hold_behind_nginx(tmp_path: Path) -> None:
+    """As shipped, nginx sends no blob that the service was not asked for."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(line("all", "read,write"), encoding="ascii")
+    tokens.chmod(0o600)
+    settings = {"WSGI_STORE_TOKENS": str(tokens), "WSGI_STORE_SENDFILE": "x-accel"}
+    with (
+        gunicorn(tmp_path, workers=1, **settings) as backend,
+        nginx(tmp_path, backend, direct=False) as proxy,
+        closing(HTTPConnection("127.0.0.1", proxy.port, timeout=20)) as client,
+    ):
+
+        def ask(method: str, target: str, body: bytes | None = None, **fields: str) -> tuple[int, bytes]:
+            client.request(method, target, body, fields)
+            answer = client.getresponse()
+            return answer.status, answer.read()
+
+        assert ask("POST", "/", DATA, **bearer("all"))[0] == 200
+        for method in ("GET", "HEAD"):
+            for target in (f"/{HASH}", f"/{HASH}/a"):
+                assert ask(method, target)[0] == 401
+            assert ask(method, f"/_blobs/{HASH[:2]}/{HASH}")[0] == 404
+        assert ask("GET", f"/{HASH}", **bearer("all")) == (200, DATA)
+
+
+@pytest.mark.parametrize(
+    "head, status",
+    [
+        (b"GET /healthz HTTP/1.0", 200),
+        (b"GET http:///healthz HTTP/1.0", 400),
+        (b"GET http://example.org:81/healthz HTTP/1.0", 200),
+        (b"GET /healthz HTTP/1.0\r\nHost: example.org:81", 200),
+        (b"GET /healthz HTTP/1.1\r\nConnection: close\r\nHost: example.org:81", 200),
+        (b"GET /healthz HTTP/1.1\r\nConnection: close", 400),
+    ],
+    ids=["1.0", "empty", "in the target", "1.0 with a host", "1.1", "1.1 without"],
+)
+def test_hosts(proxy: Server, head: bytes, status: int) -> None:
+    """Who need not name a host is answered all the same, as a health check of HTTP/1.0."""
+    with Connection(proxy.port) as connection:
+        assert connection.ask(head, b"\r\n\r\n").status == status
+
+
+def test_delete(backend: Server, direct: Server) -> None:
+    """A blob is gone for nginx as soon as the service has removed it."""
+    with Connection(direct.port) as connection:
+        hash_ = told(connection.ask(message("POST", "/", b"short-lived")))[0]
+        assert connection.ask(message("GET", f"/{hash_}")).body == b"short-lived"
+        assert connection.ask(message("DELETE", f"/{hash_}")).status == 200
+        assert connection.ask(message("GET", f"/{hash_}")).status == 404
+    assert backend.blobs() == {HASH}
+
+
+def test_unbuffered(backend: Server, proxy: Server) -> None:
+    """The service receives an upload while nginx still does."""
+    with Connection(proxy.port) as connection:
+        connection.send(message("POST", "/", Content_Length=SIZE), DATA[:1_000_000])
+        backend.until_staged()
+        connection.send(DATA[1_000_000:])
+        assert told(connection.receive()) == (HASH, SIZE, False)
+
+
+@pytest.mark.parametrize("coded", [False, True], ids=["length", "chunked"])
+def test_vanished_uploader(backend: Server, proxy: Server, coded: bool) -> None:
+    """An upload whose client goes away stores nothing."""
+    seen = len(backend.logged("POST / 400 "))
+    before = backend.descriptors()
+    with Connection(proxy.port) as connection:
+        length = {"Transfer_Encoding": "chunked"} if coded else {"Content_Length": str(SIZE)}
+        start = b"%x\r\n" % SIZE if coded else b""
+        connection.send(message("POST", "/", **length), start, DATA[:1_000_000])
+        backend.until_staged()
+        connection.reset()
+    backend.await_log("POST / 400 ", seen + 1)
+    backend.until_unused(before)
+    assert backend.blobs() == {HASH}
+    assert not backend.staged()
+
+
+def test_target(backend: Server, proxy: Server) -> None:
+    """A file name reaches the service as the client wrote it."""
+    with Connection(proxy.port) as connection:
+        answer = connection.ask(message("GET", f"/{HASH}/a%2Fb%20c//d.png"))
+    assert answer.status == 200
+    assert 'filename="a/b c//d.png"' in answer.fields["content-disposition"]
+    assert "/a%2Fb%20c//d.png 200" in backend.text()
+
+
+@pytest.mark.parametrize("part", ["%F0%9F%8C%B9", '"', "%22"])
+def test_a_long_name(backend: Server, proxy: Server, part: str) -> None:
+    """A name as long as a request line allows comes back whole, twice over, in the head of the answer."""
+    # What the shipped settings of gunicorn take, less what stands around the name.
+    room = 8190 - len(f"HEAD /{HASH}/%C3%A4.png HTTP/1.1\r\n")
+    target = f"/{HASH}/%C3%A4{part * (room // len(part))}.png"
+    with Connection(proxy.port) as connection:
+        answer = connection.ask(message("GET", target))
+    assert (answer.status, answer.body == DATA) == (200, True)
+    disposition = answer.fields["content-disposition"]
+    assert len(disposition) > 8000
+    assert disposition == head_of(backend, target)["content-disposition"]

@@ -1,0 +1,104 @@
+"""A fuzz of a real server from its own description, by Schemathesis with all its checks."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.access import ALL, KEY, line
+from tests.support.servers import PROJECT, STRICT, Server, gunicorn
+from tests.support.wire import Connection, message
+
+pytestmark = pytest.mark.long(100)
+TOKEN = "all"
+# What must have happened, or the fuzz was idle: methods, paths and statuses in the log.
+DONE = [
+    "POST / 200",
+    "POST / 400",
+    "POST / 401",
+    "POST / 422",
+    "GET /[0-9a-f]{32} 200",
+    "GET /[0-9a-f]{32} 404",
+    "GET /[0-9a-f]{32}/[^ ]+ 200",
+    "HEAD /[0-9a-f]{32} (200|304)",
+    "DELETE /[0-9a-f]{32} 200",
+    "DELETE /[0-9a-f]{32} 401",
+    "DELETE / 405",
+    "GET /files 200",
+    "GET /files 400",
+    "PATCH /files 405",
+]
+
+
+@pytest.fixture(name="server")
+def fixture_server(tmp_path: Path) -> Iterator[Server]:
+    """A server that asks for tokens."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(line(TOKEN, ALL), encoding="utf-8")
+    settings = {"WSGI_STORE_TOKENS": str(tokens), "WSGI_STORE_SIGNING_KEYS": KEY}
+    with gunicorn(tmp_path, workers=1, WSGI_STORE_DURABILITY="none", **settings) as server:
+        yield server
+        assert not server.staged()
+
+
+def schemathesis(server: Server, document: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it in a process of its own: it brings a pytest plugin and a great deal of modules."""
+    command = [
+        sys.executable,
+        *STRICT,
+        "-m",
+        "schemathesis.cli",
+        "--config-file",
+        str(PROJECT / "tests/support/openapi.toml"),
+    ]
+    command += ["run", document, "--header", f"Authorization: Bearer {TOKEN}", "--checks", "all", *arguments]
+    environ = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    # It keeps what it learned in the working directory.
+    return subprocess.run(
+        command, cwd=server.log.parent, env=environ, capture_output=True, text=True, check=False, timeout=200
+    )
+
+
+def test_the_service_is_as_described(server: Server) -> None:
+    """Right, wrong and chained requests made from the description get answers that fit it."""
+    with Connection(server.port) as connection:
+        # The example of the description is there, so that some requests find it from the start.
+        upload = message("POST", "/", b"hello, world\n", Authorization=f"Bearer {TOKEN}")
+        assert connection.ask(upload).status == 200
+    result = schemathesis(server, f"http://127.0.0.1:{server.port}/openapi.json")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Tested: 19" in result.stdout
+    missing = [pattern for pattern in DONE if not server.logged(f"{pattern} ")]
+    assert not missing, missing
+
+
+def test_what_is_not_so_is_found(server: Server, tmp_path: Path) -> None:
+    """A description that says something else than the service does makes the fuzz fail, over each word."""
+    with Connection(server.port) as connection:
+        document = json.loads(connection.ask(message("GET", "/openapi.json")).body)
+    paths, components = document["paths"], document["components"]
+    del paths["/{hash}"]["delete"]["responses"]["404"]
+    components["schemas"]["Page"]["required"].append("total")
+    components["parameters"]["Limit"]["schema"]["maximum"] = 2000
+    paths["/healthz"]["get"]["responses"]["200"]["headers"]["X-No-Such"] = {"required": True, "schema": {}}
+    paths["/readyz"]["get"]["security"] = [{"bearer": ["read"]}]
+    path = tmp_path / "openapi.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    only = ["removeBlob", "listBlobs", "getHealth", "getReadiness"]
+    options = [option for name in only for option in ("--include-operation-id", name)]
+    url = f"http://127.0.0.1:{server.port}"
+    result = schemathesis(server, str(path), "--url", url, "--phases", "coverage", *options)
+    assert result.returncode == 1, result.stdout + result.stderr
+    for failure in (
+        "Undocumented status code",
+        "Response violates schema",
+        "Schema-valid request rejected",
+        "Missing required response headers",
+        "API accepts requests without authentication",
+    ):
+        assert re.search(rf"❌ ST\d+ {failure}: \d", result.stdout), (failure, result.stdout)

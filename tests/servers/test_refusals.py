@@ -1,0 +1,181 @@
+"""Refusals that come while a body is on its way, as clients see them, directly and through nginx."""
+
+import asyncio
+import http.client
+import io
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, NamedTuple
+
+import aiohttp
+import httpx
+import pytest
+import requests
+
+from tests.support.access import bearer, line
+from tests.support.servers import gunicorn, nginx
+
+pytestmark = pytest.mark.long(90)
+SIZE = 50 << 20
+PIECE = bytes(1 << 20)
+
+
+class Upload(NamedTuple):
+    """A request with a large body, what it is answered, and how often that is looked at."""
+
+    status: int
+    method: str
+    path: str
+    fields: dict[str, str]
+    chunked: bool = False
+    times: int = 3
+
+
+TOKEN = bearer("writer")
+HASH = "0" * 32
+OTHER = {"Repr-Digest": f"md5=:{'/' * 21}w==:"}
+REFUSED = {
+    "no token": Upload(401, "POST", "/", {}, times=10),
+    "too large": Upload(413, "POST", "/", TOKEN),
+    # Nobody knows before ten megabytes have come.
+    "too large, chunked": Upload(413, "POST", "/", TOKEN, chunked=True, times=10),
+    "contradiction": Upload(422, "POST", f"/?hash={HASH}", TOKEN | OTHER, chunked=True),
+    "malformed digest": Upload(400, "POST", "/", TOKEN | {"Repr-Digest": "md5=:AAAA:"}),
+    "method": Upload(405, "PUT", "/", TOKEN),
+}
+
+
+def pieces() -> Iterator[bytes]:
+    """The body, a piece at a time."""
+    for _ in range(SIZE // len(PIECE)):
+        yield PIECE
+
+
+def by_curl(url: str, upload: Upload) -> int:
+    """The status that curl sees."""
+    # Without an expectation: the body is on its way before the answer.
+    fields = ["Expect:"] + [f"{name}: {value}" for name, value in upload.fields.items()]
+    command = ["curl", "-sS", "-X", upload.method, "-o", "/dev/null", "-w", "%{http_code}"]
+    command += ["-T", "-"] if upload.chunked else ["--data-binary", "@-"]
+    command += [option for field in fields for option in ("-H", field)]
+    done = subprocess.run(
+        [*command, url + upload.path], input=bytes(SIZE), capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+def by_http_client(url: str, upload: Upload) -> int:
+    """The status that http.client sees, which sends all of a body before it looks for an answer."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+    try:
+        length = {} if upload.chunked else {"Content-Length": str(SIZE)}
+        connection.request(upload.method, upload.path, pieces(), upload.fields | length)
+        with connection.getresponse() as answer:
+            return answer.status
+    finally:
+        connection.close()
+
+
+def by_requests(url: str, upload: Upload) -> int:
+    """The status that requests sees."""
+    body = pieces() if upload.chunked else bytes(SIZE)
+    with requests.Session() as session:
+        return session.request(
+            upload.method, url + upload.path, data=body, headers=upload.fields, timeout=60
+        ).status_code
+
+
+def by_httpx(url: str, upload: Upload) -> int:
+    """The status that httpx sees."""
+    length = {} if upload.chunked else {"Content-Length": str(SIZE)}
+    with httpx.Client(timeout=60) as client:
+        return client.request(
+            upload.method, url + upload.path, content=pieces(), headers=upload.fields | length
+        ).status_code
+
+
+def by_aiohttp(url: str, upload: Upload) -> int:
+    """The status that aiohttp sees."""
+
+    async def body() -> AsyncIterator[bytes]:
+        for piece in pieces():
+            yield piece
+
+    async def ask() -> int:
+        opened: list[socket.socket] = []
+
+        def make(address: tuple[Any, ...]) -> socket.socket:
+            opened.append(socket.socket(*address[:3]))
+            return opened[-1]
+
+        data = body() if upload.chunked else io.BytesIO(bytes(SIZE))
+        connector = aiohttp.TCPConnector(socket_factory=make)
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.request(upload.method, url + upload.path, data=data, headers=upload.fields) as answer,
+        ):
+            status = answer.status
+        # It closes its connections later than it says.
+        async with asyncio.timeout(20):
+            while any(one.fileno() >= 0 for one in opened):
+                await asyncio.sleep(0.001)
+        return status
+
+    return asyncio.run(ask())
+
+
+CLIENTS: dict[str, Callable[[str, Upload], int]] = {
+    "curl": by_curl,
+    "http.client": by_http_client,
+    "requests": by_requests,
+    "httpx": by_httpx,
+    "aiohttp": by_aiohttp,
+}
+
+
+@pytest.fixture(scope="module", name="urls")
+def fixture_urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Where the service is: gunicorn itself, and nginx in front of it that does not buffer uploads."""
+    directory = tmp_path_factory.mktemp("service")
+    tokens = directory / "tokens"
+    tokens.write_text(line("writer", "write"), encoding="ascii")
+    with (
+        gunicorn(directory, WSGI_STORE_TOKENS=str(tokens), WSGI_STORE_MAX_SIZE="10MiB") as backend,
+        nginx(directory, backend, direct=False) as proxy,
+    ):
+        yield {"gunicorn": f"http://127.0.0.1:{backend.port}", "nginx": f"http://127.0.0.1:{proxy.port}"}
+        assert not backend.blobs()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("server", ["gunicorn", "nginx"])
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals_are_seen(urls: dict[str, str], client: str, server: str, case: str) -> None:
+    """Whoever is still sending when the refusal comes sees it, every time."""
+    upload = REFUSED[case]
+    seen = [CLIENTS[client](urls[server], upload) for _ in range(upload.times)]
+    assert seen == [upload.status] * upload.times
+
+
+@pytest.mark.parametrize("case", [name for name in REFUSED if name != "too large, chunked"])
+def test_refused_before_the_body(urls: dict[str, str], case: str) -> None:
+    """curl, which asks first, sends nothing of a body that can be refused by the head."""
+    upload = REFUSED[case]
+    fields = ["Expect: 100-continue", *(f"{name}: {value}" for name, value in upload.fields.items())]
+    fields += ["Transfer-Encoding: chunked"] if upload.chunked else []
+    command = ["curl", "-sS", "-X", upload.method, "-o", "/dev/null", "-w", "%{http_code} %{size_upload}"]
+    command += ["--expect100-timeout", "60", "--data-binary", "@-", urls["gunicorn"] + upload.path]
+    command += [option for field in fields for option in ("-H", field)]
+    done = subprocess.run(command, input=bytes(SIZE), capture_output=True, timeout=60, check=True)
+    assert done.stdout.split() == [b"%d" % upload.status, b"0"]
+
+
+def test_asked_for_the_body(urls: dict[str, str]) -> None:
+    """A body that is not refused is asked for, and sent."""
+    command = ["curl", "-sS", "-H", "Expect: 100-continue", "-H", f"Authorization: {TOKEN['Authorization']}"]
+    command += ["--expect100-timeout", "60", "--data-binary", "@-", "-w", "%{http_code} %{size_upload}"]
+    command += ["-o", "/dev/null", f"{urls['gunicorn']}/?hash={HASH}"]
+    done = subprocess.run(command, input=PIECE, capture_output=True, timeout=60, check=True)
+    assert done.stdout.split() == [b"422", b"%d" % len(PIECE)]

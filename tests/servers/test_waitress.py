@@ -1,0 +1,37 @@
+"""The service under waitress, a server that knows nothing of this one."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers import refusal, waitress
+from tests.support.wire import Connection, chunked, message
+from wsgi_store.digest import Algorithm
+from wsgi_store.store.disk.store import LocalStore
+
+
+@pytest.mark.parametrize("coded", [False, True], ids=["length", "chunked"])
+def test_truncated(tmp_path: Path, coded: bool) -> None:
+    """A body that is cut short stores nothing."""
+    with waitress(tmp_path) as server:
+        before = server.descriptors()
+        with Connection(server.port) as connection:
+            if coded:
+                connection.send(message("POST", "/", Transfer_Encoding="chunked"), chunked(b"abc", end=b""))
+            else:
+                connection.send(message("POST", "/", Content_Length=100), b"abc")
+        server.until_unused(before)
+        assert not server.blobs()
+        assert not server.staged()
+
+
+@pytest.mark.parametrize(
+    "env", [{"WSGI_STORE_HAHS": "md5"}, {"WSGI_STORE_HASH": "sha256"}], ids=["setting", "algorithm"]
+)
+def test_refusal(tmp_path: Path, env: dict[str, str]) -> None:
+    """waitress ends when the service cannot start, and says in one line why."""
+    LocalStore(str(tmp_path), Algorithm.MD5)
+    command = ["waitress-serve", "--listen=127.0.0.1:0", "wsgi_store.wsgi:application"]
+    status, log = refusal(command, tmp_path, **env)
+    assert status != 0
+    assert len(log) == 1 and log[0].startswith("wsgi-store: ")

@@ -1,0 +1,109 @@
+"""Staged files without names, where the file system has such, and with names where it has not."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.kinds import KINDS, LocalKind, content, put, refusing_nameless
+from wsgi_store.digest import Algorithm
+from wsgi_store.errors import StoreUnavailable
+from wsgi_store.staging import Staging
+from wsgi_store.store.contract import Store
+from wsgi_store.store.disk.store import LocalStore
+
+DATA = b"some bytes"
+# What NFS, FUSE, overlayfs and containers without /proc answer.
+REFUSALS = [errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL, errno.EXDEV, errno.EPERM]
+
+
+def stages_nameless(staging: Staging, store: Store) -> bool:
+    """Whether a file that is being received has no name."""
+    names: list[str] = []
+
+    def chunks() -> Iterator[bytes]:
+        yield DATA
+        names.extend(os.listdir(store.staging_directory))
+
+    digest = staging.receive(chunks()).digest
+    assert content(store, digest) == DATA
+    assert not os.listdir(store.staging_directory)
+    return not names
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_staged_file_has_a_name_only_where_it_must(tmp_path: Path, kind: LocalKind) -> None:
+    """Where the file system can link nameless files, no staged file has a name."""
+    store = kind.open(tmp_path, Algorithm.MD5)
+    assert stages_nameless(kind.staging(store), store) is kind.nameless
+
+
+@pytest.mark.parametrize("code", REFUSALS, ids=errno.errorcode.get)
+def test_a_file_system_without_nameless_files(tmp_path: Path, code: int) -> None:
+    """Where nameless files cannot be made, files are staged with names."""
+    store = LocalStore(str(tmp_path), Algorithm.MD5)
+    with refusing_nameless(code):
+        staging = Staging(store)
+        assert not stages_nameless(staging, store)
+
+
+@pytest.mark.parametrize("code", REFUSALS, ids=errno.errorcode.get)
+def test_a_file_system_that_does_not_link_nameless_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Where nameless files cannot be linked, or /proc is not mounted, files are staged with names."""
+    store = LocalStore(str(tmp_path), Algorithm.MD5)
+    link = os.link
+
+    def refuse(source: str, target: str, **options: int) -> None:
+        if source.startswith("/proc/"):
+            raise OSError(code, os.strerror(code), source)
+        link(source, target, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert not stages_nameless(Staging(store), store)
+
+
+def test_a_disk_that_could_not_be_asked_at_first(tmp_path: Path) -> None:
+    """Whether there are nameless files is asked again when a disk could not tell."""
+    store = LocalStore(str(tmp_path), Algorithm.MD5)
+    with refusing_nameless(errno.EROFS):
+        staging = Staging(store)
+        with pytest.raises(StoreUnavailable, match="Read-only"):
+            staging.check()
+    with refusing_nameless(errno.EOPNOTSUPP):
+        assert not stages_nameless(staging, store)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EMFILE], ids=errno.errorcode.get)
+def test_a_disk_that_is_full_when_the_server_starts(tmp_path: Path, code: int) -> None:
+    """An error that says nothing about nameless files does not give them up."""
+    store = LocalStore(str(tmp_path), Algorithm.MD5)
+    with refusing_nameless(code):
+        staging = Staging(store)
+    assert stages_nameless(staging, store)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOENT], ids=errno.errorcode.get)
+def test_a_staged_name_that_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """A blob is published and stays so when its staged name cannot be removed."""
+    store = LocalStore(str(tmp_path), Algorithm.MD5)
+    with refusing_nameless(errno.EOPNOTSUPP):
+        staging = Staging(store)
+
+    unlink = os.unlink
+
+    def refuse(path: str, *, dir_fd: int) -> None:
+        if os.readlink(f"/proc/self/fd/{dir_fd}") == store.staging_directory:
+            raise OSError(code, os.strerror(code), path)
+        unlink(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    receipt = put(staging, DATA)
+    assert receipt.created
+    assert content(store, receipt.digest) == DATA
+    assert len(os.listdir(store.staging_directory)) == 1

@@ -1,0 +1,211 @@
+"""Large blocks are hashed while the next one is received: the same digests, nothing left by failures."""
+
+import errno
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.kinds import content, digest_of
+from wsgi_store import hashing
+from wsgi_store import staging as staging_module
+from wsgi_store.digest import Algorithm
+from wsgi_store.errors import DigestMismatch, StorageFull
+from wsgi_store.hashing import LARGE, Hasher
+from wsgi_store.staging import Staging
+from wsgi_store.store.contract import Durability, Store
+from wsgi_store.store.disk.store import LocalStore
+
+NOISE = Random(0).randbytes(6 * LARGE)
+SIZES = st.one_of(st.integers(0, 3), st.integers(LARGE - 2, LARGE + 2), st.integers(LARGE, 2 * LARGE))
+
+
+@pytest.fixture(name="store")
+def fixture_store(tmp_path: Path) -> Iterator[Store]:
+    """An empty store; whatever a test does, no staged file may be left."""
+    store = LocalStore(str(tmp_path / "store"), Algorithm.SHA256)
+    yield store
+    assert not os.listdir(store.staging_directory)
+
+
+@pytest.fixture(name="helper", autouse=True)
+def fixture_helper(monkeypatch: pytest.MonkeyPatch) -> "hashing._Helper":
+    """A helper that no other test has used."""
+    helper = hashing._Helper()  # pylint: disable=protected-access
+    monkeypatch.setattr(hashing, "_helper", helper)
+    return helper
+
+
+def in_turns(sizes: list[int]) -> Iterator[memoryview]:
+    """The noise in chunks, through two buffers that are overwritten in turn."""
+    buffers = [bytearray(2 * LARGE), bytearray(2 * LARGE)]
+    start = 0
+    for number, size in enumerate(sizes):
+        data = NOISE[start : start + size]
+        buffers[number % 2][: len(data)] = data
+        yield memoryview(buffers[number % 2])[: len(data)]
+        start += len(data)
+
+
+@settings(deadline=None, max_examples=40)
+@given(sizes=st.lists(SIZES, max_size=6), expected=st.sets(st.sampled_from(Algorithm)))
+def test_chunks_in_buffers_used_in_turn(sizes: list[int], expected: set[Algorithm]) -> None:
+    """However large the chunks, and though their buffers are used again, every digest is right."""
+    data = NOISE[: sum(sizes)]
+    hasher = Hasher(Algorithm.SHA256, [digest_of(algorithm, data) for algorithm in expected])
+    for chunk in in_turns(sizes):
+        hasher.update(chunk)
+    assert hasher.finish() == digest_of(Algorithm.SHA256, data)
+
+
+def test_many_at_once(store: Store) -> None:
+    """Uploads that find the helper busy are as right as the one that has it."""
+    staging = Staging(store)
+
+    def upload(number: int) -> bool:
+        first = number.to_bytes(4, "big")
+        receipt = staging.receive(itertools.chain([first], in_turns([LARGE] * 6)))
+        return receipt.digest == digest_of(Algorithm.SHA256, first + NOISE) and receipt.created
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(upload, range(40)))
+
+
+def test_what_is_stored(store: Store) -> None:
+    """A file of large blocks is stored as it came."""
+    receipt = Staging(store).receive(in_turns([LARGE] * 6), length=len(NOISE))
+    assert content(store, receipt.digest) == NOISE
+
+
+def test_where_no_thread_can_be_had(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without another thread the bytes are hashed all the same, and the next upload tries again."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        receipt = Staging(store).receive(in_turns([LARGE] * 6))
+    assert receipt.digest == digest_of(Algorithm.SHA256, NOISE)
+    assert not Staging(store).receive(in_turns([LARGE] * 6)).created
+
+
+def broken_body(_: pytest.MonkeyPatch) -> None:
+    """The client leaves; see `failing_chunks`."""
+
+
+def full_disk(patch: pytest.MonkeyPatch) -> None:
+    """The fourth write fails."""
+    write = os.write
+    calls = iter(range(100))
+
+    def fail(fd: int, data: bytes) -> int:
+        if next(calls) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(fd, data)
+
+    patch.setattr(os, "write", fail)
+
+
+def broken_hash(patch: pytest.MonkeyPatch) -> None:
+    """Hashing fails in the other thread."""
+    update = hashing._update  # pylint: disable=protected-access
+
+    def fail(hashes: object, block: object) -> None:
+        if threading.current_thread().name == "wsgi_store-hash":
+            raise MemoryError("of the helper")
+        update(hashes, block)  # type: ignore[arg-type]
+
+    patch.setattr(hashing, "_update", fail)
+
+
+def failing_chunks(error: BaseException | None) -> Iterator[memoryview]:
+    """Chunks that break off, or do not."""
+    yield from in_turns([LARGE] * 6)
+    if error is not None:
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("arrange", "error", "caught"),
+    [
+        (broken_body, ConnectionResetError(), ConnectionResetError),
+        (broken_body, SystemExit(1), SystemExit),
+        (broken_body, KeyboardInterrupt(), KeyboardInterrupt),
+        (full_disk, None, StorageFull),
+        (broken_hash, None, MemoryError),
+    ],
+)
+def test_failures(
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    arrange: Callable[[pytest.MonkeyPatch], None],
+    error: BaseException | None,
+    caught: type[BaseException],
+) -> None:
+    """Whatever fails, nothing is stored, no thread is added, and the next upload is right."""
+    staging = Staging(store)
+    staging.receive(in_turns([LARGE] * 3))
+    threads, held = set(threading.enumerate()), len(list(store.iterate()))
+    for _ in range(5):
+        with monkeypatch.context() as patch, pytest.raises(caught):
+            arrange(patch)
+            staging.receive(failing_chunks(error))
+    assert set(threading.enumerate()) == threads
+    assert len(list(store.iterate())) == held
+    assert staging.receive(in_turns([LARGE] * 6)).digest == digest_of(Algorithm.SHA256, NOISE)
+
+
+def test_a_wrong_digest(store: Store) -> None:
+    """A difference in the last block, hashed in the other thread, is seen."""
+    wrong = digest_of(Algorithm.SHA256, NOISE[:-1] + b"?")
+    with pytest.raises(DigestMismatch):
+        Staging(store).receive(in_turns([LARGE] * 6), expected=[wrong])
+    assert not list(store.iterate())
+
+
+def test_what_the_helper_keeps(helper: "hashing._Helper") -> None:
+    """The helper holds no block when it waits for the next one."""
+    block = memoryview(bytearray(LARGE))
+    done = helper.hash([Algorithm.MD5.new()], block)
+    assert done is not None
+    done.result(10)
+    block.release()  # raises while anybody uses it
+
+
+def test_after_a_fork(store: Store) -> None:
+    """A process forked from one that has hashed large blocks hashes its own."""
+    Staging(store).receive(in_turns([LARGE] * 3))
+    pid = os.fork()
+    if not pid:
+        try:
+            hasher = Hasher(Algorithm.SHA256)
+            for chunk in in_turns([LARGE] * 6):
+                hasher.update(chunk)
+            os._exit(hasher.finish() != digest_of(Algorithm.SHA256, NOISE))
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("durability", Durability)
+def test_the_way_to_the_disk(store: Store, monkeypatch: pytest.MonkeyPatch, durability: Durability) -> None:
+    """What will be synced starts on its way to the disk while the rest comes, each byte once."""
+    started: list[tuple[int, int]] = []
+
+    def start(_: int, offset: int, length: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_DONTNEED
+        started.append((offset, length))
+
+    monkeypatch.setattr(os, "posix_fadvise", start)
+    monkeypatch.setattr(staging_module, "WRITEBACK_INTERVAL", 2 * LARGE)
+    Staging(store, durability=durability).receive(in_turns([LARGE] * 5))
+    synced = [(0, 2 * LARGE), (2 * LARGE, 2 * LARGE)]
+    assert started == ([] if durability is Durability.NONE else synced)

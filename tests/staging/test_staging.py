@@ -1,0 +1,288 @@
+"""The way in: bytes are counted, hashed, checked and published whole, or leave nothing."""
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.kinds import EVERY_KIND, Kind, content, digest_of
+from wsgi_store import staging as staging_module
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import (
+    DigestMismatch,
+    IncompleteBody,
+    StorageFull,
+    StoreError,
+    StoreUnavailable,
+    TooLarge,
+)
+from wsgi_store.staging import Staging
+from wsgi_store.store.contract import Durability, Store
+
+pytestmark = pytest.mark.long(40)
+DATA = b"some bytes"
+MIB = 1 << 20
+
+
+@pytest.fixture(name="kind", params=EVERY_KIND, ids=str)
+def fixture_kind(request: pytest.FixtureRequest) -> Kind:
+    """One kind of store after another."""
+    kind: Kind = request.param
+    return kind
+
+
+@pytest.fixture(name="store")
+def fixture_store(kind: Kind, tmp_path: Path) -> Iterator[Store]:
+    """An empty store; whatever a test does, no staged file may be left."""
+    store = kind.open(tmp_path / "store", Algorithm.MD5)
+    yield store
+    assert not os.listdir(store.staging_directory)
+
+
+@pytest.fixture(name="staging")
+def fixture_staging(kind: Kind, store: Store) -> Staging:
+    """The way into the store."""
+    return kind.staging(store)
+
+
+class Untouched:
+    """Chunks that nobody may ask for."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise AssertionError("the body was touched")
+
+
+def staged_file(store: Store) -> int:
+    """The descriptor of the one file that is being received."""
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # that of the directory
+            if os.readlink(f"/proc/self/fd/{name}").startswith(store.staging_directory):
+                return int(name)
+    raise AssertionError("no file is staged")
+
+
+def disk_with(free: int, patch: pytest.MonkeyPatch) -> None:
+    """Make every disk one of 1,000 blocks of 4,096 bytes with so many bytes free."""
+    numbers = (4096, 4096, 1000, free // 4096, free // 4096, 0, 0, 0, 0, 255)
+    patch.setattr(os, "statvfs", lambda _: os.statvfs_result(numbers))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(data=st.binary(max_size=300), cuts=st.lists(st.integers(0, 300)))
+def test_any_chunks_of_the_same_bytes(store: Store, staging: Staging, data: bytes, cuts: list[int]) -> None:
+    """However bytes are cut into chunks, empty ones among them, the receipt is the same."""
+    edges = [0, *sorted(cuts), len(data)]
+    chunks = [data[start:stop] for start, stop in zip(edges, edges[1:], strict=False)]
+    receipt = staging.receive(chunks, length=len(data))
+    assert receipt.digest == digest_of(Algorithm.MD5, data)
+    assert receipt.size == len(data)
+    assert receipt.created
+    assert content(store, receipt.digest) == data
+    store.remove(receipt.digest)
+
+
+@pytest.mark.parametrize("length", [0, 1, len(DATA) - 1, len(DATA) + 1, 1000])
+def test_another_length_than_announced(store: Store, staging: Staging, length: int) -> None:
+    """A body shorter or longer than announced is refused and not stored."""
+    with pytest.raises(IncompleteBody) as caught:
+        staging.receive([DATA[:4], DATA[4:]], length=length)
+    assert caught.value.evidence == {"expected": length, "actual": len(DATA)}
+    assert not list(store.iterate())
+
+
+def test_announced_digests_that_are_right(store: Store, staging: Staging) -> None:
+    """Right digests of any algorithms are accepted, several at once too."""
+    expected = [digest_of(algorithm, DATA) for algorithm in Algorithm]
+    assert staging.receive([DATA], expected=expected).digest == expected[0]
+    assert store.stat(expected[0]).size == len(DATA)
+
+
+@pytest.mark.parametrize("algorithm", Algorithm, ids=lambda one: one.value)
+def test_an_announced_digest_that_is_wrong(store: Store, staging: Staging, algorithm: Algorithm) -> None:
+    """One wrong digest among right ones is told with both values, and nothing is stored."""
+    wrong = digest_of(algorithm, b"others")
+    with pytest.raises(DigestMismatch) as caught:
+        right = Algorithm.MD5 if algorithm is Algorithm.SHA1 else Algorithm.SHA1
+        staging.receive([DATA], expected=[digest_of(right, DATA), wrong])
+    assert caught.value.evidence == {"expected": str(wrong), "actual": str(digest_of(algorithm, DATA))}
+    assert not list(store.iterate())
+
+
+def test_the_largest_file(store: Store) -> None:
+    """A file of just the largest size is taken, a byte more is refused as soon as it is known."""
+    staging = Staging(store, max_size=len(DATA))
+    assert staging.receive([DATA], length=len(DATA)).created
+    with pytest.raises(TooLarge) as caught:
+        staging.receive(Untouched(), length=len(DATA) + 1)
+    assert caught.value.evidence == {"limit": len(DATA)}
+    taken = []
+
+    def chunks() -> Iterator[bytes]:
+        while True:
+            taken.append(1)
+            yield b"x"
+
+    with pytest.raises(TooLarge):
+        staging.receive(chunks())
+    assert len(taken) == len(DATA) + 1
+    assert len(list(store.iterate())) == 1
+
+
+def test_the_space_that_stays_free(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would leave less space than set is refused before the body is touched, and no more."""
+    disk_with(500 * 4096, monkeypatch)
+    staging = Staging(store, min_free=100 * 4096)
+    staging.admit(400 * 4096)
+    with pytest.raises(StorageFull) as caught:
+        staging.receive(Untouched(), length=400 * 4096 + 1)
+    room = {"needed": 400 * 4096 + 1, "available": 400 * 4096, "reserve": 100 * 4096}
+    assert caught.value.evidence == room
+    staging.check()
+
+
+def test_less_than_the_space_that_stays_free(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the limit nothing is taken, not even a body of unknown length."""
+    disk_with(99 * 4096, monkeypatch)
+    staging = Staging(store, min_free=100 * 4096)
+    refusals: list[tuple[type[StoreError], Callable[[], object]]] = [
+        (StorageFull, lambda: staging.receive(Untouched())),
+        (StoreUnavailable, staging.check),
+    ]
+    for kind, ask in refusals:
+        with pytest.raises(kind) as caught:
+            ask()
+        assert caught.value.evidence["available"] == 0
+
+
+def test_space_that_runs_out_on_the_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body of unknown length is stopped soon after others took the space."""
+    monkeypatch.setattr(staging_module, "SPACE_INTERVAL", 1000)
+    staging = Staging(store, min_free=4096)
+    disk_with(4096 * 10, monkeypatch)
+    taken = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal taken
+        while taken < 10_000:
+            taken += 100
+            if taken > 2500:
+                disk_with(0, monkeypatch)
+            yield bytes(100)
+
+    with pytest.raises(StorageFull):
+        staging.receive(chunks())
+    assert 2500 < taken <= 3600
+    assert not list(store.iterate())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("bad"), OSError(errno.ENOSPC, "of a socket"), KeyboardInterrupt(), SystemExit(1)],
+    ids=repr,
+)
+def test_a_body_that_fails(store: Store, staging: Staging, error: BaseException) -> None:
+    """What a body raises comes out as it is, and nothing is left of the body."""
+
+    def chunks() -> Iterator[bytes]:
+        yield DATA
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        staging.receive(chunks())
+    assert caught.value is error
+    assert not os.listdir(store.staging_directory)
+    assert not list(store.iterate())
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_bytes_of_somebody_else(store: Store, staging: Staging, place: int) -> None:
+    """A file into which more was written than came is not kept: it is not what was hashed."""
+
+    def chunks() -> Iterator[bytes]:
+        for number in range(3):
+            if number == place:
+                os.write(staged_file(store), b"\0")
+            if number < 2:
+                yield DATA
+
+    with pytest.raises(StoreUnavailable, match="somebody else"):
+        staging.receive(chunks())
+    assert not os.listdir(store.staging_directory)
+    assert not list(store.iterate())
+
+
+@pytest.mark.parametrize("most", [1, 3, 1000])
+def test_short_writes(store: Store, staging: Staging, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """A system that writes less than it is given is given the rest."""
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:most]))
+    data = bytes(range(256)) * 10
+    digest = staging.receive([data[:7], data[7:]]).digest
+    monkeypatch.undo()
+    assert content(store, digest) == data
+
+
+def test_check(store: Store, staging: Staging) -> None:
+    """A store that can take a file passes the check, and nothing is left of it."""
+    staging.check()
+    assert not os.listdir(store.staging_directory)
+    assert not list(store.iterate())
+
+
+def test_check_without_a_directory(kind: Kind, tmp_path: Path) -> None:
+    """A store whose staging directory is gone with the one it was in does not pass the check."""
+    staging = kind.staging(kind.open(tmp_path / "store", Algorithm.MD5))
+    shutil.rmtree(tmp_path / "store")
+    with pytest.raises(StoreUnavailable, match="No such file|not there"):
+        staging.check()
+
+
+def test_check_when_no_file_can_be_made(
+    staging: Staging, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory that takes no more files does not pass the check, though there is space."""
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(StoreUnavailable, match="No space left"):
+        patch.setattr(os, "open", refuse)
+        staging.check()
+    assert not os.listdir(store.staging_directory)
+
+
+def stream(count: int) -> Iterable[bytes]:
+    """So many MiB of bytes, none twice and each chunk new."""
+    return (number.to_bytes(8, "big") * (MIB // 8) for number in range(count))
+
+
+def test_memory_stays_constant(kind: Kind) -> None:
+    """A body of 256 MiB is received and read again in a few MiB of memory."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as directory:
+        store = kind.open(Path(directory), Algorithm.MD5)
+        staging = kind.staging(store, Durability.NONE)
+        tracemalloc.start()
+        try:
+            receipt = staging.receive(stream(256), length=256 * MIB)
+            hashed = hashlib.md5(usedforsecurity=False)
+            with closing(store.open(receipt.digest)) as reader:
+                while block := reader.read(MIB):
+                    hashed.update(block)
+            assert staging.receive(stream(256)).created is False
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert receipt.digest == Digest(Algorithm.MD5, hashed.digest())
+    assert receipt.size == 256 * MIB
+    # The last chunk, and the blocks of a comparison: two, and the next two while they are read.
+    assert peak < 6 * MIB

@@ -1,0 +1,219 @@
+"""How a bucket is reached: settings that are right, and what is said of those that are not."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support import ceph
+from tests.support.kinds import BucketKind, digest_of
+from wsgi_store.config import Config
+from wsgi_store.digest import Algorithm
+from wsgi_store.errors import BlobNotFound, ConfigError, StoreUnavailable, WrongStore
+from wsgi_store.store.bucket.client import Bucket
+from wsgi_store.store.contract import Durability, Remote, Store
+from wsgi_store.store.open import open_store
+
+DIGEST = digest_of(Algorithm.MD5, b"never added")
+DURABILITY = Durability.FULL
+
+
+@pytest.fixture(name="url")
+def fixture_url(tmp_path: Path) -> str:
+    """The URL of a new store in the bucket."""
+    ceph.cluster()
+    return BucketKind().url(tmp_path)
+
+
+def refused(store: Store, code: str) -> None:
+    """Check that a store says once for all that it is set up wrongly, and is only unavailable in use."""
+    with pytest.raises(WrongStore, match=code) as caught:
+        store.check()
+    assert str(caught.value).isprintable()
+    for ask in (store.stat, store.open, store.remove):
+        with pytest.raises(StoreUnavailable) as unavailable:
+            ask(DIGEST)
+        assert code not in str(unavailable.value)
+        assert code in str(unavailable.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("AWS_ACCESS_KEY_ID", "nobody", "InvalidAccessKeyId"),
+        ("AWS_SECRET_ACCESS_KEY", "wrong", "SignatureDoesNotMatch"),
+        ("AWS_SECRET_ACCESS_KEY", None, "Missing SecretAccessKey"),
+    ],
+)
+def test_wrong_keys(
+    url: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str | None, code: str
+) -> None:
+    """Keys that the object store refuses are told apart from its being away."""
+    staging = url.removeprefix(f"s3://{ceph.BUCKET}")
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, value)
+    refused(open_store(url, Algorithm.MD5, DURABILITY, Remote(staging)), code)
+
+
+def test_no_bucket(tmp_path: Path, url: str) -> None:
+    """A bucket that is not there is none that is empty."""
+    del url
+    refused(open_store("s3://nowhere/x", Algorithm.MD5, DURABILITY, Remote(str(tmp_path))), "NoSuchBucket")
+
+
+def test_nobody_listens(tmp_path: Path, url: str) -> None:
+    """An object store that is away may come back: that is no wrong store."""
+    remote = Remote(str(tmp_path), endpoint="http://127.0.0.1:1", timeout=0.5)
+    store = open_store(url, Algorithm.MD5, DURABILITY, remote)
+    for ask in (store.check, lambda: store.stat(DIGEST)):
+        with pytest.raises(StoreUnavailable) as caught:
+            ask()
+        assert "Connection refused" in str(caught.value.__cause__)
+
+
+def test_settings_arrive(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the settings say of the object store counts, and more than the environment."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    config = Config(
+        root=url, s3_staging=str(tmp_path / "staging"), s3_endpoint=ceph.cluster().endpoint, s3_timeout=5.0
+    )
+    store = open_store(config.root, config.hash, config.durability, config.remote)
+    with pytest.raises(BlobNotFound):
+        store.stat(DIGEST)
+    assert Path(store.staging_directory).parent == tmp_path / "staging"
+
+
+@pytest.mark.parametrize(
+    ("path_style", "address"),
+    [
+        (True, "https://s3.example.org:9000/bucket/prefix/key"),
+        (False, "https://bucket.s3.example.org:9000/prefix/key"),
+    ],
+)
+def test_the_bucket_in_the_url(tmp_path: Path, url: str, path_style: bool, address: str) -> None:
+    """The bucket is named in the path or in the host, as is set."""
+    del url
+    remote = Remote(str(tmp_path), endpoint="https://s3.example.org:9000", path_style=path_style)
+    signed = Bucket("s3://bucket/prefix/", remote).url("key", 60, {"response-content-type": "a/b"})
+    assert signed is not None
+    parts = urlsplit(signed)
+    assert f"{parts.scheme}://{parts.netloc}{parts.path}" == address
+    assert "response-content-type=a%2Fb" in parts.query
+
+
+def test_a_url_of_aws(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an address AWS is meant, and a temporary key's token is signed with the rest."""
+    del url
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "a+b/c=")
+    signed = Bucket("s3://bucket", Remote(str(tmp_path))).url("key", 60, {})
+    assert signed is not None
+    assert signed.startswith("https://s3.us-east-1.amazonaws.com/bucket/key?")
+    assert "X-Amz-Security-Token=a%2Bb%2Fc%3D" in signed
+
+
+@pytest.mark.parametrize("prefix", ["a//b", "a/./b", "..", "a/../b", "a\nb"])
+def test_prefixes_that_are_none(tmp_path: Path, prefix: str) -> None:
+    """A prefix that is no part of any key is refused in one line that names the setting."""
+    with pytest.raises(ConfigError, match=r"^WSGI_STORE_ROOT: expected s3://") as caught:
+        open_store(f"s3://bucket/{prefix}", Algorithm.MD5, DURABILITY, Remote(str(tmp_path)))
+    assert str(caught.value).isprintable()
+
+
+ADDRESSES = {
+    "http://127.0.0.1:9000/": True,
+    "https://[::1]:9000": True,
+    "http://minio_1:9000": True,
+    "https://s3.example.org/below": True,
+    "http://127.0.0.1:99999": False,
+    "http://999.0.0.1": False,
+    "http://[::1": False,
+    "http://[::g]": False,
+    "127.0.0.1:9000": False,
+    "http://a b": False,
+    "http://a\n": False,
+}
+
+
+@pytest.mark.parametrize("name", [None, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"])
+@pytest.mark.parametrize(("address", "good"), ADDRESSES.items())
+def test_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None, address: str, good: bool
+) -> None:
+    """An address that is none is refused in one line that names the setting or the variable."""
+    for other in [name for name in os.environ if name.startswith("AWS_ENDPOINT")]:
+        monkeypatch.delenv(other)
+    if name is not None:
+        monkeypatch.setenv(name, address)
+    remote = Remote(str(tmp_path), endpoint=address if name is None else None)
+    if good:
+        assert Bucket("s3://bucket", remote).endpoint == address
+        return
+    with pytest.raises(ConfigError, match=f"^{name or 'WSGI_STORE_S3_ENDPOINT'}: expected http://") as caught:
+        open_store("s3://bucket", Algorithm.MD5, DURABILITY, remote)
+    assert str(caught.value).isprintable()
+    assert Bucket("gs://bucket", remote).endpoint is None
+
+
+def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where what it needs is not installed, the setting is refused and says what to install."""
+    for name in ("objects", "bucket", "reader"):
+        monkeypatch.delitem(sys.modules, f"wsgi_store.store.contract.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(ConfigError, match=r"^WSGI_STORE_ROOT: s3:// needs obstore: install the extra s3 "):
+        open_store("s3://bucket", Algorithm.MD5, DURABILITY, Remote(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("root", "settings"),
+    [
+        (
+            "gs://bucket/prefix",
+            {
+                "GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(
+                    {
+                        "gcs_base_url": "https://127.0.0.1:1",
+                        "disable_oauth": True,
+                        "client_email": "",
+                        "private_key": "",
+                        "private_key_id": "",
+                    }
+                )
+            },
+        ),
+        (
+            "az://container/prefix",
+            {
+                "AZURE_STORAGE_ACCOUNT_NAME": "account",
+                "AZURE_STORAGE_ACCOUNT_KEY": "a2V5",
+                "AZURE_STORAGE_ENDPOINT": "https://127.0.0.1:1",
+            },
+        ),
+    ],
+    ids=["gs", "az"],
+)
+def test_other_engines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str, settings: dict[str, str]
+) -> None:
+    """Buckets of Google and containers of Azure are opened, and asked at the address that is set."""
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    store = open_store(root, Algorithm.MD5, DURABILITY, Remote(str(tmp_path), timeout=0.5))
+    for ask in (store.check, lambda: store.stat(DIGEST)):
+        with pytest.raises(StoreUnavailable) as caught:
+            ask()
+        assert "Connection refused" in str(caught.value.__cause__)
+        assert "127.0.0.1:1/" in str(caught.value.__cause__)
+
+
+def test_a_container_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the account of Azure is not told, that is said."""
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+    with pytest.raises(WrongStore, match="Account must be specified"):
+        open_store("az://container", Algorithm.MD5, DURABILITY, Remote(str(tmp_path))).check()

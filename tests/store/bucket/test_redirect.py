@@ -1,0 +1,151 @@
+"""Downloads from the object store itself, by signed URLs."""
+
+import http.client
+import time
+import urllib.error
+import urllib.request
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.support import ceph
+from tests.support.buckets import KIND, serving
+from tests.support.calling import Answer, call
+from wsgi_store.client import Client
+from wsgi_store.config import Config, Redirect
+from wsgi_store.web.application import Application
+from wsgi_store.web.download import LARGE, SIGNED_FOR
+
+SMALL = b"<script>alert(1)</script>"
+BIG = bytes(range(256)) * (LARGE // 256) + b"!"
+NAMES = ["page.html", "größe €.txt", 'a"b;c&d=e+f g%20h.pdf', "semi;colon, comma.png"]
+
+
+@pytest.fixture(name="config")
+def fixture_config(tmp_path: Path) -> Config:
+    """Settings for a store in the bucket that redirects every download."""
+    ceph.cluster()
+    root = tmp_path / "store"
+    return Config(root=KIND.url(root), s3_staging=str(root), min_free=0, redirect=Redirect.ALWAYS)
+
+
+def put(application: Application, data: bytes) -> str:
+    """Upload; returns the path of the blob."""
+    path: str = call(application, "POST", body=data).json["url"]
+    return path
+
+
+def follow(answer: Answer, **fields: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+    """What the object store answers at the URL that a redirection names."""
+    assert (answer.status, answer.body) == (307, b"")
+    request = urllib.request.Request(answer.headers["Location"], headers=fields)
+    with closing(urllib.request.urlopen(request, timeout=20)) as response:
+        return response.status, response.headers, response.read()
+
+
+@pytest.mark.parametrize("data", [b"", SMALL, BIG], ids=["empty", "small", "big"])
+def test_the_bytes_come_from_elsewhere(application: Application, data: bytes) -> None:
+    """A download is sent to a URL of the object store that answers the bytes."""
+    answer = call(application, path=put(application, data))
+    assert urlsplit(answer.headers["Location"]).netloc == urlsplit(ceph.cluster().endpoint).netloc
+    assert follow(answer)[2] == data
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_and_types_survive(application: Application, config: Config, name: str) -> None:
+    """The name and the type are those that this service answers itself."""
+    path = f"{put(application, SMALL)}/{name}"
+    path = path.encode().decode("latin-1")
+    own = call(Application(replace(config, redirect=Redirect.NEVER)), path=path)
+    _, fields, body = follow(call(application, path=path))
+    assert body == own.body == SMALL
+    for field in ("Content-Type", "Content-Disposition"):
+        assert fields[field] == own.headers[field]
+
+
+def test_a_range(application: Application) -> None:
+    """A client asks the object store for the range that it wanted."""
+    wanted = "bytes=1-8"
+    answer = call(application, path=put(application, SMALL), HTTP_RANGE=wanted)
+    status, fields, body = follow(answer, Range=wanted)
+    assert (status, body) == (206, SMALL[1:9])
+    assert fields["Content-Range"] == f"bytes 1-8/{len(SMALL)}"
+
+
+def test_a_redirection_is_kept_no_longer_than_its_url(application: Application) -> None:
+    """No cache may follow a redirection whose URL has expired, and none that others share keeps it."""
+    answer = call(application, path=put(application, SMALL))
+    private, age = answer.headers["Cache-Control"].split(", ")
+    (seconds,) = parse_qs(urlsplit(answer.headers["Location"]).query)["X-Amz-Expires"]
+    assert private == "private"
+    assert 0 < int(age.removeprefix("max-age=")) < int(seconds) == SIGNED_FOR
+
+
+def test_a_url_expires(application: Application) -> None:
+    """A URL is good for as long as was asked, and for nothing else than was signed."""
+    digest = application.store.algorithm.parse(put(application, SMALL)[1:])
+    url = application.store.url(digest, 4, "text/plain", "attachment")
+    assert url is not None
+    with closing(urllib.request.urlopen(url, timeout=20)) as response:
+        assert response.read() == SMALL
+    for wrong in (url.replace("text%2Fplain", "text%2Fhtml"), url):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            with urllib.request.urlopen(wrong, timeout=20):
+                pass
+        time.sleep(4.1)
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "status"),
+    [
+        ("HEAD", {}, 200),
+        ("GET", {"HTTP_IF_NONE_MATCH": "*"}, 304),
+        ("GET", {"HTTP_IF_MATCH": '"0"'}, 412),
+        ("GET", {"HTTP_IF_MATCH": "*"}, 200),
+        ("GET", {"HTTP_RANGE": "bytes=0-0", "HTTP_IF_RANGE": '"0"'}, 200),
+        ("GET", {"HTTP_RANGE": "bytes=2000-"}, 416),
+        ("GET", {"HTTP_RANGE": "bytes=0-0,1000-"}, 206),
+    ],
+)
+def test_answered_here(application: Application, method: str, fields: dict[str, str], status: int) -> None:
+    """What the object store would decide otherwise is answered here, as without redirection."""
+    answer = call(application, method, put(application, BIG[:2000]), **fields)
+    assert answer.status == status
+    assert "Location" not in answer.headers
+
+
+def test_an_absent_blob(application: Application) -> None:
+    """Nobody is sent elsewhere for what is not there."""
+    answer = call(application, path=f"/{'0' * 32}")
+    assert (answer.status, answer.json["code"]) == (404, "blob_not_found")
+
+
+def test_large_only(config: Config) -> None:
+    """What is small is sent from here when that is asked for."""
+    application = Application(replace(config, redirect=Redirect.LARGE))
+    assert call(application, path=put(application, BIG[:-1])).body == BIG[:-1]
+    assert follow(call(application, path=put(application, BIG)))[2] == BIG
+
+
+def test_the_client(tmp_path: Path) -> None:
+    """The client in Python downloads from there, and carries on what has come already."""
+    with serving(tmp_path, WSGI_STORE_REDIRECT="always") as server:
+        with Client(f"http://127.0.0.1:{server.port}", "all") as client:
+            for data in (b"", SMALL, BIG):
+                hash_ = client.put(data).hash
+                with client.open(hash_) as download:
+                    assert download.read() == data
+                assert server.await_log(f"GET /{hash_} 307 ")
+                (tmp_path / "file.part").write_bytes(data[:1000])
+                client.get(hash_, tmp_path / "file", force=True)
+                assert (tmp_path / "file").read_bytes() == data
+
+
+def test_without_a_key_to_sign_with(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no URL can be signed the blob is sent from here."""
+    path = put(application, SMALL)
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")  # as where keys come from the role of a machine
+    assert call(application, path=path).body == SMALL

@@ -1,0 +1,60 @@
+"""What operations cost in requests to the object store, as the table of docs/object-storage.md says."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import ceph
+from tests.support.engines import Between, between
+from tests.support.kinds import BucketKind, content, digest_of, put
+from wsgi_store.digest import Algorithm
+from wsgi_store.staging import Staging
+from wsgi_store.store.contract import Durability, Remote, Store
+from wsgi_store.store.open import open_store
+
+MIB = 1 << 20
+SMALL, MIDDLE, LARGE = b"s" * 1000, b"m" * MIB, b"l" * (17 * MIB)
+
+
+@pytest.fixture(name="proxy")
+def fixture_proxy() -> Iterator[Between]:
+    """What stands before the object store and counts."""
+    with between(ceph.cluster().port) as proxy:
+        yield proxy
+
+
+@pytest.fixture(name="store")
+def fixture_store(tmp_path: Path, proxy: Between) -> Store:
+    """A store whose engine was tried, and which has looked into its quarantine a moment ago."""
+    remote = Remote(str(tmp_path), endpoint=proxy.url)
+    store = open_store(BucketKind().url(tmp_path), Algorithm.SHA256, Durability.NONE, remote)
+    store.check()
+    store.seen = 60.0  # type: ignore[attr-defined]  # of a bucket
+    put(Staging(store), b"the first one looks")
+    return store
+
+
+def test_requests(proxy: Between, store: Store) -> None:
+    """Each operation takes as many as the table says."""
+    staging = Staging(store)
+
+    def requests(call: Callable[[], object]) -> int:
+        proxy.seen.clear()
+        call()
+        print(Counter(one.method for one in proxy.seen), [one.path[-40:] for one in proxy.seen])
+        return len(proxy.seen)
+
+    digests = [digest_of(Algorithm.SHA256, data) for data in (SMALL, MIDDLE, LARGE)]
+    assert requests(lambda: put(staging, SMALL)) == 1
+    assert requests(lambda: put(staging, MIDDLE)) == 2
+    assert requests(lambda: put(staging, LARGE)) == 6 + 3
+    assert requests(lambda: put(staging, SMALL)) == 2
+    assert requests(lambda: put(staging, MIDDLE)) == 1
+    for digest, data in zip(digests, (SMALL, MIDDLE, LARGE), strict=True):
+        assert requests(lambda digest=digest: content(store, digest)) == 1  # type: ignore[misc]
+        assert content(store, digest, 10, 5) == data[10:15]
+    assert requests(lambda: store.remove(digests[0])) == 4
+    assert requests(lambda: list(store.iterate())) == 1
+    assert requests(store.check) == 2

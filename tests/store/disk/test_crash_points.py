@@ -1,0 +1,99 @@
+"""A process killed at each of its system calls in turn: nothing is lost, and nothing is half there."""
+
+import compileall
+import hashlib
+import os
+import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import wsgi_store
+from tests.support.kinds import KINDS, LocalKind, content, put
+from tests.support.tracing import SUPPORT, Trace, uploader
+from wsgi_store.digest import Algorithm
+from wsgi_store.store.contract import Durability
+
+# Nothing may be written beside them, else imports list a directory again; what counts opens files, too.
+pytestmark = pytest.mark.alone
+DATA = b"some bytes"
+# Verbs, and the blobs that are there after so many answers: that of the opening, then the verbs'.
+PLAIN = ("add", "add", "remove"), [[], [], [DATA], [DATA], []]
+HEALING = (
+    ("add", "cut", "add", "cut", "quarantine", "add", "remove"),
+    [[], [], [DATA], [DATA[:1]], [DATA], [DATA[:1]], [], [DATA], []],
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled() -> None:
+    """Have all modules compiled: else whether a process, or one beside it, does so changes its calls."""
+    for directory in (Path(wsgi_store.__file__).parent, SUPPORT):
+        assert compileall.compile_dir(directory, quiet=1)
+
+
+def run(
+    directory: Path, kind: LocalKind, verbs: tuple[str, ...], *inject: str
+) -> tuple[int, int, list[tuple[str, str]]]:
+    """Do the steps in a process; returns how it ended, how often it answered and what it called."""
+    directory.mkdir()
+    trace = Trace(directory / "trace", directory / "store")
+    command, environ = uploader(
+        trace.root, kind, Durability.FULL, *(f"{verb}={DATA.decode()}" for verb in verbs)
+    )
+    before = trace.command(*(f"--inject={call}" for call in inject))
+    done = subprocess.run([*before, *command], env=environ, check=False, capture_output=True, timeout=60)
+    (text,) = trace.texts()
+    return done.returncode, done.stdout.count(b"\n"), list(trace.events(text))
+
+
+def whole(directory: Path, kind: LocalKind, verbs: tuple[str, ...]) -> list[tuple[str, str]]:
+    """What a process calls that nobody kills."""
+    calls: list[tuple[str, str]] = []
+    # Imports list a directory again that others have written to: not twice in the same way.
+    for attempt in range(5):
+        before = calls
+        status, answers, calls = run(directory / f"whole-{attempt}", kind, verbs)
+        assert (status, answers) == (0, len(verbs) + 1)
+        if calls == before:
+            break
+    return calls
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize(("verbs", "states"), [PLAIN, HEALING], ids=["plain", "healing"])
+def test_a_kill_at_each_call(
+    tmp_path: Path, kind: LocalKind, verbs: tuple[str, ...], states: list[list[bytes]]
+) -> None:
+    """Wherever a process is killed, the next finds what was acknowledged, and sweeps what was not."""
+    calls = whole(tmp_path, kind, verbs)
+
+    def kill(number: int) -> tuple[Path, int]:
+        for attempt in range(5):
+            directory = tmp_path / f"{number}-{attempt}"
+            status, answers, done = run(directory, kind, verbs, f"{calls[number][1]}:signal=KILL")
+            assert status == -signal.SIGKILL
+            if done[:number] == calls[:number]:
+                break
+        assert done[:number] == calls[:number]
+        return directory / "store", answers
+
+    leftovers = 0
+    with ThreadPoolExecutor(2) as pool:
+        killed = list(pool.map(kill, range(len(calls))))
+    for root, answers in killed:
+        store = kind.open(root, Algorithm.MD5)
+        leftovers += len(os.listdir(store.staging_directory))
+        staging = kind.staging(store)
+        assert not os.listdir(store.staging_directory)
+        held = [content(store, blob.digest) for blob in store.iterate()]
+        # What was under way may be done or not.
+        assert held in (states[answers], states[answers + 1])
+        assert put(staging, DATA).created is (held != [DATA])
+        assert content(store, Algorithm.MD5.parse(hashlib.md5(DATA).hexdigest())) == DATA
+        # Only when the good bytes were there already may the bad ones have been left.
+        assert held == [DATA] or not list(store.quarantined())
+    assert {answers for _, answers in killed} == set(range(len(verbs) + 1))
+    assert leftovers

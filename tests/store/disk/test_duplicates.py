@@ -1,0 +1,66 @@
+"""Uploads of what a local store holds already: the same bytes, and others with their hash."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.kinds import KINDS, LocalKind, content, put
+from wsgi_store.digest import Algorithm
+from wsgi_store.errors import DigestCollision
+from wsgi_store.staging import Staging
+from wsgi_store.store.disk.store import LocalStore
+
+DATA = b"some bytes"
+# Two messages with one MD5: Wang, Feng, Lai, Yu, "Collisions for Hash Functions", 2004.
+COLLIDING = (
+    bytes.fromhex(
+        "d131dd02c5e6eec4693d9a0698aff95c2fcab58712467eab4004583eb8fb7f89"
+        "55ad340609f4b30283e488832571415a085125e8f7cdc99fd91dbdf280373c5b"
+        "d8823e3156348f5bae6dacd436c919c6dd53e2b487da03fd02396306d248cda0"
+        "e99f33420f577ee8ce54b67080a80d1ec69821bcb6a8839396f9652b6ff72a70"
+    ),
+    bytes.fromhex(
+        "d131dd02c5e6eec4693d9a0698aff95c2fcab50712467eab4004583eb8fb7f89"
+        "55ad340609f4b30283e4888325f1415a085125e8f7cdc99fd91dbd7280373c5b"
+        "d8823e3156348f5bae6dacd436c919c6dd53e23487da03fd02396306d248cda0"
+        "e99f33420f577ee8ce54b67080280d1ec69821bcb6a8839396f965ab6ff72a70"
+    ),
+)
+
+
+def test_colliding_files_collide() -> None:
+    """The two published files differ and have the same MD5."""
+    first, second = COLLIDING
+    assert first != second
+    assert hashlib.md5(first).digest() == hashlib.md5(second).digest()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_real_collision(tmp_path: Path, kind: LocalKind, order: int) -> None:
+    """Of two files with the same hash the first stays as it is and the second is refused."""
+    first, second = COLLIDING[::order]
+    store = kind.open(tmp_path, Algorithm.MD5)
+    staging = kind.staging(store)
+    digest = put(staging, first).digest
+    path = tmp_path / digest.hex[:2] / digest.hex
+    before = path.stat()
+    with pytest.raises(DigestCollision) as caught:
+        put(staging, second)
+    assert caught.value.evidence == {"hash": digest.hex}
+    assert content(store, digest) == first
+    after = path.stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert put(staging, first).created is False
+    assert not os.listdir(store.staging_directory)
+
+
+def test_a_collision_of_large_files(tmp_path: Path) -> None:
+    """Files that collide still do when the same bytes follow both, and are told apart."""
+    store = LocalStore(str(tmp_path), Algorithm.MD5)
+    tail = bytes(3 << 20)  # more than is compared at once
+    put(Staging(store), COLLIDING[0] + tail)
+    with pytest.raises(DigestCollision):
+        put(Staging(store), COLLIDING[1] + tail)

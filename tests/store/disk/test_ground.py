@@ -1,0 +1,203 @@
+"""What a directory has to be to hold a store: real file systems that lack something, said at start."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.faults import disk, mounted, ready, run, stored, unmount
+from tests.support.kinds import put
+from tests.support.servers import DEPLOY, gunicorn, refusal, until
+from tests.support.strangers import snapshot
+from tests.support.wire import Connection
+from wsgi_store.digest import Algorithm
+from wsgi_store.errors import WrongStore
+from wsgi_store.staging import Staging
+from wsgi_store.store.disk.store import LocalStore
+
+DATA = b"some bytes"
+
+
+@contextmanager
+def bindfs(target: Path, *options: str) -> Iterator[None]:
+    """A directory seen through bindfs, which has no nameless files, with these options."""
+    source = target.with_name("source")
+    source.mkdir()
+    target.mkdir()
+    run("bindfs", *options, str(source), str(target))
+    try:
+        yield
+    finally:
+        unmount(target)
+
+
+@contextmanager
+def exfat(target: Path) -> Iterator[None]:
+    """A file system without links."""
+    image = target.with_suffix(".img")
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    run("mkfs.exfat", str(image))
+    target.mkdir()
+    found = subprocess.run(["losetup", "--find", "--show", image], capture_output=True, text=True, check=True)
+    device = found.stdout.strip()
+    try:
+        run("mount.exfat-fuse", device, str(target))
+        try:
+            yield
+        finally:
+            unmount(target)
+    finally:
+        run("losetup", "--detach", device)
+
+
+@contextmanager
+def rclone(target: Path) -> Iterator[None]:
+    """A directory as rclone mounts one, which has no links either."""
+    source = target.with_name("remote")
+    source.mkdir()
+    target.mkdir()
+    program = Path(sys.executable).with_name("rclone")
+    command = [program, "mount", "--vfs-cache-mode", "writes", "--cache-dir", target.with_name("cache")]
+    with subprocess.Popen([*command, source, target], stderr=subprocess.DEVNULL) as process:
+        try:
+            until(lambda: os.path.ismount(target), "the mount")
+            yield
+        finally:
+            run("fusermount3", "-u", str(target))
+            process.wait(20)
+
+
+Ground = Callable[[Path], AbstractContextManager[None]]
+# What cannot hold a store, and what is said.
+UNFIT: dict[str, tuple[Ground, str]] = {
+    "exfat": (exfat, "has no hard links"),
+    "rclone": (rclone, "has no hard links"),
+    "rename-deny": (lambda path: bindfs(path, "--rename-deny"), "cannot rename files"),
+    "delete-deny": (lambda path: bindfs(path, "--delete-deny"), "cannot remove files"),
+}
+FIT: dict[str, Ground] = {
+    "bindfs": bindfs,
+    "chmod-deny": lambda path: bindfs(path, "--chmod-deny", "--chown-deny", "--chgrp-deny"),
+    "ext4": lambda path: disk("ext4", path, 32 << 20),
+    "tmpfs": lambda path: disk("tmpfs", path, 32 << 20),
+}
+
+
+@pytest.fixture(autouse=True)
+def root_only() -> None:
+    """Mounting takes root."""
+    if os.geteuid():
+        pytest.skip("needs root")
+
+
+def refused(root: Path) -> str:
+    """What gunicorn says that does not start, and does not open a port."""
+    command = ["gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py"), "--bind", "127.0.0.1:0"]
+    status, lines = refusal(command, root)
+    assert (status, len(lines)) == (1, 1), lines
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.clients] if name == "rclone" else []) for name in UNFIT]
+)
+@pytest.mark.parametrize("copied", [False, True], ids=["new", "copied"])
+def test_a_disk_that_cannot_hold_a_store(tmp_path: Path, name: str, *, copied: bool) -> None:
+    """The start says in one line what is missing, and leaves the directory as it was."""
+    ground, reason = UNFIT[name]
+    with ground(tmp_path / "disk"):
+        root = tmp_path / "disk" / "store"
+        if copied:
+            (root / ".staging").mkdir(parents=True)
+            (root / "store.json").write_text('{"algorithm": "md5", "layout": "ab/abcdef"}\n')
+        before = snapshot(tmp_path / "disk")
+        assert f"cannot hold a store: its file system {reason} (" in refused(root)
+        if name != "delete-deny":  # there nothing can be removed again
+            assert snapshot(tmp_path / "disk") == before
+
+
+@pytest.mark.parametrize("name", FIT)
+def test_a_disk_that_can(tmp_path: Path, name: str) -> None:
+    """Where modes or nameless files are all that is missing everything works."""
+    with FIT[name](tmp_path / "disk"):
+        with gunicorn(tmp_path / "disk", WSGI_STORE_MIN_FREE="0") as server:
+            with Connection(server.port) as client:
+                ready(server, client, whether=True)
+                hash_ = stored(client, DATA)
+                os.truncate(server.root / hash_[:2] / hash_, 0)
+                assert stored(client, DATA) == hash_
+        assert not server.staged()
+
+
+def linked(root: Path, name: str) -> AbstractContextManager[None]:
+    """A directory of the store on another file system, by a link."""
+    return _moved(root, name, lambda place, elsewhere: place.symlink_to(elsewhere))
+
+
+def bound(root: Path, name: str) -> AbstractContextManager[None]:
+    """The same, by a mount of the same file system."""
+
+    def bind(place: Path, elsewhere: Path) -> None:
+        place.mkdir()
+        run("mount", "--bind", str(elsewhere), str(place))
+
+    return _moved(root, name, bind)
+
+
+@contextmanager
+def _moved(root: Path, name: str, put_there: Callable[[Path, Path], None]) -> Iterator[None]:
+    place, elsewhere = root / name, root.with_name("elsewhere")
+    elsewhere.mkdir()
+    if place.exists():
+        place.rename(elsewhere)
+    put_there(place, elsewhere)
+    try:
+        yield
+    finally:
+        if not place.is_symlink():
+            unmount(place)
+
+
+@contextmanager
+def another(root: Path, name: str) -> Iterator[None]:
+    """A directory of the store that is another file system."""
+    if (root / name).exists():
+        (root / name).rmdir()
+    with mounted(root / name, "tmpfs", "size=1m"):
+        yield
+
+
+@pytest.mark.parametrize("name", ["ab", ".staging", ".quarantine"])
+@pytest.mark.parametrize("way", [linked, bound, another])
+def test_a_store_in_pieces(
+    tmp_path: Path, way: Callable[..., AbstractContextManager[None]], name: str
+) -> None:
+    """A directory of a store that lies elsewhere is refused at start, and by the check for `/readyz`."""
+    root = tmp_path / "store"
+    store = LocalStore(str(root), Algorithm.MD5)
+    staging = Staging(store)
+    put(staging, DATA)
+    store.check()
+    with way(root, name):
+        before = snapshot(root)
+        reason = "is a link" if way is linked else "is on another file system"
+        for ask in (lambda: LocalStore(str(root), Algorithm.MD5), store.check):
+            with pytest.raises(WrongStore, match=re.escape(f"{root}/{name} {reason}: ")):
+                ask()
+        assert snapshot(root) == before
+        if way is bound:
+            assert reason in refused(root)
+
+
+def test_a_link_to_a_store(tmp_path: Path) -> None:
+    """The whole store may lie elsewhere."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "store").symlink_to("elsewhere")
+    store = LocalStore(str(tmp_path / "store"), Algorithm.MD5)
+    assert put(Staging(store), DATA).created

@@ -1,0 +1,75 @@
+"""The documents of this project: their sections, tables and pasteable blocks."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+README = "README.md"
+# Every document; those for users of GitHub's forms are its own.
+PAGES = sorted(
+    str(path.relative_to(PROJECT))
+    for folder in ("*.md", "docs/**/*.md", "benchmarks/*.md")
+    for path in PROJECT.glob(folder)
+)
+# Commands that no test runs as they stand: they make environments, need root, a domain or a second machine.
+ELSEWHERE = {
+    README: ["make serve\n", "pipx install '.[cli]'\n"],
+    "docs/deployment.md": [
+        "pipx install '.[cli]'\n",
+        "python3 -m venv ~/wsgi-store\n",
+        "WSGI_STORE_ROOT=/srv/store gunicorn ",
+        "WSGI_STORE_ROOT=/srv/store BIND=",
+    ],
+    "docs/object-storage.md": ["pip install --editable '.[cli,s3]'\n", "wsgi-store put -r store/"],
+    "docs/operations.md": ["rsync "],
+}
+
+
+def read(page: str) -> str:
+    """The text of a page."""
+    return (PROJECT / page).read_text(encoding="utf-8")
+
+
+def prose(page: str) -> str:
+    """A page without its blocks."""
+    return re.sub(r"^```.*?^```$", "", read(page), flags=re.M | re.S)
+
+
+def section(page: str, heading: str) -> str:
+    """The text below a heading, up to the next heading."""
+    match = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#{{1,6}} |\Z)", read(page), re.M | re.S)
+    assert match, f"{page}: {heading}"
+    return match[2]
+
+
+def table(page: str, heading: str) -> list[list[str]]:
+    """The rows of the table below a heading, without its head."""
+    rows = [line for line in section(page, heading).splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", read(page), re.M | re.S)
+
+
+def anchors(page: str) -> set[str]:
+    """The anchors that a page's headings have, on GitHub as on the site."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.M)
+    names = (re.sub(r"[^\w -]", "", heading.lower()) for heading in headings)
+    return {name.replace(" ", "-") for name in names}
+
+
+def examples(page: str) -> Iterator[tuple[str, str]]:
+    """Each block of commands that can run here, with the output shown below it."""
+    shown = re.findall(r"^```sh\n(.*?)^```$(?:\n\n^```text\n(.*?)^```$)?", read(page), re.M | re.S)
+    left = list(ELSEWHERE.get(page, ()))
+    for commands, output in shown:
+        elsewhere = [begin for begin in left if commands.startswith(begin)]
+        if elsewhere:
+            left.remove(elsewhere[0])
+            assert not output, commands
+        else:
+            yield commands, output
+    assert not left, f"not in {page}"

@@ -1,0 +1,205 @@
+"""The kinds of store that the contract is tested on, and what its tests share."""
+
+import errno
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+from unittest import mock
+
+import obstore
+import pytest
+
+from tests.support import ceph
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import BlobNotFound
+from wsgi_store.staging import Receipt, Staging
+from wsgi_store.store import marker
+from wsgi_store.store.bucket.client import Bucket, Client
+from wsgi_store.store.contract import Durability, Remote, Store
+from wsgi_store.store.open import open_store
+
+DAY = 86400.0
+GRANULARITY = 2.0
+
+
+@dataclass(frozen=True)
+class LocalKind:
+    """Files on a local disk, staged without names or, as on NFS, with them."""
+
+    nameless: bool
+    tick = 0.02
+    """Seconds after which another upload gives a blob another time."""
+
+    def __str__(self) -> str:
+        return "local-nameless" if self.nameless else "local-named"
+
+    def open(
+        self, root: Path, algorithm: Algorithm | None, durability: Durability = Durability.FULL
+    ) -> Store:
+        """Open the store at `root`, which may be new."""
+        return open_store(str(root), algorithm, durability)
+
+    def staging(self, store: Store, durability: Durability = Durability.FULL) -> Staging:
+        """The way into `store`."""
+        if self.nameless:
+            return Staging(store, durability=durability)
+        with refusing_nameless(errno.EOPNOTSUPP):
+            return Staging(store, durability=durability)
+
+    def damage(self, root: Path, digest: Digest, data: bytes) -> None:
+        """Change the bytes of a blob as a failing disk does, behind the back of the store."""
+        path = root / digest.hex[:2] / digest.hex
+        path.chmod(0o644)
+        path.write_bytes(data)
+
+    def age(self, root: Path, digest: Digest) -> None:
+        """Make a blob so old that it may expire."""
+        os.utime(root / digest.hex[:2] / digest.hex, (DAY, DAY))
+
+    def litter(self, root: Path, algorithm: Algorithm) -> None:
+        """Put things into the store that are no blobs."""
+        name = "ab" + "0" * (2 * algorithm.size - 2)
+        (root / "ab").mkdir(exist_ok=True)
+        (root / "lost+found").mkdir()
+        (root / "0a").write_bytes(b"a file in the place of a shard")
+        (root / "README").write_bytes(b"a note")
+        (root / "ab" / "README").write_bytes(b"a note")
+        (root / "ab" / name[:-1]).write_bytes(b"too short a name")
+        (root / "ab" / f"{name}0").write_bytes(b"too long a name")
+        (root / "ab" / f"{name}.part").write_bytes(b"a name and more")
+        (root / "ab" / name.upper()).write_bytes(b"a name in upper case")
+        (root / "ab" / name.replace("ab", "cd")).write_bytes(b"a name of another shard")
+        (root / "ab" / name).mkdir()
+        os.mkfifo(root / "ab" / name.replace("0", "1"))
+        (root / "ab" / name.replace("0", "2")).symlink_to("nowhere")
+
+
+@dataclass(frozen=True)
+class BucketKind:
+    """Objects in a bucket of Ceph, below a prefix that is the root's path; staged at the root."""
+
+    tick = 1.05
+
+    def __str__(self) -> str:
+        return "bucket"
+
+    def open(
+        self, root: Path, algorithm: Algorithm | None, durability: Durability = Durability.FULL
+    ) -> Store:
+        """Open the store that belongs to `root`, which may be new."""
+        ceph.ensure()
+        store = open_store(self.url(root), algorithm, durability, Remote(str(root)))
+        store.granularity = GRANULARITY  # an hour is too long for tests
+        store.seen = 0.05  # and what every quarantine waits for too
+        store.check()
+        return store
+
+    def url(self, root: Path) -> str:
+        """The URL of the store that belongs to `root`."""
+        return f"s3://{ceph.BUCKET}{root}"
+
+    def staging(self, store: Store, durability: Durability = Durability.FULL) -> Staging:
+        """The way into `store`."""
+        return Staging(store, durability=durability)
+
+    def damage(self, root: Path, digest: Digest, data: bytes) -> None:
+        """Put other bytes under the key of a blob, behind the back of the store."""
+        obstore.put(self._client(root), f"{digest.hex[:2]}/{digest.hex}", data)
+
+    def age(self, root: Path, digest: Digest) -> None:
+        """Wait until a blob is so old that it may expire."""
+        added = obstore.head(self._client(root), f"{digest.hex[:2]}/{digest.hex}")["last_modified"]
+        time.sleep(max(0.0, added.timestamp() + GRANULARITY - time.time()))
+
+    def remove_marker(self, root: Path) -> None:
+        """Take away what says that there is a store."""
+        obstore.delete(self._client(root), marker.NAME)
+
+    def litter(self, root: Path, algorithm: Algorithm) -> None:
+        """Put things into the store that are no blobs."""
+        name = "ab" + "0" * (2 * algorithm.size - 2)
+        client = self._client(root)
+        for key in ("0a", "README", "ab", "ab/README", f"ab/{name[:-1]}", f"ab/{name}0", f"ab/{name}.part"):
+            obstore.put(client, key, b"no blob")
+        for key in (f"ab/{name.upper()}", f"ab/{name.replace('ab', 'cd')}", f"ab/{name}/{name}", name):
+            obstore.put(client, key, b"no blob")
+
+    def _client(self, root: Path) -> Client:
+        return Bucket(self.url(root), Remote(str(root))).client
+
+
+Kind: TypeAlias = LocalKind | BucketKind
+# What concerns a disk is tested on these,
+KINDS = [LocalKind(nameless=True), LocalKind(nameless=False)]
+# every test of the contract on each of these.
+EVERY_KIND: list[Kind] = [*KINDS, BucketKind()]
+
+
+@contextmanager
+def refusing_nameless(code: int) -> Iterator[None]:
+    """Make open(2) fail for a nameless file as a file system does that has none."""
+    real = os.open
+
+    def refuse(path: str, flags: int, mode: int = 0o777, **options: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(code, os.strerror(code), path)
+        return real(path, flags, mode, **options)
+
+    with mock.patch("os.open", refuse):
+        yield
+
+
+def put(staging: Staging, data: bytes) -> Receipt:
+    """Upload `data` in one chunk."""
+    return staging.receive([data])
+
+
+def absent(store: Store, digest: Digest) -> None:
+    """Check that nobody who asks for a blob finds it."""
+    asks: list[Callable[[Digest], object]] = [store.stat, store.open, store.remove, store.quarantine]
+    for ask in asks:
+        with pytest.raises(BlobNotFound):
+            ask(digest)
+
+
+def content(store: Store, digest: Digest, start: int = 0, length: int | None = None) -> bytes:
+    """The bytes of a blob, or of a part of it."""
+    with closing(store.open(digest, start, length)) as reader:
+        return b"".join(iter(lambda: reader.read(1 << 16), b""))
+
+
+def removed_by(store: Store, digest: Digest, number: int) -> int:
+    """How many of so many removals at once removed a blob."""
+
+    def remove(_: int) -> bool:
+        try:
+            store.remove(digest)
+        except BlobNotFound:
+            return False
+        return True
+
+    with ThreadPoolExecutor(number) as pool:
+        return sum(pool.map(remove, range(number)))
+
+
+def digest_of(algorithm: Algorithm, data: bytes) -> Digest:
+    """The digest of `data`."""
+    return Digest(algorithm, hashlib.new(algorithm.value, data).digest())
+
+
+def neighbours(algorithm: Algorithm, count: int) -> list[bytes]:
+    """The first numbers as bytes whose hashes begin alike, in the order of their hashes."""
+    found: list[bytes] = []
+    number = 0
+    while len(found) < count:
+        data = str(number).encode()
+        if digest_of(algorithm, data).raw[0] == 0xAB:
+            found.append(data)
+        number += 1
+    return sorted(found, key=lambda data: digest_of(algorithm, data).raw)

@@ -1,0 +1,492 @@
+"""Verifying a store: what it finds, what it says it has seen, and that it can be ended at any time."""
+
+import errno
+import json
+import multiprocessing
+import os
+import random
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.kinds import KINDS, BucketKind, Kind, content, put
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import BlobNotFound
+from wsgi_store.staging import Staging
+from wsgi_store.store.contract import Added, Durability, Store
+from wsgi_store.store.disk.store import LocalStore
+from wsgi_store.upkeep import check as checking
+from wsgi_store.upkeep import ledger, pagecache
+from wsgi_store.upkeep import verify as verifying
+from wsgi_store.upkeep.ledger import NOTE, Verified
+from wsgi_store.upkeep.verify import Report, Result, verify
+
+pytestmark = pytest.mark.long(55)
+NUMBER = 40
+HASHES = st.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}")
+
+
+@pytest.fixture(name="root")
+def fixture_root(tmp_path: Path) -> Path:
+    """Where the store is."""
+    return tmp_path / "store"
+
+
+@pytest.fixture(name="kind", params=[KINDS[0], BucketKind()], ids=str)
+def fixture_kind(request: pytest.FixtureRequest) -> Kind:
+    """One kind of store after another."""
+    kind: Kind = request.param
+    return kind
+
+
+@pytest.fixture(name="store")
+def fixture_store(kind: Kind, root: Path) -> Store:
+    """A store with some blobs, the first of them empty."""
+    return filled(kind.open(root, Algorithm.MD5, Durability.NONE))
+
+
+@pytest.fixture(name="local")
+def fixture_local(root: Path) -> Store:
+    """The same on a local disk."""
+    return filled(LocalStore(str(root), Algorithm.MD5, Durability.NONE))
+
+
+def filled(store: Store) -> Store:
+    """The store, with blobs."""
+    staging = Staging(store, durability=Durability.NONE)
+    for number in range(NUMBER):
+        put(staging, b"x" * number)
+    return store
+
+
+def digests(store: Store) -> list[Digest]:
+    """What the store holds, in order."""
+    return [blob.digest for blob in store.iterate()]
+
+
+def last(reports: object) -> Report:
+    """The report in the end."""
+    *_, report = reports  # type: ignore[misc]
+    assert isinstance(report, Report)
+    return report
+
+
+@pytest.fixture(name="way", params=["threads", "processes"])
+def fixture_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check blobs in threads, then in processes."""
+    if request.param == "processes":
+        monkeypatch.setattr(verifying, "PROCESSES_FROM", 1)
+
+
+@pytest.fixture(name="counting", params=["at once", "in advance"])
+def fixture_counting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hand out all blobs while the store is counted, then only the first ones."""
+    if request.param == "in advance":
+        monkeypatch.setattr(verifying, "AHEAD", 7)
+        monkeypatch.setattr(verifying, "BATCH_BLOBS", 3)
+
+
+@pytest.mark.usefixtures("counting")
+@pytest.mark.usefixtures("way")
+def test_a_good_store(store: Store) -> None:
+    """All blobs of a good store are counted, and none was verified before the run began."""
+    began = time.time()
+    report = last(verify(store, workers=2))
+    assert report.result is Result.CLEAN
+    assert (report.checked_blobs, report.total_blobs) == (NUMBER, NUMBER)
+    assert report.checked_bytes == report.total_bytes == sum(range(NUMBER))
+    assert report.oldest is not None and began <= report.oldest <= time.time()
+    assert not os.listdir(store.staging_directory)
+
+
+def test_an_empty_store(tmp_path: Path) -> None:
+    """Of an empty store nothing is said but that nothing was checked."""
+    report = last(verify(LocalStore(str(tmp_path), Algorithm.MD5)))
+    assert (report.result, report.checked_blobs, report.total_blobs) == (Result.CLEAN, 0, 0)
+    assert report.oldest is None
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("damaged", [b"", b"x" * 9 + b"y", b"x" * 11], ids=["cut", "flipped", "longer"])
+def test_a_damaged_blob(kind: Kind, store: Store, root: Path, damaged: bytes) -> None:
+    """A damaged blob is found, moved to quarantine, and back in its place with the next upload."""
+    digest = put(Staging(store), b"x" * 10).digest
+    kind.damage(root, digest, damaged)
+    report = last(verify(store, workers=2))
+    assert (report.result, report.corrupt, report.unmoved) == (Result.CORRUPT, [digest], {})
+    assert report.checked_blobs == NUMBER
+    with pytest.raises(BlobNotFound):
+        store.stat(digest)
+    assert put(Staging(store), b"x" * 10).added is Added.HEALED
+    assert last(verify(store)).result is Result.CLEAN
+
+
+@pytest.mark.parametrize(("named", "reason"), [(False, "File exists"), (True, "Is a directory")])
+def test_damage_that_cannot_be_moved(local: Store, root: Path, reason: str, *, named: bool) -> None:
+    """Corrupt is corrupt, also where the quarantine cannot be written, or a directory has the name."""
+    digest = digests(local)[3]
+    KINDS[0].damage(root, digest, b"others")
+    if named:
+        (root / ".quarantine" / digest.hex).mkdir(parents=True)
+    else:
+        (root / ".quarantine").write_bytes(b"")
+    report = last(verify(local))
+    assert (report.result, report.corrupt) == (Result.CORRUPT, [digest])
+    assert report.unmoved == {digest: f"cannot move the blob to quarantine: {reason}"}
+    assert digest in digests(local)
+
+
+@contextmanager
+def reading(bad: Digest, change: Callable[[bytes], bytes]) -> Iterator[None]:
+    """Change what the disk gives of a blob, where it is read in order to be hashed."""
+    real = os.preadv
+
+    def preadv(fd: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
+        length = real(fd, buffers, offset, flags)
+        if os.readlink(f"/proc/self/fd/{fd}").endswith(bad.hex):
+            buffers[0][:length] = change(bytes(buffers[0][:length]))
+        return length
+
+    with mock.patch("os.preadv", preadv):
+        yield
+
+
+def fail(data: bytes) -> bytes:
+    """What a bad sector does."""
+    raise OSError(errno.EIO, os.strerror(errno.EIO), str(len(data)))
+
+
+def test_an_unreadable_blob(local: LocalStore) -> None:
+    """A blob that the disk does not give is reported, stays, and is not clean."""
+    bad = digests(local)[5]
+    with reading(bad, fail):
+        report = last(verify(local))
+    assert report.result is Result.INCOMPLETE
+    assert report.unreadable == {bad: "cannot read the blob: Input/output error"}
+    assert report.checked_blobs == NUMBER - 1
+    assert bad in digests(local)
+
+
+@pytest.mark.usefixtures("counting")
+@pytest.mark.parametrize("asked", [{"budget": 1}, {"sample": 0.001}, {}], ids=str)
+def test_an_unreadable_blob_is_not_forgotten(local: LocalStore, asked: dict[str, float]) -> None:
+    """Until it can be read no run says clean, however little it reads, and it counts as unverified."""
+    bad = digests(local)[5]
+    age = time.time() - 1000
+    os.utime(Path(local.root, str(local.local_path(bad))), (age, age))
+    with reading(bad, fail):
+        last(verify(local))
+        for _ in range(2):
+            report = last(verify(local, **asked))  # type: ignore[arg-type]
+            assert (report.result, list(report.unreadable)) == (Result.INCOMPLETE, [bad])
+            assert report.oldest == pytest.approx(age)
+            assert (Verified.load(local).oldest, Verified.load(local).unreadable) == (0, {bad})
+    report = last(verify(local, **asked))  # type: ignore[arg-type]
+    assert report.result is Result.CLEAN
+    assert report.checked_blobs <= report.total_blobs == NUMBER
+    assert report.oldest is not None and report.oldest > age + 900
+    assert Verified.load(local).oldest > age + 900
+
+
+def test_more_unreadable_blobs_than_are_remembered(
+    local: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the disk gives hardly anything, the parts where that was count as unverified."""
+    monkeypatch.setattr(verifying, "MAX_UNREADABLE", 3)
+    monkeypatch.setattr(verifying, "BATCH_BLOBS", 2)
+    monkeypatch.setattr(verifying, "PROCESSES_FROM", 1000)  # threads, which see what is patched
+    with mock.patch("os.preadv", side_effect=OSError(errno.EIO, os.strerror(errno.EIO))):
+        assert len(last(verify(local)).unreadable) == NUMBER - 1  # of the empty one nothing is read
+    known = Verified.load(local)
+    assert len(known.unreadable) == 3
+    unverified = [blob for part in known.parts() if not part.time for blob in part.blobs(local)]
+    assert len(unverified) >= NUMBER - 8
+    assert last(verify(local)).result is Result.CLEAN
+    assert not Verified.load(local).unreadable
+
+
+def test_a_blob_that_reads_differently(local: LocalStore) -> None:
+    """Bytes that are wrong once and right the next time are neither damage nor clean."""
+    bad = max(local.iterate(), key=lambda blob: blob.size).digest
+    with reading(bad, lambda data: b"?" + data[1:]):
+        report = last(verify(local))
+    assert (report.result, list(report.unreadable)) == (Result.INCOMPLETE, [bad])
+    assert bad in digests(local)
+
+
+def test_blobs_removed_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is removed during a run is no failure."""
+    check = checking.Checker.check
+
+    def late(self: checking.Checker, raws: list[bytes]) -> checking.Checked:
+        for raw in raws[::2]:
+            store.remove(Digest(store.algorithm, raw))
+        return check(self, raws)
+
+    monkeypatch.setattr(checking.Checker, "check", late)
+    report = last(verify(store))
+    assert report.result is Result.CLEAN
+    assert report.checked_blobs + report.gone == NUMBER
+    assert report.gone >= NUMBER // 2
+
+
+@pytest.mark.usefixtures("counting")
+def test_a_budget(store: Store) -> None:
+    """Runs with a budget go on where the last one ended, and come to every blob before any twice."""
+    seen = 0
+    oldest = []
+    for _ in range(100):
+        report = last(verify(store, budget=200))
+        assert report.result is Result.CLEAN
+        assert 200 <= report.checked_bytes < 200 + NUMBER or seen + report.checked_blobs >= NUMBER
+        seen += report.checked_blobs
+        assert report.oldest is not None
+        oldest.append(report.oldest)
+        if seen >= NUMBER:
+            break
+    assert NUMBER <= seen < 2 * NUMBER
+    assert oldest == sorted(oldest)
+    assert len(oldest) >= 3
+
+
+@pytest.mark.usefixtures("counting")
+def test_every_night_covers_the_store(local: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a budget of a share of the store, no blob is read twice before each was read once."""
+    read: list[str] = []
+    hash_ = checking.Checker._hash  # pylint: disable=protected-access
+
+    def note(self: checking.Checker, digest: Digest, *more: Any) -> tuple[int, bytes, float]:
+        read.append(digest.hex)
+        return hash_(self, digest, *more)
+
+    monkeypatch.setattr(checking.Checker, "_hash", note)
+    while len(set(read)) < NUMBER:
+        assert len(set(read)) == len(read)
+        # The last run spends what is left of its budget on what comes first again.
+        report = last(verify(local, budget=100))
+        assert report.checked_bytes < 100 + NUMBER
+
+
+@pytest.mark.usefixtures("counting")
+def test_a_sample(store: LocalStore) -> None:
+    """A sample reads some blobs, says how many, and remembers nothing."""
+    random.seed(1)
+    report = last(verify(store, sample=0.5))
+    assert 5 < report.checked_blobs < 35
+    assert (report.result, report.total_blobs) == (Result.CLEAN, NUMBER)
+    known = Verified.load(store)
+    assert not any(part.time for part in known.parts())
+    assert (known.blobs, known.bytes) == (report.checked_blobs, report.checked_bytes)
+
+
+@pytest.mark.parametrize("way", ["threads", "fork", "spawn"])
+def test_progress_within_a_blob(kind: Kind, root: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes of a blob count while it is read, and no byte twice."""
+    monkeypatch.setattr(verifying, "PROCESSES_FROM", 1000 if way == "threads" else 1)
+    monkeypatch.setattr(verifying, "BATCH_BYTES", 1)
+    monkeypatch.setattr(checking, "_alone", lambda: way == "fork")
+    store = kind.open(root, Algorithm.MD5, Durability.NONE)
+    staging = Staging(store, durability=Durability.NONE)
+    put(staging, b"a" * 3_000_000)
+    kind.damage(root, put(staging, bytes(3_000_000)).digest, b"1" * 3_000_000)
+    seen = []
+    report = Report()
+    for report in verify(store, rate=6_000_000, workers=2):
+        assert report.checked_bytes + report.reading_bytes <= 6_000_000
+        seen.append((report.checked_bytes, report.reading_bytes))
+    assert len({reading for read, reading in seen if not read and reading}) >= 2, seen
+    assert (seen[-1], len(report.corrupt)) == ((6_000_000, 0), 1)
+    assert seen == sorted(seen)
+
+
+def test_nobody_looks(local: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers wait for nobody who would have to be told how far they are."""
+    monkeypatch.setattr(checking, "TOLD", 0.0)
+    stop = threading.Event()
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    with ours, theirs:
+        os.set_blocking(theirs.fileno(), False)
+        progress = checking.Progress(theirs)
+        for _ in range(1 << 16):  # of eight bytes each: more than a pipe holds
+            progress.add(1)
+        assert 0 < progress.told < 1 << 16
+        ours.close()
+        checked = checking.Checker(local, stop, None, theirs).check([each.raw for each in digests(local)])
+    assert (checked.blobs, checked.told) == (NUMBER, 0)
+
+
+@pytest.mark.usefixtures("way")
+def test_a_rate(store: Store) -> None:
+    """Bytes are read at most so fast."""
+    begin = time.monotonic()
+    assert last(verify(store, rate=1000, workers=1)).result is Result.CLEAN
+    assert time.monotonic() - begin > 0.9 * sum(range(NUMBER)) / 1000
+
+
+@pytest.mark.usefixtures("way")
+def test_a_run_that_is_ended(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was verified till the end of a run is remembered, and the next run begins behind it."""
+    monkeypatch.setattr("wsgi_store.upkeep.verify.BATCH_BLOBS", 1)
+    with closing(verify(store, rate=2000, workers=2)) as reports:
+        report = next(report for report in reports if report.checked_blobs > 9)
+    assert report.result is Result.INCOMPLETE
+    done = report.checked_blobs
+    assert done < NUMBER
+    fresh = [part for part in Verified.load(store).parts() if part.time]
+    assert sum(len(list(part.blobs(store))) for part in fresh) == done
+    rest = last(verify(store, budget=sum(range(NUMBER)) - report.checked_bytes))
+    assert rest.oldest is not None
+    assert all(part.time for part in Verified.load(store).parts() if list(part.blobs(store)))
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b'[["%s", 1]]' % (b"f" * 32),
+        b'{"parts": [["ff", 1]], "unreadable": [], "blobs": 0, "bytes": 0, "corrupt": 0}',
+        b'{"parts": [["%s", 1e99]], "unreadable": [], "blobs": 0, "bytes": 0, "corrupt": 0}' % (b"f" * 32),
+        b'{"parts": [["%s", 1]], "unreadable": ["x"], "blobs": 0, "bytes": 0, "corrupt": 0}' % (b"f" * 32),
+        b'{"parts": [["%s", 1]], "unreadable": [], "blobs": 0, "bytes": 0, "corrupt": 1e999}' % (b"f" * 32),
+        b"[" * 100_000,
+    ],
+    ids=range(9),
+)
+def test_a_note_that_makes_no_sense(local: Store, note: bytes) -> None:
+    """A broken note is one that is not there."""
+    local.update_note(NOTE, lambda _: note)
+    assert last(verify(local)).checked_blobs == NUMBER
+    assert all(part.time for part in Verified.load(local).parts())
+
+
+def test_a_clock_that_was_ahead(local: Store) -> None:
+    """A time to come counts as never for its own part, and nothing else in the note is forgotten."""
+    bad = digests(local)[5]
+    ends = [["7f" * 16, 1000.0], ["bf" * 16, time.time() + 1000], ["ff" * 16, float("nan")]]
+    note = {"parts": ends, "unreadable": [bad.hex], "blobs": 3, "bytes": 2, "corrupt": 1}
+    local.update_note(NOTE, lambda _: json.dumps(note).encode())
+    known = Verified.load(local)
+    assert [part.time for part in known.parts()] == [1000.0, 0, 0]
+    assert known.unreadable == {bad}
+    assert (known.blobs, known.bytes, known.corrupt) == (3, 2, 1)
+
+
+def test_a_run_that_is_killed(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was verified is remembered from time to time, and not only in the end."""
+    monkeypatch.setattr(verifying, "BATCH_BLOBS", 1)
+    monkeypatch.setattr(verifying, "SAVE_INTERVAL", 0)
+    with closing(verify(store, rate=2000, workers=1)) as reports:
+        report = next(report for report in reports if report.checked_blobs > 5)
+        assert Verified.load(store).blobs == report.checked_blobs
+
+
+def test_two_runs_at_once(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What two runs counted at the same time adds up."""
+    monkeypatch.setattr(verifying, "BATCH_BLOBS", 1)
+    monkeypatch.setattr(verifying, "SAVE_INTERVAL", 0)
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(lambda _: last(verify(store, workers=1)), range(2)))
+    known = Verified.load(store)
+    assert known.blobs == sum(report.checked_blobs for report in reports) == 2 * NUMBER
+    assert known.bytes == sum(report.checked_bytes for report in reports)
+
+
+def test_what_is_cached_of_a_large_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file that is asked about part by part the answer is the same."""
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(9 * pagecache.BLOCK + 5))
+    with open(path, "rb+", buffering=0) as file:
+        os.fsync(file)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # no reading ahead
+        for block in (1, 5):
+            os.pread(file.fileno(), 1, block * pagecache.BLOCK)
+        whole = pagecache.resident(file.fileno(), path.stat().st_size)
+        monkeypatch.setattr(pagecache, "WINDOW", 2 * pagecache.BLOCK)
+        assert pagecache.resident(file.fileno(), path.stat().st_size) == whole
+    assert len(whole) == 10
+    assert whole[1] and whole[5]
+
+
+def test_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of files on a file system in memory nobody asks what is cached, and the bytes are the same."""
+    monkeypatch.delattr(pagecache, "resident")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        store = LocalStore(directory, Algorithm.MD5)
+        for size in (0, 1, pagecache.BLOCK, 3 * pagecache.BLOCK + 5):
+            data = os.urandom(size)
+            with closing(store.open(put(Staging(store), data).digest)) as reader:
+                assert b"".join(map(bytes, pagecache.Blocks().of(reader))) == data
+
+
+def test_a_note_that_cannot_be_written(store: LocalStore) -> None:
+    """A store is verified also where nothing can be remembered."""
+    os.rmdir(store.staging_directory)
+    assert last(verify(store)).result is Result.CLEAN
+
+
+@given(marks=st.lists(st.tuples(HASHES, HASHES), max_size=20), asked=st.lists(HASHES, max_size=20))
+def test_marks(marks: list[tuple[str, str]], asked: list[str]) -> None:
+    """Each digest was verified when it was last within what was marked."""
+    known = Verified(Algorithm.MD5)
+    for when, (one, two) in enumerate(marks, 1):
+        if one != two:
+            known.mark(min(one, two), max(one, two), float(when))
+    for hash_ in asked + [hash_ for mark in marks for hash_ in mark]:
+        expected = max(
+            (when for when, mark in enumerate(marks, 1) if min(mark) < hash_ <= max(mark)), default=0
+        )
+        (part,) = [part for part in known.parts() if part.after < hash_ <= part.upto]
+        assert part.time == expected
+
+
+def test_the_note_stays_small(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts too many are merged, and nothing counts as verified later than it was."""
+    monkeypatch.setattr(ledger, "MAX_PARTS", 8)
+
+    def mark(known: Verified) -> None:
+        for number in range(100):
+            known.mark(f"{2 * number:032x}", f"{2 * number + 1:032x}", 1000.0 + number)
+
+    Verified.update(local, mark)
+    known = Verified.load(local)
+    assert len(known.parts()) <= 8
+    for part in known.parts():
+        for number in range(100):
+            if part.after <= f"{2 * number:032x}" < part.upto:
+                assert part.time <= 1000.0 + number
+
+
+@pytest.mark.parametrize(("size", "times"), [(100_000, 20), (3 * pagecache.BLOCK + 5, 3)])
+def test_the_page_cache(tmp_path: Path, size: int, times: int) -> None:
+    """What was not cached before is not afterwards, what was cached stays, and the bytes are the same."""
+    store = LocalStore(str(tmp_path / "store"), Algorithm.MD5)
+    dropped = 0
+    for _ in range(times):
+        data = os.urandom(size)
+        digest = put(Staging(store), data).digest
+        with closing(store.open(digest)) as reader:
+            fd = reader.fileno()
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            if any(pagecache.resident(fd, size)):
+                pytest.skip("this file system keeps everything in memory")
+            assert b"".join(map(bytes, pagecache.Blocks().of(reader))) == data
+            dropped += not any(pagecache.resident(fd, size))
+        assert content(store, digest) == data
+        with closing(store.open(digest)) as reader:
+            assert b"".join(map(bytes, pagecache.Blocks().of(reader))) == data
+            assert all(pagecache.resident(reader.fileno(), size))
+    # Of a small file the disk may be faster than the question whether it is cached.
+    assert dropped == times or (size <= pagecache.BLOCK and dropped > times / 2)

@@ -1,0 +1,230 @@
+"""A verification that is ended, however that is: what it moved to quarantine is told, counted and noted."""
+
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from tests.command.test_upkeep import fill, flip, invoke, named, objects
+from tests.support.commands import environment, install, run
+from tests.support.kinds import KINDS, put
+from tests.support.servers import until
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import StoreUnavailable
+from wsgi_store.staging import Staging
+from wsgi_store.store.contract import Blob, Durability
+from wsgi_store.store.disk.store import LocalStore
+from wsgi_store.upkeep import verify as verifying
+from wsgi_store.upkeep.check import Checkers
+from wsgi_store.upkeep.ledger import Verified
+from wsgi_store.upkeep.verify import Report, verify
+
+NUMBER = 40
+# So many small blobs are read by processes.
+MANY = 4500
+SIZE = 2000
+
+
+@pytest.fixture(name="root")
+def fixture_root(tmp_path: Path) -> Path:
+    """Where the store is."""
+    return tmp_path / "store"
+
+
+@pytest.fixture(name="store")
+def fixture_store(root: Path) -> LocalStore:
+    """A store all of whose blobs are damaged."""
+    store = LocalStore(str(root), Algorithm.MD5, Durability.NONE)
+    for number in range(NUMBER):
+        digest = put(Staging(store, durability=Durability.NONE), b"%d" % number).digest
+        KINDS[0].damage(root, digest, b"others")
+    return store
+
+
+@pytest.fixture(name="failing")
+def fixture_failing(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the listing fail when some blobs were moved to quarantine, which happens while it goes on."""
+    iterate = store.iterate
+
+    def failing(after: Digest | None = None) -> Iterator[Blob]:
+        yield from iterate(after)
+        until(lambda: moved(Path(store.root)), "a blob in quarantine")
+        raise StoreUnavailable("the disk is not there any more")
+
+    Verified.update(store, lambda known: known.mark("", "f" * 32, 1.0))  # it begins with the first one
+    monkeypatch.setattr(store, "iterate", failing)
+    monkeypatch.setattr(verifying, "BATCH_BLOBS", 3)
+
+
+def moved(root: Path) -> set[str]:
+    """What is in quarantine."""
+    return set(os.listdir(root / ".quarantine")) if (root / ".quarantine").exists() else set()
+
+
+def told(store: LocalStore, report: Report) -> None:
+    """Assert that the report and the note tell of what was moved, and of as much as was read."""
+    assert {digest.hex for digest in report.corrupt} == moved(Path(store.root))
+    known = Verified.load(store)
+    assert (known.corrupt, known.blobs) == (len(report.corrupt), report.checked_blobs)
+
+
+@pytest.mark.parametrize("processes_from", [1, 1000], ids=["processes", "threads"])
+def test_in_the_middle_of_a_batch(
+    store: LocalStore, root: Path, processes_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those blobs of a batch that were read before the end are told, and the next run begins behind them."""
+    monkeypatch.setattr(verifying, "PROCESSES_FROM", processes_from)
+    held = {blob.digest for blob in store.iterate()}
+    with closing(verify(store, rate=100, workers=2)) as reports:
+        next(reports)
+        report = next(reports)
+        until(lambda: moved(root), "a blob in quarantine")
+    told(store, report)
+    fresh = [part for part in Verified.load(store).parts() if part.time]
+    seen = {one for one in held for part in fresh if part.after < one.hex <= part.upto}
+    assert seen == set(report.corrupt)
+    *_, report = verify(store)
+    assert len(report.corrupt) == NUMBER - len(seen)
+
+
+@pytest.mark.usefixtures("failing")
+def test_while_it_counts(store: LocalStore) -> None:
+    """A store that cannot be listed to its end has been verified so far."""
+    report = Report()
+    with pytest.raises(StoreUnavailable, match="not there any more"):
+        for report in verify(store, workers=1):
+            assert not report.counted
+    told(store, report)
+    assert report.corrupt and not report.complete
+
+
+@pytest.mark.usefixtures("failing")
+@pytest.mark.parametrize("json", [False, True])
+def test_the_command_while_it_counts(
+    store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch, *, json: bool
+) -> None:
+    """The command tells what was moved then, and of how much nobody knows yet."""
+    monkeypatch.setattr("wsgi_store.cli.upkeep.opened", lambda _: store)
+    # A process could not be handed the store as it is changed here.
+    result = invoke("verify", "--workers", "1", *(["--json"] if json else []), status=6)
+    *rows, said = result.stdout.splitlines()
+    assert "the disk is not there any more" in result.stderr
+    if json:
+        assert {row["hash"] for row in objects("\n".join(rows))} == moved(root)
+        (report,) = objects(said)
+        assert (report["checked_blobs"], report["corrupt"]) == (len(rows), len(rows))
+        assert (report["total_blobs"], report["total_bytes"], report["oldest"]) == (None, None, None)
+        assert report["interrupted"]
+    else:
+        assert {row.split("\t")[1] for row in rows} == moved(root)
+        count = len(rows)
+        assert said == (
+            f"corrupt: checked {count} blobs, {6 * count} bytes, {count} corrupt, 0 unreadable, "
+            "interrupted, the next run goes on from here"
+        )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("times", [1, 2])
+def test_signals(tmp_path: Path, number: signal.Signals, times: int) -> None:
+    """Ctrl-C and SIGTERM, to all its processes and twice as `timeout` sends them, lose nothing of it."""
+    contents = [f"{number:{SIZE}}".encode() for number in range(MANY)]
+    root = tmp_path / "store"
+    fill(root, Algorithm.SHA256, contents)
+    program = install(tmp_path)
+    bad = {flip(root / named(Algorithm.SHA256, data)) for data in contents[::5]}
+    with subprocess.Popen(
+        [program, "verify", "--workers", "2", "--rate", "1MB"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        process_group=0,
+    ) as process:
+        until(lambda: moved(root), "a blob in quarantine")
+        for _ in range(times):
+            os.killpg(process.pid, number)
+        out, err = process.communicate(timeout=60)
+    *rows, said = out.decode().splitlines()
+    assert (process.returncode, err) == (130, b"")
+    assert {row.split("\t")[1] for row in rows} == moved(root) < bad
+    assert re.match(rf"corrupt: checked [\d,]+ .* {len(rows)} corrupt, 0 unreadable, ", said), said
+    done = run(program, "verify")
+    assert done.returncode == 5
+    assert moved(root) == bad
+    assert b'"corrupt": 900' in (root / ".verified.json").read_bytes()
+
+
+def test_signals_are_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is ignored before stays so meanwhile, and the rest is put back."""
+    fill(tmp_path / "store", Algorithm.MD5, [b"one"])
+    monkeypatch.chdir(tmp_path)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Coverage has a handler of its own there, where it is counted.
+    terminated = signal.getsignal(signal.SIGTERM)
+    seen = []
+    real = verifying.verify
+
+    def look(*arguments: object, **options: object) -> object:
+        seen.append((signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)))
+        return real(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(verifying, "verify", look)
+    try:
+        invoke("verify")
+        interrupt, terminate = seen[0]
+        assert interrupt is signal.SIG_IGN is signal.getsignal(signal.SIGINT)
+        assert callable(terminate) and terminate is not terminated
+        assert signal.getsignal(signal.SIGTERM) is terminated
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_workers_end_by_the_word_of_their_pool(store: LocalStore) -> None:
+    """SIGTERM from elsewhere leaves them at work, since what they found would be lost; the pool's ends them.
+
+    One that was killed may hold the lock that the others wait for, which only their end can cure.
+    """
+    with Checkers(store, 2, 1, many=True) as checkers:
+        waiting = [checkers.submit([blob.digest.raw]) for blob in islice(store.iterate(), 2)]
+        until(lambda: len(children()) == 2, "the workers")
+        pids = children()
+        until(lambda: all(map(blocks_signals, pids)), "the workers to be ready")
+        for pid in pids:
+            subprocess.run(["kill", "-TERM", str(pid)], check=True)
+        until(lambda: not any(map(has_signals, pids)), "the signals to be taken")
+        assert children() == pids
+        os.kill(pids[0], signal.SIGTERM)
+        for future in waiting:
+            with pytest.raises(BrokenExecutor):
+                future.result(timeout=20)
+    until(lambda: not children(), "the end of the workers")
+
+
+def children() -> list[int]:
+    """The processes of the pool, by number."""
+    return sorted(process.pid for process in multiprocessing.active_children() if process.pid)
+
+
+def signals(pid: int, kind: str) -> int:
+    """One of the sets of signals of a process, as bits (proc(5))."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(re.findall(rf"^{kind}:\s*([0-9a-f]+)$", status, re.M)[0], 16)
+
+
+def blocks_signals(pid: int) -> bool:
+    """Whether a process has come so far as to leave SIGTERM to the thread that waits for it."""
+    return bool(signals(pid, "SigBlk") >> (signal.SIGTERM - 1) & 1)
+
+
+def has_signals(pid: int) -> bool:
+    """Whether SIGTERM was sent to a process and not taken yet."""
+    return bool(signals(pid, "ShdPnd") >> (signal.SIGTERM - 1) & 1)

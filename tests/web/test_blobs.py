@@ -1,0 +1,129 @@
+"""GET, HEAD and DELETE of a blob, under both spellings of its address."""
+
+import base64
+import hashlib
+import os
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import pytest
+from webtest import TestApp
+
+from tests.support.calling import call, held
+from wsgi_store.assembly import create_app
+from wsgi_store.config import Config
+from wsgi_store.digest import Algorithm
+from wsgi_store.web.application import Application
+
+pytestmark = pytest.mark.every_store
+HELLO = b"hello\n"
+MD5 = "b1946ac92492d2347c6235b4d2611184"
+SPELLINGS = [f"/{MD5}", f"/{MD5.upper()}", f"/{MD5}/", f"/?hash={MD5}", f"/?x=1&hash={MD5.upper()}&filename="]
+NAMED = [
+    f"/{MD5}/a.txt",
+    f"/?hash={MD5}&filename=a.txt",
+    f"/?filename=a.txt&hash={MD5}",
+    f"/{MD5}/a.txt?filename=b.html",
+]
+LARGE = os.urandom(70_000)
+
+
+@pytest.mark.on_disk
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_get(api: TestApp, config: Config, spelling: str) -> None:
+    """A blob is sent with just the fields that describe it, protect its reader and let it be cached."""
+    api.post("/", HELLO)
+    answer = api.get(spelling)
+    assert (answer.status, answer.body) == ("200 OK", HELLO)
+    headers = dict(answer.headers)
+    assert len(headers.pop("X-Request-ID")) == 16
+    modified = parsedate_to_datetime(headers.pop("Last-Modified")).timestamp()
+    assert modified == int(os.stat(Path(config.root, MD5[:2], MD5)).st_mtime)
+    assert headers == {
+        "Content-Type": "application/octet-stream",
+        "Content-Disposition": "attachment",
+        "Content-Length": "6",
+        "ETag": f'"{MD5}"',
+        "Repr-Digest": "md5=:sZRqySSS0jR8YjW00mERhA==:",
+        "Cache-Control": "public, max-age=31536000, immutable",
+        "Accept-Ranges": "bytes",
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+    }
+
+
+@pytest.mark.parametrize("data", [b"", HELLO, LARGE])
+def test_head(api: TestApp, data: bytes) -> None:
+    """HEAD has the header of GET, digest and length included, and no body."""
+    url = api.post("/", data).json["url"]
+    for path in (url, f"{url}/a.txt", f"/?hash={url[1:]}", f"/?hash={url[1:]}&filename=a.txt"):
+        get, head = api.get(path), api.head(path)
+        assert get.body == data
+        assert (head.status_int, head.body) == (200, b"")
+        assert {**head.headers, "X-Request-ID": ""} == {**get.headers, "X-Request-ID": ""}
+
+
+@pytest.mark.parametrize("spelling", NAMED)
+def test_file_name(api: TestApp, spelling: str) -> None:
+    """A name in the address shapes type and disposition; the blob is the same."""
+    api.post("/", HELLO)
+    answer = api.get(spelling)
+    assert answer.body == HELLO
+    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert answer.headers["Content-Disposition"] == "inline; filename=a.txt"
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_repr_digest(config: Config, algorithm: Algorithm) -> None:
+    """The digest field has the key of RFC 9530; an algorithm without one gives no field."""
+    application = create_app(replace(config, hash=algorithm))
+    path = call(application, "POST", body=HELLO).json["url"]
+    keys = {"md5": "md5", "sha1": "sha", "sha256": "sha-256", "sha512": "sha-512"}
+    raw = hashlib.new(algorithm.value, HELLO).digest()
+    expected = None
+    if algorithm is not Algorithm.BLAKE2B:
+        expected = f"{keys[algorithm.value]}=:{base64.b64encode(raw).decode()}:"
+    for method in ("GET", "HEAD"):
+        assert call(application, method, path).headers.get("Repr-Digest") == expected
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_delete(api: TestApp, application: Application, spelling: str) -> None:
+    """A blob is removed once, under any spelling of its address, and its size is told."""
+    api.post("/", HELLO)
+    answer = api.delete(spelling)
+    assert (answer.status_int, answer.json) == (200, {"hash": MD5, "size": 6})
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert not held(application)
+    assert api.delete(spelling, status=404).json["code"] == "blob_not_found"
+    assert api.get(spelling, status=404).json["code"] == "blob_not_found"
+
+
+def test_delete_under_a_file_name(api: TestApp, application: Application) -> None:
+    """A file name is no part of what is removed: a path with one only reads."""
+    api.post("/", HELLO)
+    assert api.delete(f"/{MD5}/a.txt", status=405).headers["Allow"] == "GET, HEAD, OPTIONS"
+    assert held(application) == [MD5]
+    assert api.delete(f"/?hash={MD5}&filename=a.txt").json["hash"] == MD5
+
+
+def test_delete_while_sent(application: Application) -> None:
+    """A blob removed and added again is the same to who holds its address."""
+    path = call(application, "POST", body=LARGE).json["url"]
+    assert call(application, "DELETE", path).json["size"] == len(LARGE)
+    assert call(application, "POST", body=LARGE).json["created"] is True
+    assert call(application, path=path).body == LARGE
+
+
+def test_mounted(application: Application) -> None:
+    """Under a prefix the service sees only what follows it."""
+    call(application, "POST", body=HELLO, SCRIPT_NAME="/data")
+    assert call(application, path=f"/{MD5}", SCRIPT_NAME="/data").body == HELLO
+
+
+def test_blob_that_is_no_file(application: Application, config: Config) -> None:
+    """What lies in a blob's place and is no file is not found."""
+    Path(config.root, MD5[:2], MD5).mkdir(parents=True)
+    for method in ("GET", "HEAD", "DELETE"):
+        assert call(application, method, f"/{MD5}").status == 404

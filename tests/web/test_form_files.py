@@ -1,0 +1,193 @@
+"""The file of a form: its name, its size, its digest, and what may be beside it."""
+
+import base64
+import hashlib
+import io
+import os
+import tracemalloc
+from dataclasses import replace
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.calling import Body, Untouched, call, held, quick
+from tests.support.forms import CHUNKED, FIELD, FILE, HELLO, MD5, check_refused, form, part, post
+from wsgi_store.config import Config
+from wsgi_store.web.application import Application
+from wsgi_store.web.body import BLOCK
+from wsgi_store.web.form import FORM_OVERHEAD
+
+PIECE = BLOCK // 4
+
+
+@pytest.mark.parametrize(
+    "written, name",
+    [
+        ("filename=a.txt", "a.txt"),
+        ('filename="a b;c=d.txt"', "a b;c=d.txt"),
+        ('filename="größe €.txt"', "größe €.txt"),
+        (b'filename="gr\xf6\xdfe.txt"', "gr\ufffd\ufffde.txt"),
+        (b'filename="\xff"', "\ufffd"),
+        ("filename*=UTF-8''gr%C3%B6%C3%9Fe.txt", "größe.txt"),
+        ("filename*=iso-8859-1'de'gr%F6%DFe.txt", "größe.txt"),
+        ("filename=\"a.txt\"; filename*=UTF-8''b.txt", "a.txt"),
+        ('filename="a\\"b.txt"', 'a"b.txt'),
+        ('filename="a%22b.txt"', 'a"b.txt'),
+        ('filename="a%0Ab.txt"', "a\nb.txt"),
+        ('filename="100%.txt"', "100%.txt"),
+        ('filename="/etc/passwd"', "/etc/passwd"),
+        ('filename="../../etc/passwd"', "../../etc/passwd"),
+        ('filename="C:\\a\\b.txt"', "b.txt"),
+        ('filename="a\0b.txt"', "a\0b.txt"),
+        ('filename=".."', ".."),
+        (f'filename="{"x" * 300}"', "x" * 300),
+        (f'filename="{"ü" * 300}"', "ü" * 300),
+    ],
+)
+def test_names(application: Application, config: Config, written: str | bytes, name: str) -> None:
+    """Any file name is taken, told as it was meant, and never used as a path."""
+    before = sorted(os.listdir(config.root))
+    if isinstance(written, str):
+        written = written.encode()
+    answer = post(application, form(part(b"name=file; " + written, HELLO))).json
+    assert (answer["hash"], answer["name"]) == (MD5, name)
+    assert sorted(os.listdir(config.root)) == sorted([*before, MD5[:2]])
+    assert call(application, path=f"/{MD5}/" + name.encode().decode("latin-1")).body == HELLO
+    assert call(application, query=f"hash={MD5}&filename={quote(name)}").body == HELLO
+
+
+@given(name=st.binary(max_size=40))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_name(config: Config, name: bytes) -> None:
+    """No bytes in a file name break an upload off, but those that end the line."""
+    body = form(part(b'name="file"; filename="a' + name + b'"', HELLO))
+    answer = post(quick(config), body)
+    if b"\n" in name:
+        assert answer.status in (200, 400)
+    else:
+        assert answer.json["hash"] == MD5
+
+
+HUGE = b"x" * (FORM_OVERHEAD + 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        form(part("name=x", HUGE), FILE),
+        form(FILE, part("name=x", HUGE)),
+        form(part("name=x", HUGE[: FORM_OVERHEAD // 2]), FILE, part("name=x", HUGE[: FORM_OVERHEAD // 2])),
+        HUGE + b"\r\n" + form(FILE),
+        form(FILE) + HUGE,
+    ],
+)
+def test_too_much_beside_the_file(application: Application, body: bytes) -> None:
+    """Fields, and what surrounds a form, are bounded: reading stops soon, and nothing is stored."""
+    endless = Body(body + bytes(2 * BLOCK))
+    answer = post(application, endless, **CHUNKED)
+    check_refused(application, answer)
+    assert answer.json["limit"] == FORM_OVERHEAD
+    assert endless.tell() <= len(body) + BLOCK
+
+
+def test_one_byte_too_much(application: Application) -> None:
+    """The bound holds to the byte."""
+    most = FORM_OVERHEAD - (len(form(FILE)) - len(HELLO))
+    check_refused(application, post(application, form(FILE) + HUGE[: most + 1]))
+    assert post(application, form(FILE) + HUGE[:most]).json["hash"] == MD5
+
+
+def test_second_file_is_not_read(application: Application) -> None:
+    """A second file ends the reading where it begins."""
+    second = part('name="b"; filename="b"', bytes(4 * BLOCK))
+    body = Body(form(FILE, second))
+    check_refused(application, post(application, body, **CHUNKED))
+    assert body.tell() <= BLOCK
+
+
+@pytest.mark.parametrize("size", [1, FORM_OVERHEAD, 2 * FORM_OVERHEAD + 1])
+@pytest.mark.parametrize("sizes", [(), (100_001,) * 200])
+def test_large_fields_and_files(application: Application, size: int, sizes: tuple[int, ...]) -> None:
+    """The bound counts what is beside the file, to the byte, and not the file."""
+    content = os.urandom(size)
+    file = part('name="file"; filename="a"', content)
+    frame = len(form(part("name=x"), file)) - size
+    data = form(part("name=x", bytes(FORM_OVERHEAD - frame)), file)
+    assert len(data) - size == FORM_OVERHEAD
+    answer = post(application, Body(data, sizes), **CHUNKED).json
+    assert answer["hash"] == hashlib.md5(content).hexdigest()
+
+
+def test_size_limit(config: Config) -> None:
+    """The limit holds for the file; a form that cannot keep to it is refused before it is read."""
+    application = Application(replace(config, max_size=6))
+    assert post(application, form(FIELD, FILE, FIELD)).status == 200
+    seven = form(part('name="file"; filename="a"', b"seven b"))
+    too_large = Untouched()
+    for answer in (
+        post(application, seven),
+        post(application, too_large, CONTENT_LENGTH=str(FORM_OVERHEAD + 7)),
+    ):
+        assert (answer.status, answer.json["code"], answer.json["limit"]) == (413, "too_large", 6)
+    assert held(application) == [MD5]
+
+
+def digest_field(data: bytes) -> str:
+    """A digest field for `data`."""
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(data).digest()).decode()}:"
+
+
+@pytest.mark.parametrize("name", ["HTTP_REPR_DIGEST", "HTTP_CONTENT_DIGEST"])
+def test_digest_fields(application: Application, name: str) -> None:
+    """Digest fields speak of the whole body (RFC 9530), what follows the form included."""
+    body = form(FIELD, FILE) + b"epilogue"
+    for wrong in (HELLO, form(FIELD, FILE)):
+        answer = post(application, body, **{name: digest_field(wrong)})
+        assert (answer.status, answer.json["code"]) == (422, "digest_mismatch")
+        assert answer.json["actual"] == f"sha256:{hashlib.sha256(body).hexdigest()}"
+        assert not held(application)
+    assert post(application, body, **{name: digest_field(body)}).json["hash"] == MD5
+
+
+def test_expected_hash(application: Application) -> None:
+    """`hash` speaks of the file."""
+    body = form(FIELD, FILE)
+    answer = post(application, body, QUERY_STRING=f"hash={hashlib.md5(body).hexdigest()}")
+    assert (answer.status, answer.json["actual"]) == (422, f"md5:{MD5}")
+    assert not held(application)
+    assert post(application, body, QUERY_STRING=f"hash={MD5}").json["hash"] == MD5
+
+
+class Endless(io.BytesIO):
+    """A form with a file of many blocks, made as it is read."""
+
+    def __init__(self, blocks: int, head: bytes, tail: bytes) -> None:
+        super().__init__()
+        self.pieces = iter([head, *[bytes(PIECE)] * blocks, tail])
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:
+        """Receive the next piece, which is never longer than what is asked for."""
+        piece = next(self.pieces, b"")
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+@pytest.mark.parametrize("is_form", [True, False])
+def test_memory(application: Application, is_form: bool) -> None:
+    """A large file takes no more memory than a few reads."""
+    blocks = 256
+    head, _, tail = form(part('name="file"; filename="a"', b"@")).partition(b"@")
+    body = Endless(blocks, head if is_form else b"", tail if is_form else b"")
+    if not is_form:
+        next(body.pieces)
+    tracemalloc.start()
+    try:
+        kind = {} if is_form else {"CONTENT_TYPE": "text/plain"}
+        answer = post(application, body, **CHUNKED, **kind)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert answer.json["size"] == blocks * PIECE
+    assert peak < 12 * PIECE

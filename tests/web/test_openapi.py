@@ -1,0 +1,334 @@
+"""The description of the API says what the code does: its paths, rights, errors and limits."""
+
+import hashlib
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+from webtest import TestApp
+
+from tests.mounting import flask_app
+from tests.support.access import ALL, bearer, line
+from tests.support.calling import Answer, call
+from wsgi_store import __version__, errors
+from wsgi_store.access.grant import SCOPES
+from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.digest import Algorithm
+from wsgi_store.web import service
+from wsgi_store.web.application import REQUEST_ID, Application
+from wsgi_store.web.blobs import MAX_PAGE, PAGE
+from wsgi_store.web.problems import STATUS, problem
+from wsgi_store.web.routes import HASH, URLS
+
+OPENAPI = Path(service.__file__).with_name("openapi.json").read_bytes()
+DOCUMENT: dict[str, Any] = json.loads(OPENAPI)
+PATHS: dict[str, Any] = DOCUMENT["paths"]
+COMPONENTS: dict[str, Any] = DOCUMENT["components"]
+METHODS = ("get", "head", "post", "delete")
+DATA = b"hello"
+MD5 = hashlib.md5(DATA).hexdigest()
+# Programs are made from these names: they stay.
+OPERATIONS = {
+    "downloadBlob",
+    "downloadNamedBlob",
+    "getHealth",
+    "getIndex",
+    "getMetrics",
+    "getOpenAPI",
+    "getReadiness",
+    "headBlob",
+    "headBlobs",
+    "headHealth",
+    "headIndex",
+    "headMetrics",
+    "headNamedBlob",
+    "headOpenAPI",
+    "headReadiness",
+    "listBlobs",
+    "removeBlob",
+    "removeBlobByQuery",
+    "uploadBlob",
+}
+# An error of each kind with all the evidence that is ever given with it.
+ERRORS = [
+    errors.BadRequest("", limit=1),
+    errors.BadRequest("", files=2),
+    errors.IncompleteBody(expected=2, actual=1),
+    errors.Unauthenticated(""),
+    errors.Denied("", scope="read"),
+    errors.ReadOnly(),
+    errors.CrossOrigin("http://a"),
+    errors.NotFound(""),
+    errors.BlobNotFound(MD5),
+    errors.MethodNotAllowed(["GET"]),
+    errors.RequestTimeout(""),
+    errors.DigestCollision(MD5),
+    errors.LengthRequired(""),
+    errors.PreconditionFailed(""),
+    errors.TooLarge(1),
+    errors.UriTooLong(""),
+    errors.RangeNotSatisfiable(1),
+    errors.ExpectationFailed(""),
+    errors.UnknownHost("a"),
+    errors.DigestMismatch("md5:0", "md5:1"),
+    errors.HeadTooLarge(""),
+    errors.Unsupported(""),
+    errors.Busy(""),
+    errors.StoreUnavailable("", needed=1, available=0, reserve=0),
+    errors.StorageFull("", needed=1, available=0, reserve=0),
+    errors.WSGIStoreError(""),
+]
+
+
+def resolved(node: Any) -> Any:
+    """What a reference stands for."""
+    while "$ref" in node:
+        kind, name = node["$ref"].removeprefix("#/components/").split("/")
+        node = COMPONENTS[kind][name]
+    return node
+
+
+def conforms(schema: dict[str, Any], value: object) -> None:
+    """Hold a value against a schema that is taken to name every member there may be."""
+    strict = {**schema, "unevaluatedProperties": False, "components": COMPONENTS}
+    assert not [error.message for error in Draft202012Validator(strict).iter_errors(value)]
+
+
+def operations() -> dict[tuple[str, str], dict[str, Any]]:
+    """Each operation by its path and method."""
+    return {(path, name): item[name] for path, item in PATHS.items() for name in METHODS if name in item}
+
+
+def scopes(operation: dict[str, Any]) -> set[str | None]:
+    """The scopes of an operation's security requirements, None where there need be none."""
+    wanted: set[str | None] = set()
+    for requirement in operation["security"] or [{}]:
+        assert requirement.keys() <= COMPONENTS["securitySchemes"].keys()
+        wanted.update(scope for scopes in requirement.values() for scope in scopes)
+        wanted.update([] if requirement else [None])
+    return wanted
+
+
+def test_it_is_valid() -> None:
+    """It is a document of OpenAPI 3.1, of this version."""
+    validate(DOCUMENT)
+    assert re.fullmatch(r"3\.1\.\d", DOCUMENT["openapi"])
+    assert DOCUMENT["info"]["version"] == __version__
+
+
+def test_the_operations_are_those_of_the_url_table() -> None:
+    """Each path has its methods, HEAD where there is GET, and needs the right that the code asks for."""
+    wanted: dict[tuple[str, str], set[str | None]] = {}
+    for route in URLS:
+        path = re.sub("<[a-z]+:([a-z]+)_?>", r"{\1}", route.path)
+        for method in [route.method.lower()] + (["head"] if route.method == "GET" else []):
+            wanted[path, method] = {route.scope}
+    # `/?hash=` is another spelling of `/{hash}`, and rights are asked for as there.
+    for method in ("get", "head", "delete"):
+        wanted.setdefault(("/", method), set()).update(wanted["/{hash}", method])
+    assert {key: scopes(operation) for key, operation in operations().items()} == wanted
+    names = [operation["operationId"] for operation in operations().values()]
+    assert sorted(names) == sorted(OPERATIONS)
+
+
+def test_every_scheme_is_for_what_it_is_good_for() -> None:
+    """Tokens are good everywhere, links for reading, tickets for uploads."""
+    good = {"read": {"bearer", "basic", "link"}, "write": {"bearer", "basic", "ticket"}}
+    for operation in operations().values():
+        for scope in scopes(operation) - {None}:
+            schemes = {name for requirement in operation["security"] for name in requirement}
+            assert schemes == good.get(str(scope), {"bearer", "basic"})
+            assert scope in SCOPES
+
+
+def test_the_errors_are_those_of_the_code() -> None:
+    """Each code has a schema named after its exception, and is the answer of some operation."""
+    assert COMPONENTS["schemas"]["Problem"]["properties"]["code"]["enum"] == [c for _, c in STATUS.values()]
+    answered = set()
+    for operation in operations().values():
+        for status, response in operation["responses"].items():
+            content = resolved(response).get("content", {})
+            schema = content.get("application/problem+json", {}).get("schema", {})
+            assert bool(schema) == (status >= "400")
+            for choice in schema.get("oneOf", [schema] if schema else []):
+                own = resolved(choice)["allOf"][1]["properties"]
+                assert str(own["status"]["const"]) == status
+                answered.add((own["status"]["const"], own["code"]["const"]))
+            for code, target in schema.get("discriminator", {}).get("mapping", {}).items():
+                assert resolved({"$ref": target})["allOf"][1]["properties"]["code"]["const"] == code
+    assert answered == set(STATUS.values())
+
+
+def test_there_is_an_error_of_each_kind() -> None:
+    """No kind of error escapes the test below."""
+    assert {type(error) for error in ERRORS} == set(STATUS)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_an_error_has_the_members_described(error: errors.WSGIStoreError) -> None:
+    """A problem has the members of its schema, all that are required and no others."""
+    response = problem(error, "-")
+    name = {errors.WSGIStoreError: "InternalError"}.get(type(error), type(error).__name__)
+    conforms({"$ref": f"#/components/schemas/{name}"}, json.loads(b"".join(response.body)))
+    described = {**resolved({"$ref": f"#/components/schemas/{name}"})["allOf"][1]["properties"]}
+    assert error.evidence.keys() <= described.keys()
+    for answer in COMPONENTS["responses"].values():
+        schema = answer.get("content", {}).get("application/problem+json", {}).get("schema", {})
+        if schema == {"$ref": f"#/components/schemas/{name}"}:
+            assert {field for field, _ in response.headers} - {"Content-Length"} == {
+                *answer["headers"].keys() - {"X-Request-ID"},
+                "Content-Type",
+            }
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    """Patterns, choices and numbers are those that requests are held to."""
+    schemas, parameters = COMPONENTS["schemas"], COMPONENTS["parameters"]
+    assert schemas["Hash"]["pattern"] == f"^{HASH.pattern}$"
+    assert schemas["Algorithm"]["enum"] == [algorithm.value for algorithm in Algorithm]
+    limit = parameters["Limit"]["schema"]
+    assert (limit["minimum"], limit["default"], limit["maximum"]) == (1, PAGE, MAX_PAGE)
+    assert schemas["Page"]["properties"]["files"]["maxItems"] == MAX_PAGE
+    assert COMPONENTS["headers"]["XRequestID"]["schema"]["pattern"] == f"^{REQUEST_ID.pattern}$"
+
+
+def fits(method: str, path: str, answer: Answer) -> None:
+    """Hold an answer against what is described; nothing in it may be undescribed."""
+    response = resolved(PATHS[path][method.lower()]["responses"][str(answer.status)])
+    headers = {name: resolved(header) for name, header in response["headers"].items()}
+    kind = answer.headers.get("Content-Type", "").partition(";")[0]
+    required = {name for name, header in headers.items() if header.get("required")}
+    assert required <= set(answer.headers.keys())
+    # A 200 of GET / and its header are those of a blob as well, which are described elsewhere.
+    if path != "/":
+        assert set(answer.headers.keys()) <= {*headers, "Content-Type", "Content-Length"}
+    if method == "HEAD" or answer.status == 304:
+        assert not answer.body
+    elif kind in response["content"] and "json" in kind:
+        conforms(response["content"][kind]["schema"], answer.json)
+    else:
+        assert kind in response["content"] or "*/*" in response["content"]
+
+
+def test_answers_are_as_described(application: Application) -> None:
+    """Each kind of answer has the members and header fields that are described, and no others."""
+    form = b'--b\r\nContent-Disposition: form-data; name="f"; filename="n"\r\n\r\nhello\r\n--b--\r\n'
+    etag = {"HTTP_IF_NONE_MATCH": f'"{MD5}"'}
+    boundary = {"CONTENT_TYPE": "multipart/form-data; boundary=b"}
+    plain = {"HTTP_ACCEPT": "text/plain"}
+    blob, named, text = "/{hash}", "/{hash}/{filename}", f"/{MD5}/a.txt"
+    for status, described, method, path, extra in [
+        (200, "/", "POST", "/", {"body": DATA}),
+        (200, "/", "POST", "/", {"body": form, **boundary}),
+        (200, "/", "POST", "/", {"body": DATA, **plain}),
+        (400, "/", "POST", "/", {"body": form[:-9], **boundary}),
+        (400, "/", "POST", "/", {"body": b"", **boundary}),
+        (411, "/", "POST", "/", {"CONTENT_LENGTH": None}),
+        (422, "/", "POST", "/", {"query": f"hash={MD5}"}),
+        (200, "/", "GET", "/", {}),
+        (200, "/", "HEAD", "/", {}),
+        (206, "/", "GET", "/", {"query": f"hash={MD5}&filename=a.txt", "HTTP_RANGE": "bytes=1-2"}),
+        (404, "/", "GET", "/", {"query": "hash=x"}),
+        (405, "/", "DELETE", "/", {}),
+        (200, "/files", "GET", "/files", {}),
+        (200, "/files", "HEAD", "/files", {}),
+        (400, "/files", "GET", "/files", {"query": "limit=0"}),
+        (200, "/healthz", "GET", "/healthz", {}),
+        (200, "/readyz", "GET", "/readyz", {}),
+        (404, "/metrics", "GET", "/metrics", {}),
+        (200, "/openapi.json", "GET", "/openapi.json", {}),
+        (200, "/openapi.json", "HEAD", "/openapi.json", {}),
+        (412, "/openapi.json", "GET", "/openapi.json", {"HTTP_IF_MATCH": '"x"'}),
+        (304, "/openapi.json", "GET", "/openapi.json", {"HTTP_IF_NONE_MATCH": "*"}),
+        (200, blob, "GET", f"/{MD5}", {}),
+        (200, blob, "HEAD", f"/{MD5}", {}),
+        (206, blob, "GET", f"/{MD5}", {"HTTP_RANGE": "bytes=1-2"}),
+        (304, blob, "GET", f"/{MD5}", etag),
+        (416, blob, "GET", f"/{MD5}", {"HTTP_RANGE": "bytes=9-"}),
+        (404, blob, "GET", f"/{MD5[::-1]}", {}),
+        (200, named, "GET", text, {}),
+        (206, named, "GET", text, {"HTTP_RANGE": "bytes=1-2"}),
+        (412, named, "GET", text, {"HTTP_IF_MATCH": '"x"'}),
+        (412, blob, "DELETE", f"/{MD5}", etag),
+        (200, blob, "DELETE", f"/{MD5}", {}),
+        (404, blob, "DELETE", f"/{MD5}", {}),
+    ]:
+        answer = call(application, method, path, **extra)
+        assert answer.status == status, (method, path, extra)
+        fits(method, described, answer)
+
+
+def test_figures_and_healing_are_as_described(config: Config) -> None:
+    """What is there on demand or after damage only is described too."""
+    application = Application(replace(config, metrics=MetricsAccess.ON))
+    hash_ = call(application, "POST", body=DATA).json["hash"]
+    path = Path(config.root, hash_[:2], hash_)
+    path.chmod(0o644)
+    path.write_bytes(b"")
+    for status, described, method, extra in [
+        (200, "/", "POST", {"body": DATA}),
+        (200, "/metrics", "GET", {}),
+        (200, "/metrics", "GET", {"HTTP_ACCEPT": "application/openmetrics-text; version=1.0.0"}),
+        (200, "/metrics", "HEAD", {}),
+    ]:
+        answer = call(application, method, described, **extra)
+        assert answer.status == status
+        fits(method, described, answer)
+
+
+def test_answers_to_tokens_are_as_described(config: Config, tmp_path: Path) -> None:
+    """Refusals, and answers that others must not share, are described too."""
+    path = tmp_path / "tokens"
+    path.write_text(line("all", ALL) + line("other", "list"), encoding="utf-8")
+    application = Application(replace(config, tokens=str(path)))
+    all_, other = ({"HTTP_AUTHORIZATION": bearer(token)["Authorization"]} for token in ("all", "other"))
+    call(application, "POST", body=DATA, **all_)
+    for status, credentials in ((401, {}), (403, other), (200, all_)):
+        answer = call(application, path=f"/{MD5}", **credentials)
+        assert answer.status == status
+        fits("GET", "/{hash}", answer)
+
+
+def test_the_links_of_the_index_lead_to_paths(application: Application) -> None:
+    """What the index links to is described."""
+    index = call(application).json
+    assert set(index["links"].values()) <= PATHS.keys()
+    conforms({"$ref": "#/components/schemas/Index"}, index)
+
+
+def test_it_is_served(application: Application) -> None:
+    """It is sent as JSON to everybody, whole, and not again to who has it."""
+    answer = call(application, path="/openapi.json")
+    assert answer.body == OPENAPI
+    assert answer.headers["Content-Type"] == "application/json"
+    etag = answer.headers["ETag"]
+    assert etag == f'"{hashlib.sha256(OPENAPI).hexdigest()}"'
+    head = call(application, "HEAD", "/openapi.json")
+    assert head.headers["Content-Length"] == str(len(OPENAPI))
+    same = call(application, path="/openapi.json", HTTP_IF_NONE_MATCH=etag)
+    assert (same.status, same.headers["ETag"]) == (304, etag)
+    assert call(application, path="/openapi.json", HTTP_IF_NONE_MATCH='"x"').status == 200
+    assert call(application, path="/openapi.json", HTTP_IF_MATCH='"x"').status == 412
+
+
+@pytest.mark.parametrize("outer", ["", "/outer"])
+def test_its_paths_are_right_wherever_it_is_mounted(tmp_path: Path, outer: str) -> None:
+    """The address of the server is told relative to that of the document (RFC 3986 section 5)."""
+    host = TestApp(flask_app.make_app(str(tmp_path)))
+    environ = {"SCRIPT_NAME": outer}
+    index = host.get("/blobs/", extra_environ=environ).json
+    (server,) = DOCUMENT["servers"]
+    base = urljoin(f"http://localhost{index['links']['openapi']}", server["url"])
+    assert base == f"http://localhost{outer}/blobs/"
+    for path, item in PATHS.items():
+        if "get" in item and "{" not in path:
+            # Paths are appended to the address, whose last slash clients leave out.
+            url = base.rstrip("/") + path
+            status = 404 if path == "/metrics" else 200  # which counts only where it is told to
+            host.get(url.removeprefix(f"http://localhost{outer}"), extra_environ=environ, status=status)

@@ -1,0 +1,394 @@
+"""What is wrong with a request or the service is answered, and said as problem+json (RFC 9457)."""
+
+import errno
+import io
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from loguru import logger
+from webtest import TestApp
+
+from tests.support.calling import Answer, Untouched, call, held, quick
+from wsgi_store import errors
+from wsgi_store.assembly import create_app
+from wsgi_store.config import Config
+from wsgi_store.digest import Digest
+from wsgi_store.store.contract import BlobReader
+from wsgi_store.web import problems, service
+from wsgi_store.web.application import Application
+
+HELLO = b"hello\n"
+# What the reason phrases are that older RFCs had otherwise (RFC 9110 section 15).
+CURRENT = {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
+MD5 = "b1946ac92492d2347c6235b4d2611184"
+# Wang and Yu, "How to Break MD5 and Other Hash Functions" (2005).
+COLLIDING = [
+    bytes.fromhex(
+        f"d131dd02c5e6eec4693d9a0698aff95c2fca{a}12467eab4004583eb8fb7f8955ad340609f4b30283e4888325{b}"
+        f"5a085125e8f7cdc99fd91dbd{c}280373c5bd8823e3156348f5bae6dacd436c919c6dd53e2{d}87da03fd02396306"
+        f"d248cda0e99f33420f577ee8ce54b67080{e}0d1ec69821bcb6a8839396f965{f}b6ff72a70"
+    )
+    for a, b, c, d, e, f in (("b587", "7141", "f", "b4", "a8", "2"), ("b507", "f141", "7", "34", "28", "a"))
+]
+ANY_PATH = st.one_of(
+    st.sampled_from(["", "/", "//", "/files", "/healthz", "/readyz", f"/{MD5}", f"/{MD5.upper()}/a", "/?"]),
+    st.text(st.characters(max_codepoint=255), max_size=50).map(lambda text: f"/{text}"),
+    st.text(st.characters(max_codepoint=255), max_size=50).map(lambda text: f"/{MD5}/{text}"),
+)
+VALUE = st.one_of(
+    st.text(st.characters(max_codepoint=255), max_size=40),
+    st.sampled_from(["bytes=0-", "bytes=-1,0-0", f'"{MD5}"', "*", "Sun, 06 Nov 1994 08:49:37 GMT"]),
+    st.sampled_from(["multipart/form-data; boundary=x", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"]),
+    st.sampled_from(["Mon, 01 Jan 2001 00:00:00 +99999999999999999999", "9" * 5000, f"bytes={'9' * 5000}-"]),
+)
+FIELDS = [
+    "CONTENT_TYPE",
+    "CONTENT_LENGTH",
+    "HTTP_ACCEPT",
+    "HTTP_CONTENT_DIGEST",
+    "HTTP_HOST",
+    "HTTP_IF_MATCH",
+    "HTTP_IF_MODIFIED_SINCE",
+    "HTTP_IF_NONE_MATCH",
+    "HTTP_IF_RANGE",
+    "HTTP_IF_UNMODIFIED_SINCE",
+    "HTTP_RANGE",
+    "HTTP_REPR_DIGEST",
+    "HTTP_TRANSFER_ENCODING",
+    "HTTP_X_REQUEST_ID",
+]
+QUERY = st.one_of(
+    st.text(st.characters(max_codepoint=255), max_size=40),
+    st.tuples(st.sampled_from(["hash", "filename", "after", "limit"]), VALUE).map("=".join),
+    VALUE.map(lambda value: f"hash={MD5}&filename={value}"),
+)
+ENVIRONS = st.fixed_dictionaries(
+    {
+        "REQUEST_METHOD": st.one_of(st.sampled_from(["GET", "HEAD", "DELETE", "PUT", "POST"]), VALUE),
+        "PATH_INFO": ANY_PATH,
+        "QUERY_STRING": QUERY,
+        "SCRIPT_NAME": st.text(st.characters(max_codepoint=255), max_size=5).map(lambda text: f"/{text}"),
+        "wsgi.input": st.binary(max_size=20).map(io.BytesIO),
+    },
+    optional={name: VALUE for name in FIELDS},
+)
+
+
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """The errors logged meanwhile, one text each."""
+    lines: list[str] = []
+    sink = logger.add(lines.append, format="{message} {extra}", level="ERROR")
+    try:
+        yield lines
+    finally:
+        logger.remove(sink)
+
+
+def check(answer: Answer, status: int, code: str, **evidence: object) -> dict[str, Any]:
+    """Assert that `answer` is this problem."""
+    assert answer.status == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    problem: dict[str, Any] = answer.json
+    assert (problem["status"], problem["code"]) == (status, code)
+    assert problem["title"] == CURRENT.get(status, HTTPStatus(status).phrase)
+    assert problem["detail"]
+    assert problem | evidence == problem
+    return problem
+
+
+ALLOWED = [
+    ("/", "", "GET, HEAD, OPTIONS, POST"),
+    ("/files", "", "GET, HEAD, OPTIONS"),
+    ("/healthz", "", "GET, HEAD, OPTIONS"),
+    ("/readyz", "", "GET, HEAD, OPTIONS"),
+    (f"/{MD5}", "", "DELETE, GET, HEAD, OPTIONS"),
+    (f"/{MD5.upper()}", "", "DELETE, GET, HEAD, OPTIONS"),
+    (f"/{MD5}/a/b", "", "GET, HEAD, OPTIONS"),
+    ("/", f"hash={MD5}", "DELETE, GET, HEAD, OPTIONS, POST"),
+]
+
+
+@pytest.mark.parametrize("path, query, allowed", ALLOWED)
+def test_methods(application: Application, path: str, query: str, allowed: str) -> None:
+    """Any other method on a known path is refused, and those allowed are named in order."""
+    names = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "M-SEARCH"]
+    odd = ["get", "Post", "post", "delete", "options", "GET ", "*", "-", "", "\xff", "X" * 300, "0"]
+    for method in names + odd:
+        if method in allowed.split(", "):
+            continue
+        answer = call(application, method, path, query, Untouched(), CONTENT_LENGTH="6")
+        check(answer, 405, "method_not_allowed", allowed=allowed.split(", "))
+        assert answer.headers["Allow"] == allowed
+
+
+@pytest.mark.parametrize(
+    "path, query, allowed",
+    [*ALLOWED, ("*", "", "DELETE, GET, HEAD, OPTIONS, POST"), ("/*", "", "OPTIONS"), ("/x", "", "OPTIONS")],
+)
+def test_options(application: Application, path: str, query: str, allowed: str) -> None:
+    """Every path tells what may be asked for there, and `*` what may be asked for at all."""
+    answer = call(application, "OPTIONS", path, query, Untouched(), CONTENT_LENGTH="6")
+    assert (answer.status, answer.headers["Allow"], answer.body) == (204, allowed, b"")
+    assert set(answer.headers.keys()) == {"Allow", "X-Request-ID"}
+
+
+@pytest.mark.parametrize("target", ["a:80", "[::1]:443", ""])
+def test_connect(application: Application, target: str) -> None:
+    """No tunnel is made: what there is instead is told, as no path was asked for."""
+    answer = call(application, "CONNECT", target, RAW_URI=target)
+    check(answer, 405, "method_not_allowed")
+    assert answer.headers["Allow"] == "DELETE, GET, HEAD, OPTIONS, POST"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/x",
+        "/index.html",
+        f"/{MD5 * 5}",
+        f"/{MD5[1:]}",
+        f"/{MD5}\n",
+        "/files/x",
+        "/healthz/x/",
+        "/store.json",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "POST", "PUT"])
+def test_unknown_path(application: Application, method: str, path: str) -> None:
+    """Nothing is served under other paths."""
+    answer = call(application, method, path, body=Untouched())
+    assert answer.status == 404
+    if method != "HEAD":
+        check(answer, 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "hash_", ["", "files", "healthz", "../files", f"{MD5}/x", f"{MD5}%0a", "%ff", MD5[1:]]
+)
+def test_malformed_hash_in_the_query(application: Application, hash_: str) -> None:
+    """What is no hash is not found, and never taken for another path."""
+    call(application, "POST", body=HELLO)
+    for method in ("GET", "DELETE"):
+        check(call(application, method, query=f"hash={hash_}"), 404, "not_found")
+
+
+@pytest.mark.parametrize("hash_", ["0" * 32, "A" * 32, "0" * 64, "0" * 33])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_absent_blob(application: Application, method: str, hash_: str) -> None:
+    """A blob that is not held is not found under either of its spellings."""
+    for path, query in ((f"/{hash_}", ""), ("/", f"hash={hash_}")):
+        check(call(application, method, path, query), 404, "blob_not_found", hash=hash_.lower())
+
+
+def test_collision(application: Application) -> None:
+    """Other bytes with the same weak digest are refused, and those held stay as they are."""
+    first, second = COLLIDING
+    url = call(application, "POST", body=first).json["url"]
+    check(call(application, "POST", body=second), 409, "digest_collision", hash=url[1:])
+    assert call(application, path=url).body == first
+
+
+def test_every_error_has_its_own_answer() -> None:
+    """The table of answers names each error once, and each by a code of its own."""
+    codes = [code for _, code in problems.STATUS.values()]
+    assert len(codes) == len(set(codes))
+    found = {
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.WSGIStoreError)
+    }
+    bases = {errors.StoreError, errors.RequestError}
+    # Two end the start of a service and answer no request, the others are what a client sees of it.
+    starting = {errors.ConfigError, errors.WrongStore}
+    seen = {errors.Unreachable, errors.UnexpectedAnswer, errors.UnexpectedDigest, errors.MalformedHash}
+    assert found - set(problems.STATUS) == bases | starting | seen
+
+
+def test_disk_errors(application: Application, config: Config) -> None:
+    """A store that went away is unavailable, says when to try again, and names no path."""
+    moved = Path(config.root).with_name("moved")
+    os.rename(config.root, moved)
+    try:
+        answers = [
+            call(application, path=f"/{MD5}"),
+            call(application, "DELETE", f"/{MD5}"),
+            call(application, "POST", body=HELLO),
+            call(application, path="/readyz"),
+            call(application, path="/files"),
+        ]
+    finally:
+        os.rename(moved, config.root)
+    for answer in answers:
+        check(answer, 503, "store_unavailable")
+        assert answer.headers["Retry-After"].isdigit()
+        assert config.root not in answer.body.decode()
+
+
+def test_disk_error_is_logged_with_its_cause(
+    application: Application, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log tells the operator what the answer keeps from the client: the path."""
+    shard = Path(config.root, MD5[:2])
+    real = os.open
+
+    def fail(path: str, *args: Any, **options: Any) -> int:
+        if path == str(shard):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", fail)
+    with logged() as lines:
+        answer = call(application, path=f"/{MD5}", HTTP_X_REQUEST_ID="one")
+    monkeypatch.undo()
+    check(answer, 503, "store_unavailable")
+    line = "".join(lines)
+    assert len(lines) == 1
+    assert str(shard) in line and "'one'" in line and "store_unavailable" in line
+    assert str(shard) not in answer.body.decode()
+
+
+@pytest.mark.parametrize("identity", ["a", "0" * 64, "A-Z_.9", "7d9f1c2e-6b1a-4f7e-9c3d-2b8a1e5f4c6d"])
+def test_request_id(application: Application, identity: str) -> None:
+    """A harmless request id is echoed, on errors too."""
+    for path in ("/", "/nowhere"):
+        assert call(application, path=path, HTTP_X_REQUEST_ID=identity).headers["X-Request-ID"] == identity
+
+
+@pytest.mark.parametrize(
+    "identity", ["", " ", "a b", "a\n", "a,b", "\xff", "<script>", "{0}", "0" * 65, "%0d"]
+)
+def test_harmful_request_id(application: Application, identity: str) -> None:
+    """A request id that could do harm in a log or a page is replaced."""
+    answers = [call(application, HTTP_X_REQUEST_ID=identity) for _ in range(2)]
+    first, second = (answer.headers["X-Request-ID"] for answer in answers)
+    assert re.fullmatch("[0-9a-f]{16}", first)
+    assert first != second
+
+
+def test_unforeseen_error_of_a_handler(
+    application: Application, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect is answered and logged once, with the request's id; the answer tells nothing of it."""
+    monkeypatch.setattr(service, "__version__", object())  # which JSON cannot express
+    with logged() as lines:
+        answer = call(application, HTTP_X_REQUEST_ID="one", HTTP_ACCEPT="secret")
+    check(answer, 500, "internal_error")
+    assert answer.headers["X-Request-ID"] == "one"
+    line = "".join(lines)
+    assert len(lines) == 1
+    assert "Traceback" in line and "TypeError" in line and "'one'" in line
+    assert "not JSON serializable" not in line, "a message may have values in it"
+    for secret in ("JSON", "object", "Traceback", "secret", config.root):
+        assert secret not in answer.body.decode()
+
+
+def test_unforeseen_error_of_the_store(
+    application: Application, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that breaks its contract gives an answer, not a dropped connection."""
+
+    def fail(digest: Digest, *_: Any) -> BlobReader:
+        raise OSError(5, "Input/output error", f"{config.root}/{digest.hex}")
+
+    monkeypatch.setattr(application.store, "open", fail)
+    with logged() as lines:
+        answer = call(application, path=f"/{MD5}")
+    check(answer, 500, "internal_error")
+    assert config.root not in answer.body.decode()
+    assert len(lines) == 1 and "OSError: Input/output error" in lines[0]
+
+
+class Broken(io.BytesIO):
+    """A body whose server fails in its own words."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Fail."""
+        raise self._error
+
+
+def begun(text: str) -> bytes:
+    """A form with the boundary b."""
+    return text.replace("\n", "\r\n").encode()
+
+
+@pytest.mark.parametrize(
+    "body, detail",
+    [
+        (Broken(ValueError("InvalidChunkSize(b'x')")), "the body could not be read"),
+        (Broken(OSError("NoMoreData")), "the body could not be read"),
+        (Broken(TimeoutError("timed out")), "the body could not be read"),
+        (begun("no form at all"), "malformed form"),
+        (begun('--b\nContent-Disposition: form-data; name="a"\n\nx'), "malformed form"),
+        (begun("--b\n: x\n\nx\n--b--\n"), "malformed form"),
+        (
+            begun("--b\nX: " + "x" * 20_000),
+            "malformed form: more than 1000 parts, or 16384 bytes in the header of one",
+        ),
+    ],
+    ids=range(7),
+)
+def test_details_in_words_of_this_service(application: Application, body: Any, detail: str) -> None:
+    """What a server or a library says of a body is not handed on: it names what is inside of them."""
+    kind = "multipart/form-data; boundary=b" if isinstance(body, bytes) else "x/y"
+    length = str(len(body)) if isinstance(body, bytes) else "6"
+    answer = call(application, "POST", body=body, CONTENT_TYPE=kind, CONTENT_LENGTH=length)
+    assert 400 <= answer.status < 500
+    assert answer.json["detail"] == detail
+
+
+def test_head_of_an_error(api: TestApp) -> None:
+    """HEAD of an error has the header of its GET and no body."""
+    get = api.get(f"/{MD5}", status=404)
+    head = api.head(f"/{MD5}", status=404)
+    for name in ("Content-Type", "Content-Length", "Cache-Control"):
+        assert head.headers[name] == get.headers[name]
+
+
+@given(environ=ENVIRONS)
+@settings(
+    deadline=None,
+    max_examples=1000,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_no_request_breaks_the_service(config: Config, environ: dict[str, Any]) -> None:
+    """No request gives a 5xx or an invalid header, and none but a POST stores anything."""
+    application = quick(config)
+    if not held(application):
+        call(application, "POST", body=HELLO)
+    before = held(application)
+    method = environ["REQUEST_METHOD"]
+    answer = call(application, **environ)
+    # 501 is the client's doing, too: a transfer coding that nobody here undoes.
+    assert 200 <= answer.status < 500 or answer.status == 501
+    after = held(application)
+    if method != "POST":
+        assert set(after) <= set(before)
+    if method != "DELETE":
+        assert set(before) <= set(after)
+
+
+def test_create_app_without_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service made without settings has its default directory, and reads no environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WSGI_STORE_ROOT", str(tmp_path / "elsewhere"))
+    call(create_app(), "POST", body=HELLO)
+    assert Path(tmp_path, "store", MD5[:2], MD5).read_bytes() == HELLO

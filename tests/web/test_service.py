@@ -1,0 +1,203 @@
+"""GET of what is not a blob: the listing, the index, liveness and readiness."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from webtest import TestApp
+
+from tests.support.calling import call, held, quick
+from wsgi_store import __version__
+from wsgi_store.assembly import create_app
+from wsgi_store.config import Config
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.store.contract import Blob
+from wsgi_store.web.application import Application
+
+pytestmark = [pytest.mark.every_store, pytest.mark.long(38)]
+HELLO = b"hello\n"
+MD5 = "b1946ac92492d2347c6235b4d2611184"
+HASH = st.from_regex("[0-9a-fA-F]{32}", fullmatch=True)
+
+
+def fill(application: Application, count: int) -> list[str]:
+    """Store so many blobs, return their hashes in order."""
+    for number in range(count):
+        call(application, "POST", body=str(number).encode())
+    return sorted(hashlib.md5(str(number).encode()).hexdigest() for number in range(count))
+
+
+def pages(application: Application, query: str) -> Iterator[list[str]]:
+    """The hashes of each page, by following `next` to the end."""
+    following: str | None = f"/files?{query}"
+    while following is not None:
+        parts = urlsplit(following)
+        answer = call(application, path=parts.path, query=parts.query).json
+        yield [file["hash"] for file in answer["files"]]
+        following = answer["next"]
+
+
+def test_empty_store(api: TestApp) -> None:
+    """A store without blobs has one page, which is empty."""
+    answer = api.get("/files")
+    assert answer.json == {"files": [], "next": None}
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_page(api: TestApp) -> None:
+    """A page describes each blob, and names the next page by the last of its own."""
+    hashes = sorted(api.post("/", data).json["hash"] for data in (b"", HELLO))
+    sizes = {hashlib.md5(b"").hexdigest(): 0, MD5: 6}
+    files = [{"hash": hash_, "size": sizes[hash_], "url": f"/{hash_}"} for hash_ in hashes]
+    assert api.get("/files").json == {"files": files, "next": None}
+    assert api.get("/files?limit=2").json == {"files": files, "next": None}
+    first = api.get("/files?limit=1").json
+    assert first == {"files": files[:1], "next": f"/files?after={hashes[0]}&limit=1"}
+    assert api.get(first["next"]).json == {"files": files[1:], "next": None}
+    head = api.head("/files?limit=1")
+    assert head.headers["Content-Length"] == api.get("/files?limit=1").headers["Content-Length"]
+
+
+@given(limit=st.integers(1, 50))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_pages_are_complete(config: Config, limit: int) -> None:
+    """Every blob is on just one page, in order, and all pages but the last are full."""
+    application = quick(config)
+    hashes = held(application) or fill(application, 40)
+    found = list(pages(application, f"limit={limit}"))
+    assert sum(found, []) == hashes
+    assert all(len(page) == limit for page in found[:-1])
+    assert found[-1]
+
+
+@given(after=HASH)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_after_any_hash(config: Config, after: str) -> None:
+    """A listing begins behind any hash, held or not, in either case."""
+    application = quick(config)
+    hashes = held(application) or fill(application, 40)
+    found = sum(pages(application, f"after={after}&limit=7"), [])
+    assert found == [hash_ for hash_ in hashes if hash_ > after.lower()]
+
+
+def test_changes_between_pages(application: Application) -> None:
+    """A blob that stays is listed once, though others come and go between the pages."""
+    hashes = fill(application, 20)
+    found = []
+    for page in pages(application, "limit=3"):
+        found.extend(page)
+        call(application, "DELETE", f"/{page[-1]}")
+        call(application, "POST", body=f"new {len(found)}".encode())
+    assert set(hashes) <= set(found)
+    assert found == sorted(set(found))
+
+
+@pytest.mark.parametrize("after", ["", f"&after={MD5}"])
+def test_cost_of_a_page(application: Application, monkeypatch: pytest.MonkeyPatch, after: str) -> None:
+    """No more blobs are looked at than a page has, and one to know whether another follows."""
+    fill(application, 40)
+    looked_at = 0
+    iterate = application.store.iterate
+
+    def count(after: Digest | None = None) -> Iterator[Blob]:
+        nonlocal looked_at
+        for blob in iterate(after):
+            looked_at += 1
+            yield blob
+
+    monkeypatch.setattr(application.store, "iterate", count)
+    assert len(call(application, path="/files", query=f"limit=3{after}").json["files"]) == 3
+    assert looked_at == 4
+
+
+def test_default_limit(application: Application) -> None:
+    """A page has a hundred blobs unless another number is asked for."""
+    fill(application, 101)
+    assert [len(page) for page in pages(application, "")] == [100, 1]
+
+
+@pytest.mark.parametrize(
+    "limit", ["0", "-1", "1001", "99999", "", "x", "1.5", "²", "%D9%A1", "1e2", " 1", "+1"]
+)
+def test_malformed_limit(api: TestApp, limit: str) -> None:
+    """A limit that is no number, or too large, is refused with the largest as evidence."""
+    answer = api.get(f"/files?limit={limit}", status=400).json
+    assert (answer["code"], answer["limit"]) == ("bad_request", 1000)
+
+
+@pytest.mark.parametrize("limit", ["1", "1000", "0007"])
+def test_limits(api: TestApp, limit: str) -> None:
+    """A limit from one to a thousand is taken."""
+    api.get(f"/files?limit={limit}")
+
+
+@pytest.mark.parametrize("after", ["", "x", MD5[1:], f"{MD5}0", "0" * 64, "../..", "%00", "%ff"])
+def test_malformed_after(api: TestApp, after: str) -> None:
+    """What is no hash of this store is no place in its order."""
+    assert api.get(f"/files?after={after}", status=400).json["code"] == "bad_request"
+
+
+@pytest.mark.parametrize("prefix, quoted", [("/data", "/data"), ("/\xc3\xbc\xff", "/%C3%BC%FF")])
+def test_mounted(application: Application, prefix: str, quoted: str) -> None:
+    """Addresses in a page and in the index carry the mount point."""
+    hashes = fill(application, 2)
+    page = call(application, path="/files", query="limit=1", SCRIPT_NAME=prefix).json
+    assert page["files"][0]["url"] == f"{quoted}/{hashes[0]}"
+    assert page["next"] == f"{quoted}/files?after={hashes[0]}&limit=1"
+    index = call(application, SCRIPT_NAME=prefix).json
+    assert all(link.startswith(f"{quoted}/") for link in index["links"].values())
+
+
+@pytest.mark.parametrize("max_size", [None, 1000])
+@pytest.mark.parametrize("algorithm", [Algorithm.MD5, Algorithm.BLAKE2B])
+def test_index(config: Config, max_size: int | None, algorithm: Algorithm) -> None:
+    """The index says what the service is, what it takes and where its parts are."""
+    application = create_app(replace(config, max_size=max_size, hash=algorithm))
+    answer = call(application)
+    assert answer.json == {
+        "service": "wsgi_store",
+        "version": __version__,
+        "algorithm": algorithm.value,
+        "read_only": False,
+        "limits": {"max_size": max_size},
+        "links": {
+            "upload": "/",
+            "files": "/files",
+            "health": "/healthz",
+            "ready": "/readyz",
+            "openapi": "/openapi.json",
+        },
+    }
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    for link in answer.json["links"].values():
+        assert call(application, path=link).status == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/files", "/healthz", "/readyz", "/openapi.json"])
+def test_head(api: TestApp, path: str) -> None:
+    """HEAD has the header of GET and no body."""
+    get, head = api.get(path), api.head(path)
+    assert head.body == b""
+    assert {**head.headers, "X-Request-ID": ""} == {**get.headers, "X-Request-ID": ""}
+
+
+def test_health(api: TestApp) -> None:
+    """A service that runs is alive, and ready when it can write."""
+    for path in ("/healthz", "/readyz"):
+        answer = api.get(path)
+        assert answer.json == {"status": "ok"}
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_not_ready(config: Config) -> None:
+    """A service without room is alive and not ready."""
+    application = create_app(replace(config, min_free=1 << 62))
+    answer = call(application, path="/readyz")
+    assert (answer.status, answer.json["code"]) == (503, "store_unavailable")
+    assert call(application, path="/healthz").status == 200

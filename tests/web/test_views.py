@@ -1,0 +1,234 @@
+"""A host's own views keep files in a store and send them, in Flask and Django."""
+
+import hashlib
+import http.client
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from webtest import TestApp
+
+import wsgi_store
+from tests.mounting import django_app, flask_app
+from tests.support import servers
+from tests.support.calling import call, request, start
+from wsgi_store import Config, create_app, errors
+from wsgi_store.web.application import Application
+
+# Longer than what is sent from memory.
+DATA = os.urandom(300_000)
+HASH = hashlib.md5(DATA).hexdigest()
+HOSTS = {"flask": flask_app, "django": django_app}
+# What a test asks for until a server answers is not the host's.
+HOSTED = """
+from tests.mounting.{name}_app import make_app
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+def healthy(environ, start_response):
+    start_response("200 OK", [("Content-Length", "0")])
+    return [b""]
+
+application = DispatcherMiddleware(make_app("store"), {{"/healthz": healthy}})
+"""
+
+
+@pytest.fixture(params=HOSTS)
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> TestApp:
+    """A host application whose every answer is held against PEP 3333."""
+    return TestApp(HOSTS[request.param].make_app(str(tmp_path)))
+
+
+@pytest.fixture
+def url(host: TestApp) -> str:
+    """Where the host shows a document that it was given by a form."""
+    answer = host.post("/documents", upload_files=[("file", "ä.txt", DATA)], status=201)
+    address: str = answer.json["url"]
+    return address
+
+
+def test_a_view_stores_and_sends(host: TestApp, url: str) -> None:
+    """A document is sent whole, in part, by its header, and not at all where the client has it."""
+    whole = host.get(url)
+    assert whole.body == DATA
+    assert whole.headers["ETag"] == f'"{HASH}"'
+    assert whole.headers["Content-Disposition"] == "inline; filename=\"?.txt\"; filename*=UTF-8''%C3%A4.txt"
+    assert whole.headers["X-Content-Type-Options"] == "nosniff"
+    part = host.get(url, headers={"Range": "bytes=100-299998"}, status=206)
+    assert part.body == DATA[100:299_999]
+    head = host.head(url)
+    assert (head.body, head.content_length) == (b"", len(DATA))
+    host.get(url, headers={"If-None-Match": f'"{HASH}"'}, status=304)
+
+
+def test_what_a_view_stored_is_a_blob(host: TestApp, url: str) -> None:
+    """Views and the mounted service share one store."""
+    assert host.get(f"/blobs/{HASH}").body == DATA
+    assert host.post("/blobs/", DATA).json["created"] is False
+    host.delete(f"/blobs/{HASH}")
+    assert host.get(url, status=404).json["code"] == "blob_not_found"
+
+
+@pytest.mark.parametrize("data", [b"", b"short", DATA[::-1]], ids=len)
+def test_a_url_may_lead_to_another_blob(host: TestApp, url: str, data: bytes) -> None:
+    """Nothing in an answer lets a cache keep what a view may send otherwise tomorrow."""
+    for headers in ({}, {"Range": "bytes=0-0"}, {"If-None-Match": f'"{HASH}"'}):
+        answer = host.get(url, headers=headers)
+        assert answer.headers["Cache-Control"] == "private, no-cache"
+        assert "Last-Modified" not in answer.headers
+    assert host.put(url, data).json["created"]
+    answer = host.get(url, headers={"If-None-Match": f'"{HASH}"'})
+    assert answer.body == data
+    assert host.get(url, headers={"If-None-Match": answer.headers["ETag"]}, status=304)
+
+
+def test_what_a_view_is_refused(host: TestApp, url: str) -> None:
+    """What the store raises in a view is answered as the store would, nothing is kept, and it goes on."""
+    answer = host.post("/documents", upload_files=[("file", "a", bytes((10 << 20) + 1))], status=413)
+    assert (answer.json["code"], answer.json["limit"]) == ("too_large", 10 << 20)
+    assert answer.content_type == "application/problem+json"
+    answer = host.get(url, headers={"Range": "bytes=300000-"}, status=416)
+    assert answer.headers["Content-Range"] == "bytes */300000"
+    host.get(url, headers={"If-Match": '"0"'}, status=412)
+    assert host.get(url).body == DATA
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_under_gunicorn(tmp_path: Path, name: str) -> None:
+    """A server that sends files by itself sends what a view answers, and knows how much it sent."""
+    (tmp_path / "hosted.py").write_text(HOSTED.format(name=name))
+    with servers.gunicorn(tmp_path, "hosted", PYTHONPATH=str(servers.PROJECT), workers=1) as server:
+        with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as client:
+            form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n%s\r\n--x--\r\n'
+            client.request(
+                "POST", "/documents", form % DATA, {"Content-Type": "multipart/form-data; boundary=x"}
+            )
+            url = json.load(client.getresponse())["url"]
+            for fields, body in (({}, DATA), ({"Range": "bytes=1-"}, DATA[1:])):
+                client.request("GET", url, headers=fields)
+                answer = client.getresponse()
+                assert answer.read() == body
+                assert answer.headers["Content-Length"] == str(len(body))
+            # Not one byte of a blob too many: the next answer begins where it must.
+            client.request("GET", "/")
+            assert client.getresponse().read() == b"the host application\n"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        DATA,
+        bytearray(DATA),
+        memoryview(DATA),
+        memoryview(DATA).cast("I"),
+        [DATA[:7], DATA[7:]],
+        iter([DATA[:7], b"", memoryview(DATA)[7:]]),
+        BytesIO(DATA),
+    ],
+    ids=lambda source: type(source).__name__,
+)
+def test_sources(application: Application, source: Any) -> None:
+    """Bytes, chunks and files are stored, whatever their kind."""
+    receipt = application.receive(source, length=len(DATA), hash_=HASH.upper())
+    assert (receipt.digest.hex, receipt.size, receipt.created, receipt.healed) == (HASH, 300_000, True, False)
+    assert not application.receive(DATA).created
+    answer = call(application.send(request(), HASH))
+    assert answer.body == DATA
+
+
+def test_a_file_is_stored_from_where_it_stands(application: Application, tmp_path: Path) -> None:
+    """What was read before is not stored, as with any other reader of a file."""
+    (tmp_path / "file").write_bytes(b"head" + DATA)
+    with (tmp_path / "file").open("rb") as file:
+        file.seek(4)
+        assert application.receive(file).digest.hex == HASH
+
+
+class Broken(Exception):
+    """What a stream of the host fails with."""
+
+
+def broken() -> Iterator[bytes]:
+    """Chunks that end too early."""
+    yield DATA
+    raise Broken
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"source": DATA, "hash_": "0" * 32}, errors.DigestMismatch),
+        ({"source": DATA, "hash_": "0" * 64}, errors.BadRequest),
+        ({"source": DATA, "hash_": "../store"}, errors.BadRequest),
+        ({"source": DATA, "length": 299_999}, errors.IncompleteBody),
+        ({"source": DATA, "length": 300_001}, errors.IncompleteBody),
+        ({"source": DATA, "max_size": 299_999}, errors.TooLarge),
+        ({"source": "text"}, TypeError),
+        ({"source": broken()}, Broken),
+    ],
+)
+def test_what_is_not_stored(application: Application, arguments: dict[str, Any], error: type) -> None:
+    """A failure is raised as it is, and leaves nothing behind."""
+    with pytest.raises(error):
+        application.receive(**arguments)
+    assert not list(application.store.iterate())
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "get"])
+def test_only_reading_is_answered(application: Application, method: str) -> None:
+    """A blob is no answer to another method: nobody would read its body."""
+    application.receive(DATA)
+    with pytest.raises(errors.MethodNotAllowed):
+        application.send(request(method), HASH)
+
+
+# Names of its own, because processes that test beside each other must call a test the same.
+@pytest.mark.parametrize(
+    "hash_",
+    ["0" * 32, "x", "", "../../etc/passwd", HASH + "/a"],
+    ids=["absent", "short", "empty", "path", "below a blob"],
+)
+def test_what_is_no_blob(application: Application, hash_: str) -> None:
+    """A hash that is none, from wherever the host took it, is one of no blob."""
+    with pytest.raises(errors.BlobNotFound):
+        application.send(request(), hash_)
+
+
+def test_a_problem_can_be_found_in_the_log(application: Application) -> None:
+    """The answer has an id, the client's where it sent one."""
+    answer = call(application.problem(request(HTTP_X_REQUEST_ID="abc"), errors.TooLarge(5)))
+    assert (answer.status, answer.headers["X-Request-ID"]) == (413, "abc")
+    assert answer.json["limit"] == 5
+
+
+def test_a_host_may_iterate_over_the_body(application: Application) -> None:
+    """A server's way to send files is left to the server: who iterates gets the bytes, ranges too."""
+    application.receive(DATA)
+    # As uWSGI's is: it returns the file that it is given.
+    environ = request(**{"wsgi.file_wrapper": lambda file, size: file})
+    _, _, body = start(application.send(environ, HASH), environ)
+    with closing(body):
+        assert b"".join(body) == DATA
+
+
+def test_a_replica_stores_nothing(config: Config) -> None:
+    """Where the settings say that nothing is written, views are told so as clients are."""
+    create_app(config)
+    replica = create_app(Config(root=config.root, min_free=0, read_only=True))
+    with pytest.raises(errors.ReadOnly):
+        replica.receive(DATA)
+
+
+def test_public_names() -> None:
+    """Each is there, is listed, and is loaded only when it is asked for."""
+    assert set(wsgi_store.__all__) <= set(dir(wsgi_store))
+    for name in wsgi_store.__all__:
+        assert getattr(wsgi_store, name) is not None
+    assert wsgi_store.errors is sys.modules["wsgi_store.errors"]
+    with pytest.raises(AttributeError, match="'wsgi_store' has no attribute 'nothing'"):
+        _ = wsgi_store.nothing  # type: ignore[attr-defined]
