@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from wsgi_store.store.contract import Blob, Store
     from wsgi_store.store.open import open_store
 
-__version__ = "0.1.0"
+    __version__: str
+
 __all__ = ["Blob", "Client", "Config", "Grant", "Signer", "Store", "create_app", "errors", "open_store"]
 
 # Loaded when it is asked for: a client needs no server, and the version neither.
 _PLACES = {
+    "__version__": "version",
     "create_app": "assembly",
     "Grant": "access.grant",
     "Signer": "access.signing",

@@ -3,8 +3,8 @@
 import os
 from collections.abc import Iterator, Mapping
 
-from wsgi_store import __version__
 from wsgi_store.config import PREFIX, Config
+from wsgi_store.version import __version__
 
 
 def said(config: Config) -> Iterator[str]:

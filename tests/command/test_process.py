@@ -224,6 +224,7 @@ def test_help_is_quick(program: Path) -> None:
         "wsgi_store.cli.output",
         "wsgi_store.cli.progress",
         "wsgi_store.errors",
+        "wsgi_store.version",
     ]
 
 

@@ -12,7 +12,7 @@ import wsgi_store
 PACKAGE = Path(wsgi_store.__file__).parent
 # From the lowest layer to the highest. A file imports from its own layer and from lower ones.
 LAYERS = (
-    ("errors", "filesystem", "authority", "digest", "hashing"),
+    ("version", "errors", "filesystem", "authority", "digest", "hashing"),
     ("store",),
     ("staging", "readiness", "upkeep", "config", "values"),
     ("access", "metrics", "logs"),
@@ -25,6 +25,7 @@ GROUND = LAYERS[0]
 BESIDE = {
     "client": GROUND,
     "testing": (*GROUND, "store"),
+    "__init__": (*(name for layer in LAYERS for name in layer), "client"),
     "cli": (*GROUND, "client", "store", "staging", "upkeep", "config", "values", "access", "logs"),
 }
 # Each package that only an extra installs, and where it may be imported.
@@ -43,9 +44,8 @@ HTTP = ("web/", "protocols/", "gunicorn/")
 
 
 def sources() -> list[str]:
-    """Every file of the package, but the one that names it."""
-    found = (str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
-    return sorted(name for name in found if name != "__init__.py")
+    """Every file of the package."""
+    return sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
 
 
 def file_of(module: str) -> str | None:
@@ -54,8 +54,8 @@ def file_of(module: str) -> str | None:
         return None
     path = module.removeprefix("wsgi_store").strip(".").replace(".", "/")
     for name in (f"{path}.py", f"{path}/__init__.py"):
-        if path and (PACKAGE / name).exists():
-            return name
+        if (PACKAGE / name.lstrip("/")).exists():
+            return name.lstrip("/")
     return None
 
 
@@ -128,7 +128,7 @@ def test_no_circle() -> None:
             pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
-@pytest.mark.parametrize("name", sorted(name for name in sources() if name.endswith("__init__.py")))
+@pytest.mark.parametrize("name", sorted(name for name in sources() if name.endswith("/__init__.py")))
 def test_a_front_holds_no_code(name: str) -> None:
     """A folder's `__init__.py` hands on public names and defines nothing of its own."""
     for node in ast.parse((PACKAGE / name).read_text()).body:

@@ -9,8 +9,8 @@ try:
 except ModuleNotFoundError:
     sys.exit("wsgi-store: the command needs more than the server: install the extra cli (README.md)")
 
-from wsgi_store import __version__
 from wsgi_store.cli.output import EXITS, JSON, QUIET, ending
+from wsgi_store.version import __version__
 
 # Each command with its module, which is imported when it is used, and what it does in a line.
 COMMANDS = {

@@ -25,7 +25,6 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from wsgi_store import __version__
 from wsgi_store.digest import Chunk
 from wsgi_store.errors import (
     DigestCollision,
@@ -39,6 +38,7 @@ from wsgi_store.metrics.shared import Counts, Durations, Key, Number
 from wsgi_store.staging import Receipt, Staging
 from wsgi_store.store.contract import Added, Store
 from wsgi_store.upkeep.ledger import Verified
+from wsgi_store.version import __version__
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

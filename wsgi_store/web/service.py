@@ -5,12 +5,12 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-from wsgi_store import __version__
 from wsgi_store.access.authorizer import Authorizer
 from wsgi_store.config import MetricsAccess
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import NotFound
 from wsgi_store.store.contract import Blob
+from wsgi_store.version import __version__
 from wsgi_store.web import conditional
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import NO_SNIFFING, Response, json_response
