@@ -67,7 +67,7 @@ soak: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff format --check .
 	$(RUN) -m flake8
-	$(RUN) -m pylint wsgi_store tests deploy/gunicorn.conf.py
+	$(RUN) -m pylint wsgi_store tests examples/*.py deploy/gunicorn.conf.py
 	$(RUN) -m pylint --disable=import-error benchmarks
 	$(RUN) -m mypy
 

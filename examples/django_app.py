@@ -2,16 +2,17 @@
 
 What is below `# wsgi.py` goes into that file.
 
-python tests/mounting/django_app.py 8000
+python examples/django_app.py 8000
 curl --data-binary @README.md http://127.0.0.1:8000/blobs/
 curl -F file=@README.md http://127.0.0.1:8000/documents
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.urls import path
@@ -24,8 +25,6 @@ from wsgi_store import Config, create_app, errors
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-    from wsgi_store.web.response import Response as Answer
-
 documents: dict[str, tuple[str, str]] = {}  # stands for the host's database
 
 
@@ -37,9 +36,10 @@ def home(_: HttpRequest) -> HttpResponse:
 def keep(request: HttpRequest) -> HttpResponseBase:
     """Store the file of a form."""
     upload = request.FILES["file"]
+    assert isinstance(upload, UploadedFile)
     receipt = settings.STORE.receive(upload.chunks(), max_size=10 << 20)
     number = str(len(documents))
-    documents[number] = (receipt.digest.hex, upload.name)
+    documents[number] = (receipt.digest.hex, upload.name or "")
     return JsonResponse({"url": f"/documents/{number}"}, status=201)
 
 
@@ -50,7 +50,8 @@ def document(request: HttpRequest, number: str) -> HttpResponseBase:
         receipt = settings.STORE.receive(request, length=int(request.headers["Content-Length"]))
         documents[number] = (receipt.digest.hex, filename)
         return JsonResponse({"created": receipt.created})
-    return as_django(settings.STORE.send(request.META, hash_, filename))
+    answer = settings.STORE.send(request.META, hash_, filename)
+    return as_django(answer.body, answer.status, answer.headers)
 
 
 class StoreProblems:
@@ -65,15 +66,16 @@ class StoreProblems:
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
         """Answer as the store would; anything else is Django's to answer."""
         if isinstance(error, errors.WSGIStoreError):
-            return as_django(settings.STORE.problem(request.META, error))
+            answer = settings.STORE.problem(request.META, error)
+            return as_django(answer.body, answer.status, answer.headers)
         return None
 
 
-def as_django(answer: "Answer") -> HttpResponseBase:
+def as_django(body: Iterable[bytes], status: str, headers: list[tuple[str, str]]) -> HttpResponseBase:
     """An answer of the store as one of Django."""
-    response = StreamingHttpResponse(answer.body, status=int(answer.status[:3]))
+    response = StreamingHttpResponse(body, status=int(status[:3]))
     del response["Content-Type"]
-    for name, value in answer.headers:
+    for name, value in headers:
         response[name] = value
     return response
 

@@ -1,21 +1,17 @@
 """A store under /blobs of a Flask application, whose own views keep documents in it.
 
-python tests/mounting/flask_app.py 8000
+python examples/flask_app.py 8000
 curl --data-binary @README.md http://127.0.0.1:8000/blobs/
 curl -F file=@README.md http://127.0.0.1:8000/documents
 """
 
 import sys
-from typing import TYPE_CHECKING
 
 from flask import Flask, Response, request
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import run_simple
 
 from wsgi_store import Config, create_app, errors
-
-if TYPE_CHECKING:
-    from wsgi_store.web.response import Response as Answer
 
 
 def make_app(root: str) -> Flask:
@@ -27,7 +23,7 @@ def make_app(root: str) -> Flask:
         return "the host application\n"
 
     store = create_app(Config(root=root))
-    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/blobs": store})
+    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/blobs": store})  # type: ignore[method-assign]
     documents: dict[str, tuple[str, str]] = {}  # stands for the host's database
 
     @app.post("/documents")
@@ -47,18 +43,16 @@ def make_app(root: str) -> Flask:
     @app.get("/documents/<number>")
     def show(number: str) -> Response:
         hash_, filename = documents[number]
-        return as_flask(store.send(request.environ, hash_, filename))
+        answer = store.send(request.environ, hash_, filename)
+        # The server may send the file itself.
+        return Response(answer.body, answer.status, answer.headers, direct_passthrough=True)
 
     @app.errorhandler(errors.WSGIStoreError)
     def fail(error: errors.WSGIStoreError) -> Response:
-        return as_flask(store.problem(request.environ, error))
+        answer = store.problem(request.environ, error)
+        return Response(answer.body, answer.status, answer.headers)
 
     return app
-
-
-def as_flask(answer: "Answer") -> Response:
-    """An answer of the store as one of Flask, whose body the server may send by itself."""
-    return Response(answer.body, answer.status, answer.headers, direct_passthrough=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A store under /blobs of a Pyramid application, as a view: permissions of the host apply.
 
-python tests/mounting/pyramid_app.py 8000
+python examples/pyramid_app.py 8000
 curl --data-binary @README.md http://127.0.0.1:8000/blobs/
 """
 
@@ -38,7 +38,8 @@ def make_app(root: str) -> "WSGIApplication":
     for name, pattern in (("blobs", "/blobs"), ("blob", "/blobs/*path")):
         configurator.add_route(name, pattern)
         configurator.add_view(blobs, route_name=name)
-    return configurator.make_wsgi_app()
+    application: WSGIApplication = configurator.make_wsgi_app()
+    return application
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from webtest import TestApp
 
-from tests.mounting.signing import invite
+from examples.signing import invite
 from tests.support.access import HELLO, KEY, Make, bearer, code, line, maker
 from wsgi_store.access.authorizer import Authorizer
 from wsgi_store.access.grant import SCOPES, Grant

@@ -47,7 +47,7 @@ def imports(text: str) -> Iterator[str]:
 def test_nothing_is_imported_that_werkzeug_drops() -> None:
     """No name that Werkzeug 3.2 deprecates and 3.3 has no more is used, by tests and benchmarks neither."""
     dropped = {f"werkzeug.http.{name}" for name in DROPPED}
-    for folder in ("wsgi_store", "tests", "benchmarks"):
+    for folder in ("wsgi_store", "tests", "examples", "benchmarks"):
         for path in PROJECT.glob(f"{folder}/**/*.py"):
             assert not dropped.intersection(imports(path.read_text())), path
 
@@ -157,7 +157,7 @@ def test_the_source_distribution_can_be_served_and_tested(wheel: Path) -> None:
     root = wheel.parent.parent
     for name in ("Makefile", "LICENSE", "CHANGELOG.md", ".flake8", "store/.gitkeep"):
         assert (root / name).is_file(), name
-    for directory in ("deploy", "tests"):
+    for directory in ("deploy", "examples", "tests"):
         for path in (PROJECT / directory).rglob("*"):
             if path.suffix not in (".pyc", ""):
                 assert (root / path.relative_to(PROJECT)).is_file(), path

@@ -13,7 +13,7 @@ import pytest
 from selenium import webdriver
 from werkzeug.serving import make_server
 
-from tests.mounting import flask_app
+from examples import flask_app
 from tests.support.access import ALL, line
 from tests.support.chromium import chromium
 from tests.support.servers import Server, gunicorn, until

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from webtest import TestApp
 
-from tests.mounting import flask_app
+from examples import flask_app
 from tests.support.access import ALL, bearer, line
 from tests.support.calling import Answer, call
 from wsgi_store import __version__, errors

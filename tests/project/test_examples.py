@@ -1,0 +1,35 @@
+"""The examples that need no framework: each prints what its file says."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from examples.in_process import drop, keep
+from tests.support.servers import PROJECT
+
+DATA = b"kept without HTTP" * 10_000
+HASH = hashlib.md5(DATA).hexdigest()
+
+
+def test_in_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A program adds, reads, lists and removes."""
+    (tmp_path / "file").write_bytes(DATA)
+    root = str(tmp_path / "store")
+    assert keep(root, tmp_path / "file") == HASH
+    first, *read, listed = capsys.readouterr().out.splitlines()
+    assert first == f"{HASH} {len(DATA)} True"
+    assert sum(int(line.split()[0]) for line in read) == len(DATA)
+    assert listed == f"{HASH} {len(DATA)}"
+    assert [drop(root, HASH), drop(root, HASH)] == [True, False]
+
+
+def test_in_process_as_a_program(tmp_path: Path) -> None:
+    """It runs as its docstring says."""
+    (tmp_path / "file").write_bytes(DATA)
+    command = [sys.executable, PROJECT / "examples" / "in_process.py", "store", "file"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.startswith(f"{HASH} {len(DATA)} True\n")
+    assert (tmp_path / "store" / HASH[:2] / HASH).read_bytes() == DATA
