@@ -1,12 +1,14 @@
 """Two work trees of this project under the same work: `python -m benchmarks.compare TREE TREE`.
 
 Both servers run at once, with the settings of their own deploy/gunicorn.conf.py. In each round both get
-the same work one after the other, the first one in turn. A figure is the median over the rounds; ratios,
-second tree ÷ first, are taken within each round.
+the same work one after the other, each of them first in turn. A figure is the median over the rounds; ratios,
+second ÷ first, are taken within each round. The same tree twice, the second time with `--conf`, measures a
+part of the worker.
 """
 
 import argparse
 import json
+import signal
 import statistics
 import sys
 import tempfile
@@ -44,18 +46,19 @@ class Tree(WSGIStore):
     def __init__(self, directory: Path, tree: Path, options: argparse.Namespace) -> None:
         super().__init__(directory, sync=options.sync)
         self.project = tree
-        self._settings = dict(setting.split("=", 1) for setting in options.set)
+        self.settings = Path("deploy/gunicorn.conf.py")
+        self._environ = dict(setting.split("=", 1) for setting in options.set)
 
     def command(self) -> list[str]:
         """With the tree's own environment, where it has one."""
         python = self.project / ".venv/bin/python"
         command = [str(python) if python.exists() else sys.executable, "-m", "gunicorn"]
-        command += ["-c", "deploy/gunicorn.conf.py", "--workers", "2"]
+        command += ["-c", str(self.settings), "--workers", "2"]
         return [*command, "--bind", f"127.0.0.1:{self.port}"]
 
     def environ(self) -> dict[str, str]:
         """As told."""
-        return {**super().environ(), **self._settings}
+        return {**super().environ(), **self._environ}
 
     def peak(self) -> "Peak":
         """Watch how much memory it takes from now on."""
@@ -167,12 +170,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--chunk", type=int, default=64, help="the chunks of chunked uploads in KiB")
     parser.add_argument("--sync", action="store_true", help="durability full; goes with a disk")
     parser.add_argument("--at", type=Path, default="/dev/shm", help="where to make the stores")
+    parser.add_argument("--conf", type=Path, help="settings of gunicorn for the second one, see without/")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="environment of both")
     return parser.parse_args()
 
 
 def main() -> None:
     """Measure, and print a table."""
+    # So that nothing is left running or lying about.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     options = arguments()
     figures: Figures = defaultdict(list)
     with ExitStack() as stack:
@@ -182,6 +188,8 @@ def main() -> None:
         servers = []
         for number, tree in enumerate(options.trees):
             server = Tree(place / str(number), tree.resolve(), options)
+            if number and options.conf:
+                server.settings = options.conf.resolve()
             servers.append(stack.enter_context(server))
             works.begin(server)
             server.keep()

@@ -8,6 +8,7 @@ import argparse
 import os
 import signal
 import statistics
+import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -85,6 +86,8 @@ class Counting(Tree):
 
 def main() -> None:
     """Measure, and print a table."""
+    # So that nothing is left running or lying about.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scrape",
         description=__doc__,
