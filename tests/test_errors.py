@@ -3,11 +3,13 @@
 import errno
 import inspect
 import os
+import pickle
 
 import pytest
 
 from wsgi_store import errors
 from wsgi_store.errors import (
+    BY_CODE,
     BlobNotFound,
     DigestCollision,
     DigestMismatch,
@@ -45,21 +47,21 @@ def test_every_failure_has_one_base() -> None:
     [
         (WSGIStoreError("it failed", limit=3), "it failed", {"limit": 3}),
         (WSGIStoreError("it failed"), "it failed", {}),
-        (BlobNotFound("ab"), "no blob ab in this store", {"hash": "ab"}),
-        (DigestCollision("ab"), "a different file with the hash ab is already held", {"hash": "ab"}),
+        (BlobNotFound(hash="ab"), "no blob ab in this store", {"hash": "ab"}),
+        (DigestCollision(hash="ab"), "a different file with the hash ab is already held", {"hash": "ab"}),
         (
             IncompleteBody(expected=2, actual=1),
             "the body ended early",
             {"expected": 2, "actual": 1},
         ),
-        (TooLarge(5), "the file is larger than 5 bytes", {"limit": 5}),
+        (TooLarge(limit=5), "the file is larger than 5 bytes", {"limit": 5}),
         (
-            DigestMismatch(1, 2),
+            DigestMismatch(expected=1, actual=2),
             "the bytes do not have every announced digest",
             {"expected": "1", "actual": "2"},
         ),
-        (MethodNotAllowed(["GET"]), "this method is not allowed here", {"allowed": ["GET"]}),
-        (RangeNotSatisfiable(7), "no requested range lies within 7 bytes", {"size": 7}),
+        (MethodNotAllowed(allowed=["GET"]), "this method is not allowed here", {"allowed": ["GET"]}),
+        (RangeNotSatisfiable(size=7), "no requested range lies within 7 bytes", {"size": 7}),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
@@ -69,6 +71,14 @@ def test_a_failure_carries_its_evidence(
     """A failure says in words what happened and carries the values beside them."""
     assert str(error) == error.message == message
     assert error.evidence == evidence
+
+
+@pytest.mark.parametrize("kind", BY_CODE.values())
+def test_a_failure_goes_to_another_process(kind: type[WSGIStoreError]) -> None:
+    """A failure that is pickled, as by a pool of processes, comes out with its message and evidence."""
+    error = kind("it failed", hash="ab", size=7)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), vars(copy)) == (kind, "it failed", vars(error))
 
 
 @pytest.mark.parametrize("code", sorted(errno.errorcode), ids=errno.errorcode.get)
@@ -89,7 +99,9 @@ def test_an_error_of_a_disk_without_a_number() -> None:
         raise OSError("it is broken")
 
 
-@pytest.mark.parametrize("error", [ValueError("a bug"), BlobNotFound("ab"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize(
+    "error", [ValueError("a bug"), BlobNotFound(hash="ab"), KeyboardInterrupt()], ids=repr
+)
 def test_other_errors_pass(error: BaseException) -> None:
     """What is no error of a disk passes unchanged."""
     with pytest.raises(type(error)) as caught, disk_errors("cannot write"):

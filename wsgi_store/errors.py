@@ -1,33 +1,43 @@
-"""Each failure as an exception that carries its evidence."""
+"""The failures of this package, each with its code, its HTTP status and its evidence."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 class WSGIStoreError(Exception):
-    """The base of every failure this package names.
+    """The base of all failures of this package: a message for people and evidence for programs.
 
-    `evidence` holds what a client may see of it beside the message.
+    Every class is made in the same way, by a server that fails and by a client that is told of it:
+    the message first, evidence by keyword. `evidence` holds what is known of it, None left out,
+    and is part of the answer (RFC 9457 section 3.2).
     """
 
-    def __init__(self, message: str, **evidence: object) -> None:
+    code: str = "internal_error"
+    """What names this failure in answers, logs and the output of the command; it never changes."""
+    status: int | None = 500
+    """The HTTP status of the answer; None for a failure that no server answers with."""
+
+    def __init_subclass__(cls, *, code: str | None = None, status: int | None = None) -> None:
+        super().__init_subclass__()
+        if code is not None:
+            cls.code, cls.status = code, status
+            if status is not None:
+                BY_CODE[code] = cls
+
+    def __init__(self, message: str, /, **evidence: object) -> None:
         super().__init__(message)
         self.message = message
-        self.evidence = evidence
+        self.evidence = {name: value for name, value in evidence.items() if value is not None}
 
 
-def code(kind: type[WSGIStoreError]) -> str:
-    """The stable code of a kind of failure, by which the HTTP API and the command tell it."""
-    if kind is WSGIStoreError:
-        return "internal_error"
-    return re.sub("(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
+BY_CODE: dict[str, type[WSGIStoreError]] = {WSGIStoreError.code: WSGIStoreError}
+"""Each class that a server answers with, by its code; filled by the definitions below."""
 
 
-def _bytes(number: int) -> str:
+def _bytes(number: int | None) -> str:
     return f"{number} byte{'' if number == 1 else 's'}"
 
 
-class ConfigError(WSGIStoreError):
+class ConfigError(WSGIStoreError, code="config_error"):
     """A setting is unknown, malformed or contradicts another; the message names it."""
 
 
@@ -38,41 +48,46 @@ class StoreError(WSGIStoreError):
     """The base of what a store raises."""
 
 
-class BlobNotFound(StoreError):
-    """The store holds no blob under this digest."""
+class BlobNotFound(StoreError, code="blob_not_found", status=404):
+    """The store has no blob with this hash."""
 
-    def __init__(self, hash_: str) -> None:
-        super().__init__(f"no blob {hash_} in this store", hash=hash_)
-
-
-class DigestCollision(StoreError):
-    """Different bytes with this digest are already held; they were left untouched."""
-
-    def __init__(self, hash_: str) -> None:
-        super().__init__(f"a different file with the hash {hash_} is already held", hash=hash_)
+    # pylint: disable-next=redefined-builtin  # called as in the answer
+    def __init__(self, message: str | None = None, /, *, hash: str | None = None, **evidence: object) -> None:
+        super().__init__(message or f"no blob {hash} in this store", hash=hash, **evidence)
+        self.hash = hash
 
 
-class StoreUnavailable(StoreError):
+class DigestCollision(StoreError, code="digest_collision", status=409):
+    """The store has a different file with the same digest, and left it untouched."""
+
+    # pylint: disable-next=redefined-builtin  # called as in the answer
+    def __init__(self, message: str | None = None, /, *, hash: str | None = None, **evidence: object) -> None:
+        message = message or f"a different file with the hash {hash} is already held"
+        super().__init__(message, hash=hash, **evidence)
+        self.hash = hash
+
+
+class StoreUnavailable(StoreError, code="store_unavailable", status=503):
     """The store cannot do this now; trying again later may work."""
 
 
-class Busy(StoreUnavailable):
-    """As many transfers are under way as the server has threads for; trying again later may work."""
+class Busy(StoreUnavailable, code="busy", status=503):
+    """The server has no free thread; trying again later may work."""
 
 
-class StorageFull(StoreError):
-    """There is no room for these bytes."""
+class StorageFull(StoreError, code="storage_full", status=507):
+    """The store has no room for the file."""
 
 
-class ReadOnly(StoreError):
-    """This store is read here, and nothing is written to it."""
+class ReadOnly(StoreError, code="read_only", status=403):
+    """The store is opened for reading only."""
 
-    def __init__(self, message: str = "this store is read-only") -> None:
-        super().__init__(message)
+    def __init__(self, message: str = "this store is read-only", /, **evidence: object) -> None:
+        super().__init__(message, **evidence)
 
 
-class WrongStore(StoreError):
-    """The directory is not a store of the configured kind; the message says what to do."""
+class WrongStore(StoreError, code="wrong_store"):
+    """The directory or bucket is not a store of the configured kind; the message says what to do."""
 
 
 # What is wrong with a request.
@@ -82,150 +97,164 @@ class RequestError(WSGIStoreError):
     """The base of what a client did wrong."""
 
 
-class BadRequest(RequestError):
-    """The request cannot be understood."""
+class BadRequest(RequestError, code="bad_request", status=400):
+    """The server cannot understand the request."""
 
 
-class IncompleteBody(RequestError):
-    """The body ended early; sizes are in bytes."""
+class IncompleteBody(RequestError, code="incomplete_body", status=400):
+    """The body ended early; `expected` and `actual` are in bytes."""
 
-    def __init__(self, message: str = "the body ended early", **evidence: object) -> None:
+    def __init__(self, message: str = "the body ended early", /, **evidence: object) -> None:
         super().__init__(message, **evidence)
 
 
-class RequestTimeout(RequestError):
+class RequestTimeout(RequestError, code="request_timeout", status=408):
     """The client sent nothing for too long."""
 
 
-class LengthRequired(RequestError):
-    """The length of the body cannot be known."""
+class LengthRequired(RequestError, code="length_required", status=411):
+    """The server cannot know the length of the body (RFC 9110 section 15.5.12)."""
 
 
-class TooLarge(RequestError):
-    """The file is larger than this service takes; `limit` is in bytes."""
+class TooLarge(RequestError, code="too_large", status=413):
+    """The file is larger than the server accepts; `limit` is in bytes."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"the file is larger than {_bytes(limit)}", limit=limit)
+    def __init__(
+        self, message: str | None = None, /, *, limit: int | None = None, **evidence: object
+    ) -> None:
+        super().__init__(message or f"the file is larger than {_bytes(limit)}", limit=limit, **evidence)
+        self.limit = limit
 
 
-class DigestMismatch(RequestError):
-    """The bytes received do not have the digest the client announced."""
+class DigestMismatch(RequestError, code="digest_mismatch", status=422):
+    """The bytes do not have the digest that was announced; `expected` and `actual` are digests."""
 
     def __init__(
         self,
-        expected: object,
-        actual: object,
         message: str = "the bytes do not have every announced digest",
+        /,
+        *,
+        expected: object = None,
+        actual: object = None,
+        **evidence: object,
     ) -> None:
-        super().__init__(message, expected=str(expected), actual=str(actual))
+        self.expected = None if expected is None else str(expected)
+        self.actual = None if actual is None else str(actual)
+        super().__init__(message, expected=self.expected, actual=self.actual, **evidence)
 
 
-class Unauthenticated(RequestError):
-    """The request says not, or not truly, who sends it.
+class Unauthenticated(RequestError, code="unauthenticated", status=401):
+    """The request carries no credentials, or unknown ones.
 
-    `known_as` is what RFC 6750 calls the latter, where a Bearer token was sent.
+    `bearer_error` is what RFC 6750 section 3.1 calls that where a Bearer token was sent.
     """
 
-    def __init__(self, message: str, known_as: str | None = None, **evidence: object) -> None:
+    def __init__(self, message: str, /, *, bearer_error: str | None = None, **evidence: object) -> None:
         super().__init__(message, **evidence)
-        self.known_as = known_as
+        self.bearer_error = bearer_error
 
 
-class Denied(RequestError):
-    """The caller is known and may not do this."""
+class Denied(RequestError, code="denied", status=403):
+    """The caller is known and lacks a permission."""
 
 
-class CrossOrigin(RequestError):
-    """A page of another site sent this, by the browser of somebody who may not know."""
+class CrossOrigin(RequestError, code="cross_origin", status=403):
+    """A browser sent this for a page of another origin (RFC 6454); `origin` is that of the page."""
 
-    def __init__(self, origin: str | None) -> None:
-        super().__init__(
-            "a page of another site sent this, and WSGI_STORE_CORS_ORIGINS does not allow it",
-            **({} if origin is None else {"origin": origin}),
-        )
+    def __init__(
+        self,
+        message: str = "a page of another site sent this, and WSGI_STORE_CORS_ORIGINS does not allow it",
+        /,
+        *,
+        origin: str | None = None,
+        **evidence: object,
+    ) -> None:
+        super().__init__(message, origin=origin, **evidence)
+        self.origin = origin
 
 
-class NotFound(RequestError):
+class NotFound(RequestError, code="not_found", status=404):
     """Nothing is served under this path."""
 
 
-class MethodNotAllowed(RequestError):
-    """The path is known, the method is not."""
+class MethodNotAllowed(RequestError, code="method_not_allowed", status=405):
+    """The path does not support this method; `allowed` are those that it does."""
 
-    def __init__(self, allowed: list[str]) -> None:
-        super().__init__("this method is not allowed here", allowed=allowed)
+    def __init__(
+        self,
+        message: str = "this method is not allowed here",
+        /,
+        *,
+        allowed: Sequence[str] = (),
+        **evidence: object,
+    ) -> None:
+        super().__init__(message, allowed=allowed, **evidence)
         self.allowed = allowed
 
 
-class Unsupported(RequestError):
-    """The request is sent in a way that this server does not know."""
+class Unsupported(RequestError, code="unsupported", status=501):
+    """The request uses a feature of HTTP that this server lacks."""
 
 
-class UriTooLong(RequestError):
-    """The first line of the request is longer than the server reads."""
+class UriTooLong(RequestError, code="uri_too_long", status=414):
+    """The request line is longer than the server reads."""
 
 
-class HeadTooLarge(RequestError):
-    """The header fields are larger, or more, than the server reads."""
+class HeadTooLarge(RequestError, code="head_too_large", status=431):
+    """The header fields are longer, or more, than the server reads (RFC 6585 section 5)."""
 
 
-class ExpectationFailed(RequestError):
-    """The request expects what this service does not do (RFC 9110 section 10.1.1)."""
+class ExpectationFailed(RequestError, code="expectation_failed", status=417):
+    """The server does not support what the Expect field asks for (RFC 9110 section 10.1.1)."""
 
 
-class UnknownHost(RequestError):
-    """The request is meant for a host that this service is not known as."""
+class UnknownHost(RequestError, code="unknown_host", status=421):
+    """The request names a host that is not one of this server's."""
 
-    def __init__(self, host: str) -> None:
-        super().__init__(
-            f"this service is not known as {host}: WSGI_STORE_HOSTS names the hosts it is known as", host=host
-        )
-
-
-class PreconditionFailed(RequestError):
-    """A condition in the request's header fields does not hold (RFC 9110 section 13)."""
+    def __init__(self, message: str | None = None, /, *, host: str | None = None, **evidence: object) -> None:
+        known = f"this service is not known as {host}: WSGI_STORE_HOSTS names the hosts it is known as"
+        super().__init__(message or known, host=host, **evidence)
+        self.host = host
 
 
-class RangeNotSatisfiable(RequestError):
-    """No requested range overlaps the blob, whose size is in bytes."""
+class PreconditionFailed(RequestError, code="precondition_failed", status=412):
+    """A condition in the header fields of the request is false (RFC 9110 section 13)."""
 
-    def __init__(self, size: int) -> None:
-        super().__init__(f"no requested range lies within {_bytes(size)}", size=size)
+
+class RangeNotSatisfiable(RequestError, code="range_not_satisfiable", status=416):
+    """No requested range overlaps the blob; `size` is that of the blob, in bytes."""
+
+    def __init__(self, message: str | None = None, /, *, size: int | None = None, **evidence: object) -> None:
+        super().__init__(message or f"no requested range lies within {_bytes(size)}", size=size, **evidence)
         self.size = size
 
 
 # What only a client meets.
 
 
-class Unreachable(WSGIStoreError):
-    """Nobody answers there, or the connection broke."""
+class Unreachable(WSGIStoreError, code="unreachable"):
+    """The server does not answer, or the connection broke."""
 
 
-class UnexpectedAnswer(WSGIStoreError):
-    """Whoever answers is no such service, or does not do what it should."""
+class UnexpectedAnswer(WSGIStoreError, code="unexpected_answer"):
+    """The server is not a wsgi_store, or its answer is wrong."""
 
 
-class MalformedHash(WSGIStoreError):
-    """What was given is no hash, or none of the kind that the server names blobs by."""
-
-    def __init__(self, given: str, expected: str) -> None:
-        super().__init__(f"malformed hash {given!r}: {expected}")
+class MalformedHash(WSGIStoreError, code="malformed_hash"):
+    """The argument is not a hash, or not one of the server's algorithm."""
 
 
-class UnexpectedDigest(UnexpectedAnswer, DigestMismatch):
-    """The server answers an upload with another hash than that of the bytes that were sent."""
-
-    def __init__(self, server: str, expected: object, actual: object) -> None:
-        super().__init__(expected, actual, f"{server} answers {actual} to an upload of {expected}")
+class UnexpectedDigest(UnexpectedAnswer, DigestMismatch, code="unexpected_digest"):
+    """The server answered an upload with a digest that the sent bytes do not have."""
 
 
-# Classes, for they stand around every system call: a generator takes four times as long about it.
+# A class and not a generator with @contextmanager, which is slower: this wraps every system call.
 
 
 class mapped:  # pylint: disable=invalid-name  # used like a function
     """Translate foreign exceptions at a seam, by the first row of `table` that fits.
 
-    Their own words are not handed on: they name classes, and what a server or library has inside.
+    Their own messages are dropped: those show classes and internals of servers and libraries.
     """
 
     __slots__ = ("_message", "_table")

@@ -170,7 +170,7 @@ class Staging:
     def _limit(self, size: int, max_size: int | None) -> None:
         for limit in (self._max_size, max_size):
             if limit is not None and size > limit:
-                raise TooLarge(limit)
+                raise TooLarge(limit=limit)
 
     def check(self) -> None:
         """Raise StoreUnavailable when no file could be received now or, where none is, be sent.

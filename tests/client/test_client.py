@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -24,10 +25,11 @@ from tests.support.exchanges import DATA, HASH, SIZE
 from tests.support.servers import Server, gunicorn
 from wsgi_store.assembly import create_app
 from wsgi_store.client import Client, RemoteBlob, Uploaded
-from wsgi_store.client.refusals import CODES, refusal
+from wsgi_store.client.refusals import refusal
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import (
+    BY_CODE,
     BadRequest,
     BlobNotFound,
     ConfigError,
@@ -38,7 +40,7 @@ from wsgi_store.errors import (
     TooLarge,
     Unauthenticated,
 )
-from wsgi_store.web.problems import STATUS
+from wsgi_store.web.problems import problem
 
 
 @pytest.fixture(scope="module", name="server")
@@ -307,9 +309,15 @@ def test_memory(client: Client, tmp_path: Path, method: str) -> None:
     assert peaks[1] - peaks[0] < 8 << 20
 
 
-def test_codes() -> None:
-    """Each failure that the service tells by a code is the same failure here."""
-    assert {code: kind for kind, (_, code) in STATUS.items()}.items() <= CODES.items()
+@pytest.mark.parametrize("code", BY_CODE)
+def test_a_failure_is_the_same_on_both_sides(code: str) -> None:
+    """A client raises what its server raised: the class, the message, the evidence."""
+    raised = BY_CODE[code]("it failed", path="x", limit=5, size=7, hash=HASH, allowed=["GET"], host="a")
+    answer = problem(raised, "identity")
+    status = HTTPResponse(status=int(answer.status[:3]))
+    told = refusal("http://a", status, json.loads(b"".join(answer.body)))
+    assert (type(told), str(told)) == (BY_CODE[code], str(raised))
+    assert vars(told) == vars(raised)
 
 
 @pytest.fixture(scope="module", name="guarded")

@@ -22,7 +22,6 @@ from wsgi_store.cli import output, progress, upload
 from wsgi_store.cli.main import COMMANDS, main
 from wsgi_store.cli.measures import counted
 from wsgi_store.client import Client
-from wsgi_store.web.problems import STATUS
 
 __all__ = ["fixture_server", "fixture_url"]  # imported for tests to ask for them
 HELLO = hashlib.md5(b"hello").hexdigest()
@@ -226,7 +225,7 @@ def test_numbers() -> None:
         "2 blobs",
         "1,000 blobs",
     ]
-    assert str(errors.TooLarge(1)) == "the file is larger than 1 byte"
+    assert str(errors.TooLarge(limit=1)) == "the file is larger than 1 byte"
 
 
 def test_tokens(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,9 +381,9 @@ def test_every_failure_has_a_status() -> None:
     """Each failure that the service tells, or that happens here, ends with a status of the table."""
     statuses = {exit_.status for exit_ in output.EXITS}
     assert len(statuses) == len(output.EXITS)
-    for kind in (*STATUS, *errors.WSGIStoreError.__subclasses__(), OSError):
-        assert output.status_of(kind.__new__(kind)) in statuses - {0}
-    assert output.status_of(errors.BlobNotFound("x")) == 3
+    for kind in (*errors.BY_CODE.values(), *errors.WSGIStoreError.__subclasses__(), OSError):
+        assert output.status_of(kind("it failed")) in statuses - {0}
+    assert output.status_of(errors.BlobNotFound(hash="x")) == 3
     assert output.status_of(OSError()) == 1
 
 

@@ -20,7 +20,7 @@ from wsgi_store.assembly import create_app
 from wsgi_store.cli.main import COMMANDS
 from wsgi_store.cli.output import EXITS
 from wsgi_store.config import Config, MetricsAccess, variable
-from wsgi_store.web.problems import STATUS
+from wsgi_store.errors import BY_CODE
 from wsgi_store.web.routes import URLS
 
 EXAMPLES = PROJECT / "examples"
@@ -176,10 +176,10 @@ def test_the_settings_are_those_of_the_table() -> None:
 
 
 def test_the_errors_are_those_of_the_table() -> None:
-    """Codes and statuses are those of the application, in its order."""
-    assert [(code, status) for code, status, _ in table("docs/api.md", "Errors")] == [
-        (f"`{code}`", str(status)) for status, code in STATUS.values()
-    ]
+    """Codes and statuses are those of the exceptions."""
+    assert sorted((code, status) for code, status, _ in table("docs/api.md", "Errors")) == sorted(
+        (f"`{code}`", str(kind.status)) for code, kind in BY_CODE.items()
+    )
 
 
 def test_the_exit_statuses_are_those_of_the_table() -> None:

@@ -23,7 +23,7 @@ from wsgi_store.digest import Algorithm
 from wsgi_store.web import service
 from wsgi_store.web.application import REQUEST_ID, Application
 from wsgi_store.web.blobs import MAX_PAGE, PAGE
-from wsgi_store.web.problems import STATUS, problem
+from wsgi_store.web.problems import problem
 from wsgi_store.web.routes import HASH, URLS
 
 OPENAPI = Path(service.__file__).with_name("openapi.json").read_bytes()
@@ -63,20 +63,20 @@ ERRORS = [
     errors.Unauthenticated(""),
     errors.Denied("", scope="read"),
     errors.ReadOnly(),
-    errors.CrossOrigin("http://a"),
+    errors.CrossOrigin(origin="http://a"),
     errors.NotFound(""),
-    errors.BlobNotFound(MD5),
-    errors.MethodNotAllowed(["GET"]),
+    errors.BlobNotFound(hash=MD5),
+    errors.MethodNotAllowed(allowed=["GET"]),
     errors.RequestTimeout(""),
-    errors.DigestCollision(MD5),
+    errors.DigestCollision(hash=MD5),
     errors.LengthRequired(""),
     errors.PreconditionFailed(""),
-    errors.TooLarge(1),
+    errors.TooLarge(limit=1),
     errors.UriTooLong(""),
-    errors.RangeNotSatisfiable(1),
+    errors.RangeNotSatisfiable(size=1),
     errors.ExpectationFailed(""),
-    errors.UnknownHost("a"),
-    errors.DigestMismatch("md5:0", "md5:1"),
+    errors.UnknownHost(host="a"),
+    errors.DigestMismatch(expected="md5:0", actual="md5:1"),
     errors.HeadTooLarge(""),
     errors.Unsupported(""),
     errors.Busy(""),
@@ -149,7 +149,7 @@ def test_every_scheme_is_for_what_it_is_good_for() -> None:
 
 def test_the_errors_are_those_of_the_code() -> None:
     """Each code has a schema named after its exception, and is the answer of some operation."""
-    assert COMPONENTS["schemas"]["Problem"]["properties"]["code"]["enum"] == [c for _, c in STATUS.values()]
+    assert sorted(COMPONENTS["schemas"]["Problem"]["properties"]["code"]["enum"]) == sorted(errors.BY_CODE)
     answered = set()
     for operation in operations().values():
         for status, response in operation["responses"].items():
@@ -162,12 +162,12 @@ def test_the_errors_are_those_of_the_code() -> None:
                 answered.add((own["status"]["const"], own["code"]["const"]))
             for code, target in schema.get("discriminator", {}).get("mapping", {}).items():
                 assert resolved({"$ref": target})["allOf"][1]["properties"]["code"]["const"] == code
-    assert answered == set(STATUS.values())
+    assert answered == {(kind.status, code) for code, kind in errors.BY_CODE.items()}
 
 
 def test_there_is_an_error_of_each_kind() -> None:
     """No kind of error escapes the test below."""
-    assert {type(error) for error in ERRORS} == set(STATUS)
+    assert {type(error) for error in ERRORS} == set(errors.BY_CODE.values())
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)

@@ -204,19 +204,21 @@ def test_collision(application: Application) -> None:
 
 
 def test_every_error_has_its_own_answer() -> None:
-    """The table of answers names each error once, and each by a code of its own."""
-    codes = [code for _, code in problems.STATUS.values()]
-    assert len(codes) == len(set(codes))
+    """Each class has a code of its own and is answered with it, unless no server meets such a failure."""
     found = {
         kind
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, errors.WSGIStoreError)
     }
-    bases = {errors.StoreError, errors.RequestError}
+    found -= {errors.StoreError, errors.RequestError}
+    assert len({kind.code for kind in found}) == len(found)
     # Two end the start of a service and answer no request, the others are what a client sees of it.
     starting = {errors.ConfigError, errors.WrongStore}
     seen = {errors.Unreachable, errors.UnexpectedAnswer, errors.UnexpectedDigest, errors.MalformedHash}
-    assert found - set(problems.STATUS) == bases | starting | seen
+    assert found - set(errors.BY_CODE.values()) == starting | seen
+    for kind in found:
+        told = (500, "internal_error") if kind in starting | seen else (kind.status, kind.code)
+        assert problems.status_of(kind("it failed")) == told
 
 
 def test_disk_errors(application: Application, config: Config) -> None:

@@ -210,7 +210,7 @@ def test_what_is_no_blob(application: Application, hash_: str) -> None:
 
 def test_a_problem_can_be_found_in_the_log(application: Application) -> None:
     """The answer has an id, the client's where it sent one."""
-    answer = call(application.problem(request(HTTP_X_REQUEST_ID="abc"), errors.TooLarge(5)))
+    answer = call(application.problem(request(HTTP_X_REQUEST_ID="abc"), errors.TooLarge(limit=5)))
     assert (answer.status, answer.headers["X-Request-ID"]) == (413, "abc")
     assert answer.json["limit"] == 5
 

@@ -40,7 +40,9 @@ class Authorizer:
             grant = self._tokens.find(token) if token else None
             if grant is None:
                 bearer = field.strip()[:6].lower() == "bearer"
-                raise Unauthenticated("this token is not known", "invalid_token" if bearer else None)
+                raise Unauthenticated(
+                    "this token is not known", bearer_error="invalid_token" if bearer else None
+                )
             return replace(grant, private=self._private)
         query = environ.get("QUERY_STRING", "")
         if self._signer is not None and ("link=" in query or "ticket=" in query):

@@ -181,7 +181,7 @@ def printable(value: object) -> str:
 def tell(error: BaseException, *, as_json: bool, **about: object) -> None:
     """Print a failure on standard error, as a line or as JSON."""
     if isinstance(error, errors.WSGIStoreError):
-        code, detail, evidence = errors.code(type(error)), error.message, error.evidence
+        code, detail, evidence = error.code, error.message, error.evidence
         # Here the operator reads it, whose business the cause is; that of a disk is in the message.
         if isinstance(error, errors.StoreError) and not isinstance(error.__cause__, OSError | None):
             detail += f" ({error.__cause__})"

@@ -142,7 +142,12 @@ class Client:
         if blob.hash != digest.hex or named != digest.algorithm.value:
             with self._lock:
                 self._algorithm = None  # the server may name blobs by another one since it was asked
-            raise UnexpectedDigest(self._transport.base, digest, f"{named}:{blob.hash}")
+            actual = f"{named}:{blob.hash}"
+            raise UnexpectedDigest(
+                f"{self._transport.base} answers {actual} to an upload of {digest}",
+                expected=digest,
+                actual=actual,
+            )
         match told:
             case {"created": bool() as created, **others} if blob.size == body.done:
                 return Uploaded(blob.hash, blob.size, blob.url, created, others.get("healed") is True)
@@ -186,7 +191,7 @@ class Client:
         try:
             length = self._transport.ask("HEAD", below).get("content-length", "")
         except NotFound:  # without a body it has no code
-            raise BlobNotFound(hash_) from None
+            raise BlobNotFound(hash=hash_) from None
         except (Denied, Unauthenticated):  # nor what is missing
             self._transport.send("GET", below, headers={"Range": "bytes=0-0"}).close()
             raise

@@ -145,10 +145,10 @@ class Remote(io.RawIOBase):
         if actual != self._digest:
             # Until the last byte nobody knows; and what TCP carries breaks on its way but seldom.
             raise DigestMismatch(
-                self._digest,
-                actual,
                 f"the copy of {self._digest.hex} on {self._transport.base} is damaged: its bytes have the "
                 f"hash {actual.hex}",
+                expected=self._digest,
+                actual=actual,
             )
         if held:
             yield held

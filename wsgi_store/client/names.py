@@ -31,7 +31,9 @@ def read(text: str) -> Name:
         return Name(text, checked(text))
     match = _URL.fullmatch(text)
     if match is None:
-        raise MalformedHash(text.partition("?")[0], "expected the URL of a blob, http://host/prefix/HASH")
+        raise MalformedHash(
+            f"malformed hash {text.partition('?')[0]!r}: expected the URL of a blob, http://host/prefix/HASH"
+        )
     server, hash_, file_name, query = match.groups()
     rest = (f"/{file_name}" if file_name is not None else "") + (query or "")
     return Name(text, checked(hash_), server, unquote(file_name) if file_name else None, rest)
@@ -44,4 +46,4 @@ def checked(hash_: str, algorithm: Algorithm | None = None) -> str:
         return hash_.lower()
     named = " or ".join(filter(None, [", ".join(map(str, sizes[:-1])), str(sizes[-1])]))
     of_it = f" of {algorithm.value}" if algorithm else ""
-    raise MalformedHash(hash_, f"expected the {named} hexadecimal digits of a hash{of_it}")
+    raise MalformedHash(f"malformed hash {hash_!r}: expected the {named} hexadecimal digits of a hash{of_it}")

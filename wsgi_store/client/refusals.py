@@ -1,4 +1,4 @@
-"""What a server refuses, as the exceptions that it began as."""
+"""Answers of a server that refuse a request, as the exceptions that the server raised."""
 
 from typing import Any
 
@@ -9,16 +9,9 @@ from urllib3.util import Retry
 from wsgi_store import errors
 from wsgi_store.errors import StoreUnavailable, UnexpectedAnswer, Unreachable, WSGIStoreError
 
-# All else in a problem (RFC 9457) is evidence; the last one stands for a header field.
+# Members of a problem (RFC 9457) that are not evidence; the last one is set from the header field alone.
 NO_EVIDENCE = {"type", "title", "status", "code", "detail", "instance", "retry_after"}
-_KINDS: tuple[type[WSGIStoreError], ...] = (
-    WSGIStoreError,
-    errors.Busy,
-    *errors.StoreError.__subclasses__(),
-    *errors.RequestError.__subclasses__(),
-)
-CODES = {errors.code(kind): kind for kind in _KINDS}
-# For answers that are no problems of this service: those of a proxy, or of another service.
+# For answers without a code: those of a proxy or of another service.
 BY_STATUS: dict[int, type[WSGIStoreError]] = {
     401: errors.Unauthenticated,
     403: errors.Denied,
@@ -34,24 +27,21 @@ BY_STATUS: dict[int, type[WSGIStoreError]] = {
 
 
 def refusal(base: str, answer: BaseHTTPResponse, told: dict[str, Any]) -> WSGIStoreError:
-    """The failure an answer tells; `told` is its problem (RFC 9457), {} when it is none."""
-    kind = CODES.get(str(told.get("code")))
+    """Return the failure that an answer reports; `told` is its problem (RFC 9457), {} without one."""
+    kind = errors.BY_CODE.get(str(told.get("code")))
     message = str(told.get("detail"))
     if kind is None:
         kind = BY_STATUS.get(answer.status, errors.BadRequest if answer.status < 500 else WSGIStoreError)
         message = f"{base} answered {answer.status} {answer.reason or ''}".rstrip()
         if 300 <= answer.status < 400:
             kind = UnexpectedAnswer
-            # What stands behind ? may be a signature, for which all that is needed is to know it.
+            # A query may hold a signature, which must not be printed.
             location = answer.headers.get("Location", "").partition("?")[0]
             message += f", to {location}: only downloads follow redirections"
     evidence = {name: value for name, value in told.items() if name not in NO_EVIDENCE}
     if (asked := _seconds(answer.headers.get("Retry-After"))) is not None:
         evidence["retry_after"] = asked
-    # Each kind is made in a way of its own, of which nothing is left to know but the outcome.
-    error = kind.__new__(kind, message)
-    error.__dict__.update(evidence, message=message, evidence=evidence)
-    return error
+    return kind(message, **evidence)
 
 
 def _seconds(retry_after: str | None) -> float | None:

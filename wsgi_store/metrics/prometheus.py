@@ -32,7 +32,6 @@ from wsgi_store.errors import (
     StoreError,
     StoreUnavailable,
     WSGIStoreError,
-    code,
 )
 from wsgi_store.metrics.shared import Counts, Durations, Key, Number
 from wsgi_store.staging import Receipt, Staging
@@ -105,7 +104,7 @@ FAILURES = Figure(
     "Requests answered with a problem, by its code.",
     ("code",),
     # Those that are no client's fault, and what else an alert looks at.
-    tuple(map(code, (WSGIStoreError, StoreUnavailable, StorageFull, DigestCollision))),
+    tuple(kind.code for kind in (WSGIStoreError, StoreUnavailable, StorageFull, DigestCollision)),
 )
 RECEIVED = Figure(CounterMetricFamily, "wsgi_store_received_bytes", "Bytes of files received, kept or not.")
 SENT = Figure(CounterMetricFamily, "wsgi_store_sent_bytes", "Bytes of the bodies of answers.")

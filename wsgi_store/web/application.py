@@ -155,7 +155,7 @@ class Application:
         PreconditionFailed, RangeNotSatisfiable and StoreError.
         """
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            raise errors.MethodNotAllowed(["GET", "HEAD"])
+            raise errors.MethodNotAllowed(allowed=["GET", "HEAD"])
         request = Request(environ, self.config, self.store, self.staging, self.authorize)
         response = blobs.download(request, hash_, filename)
         own = [field for field in response.headers if field[0] not in OF_ONE_BLOB]

@@ -95,7 +95,7 @@ def _digest(request: Request, hash_: str) -> Digest:
     try:
         return request.digest(hash_)
     except ValueError:
-        raise BlobNotFound(hash_.lower()) from None
+        raise BlobNotFound(hash=hash_.lower()) from None
 
 
 def _url(request: Request, hash_: str) -> str:

@@ -85,7 +85,7 @@ def ranges(environ: "WSGIEnvironment", blob: Blob) -> list[Range] | None:
     if wanted is None or not _if_range(environ, blob):
         return None
     if not wanted:
-        raise RangeNotSatisfiable(blob.size)
+        raise RangeNotSatisfiable(size=blob.size)
     merged: list[Range] = []
     for one in sorted(wanted):
         if merged and one.start <= merged[-1].stop + GAP:

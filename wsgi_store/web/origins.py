@@ -57,7 +57,7 @@ class KnownHosts:
     def __call__(self, environ: Environ, asked: Authority) -> None:
         host = asked.host.removesuffix(".")
         if not (is_loopback(host) or host in self._names) and _came_by_loopback(environ):
-            raise UnknownHost(host)
+            raise UnknownHost(host=host)
 
 
 def _came_by_loopback(environ: Environ) -> bool:
@@ -83,7 +83,7 @@ class Origins:
         # Whoever says `*` trusts no site with what a browser adds by itself: a password, a cookie.
         everyone = self._all and not _is_ambient(environ)
         if origin is None or not (everyone or self._knows(origin)):
-            raise CrossOrigin(origin)
+            raise CrossOrigin(origin=origin)
 
     def admit(self, environ: Environ, headers: list[tuple[str, str]], methods: Iterable[str]) -> None:
         """Let the browser show an answer to the page that asked, if it may see it (CORS)."""

@@ -1,37 +1,10 @@
-"""Failures as answers: their status and stable code, as problem documents (RFC 9457)."""
+"""Failures as answers: problem documents (RFC 9457) and the header fields that go with them."""
 
 from wsgi_store import errors
 from wsgi_store.access.grant import SCOPES
 from wsgi_store.logs import logger, trace
 from wsgi_store.web.response import NO_SNIFFING, PHRASES, Response, to_json
 
-STATUS: dict[type[errors.WSGIStoreError], tuple[int, str]] = {
-    errors.BadRequest: (400, "bad_request"),
-    errors.IncompleteBody: (400, "incomplete_body"),
-    errors.Unauthenticated: (401, "unauthenticated"),
-    errors.Denied: (403, "denied"),
-    errors.ReadOnly: (403, "read_only"),
-    errors.CrossOrigin: (403, "cross_origin"),
-    errors.NotFound: (404, "not_found"),
-    errors.BlobNotFound: (404, "blob_not_found"),
-    errors.MethodNotAllowed: (405, "method_not_allowed"),
-    errors.RequestTimeout: (408, "request_timeout"),
-    errors.DigestCollision: (409, "digest_collision"),
-    errors.LengthRequired: (411, "length_required"),
-    errors.PreconditionFailed: (412, "precondition_failed"),
-    errors.TooLarge: (413, "too_large"),
-    errors.UriTooLong: (414, "uri_too_long"),
-    errors.RangeNotSatisfiable: (416, "range_not_satisfiable"),
-    errors.ExpectationFailed: (417, "expectation_failed"),
-    errors.UnknownHost: (421, "unknown_host"),
-    errors.DigestMismatch: (422, "digest_mismatch"),
-    errors.HeadTooLarge: (431, "head_too_large"),
-    errors.Unsupported: (501, "unsupported"),
-    errors.Busy: (503, "busy"),
-    errors.StoreUnavailable: (503, "store_unavailable"),
-    errors.StorageFull: (507, "storage_full"),
-    errors.WSGIStoreError: (500, "internal_error"),
-}
 # RFC 6750 section 3.
 BEARER = 'Bearer realm="wsgi_store"'
 RETRY_AFTER = "5"  # seconds: a guess at how soon a disk or a mount comes back
@@ -58,7 +31,7 @@ def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exceptio
     elif isinstance(error, errors.RangeNotSatisfiable):
         headers.append(("Content-Range", f"bytes */{error.size}"))
     elif isinstance(error, errors.Unauthenticated):
-        said = f', error="{error.known_as}"' if error.known_as else ""
+        said = f', error="{error.bearer_error}"' if error.bearer_error else ""
         headers += [("WWW-Authenticate", f"{BEARER}{said}"), ("WWW-Authenticate", 'Basic realm="wsgi_store"')]
     elif isinstance(error, errors.Denied) and error.evidence.get("scope") in SCOPES:
         said = f'error="insufficient_scope", scope="{error.evidence["scope"]}"'
@@ -69,5 +42,6 @@ def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exceptio
 
 
 def status_of(error: errors.WSGIStoreError) -> tuple[int, str]:
-    """The status and the stable code of a failure."""
-    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    """The status and the code that an answer shows; no answer tells more of what only operators mend."""
+    kind = errors.WSGIStoreError if error.status is None else type(error)
+    return kind.status or 500, kind.code

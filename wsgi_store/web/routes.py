@@ -80,7 +80,7 @@ def _match(request: Request) -> tuple[Route, dict[str, str]]:
         if method in ("GET", "HEAD") and request.args.get("filename"):
             extra["filename"] = request.args["filename"]
     if method == "CONNECT":
-        raise errors.MethodNotAllowed(sorted(METHODS))
+        raise errors.MethodNotAllowed(allowed=sorted(METHODS))
     if request.environ.get("PATH_INFO") == "*":  # the server as a whole (RFC 9110 section 9.3.7)
         path, also = NOWHERE, METHODS
     if method == "OPTIONS":
@@ -88,7 +88,7 @@ def _match(request: Request) -> tuple[Route, dict[str, str]]:
     try:
         route, arguments = kept(_row, path)(path, method)
     except exceptions.MethodNotAllowed as error:
-        raise errors.MethodNotAllowed(sorted(also.union(error.valid_methods or ()))) from None
+        raise errors.MethodNotAllowed(allowed=sorted(also.union(error.valid_methods or ()))) from None
     except exceptions.NotFound:
         raise errors.NotFound("nothing is served under this path") from None
     return route, {**arguments, **extra}

@@ -87,7 +87,7 @@ class MarkedBucket(Bucket):
     def absent(self, digest: Digest) -> BlobNotFound:
         """What to raise for a blob that was not found; raises StoreUnavailable."""
         self.require_marker()
-        return BlobNotFound(digest.hex)
+        return BlobNotFound(hash=digest.hex)
 
     def _marker(self) -> bytes:
         client = self.client

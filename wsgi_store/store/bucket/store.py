@@ -164,7 +164,7 @@ class ObjectStore:
                 return False
         with self._bucket.locked(digest.hex) as until:
             if look(self._bucket, key) != there:
-                raise BlobNotFound(digest.hex)
+                raise BlobNotFound(hash=digest.hex)
             with asking("cannot move the blob to quarantine"):
                 obstore.copy(self._bucket.client, key, quarantine_key_of(digest))
             time.sleep(self.seen)
@@ -279,7 +279,7 @@ class ObjectStore:
         with closing(self.open(staged.digest)) as reader:
             intact, same = compare(reader, staged)
         if intact and not same:
-            raise DigestCollision(staged.digest.hex)
+            raise DigestCollision(hash=staged.digest.hex)
         return same
 
     def _quarantining(self) -> bool:

@@ -112,7 +112,7 @@ def _stands_for(held: int, staged: StagedFile) -> bool:
     if same_size and (digest.algorithm.collision_resistant or _same_bytes(staged.fd, held)):
         return True
     if _hashes(held, digest):
-        raise DigestCollision(digest.hex)
+        raise DigestCollision(hash=digest.hex)
     return False
 
 

@@ -262,7 +262,7 @@ class LocalStore:
 
     def _absent(self, digest: Digest) -> BlobNotFound:
         self._require_marker()
-        return BlobNotFound(digest.hex)
+        return BlobNotFound(hash=digest.hex)
 
     def _require_marker(self) -> None:
         """Raise unless the store is there: a disk that is not mounted is not an empty store."""
@@ -322,5 +322,5 @@ class LocalStore:
 
 def _blob(digest: Digest, status: os.stat_result) -> Blob:
     if not stat.S_ISREG(status.st_mode):
-        raise BlobNotFound(digest.hex)
+        raise BlobNotFound(hash=digest.hex)
     return Blob(digest, status.st_size, status.st_mtime)
