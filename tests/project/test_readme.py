@@ -192,7 +192,7 @@ def test_the_exit_statuses_are_those_of_the_table() -> None:
 def test_the_urls_are_those_of_the_table() -> None:
     """Methods and paths are those of the application, in its order."""
     paths = [(route.method, re.sub("<[a-z]+:([a-z]+)_?>", r"<\1>", route.path)) for route in URLS]
-    assert [(method, path.strip("`")) for method, path, _ in table("docs/api.md", "All of it")] == paths
+    assert [(method, path.strip("`")) for method, path, _ in table("docs/api.md", "All requests")] == paths
 
 
 @pytest.mark.parametrize("page", PAGES)
