@@ -17,13 +17,11 @@ APP_LOAD_ERROR = 4
 try:
     _config = Config.from_env()
     logs.configure(_config.log_level, _config.log_format)
-    # gunicorn, with the settings of this package, writes a line when the answer has ended, and knows more.
-    _in_gunicorn = os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/")
     application = Application(
         _config,
         # Who asks for tokens need not know under which name.
         check_host=None if _config.tokens else KnownHosts(_config.hosts),
-        access_log=None if _in_gunicorn else AccessLog(_config.log_level, _config.log_format),
+        access_log=AccessLog(_config.log_level, _config.log_format),
     )
     if "uwsgi" in sys.modules and "WSGI_STORE_IDLE_TIMEOUT" in os.environ:
         logs.logger.warning("WSGI_STORE_IDLE_TIMEOUT means nothing under this server: set its socket-timeout")

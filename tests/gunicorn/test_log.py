@@ -1,4 +1,4 @@
-"""The access line of gunicorn, whose own worker handles each request here over a pair of sockets."""
+"""The access line of a request, which the worker serves over a pair of sockets."""
 
 import io
 import json
@@ -11,16 +11,22 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from gunicorn.config import Config as GunicornConfig
-from gunicorn.workers.gthread import TConn, ThreadWorker
 from loguru import logger
 
 from tests.support.calling import call
-from wsgi_store.config import LogLevel
+from tests.support.calling import request as environ_of
+from wsgi_store.config import Config, LogFormat, LogLevel
+from wsgi_store.gunicorn.connection import Connection
 from wsgi_store.gunicorn.log import Logger
+from wsgi_store.gunicorn.response import Answering
+from wsgi_store.gunicorn.transfer_slots import Places
+from wsgi_store.web.access_log import AccessLog
 from wsgi_store.web.application import Application
 from wsgi_store.web.download import SMALL
 
@@ -32,14 +38,15 @@ ADDRESS = ("192.0.2.1", 1234)
 @pytest.fixture(name="worker")
 def fixture_worker(
     application: Application, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[ThreadWorker]:
-    """A worker of gunicorn that serves the application and logs JSON."""
+) -> Iterator[Answering]:
+    """The answering part of the worker, which serves the application and logs JSON."""
     monkeypatch.setenv("WSGI_STORE_LOG_FORMAT", "json")
     before = [(log, log.handlers, log.propagate) for log in map(logging.getLogger, LOGGERS)]
     settings = GunicornConfig()
     settings.set("accesslog", "-")
-    worker = ThreadWorker(0, os.getpid(), [], None, 30, settings, Logger(settings))
+    worker = Answering(0, os.getpid(), [], None, 30, settings, Logger(settings))
     worker.wsgi = application
+    worker.places = Places(8, 0, lambda: None)
     yield worker
     worker.tmp.close()
     for log, handlers, propagate in before:
@@ -48,10 +55,10 @@ def fixture_worker(
     assert "Traceback" not in capsys.readouterr().err
 
 
-def exchange(worker: ThreadWorker, request: str, *, take: int | None = None) -> bytes:
+def exchange(worker: Answering, request: str, *, take: int | None = None) -> bytes:
     """Let the worker handle one request; read its answer to the end, or `take` bytes and go away."""
     ours, theirs = socket.socketpair()
-    connection = TConn(worker.cfg, theirs, ADDRESS, ("192.0.2.2", 80))
+    connection = Connection(worker.cfg, theirs, ADDRESS, ("192.0.2.2", 80))
 
     def read() -> bytes:
         data = b""
@@ -63,8 +70,10 @@ def exchange(worker: ThreadWorker, request: str, *, take: int | None = None) -> 
                 data += piece
         return data
 
-    with theirs, ThreadPoolExecutor(1) as pool:
-        ours.sendall(request.replace("\n", "\r\n").encode())
+    with connection.sock, ThreadPoolExecutor(1) as pool:
+        ours.sendall(
+            request.replace("HTTP/1.1\n", "HTTP/1.1\nHost: localhost\n").replace("\n", "\r\n").encode()
+        )
         connection.init()
         answer = pool.submit(read)
         try:
@@ -72,7 +81,7 @@ def exchange(worker: ThreadWorker, request: str, *, take: int | None = None) -> 
         except OSError:
             assert take is not None
         finally:
-            theirs.close()
+            connection.sock.close()
         return answer.result()
 
 
@@ -83,7 +92,7 @@ def line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return found
 
 
-def test_access_line(worker: ThreadWorker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_access_line(worker: Answering, capsys: pytest.CaptureFixture[str]) -> None:
     """A request is logged with its path but not its query, what it got and how long that took."""
     answer = exchange(worker, "GET /healthz?a=%20b HTTP/1.1\nX-Request-ID: one\n\n")
     found = line(capsys)
@@ -108,13 +117,13 @@ def test_access_line(worker: ThreadWorker, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize("size", [0, 5, SMALL, SMALL + 1, len(LARGE)])
 @pytest.mark.parametrize("begin", [0, 1, -70_000])
 def test_bytes_sent(
-    worker: ThreadWorker,
+    worker: Answering,
     application: Application,
     capsys: pytest.CaptureFixture[str],
     size: int,
     begin: int,
 ) -> None:
-    """The bytes of a body are counted, those of sendfile(2) as well."""
+    """The access line has the bytes of the body, also those sent by sendfile(2)."""
     path = call(application, "POST", body=LARGE[:size]).json["url"]
     span = {0: "", 1: "Range: bytes=1-\n", -70_000: "Range: bytes=-70000\n"}[begin]
     answer = exchange(worker, f"GET {path} HTTP/1.1\n{span}\n")
@@ -126,7 +135,7 @@ def test_bytes_sent(
         assert body == LARGE[:size][begin:]
 
 
-def test_head(worker: ThreadWorker, application: Application, capsys: pytest.CaptureFixture[str]) -> None:
+def test_head(worker: Answering, application: Application, capsys: pytest.CaptureFixture[str]) -> None:
     """HEAD sends no byte of the body."""
     path = call(application, "POST", body=LARGE).json["url"]
     exchange(worker, f"HEAD {path} HTTP/1.1\n\n")
@@ -138,7 +147,7 @@ def test_head(worker: ThreadWorker, application: Application, capsys: pytest.Cap
     "more, whole", [("", len(LARGE)), ("Range: bytes=3000000-\n", len(LARGE) - 3_000_000)]
 )
 def test_bytes_of_a_download_cut_off(
-    worker: ThreadWorker,
+    worker: Answering,
     application: Application,
     capsys: pytest.CaptureFixture[str],
     more: str,
@@ -154,16 +163,16 @@ def test_bytes_of_a_download_cut_off(
 
 
 def test_several_ranges_cut_off(
-    worker: ThreadWorker, application: Application, capsys: pytest.CaptureFixture[str]
+    worker: Answering, application: Application, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What Python itself sent is counted by gunicorn."""
+    """The parts that went out before the client left are counted."""
     path = call(application, "POST", body=LARGE).json["url"]
     answer = exchange(worker, f"GET {path} HTTP/1.1\nRange: bytes=0-9,1000-\n\n", take=200_000)
     assert 0 < line(capsys)["bytes"] < len(LARGE)
     assert len(answer) == 200_000
 
 
-def test_messages_of_gunicorn(worker: ThreadWorker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_messages_of_gunicorn(worker: Answering, capsys: pytest.CaptureFixture[str]) -> None:
     """gunicorn's own messages are lines of the same log."""
     worker.log.warning("%s is odd", "something")
     found = line(capsys)
@@ -174,7 +183,7 @@ def test_messages_of_gunicorn(worker: ThreadWorker, capsys: pytest.CaptureFixtur
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:?\d\d")
 
 
-def test_access_line_is_as_any_other(worker: ThreadWorker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_access_line_is_as_any_other(worker: Answering, capsys: pytest.CaptureFixture[str]) -> None:
     """But for the time, an access line is to the byte what loguru makes of the same message."""
     exchange(worker, "GET /{0}%zz HTTP/1.1\nX-Request-ID: one\n\n")
     written = capsys.readouterr().err
@@ -186,7 +195,7 @@ def test_access_line_is_as_any_other(worker: ThreadWorker, capsys: pytest.Captur
 
 
 def test_access_line_in_text(
-    worker: ThreadWorker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    worker: Answering, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As text, too."""
     monkeypatch.setenv("WSGI_STORE_LOG_FORMAT", "text")
@@ -202,7 +211,7 @@ def test_access_line_in_text(
 
 @pytest.mark.parametrize("level", LogLevel)
 def test_levels(
-    worker: ThreadWorker,
+    worker: Answering,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     level: LogLevel,
@@ -215,7 +224,7 @@ def test_levels(
     assert len(found) == (level in (LogLevel.DEBUG, LogLevel.INFO))
 
 
-def test_log_that_cannot_be_written(worker: ThreadWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_that_cannot_be_written(worker: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request is answered whole, and its connection kept, though its line cannot be written."""
     with open("/dev/full", "w", encoding="utf-8", buffering=1) as full:
         monkeypatch.setattr(sys, "stderr", full)
@@ -226,7 +235,7 @@ def test_log_that_cannot_be_written(worker: ThreadWorker, monkeypatch: pytest.Mo
     assert answer.endswith(b'\r\n\r\n{"status": "ok"}\n')
 
 
-def test_lines_of_many_threads(worker: ThreadWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_of_many_threads(worker: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written at once are whole lines, however many threads write and by whichever way."""
     writes: list[bytes] = []
 
@@ -255,9 +264,29 @@ def test_lines_of_many_threads(worker: ThreadWorker, monkeypatch: pytest.MonkeyP
     assert all(data.endswith(b"\n") for data in writes)
 
 
-def test_access_log_turned_off(worker: ThreadWorker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_access_log_turned_off(worker: Answering, capsys: pytest.CaptureFixture[str]) -> None:
     """Without an access log there is no line."""
     worker.cfg.set("accesslog", None)
     worker.log.setup(worker.cfg)
     exchange(worker, "GET /healthz HTTP/1.1\n\n")
     assert capsys.readouterr().err == ""
+
+
+def test_one_line_when_the_application_has_an_access_log(
+    config: Config, worker: Answering, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The worker logs the request at its end, so the application leaves the line to it."""
+    worker.wsgi = Application(config, access_log=AccessLog(LogLevel.INFO, LogFormat.JSON))
+    exchange(worker, "GET /healthz HTTP/1.1\n\n")
+    assert line(capsys)["bytes"] == 17
+
+
+def test_one_line_when_the_application_logs_itself(
+    worker: Answering, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line that the application wrote, under another worker, is not repeated by gunicorn's logger."""
+    environ = environ_of(REMOTE_ADDR="192.0.2.1")
+    access_log = AccessLog(LogLevel.INFO, LogFormat.JSON)
+    access_log.answer(environ, "200", 17, 0.001)
+    worker.log.access(SimpleNamespace(status="200 OK", sent=17), None, environ, timedelta(milliseconds=1))
+    assert line(capsys)["bytes"] == 17

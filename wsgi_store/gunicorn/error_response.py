@@ -43,8 +43,7 @@ class Refusing(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no t
         response = problem(refusal, identity)
         # It is loaded where something is counted.
         if metrics := sys.modules.get("wsgi_store.metrics.prometheus"):
-            environ = {"REQUEST_METHOD": method or "-"}
-            metrics.count(environ, None, response.status, response.headers, 0.0, refusal.code)
+            metrics.count(method or "-", None, response.status, 0.0, refusal.code)
         fields = [
             *response.headers,
             ("Date", http_date()),

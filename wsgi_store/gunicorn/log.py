@@ -2,7 +2,6 @@
 
 import logging
 import re
-import sys
 from datetime import timedelta
 from functools import lru_cache
 from ipaddress import ip_address
@@ -14,7 +13,8 @@ from gunicorn.http import message
 from wsgi_store import logs
 from wsgi_store.config import Config
 from wsgi_store.gunicorn.unsupported_options import unheeded
-from wsgi_store.web.access_log import NOTE, AccessLog, Exchange, Note
+from wsgi_store.web.access_log import AccessLog, Line
+from wsgi_store.web.exchange import exchange_of
 
 # An address in X-Forwarded-For, to which some proxies add the port.
 FORWARDED = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+)(?::[0-9]+)?|([0-9A-Fa-f:.]+)")
@@ -54,15 +54,13 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
         """Log a request that was answered, or whose answer was cut off."""
-        sent = _bytes_sent(resp, environ)
-        if count := environ.get("wsgi_store.sent"):
-            count(sent)
-        if self._access_log.enabled and self.access_log_enabled:
+        exchange = exchange_of(environ)
+        if self._access_log.enabled and self.access_log_enabled and not exchange.logged:
             status = str(resp.status).partition(" ")[0]
             client = client_address(environ, self.cfg)
             seconds = request_time.total_seconds()
-            done = Exchange(client, req.method, shown_path(req), status, sent, seconds)
-            self._access_log.write(done, environ.get(NOTE) or Note())
+            line = Line(client, req.method, shown_path(req), status, resp.sent, seconds)
+            self._access_log.write(line, exchange)
 
 
 def shown_path(req: Any) -> str:
@@ -98,15 +96,3 @@ def client_address(environ: dict[str, Any], settings: Any) -> str:
         if "*" in settings.forwarded_allow_ips:
             break  # how many proxies there are nobody said: the nearest one is believed
     return address
-
-
-def _bytes_sent(resp: Any, environ: dict[str, Any]) -> int:
-    """The bytes of the body that went out; gunicorn itself counts none of those of sendfile(2)."""
-    reader = environ.get("wsgi_store.reader")
-    if resp.sent or reader is None or resp.response_length is None:
-        return int(resp.sent)
-    if sys.exc_info()[0] is None:
-        return int(resp.response_length)
-    # socket.sendfile leaves the file where it stopped when it fails.
-    position: int = reader.tell() - reader.start
-    return position

@@ -23,7 +23,7 @@ from wsgi_store.gunicorn.log import shown_path
 from wsgi_store.gunicorn.request import Continue, Refused, Request
 from wsgi_store.gunicorn.transfer_slots import DOWNLOADS, Places
 from wsgi_store.logs import logger
-from wsgi_store.web.access_log import NOTE, Note
+from wsgi_store.web.exchange import exchange_of
 from wsgi_store.web.request import KEPT
 from wsgi_store.web.stream import broke_off
 
@@ -279,6 +279,8 @@ class Answering(gthread.ThreadWorker):  # type: ignore[misc]
             )
             self._follow(conn, req, answer)
             environ["wsgi.multithread"] = True
+            exchange = exchange_of(environ)
+            exchange.own_worker = True
             self.nr += 1
             if self.nr >= self.max_requests and self.alive:
                 self.log.info("Autorestarting worker after current request.")
@@ -291,6 +293,8 @@ class Answering(gthread.ThreadWorker):  # type: ignore[misc]
             try:
                 answer.send(body, environ["wsgi.file_wrapper"])
             finally:
+                if exchange.count_sent is not None:
+                    exchange.count_sent(answer.sent)
                 self.log.access(answer, req, environ, timedelta(seconds=time.perf_counter() - begin))
                 if hasattr(body, "close"):
                     body.close()
@@ -301,7 +305,7 @@ class Answering(gthread.ThreadWorker):  # type: ignore[misc]
             raise Refused(error, req.method) from None
         except errors.StoreError as error:
             # An answer that has begun can only end before its announced length.
-            log = logger.bind(request_id=(environ.get(NOTE) or Note()).request_id)
+            log = logger.bind(request_id=exchange_of(environ).request_id)
             log.error("{} {}: {}", req.method, shown_path(req), broke_off(error))
             return False
         except (Exception, SystemExit):

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -38,9 +38,6 @@ from wsgi_store.staging import Receipt, Staging
 from wsgi_store.store.contract import Added, Store
 from wsgi_store.upkeep.ledger import Verified
 from wsgi_store.version import __version__
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -124,28 +121,21 @@ STORE_SECONDS = Figure(
 )
 # What counts the answers of a route, by method and status.
 _answers: dict[tuple[str | None, str, str], Callable[[float], None]] = {}
-_sent = SENT.series().add
+count_sent = SENT.series().add
 _received = RECEIVED.series().add
 _staged = STAGED.series().add
 
 
-def count(  # pylint: disable=too-many-arguments,too-many-positional-arguments
-    environ: "WSGIEnvironment",
-    route: str | None,
-    status: str,
-    headers: Iterable[tuple[str, str]],
-    seconds: float,
-    failure: str | None,
-) -> None:
+def count(method: str, route: str | None, status: str, seconds: float, failure: str | None) -> None:
     """Count an answer that is about to begin, so that none is given uncounted."""
-    key = (route, environ["REQUEST_METHOD"], status)
+    key = (route, method, status)
     # Kept, for finding a series by its labels takes as long as counting.
     add = _answers.get(key)
     if add is None:
         # Anybody can invent paths and methods, and each would be a series of its own.
         add = SECONDS.series(
             _VARIABLE.sub(r"{\1}", route) if route else "other",
-            key[1] if key[1] in METHODS else "other",
+            method if method in METHODS else "other",
             status[:3],
         ).add
         if len(_answers) < SERIES:
@@ -153,10 +143,6 @@ def count(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     add(seconds)
     if failure is not None:
         FAILURES.series(failure).add()
-    if "gunicorn.socket" in environ:
-        environ["wsgi_store.sent"] = _sent  # its log learns how much of a body goes out
-    elif environ["REQUEST_METHOD"] != "HEAD":
-        _sent(int(dict(headers).get("Content-Length", 0)))
 
 
 class TimedStore:

@@ -8,30 +8,15 @@ from urllib.parse import quote
 
 from wsgi_store import logs
 from wsgi_store.config import LogFormat, LogLevel
+from wsgi_store.web.exchange import Exchange, exchange_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-# Where `Application` leaves the note for whoever writes the line.
-NOTE = "wsgi_store.note"
-
 
 @dataclass(slots=True)
-class Note:
-    """What the service alone knows of a request."""
-
-    request_id: str | None = None
-    user: str | None = None
-    """The name of the token, or whose right it is."""
-    hash: str | None = None
-    """The blob that was stored or removed."""
-    size: int | None = None
-    """Its size in bytes."""
-
-
-@dataclass(slots=True)
-class Exchange:
-    """What a server knows of a request and its answer; `path` is without the query."""
+class Line:
+    """The part of a line that the server knows; `path` excludes the query, `sent` is in bytes."""
 
     client: str
     method: str
@@ -48,42 +33,44 @@ class AccessLog:
         self._json = form is LogFormat.JSON
         self.enabled = level in (LogLevel.DEBUG, LogLevel.INFO)
 
-    def write(self, done: Exchange, note: Note) -> None:
+    def write(self, line: Line, exchange: Exchange) -> None:
         """Write the line of a request."""
-        milliseconds = done.seconds * 1000
-        message = f"{done.method} {done.path} {done.status} {done.sent} B {milliseconds:.1f} ms"
+        exchange.logged = True
+        milliseconds = line.seconds * 1000
+        message = f"{line.method} {line.path} {line.status} {line.sent} B {milliseconds:.1f} ms"
         if self._json:
             extra: dict[str, object] = {
-                "request_id": note.request_id,
-                "user": note.user,
-                "client": done.client,
-                "method": done.method,
-                "path": done.path,
-                "status": int(done.status) if done.status.isdigit() else None,
-                "bytes": done.sent,
+                "request_id": exchange.request_id,
+                "user": exchange.user,
+                "client": line.client,
+                "method": line.method,
+                "path": line.path,
+                "status": int(line.status) if line.status.isdigit() else None,
+                "bytes": line.sent,
                 "ms": round(milliseconds, 3),
             }
-            if note.hash is not None:
-                extra |= {"hash": note.hash, "size": note.size}
+            if exchange.hash is not None:
+                extra |= {"hash": exchange.hash, "size": exchange.size}
         else:
             # A host may name callers as it likes: a name must not look like what stands beside it.
-            user = "" if note.user is None else f" user={quote(note.user, safe=':@')}"
-            blob = "" if note.hash is None else f" hash={note.hash} size={note.size}"
-            message += f" client={done.client or '-'}{user}{blob}"
-            extra = {"request_id": note.request_id}
-        line = logs.json_line if self._json else logs.text_line
-        # As loguru would have it written, which takes three times as long about it.
+            user = "" if exchange.user is None else f" user={quote(exchange.user, safe=':@')}"
+            blob = "" if exchange.hash is None else f" hash={exchange.hash} size={exchange.size}"
+            message += f" client={line.client or '-'}{user}{blob}"
+            extra = {"request_id": exchange.request_id}
+        text = logs.json_line if self._json else logs.text_line
+        # Written past loguru, which formats far more slowly.
         with suppress(OSError):  # requests are answered all the same
-            logs.access.write(line(time.time(), "INFO", message, extra))
+            logs.access.write(text(time.time(), "INFO", message, extra))
 
     def answer(self, environ: "WSGIEnvironment", status: str, length: int, seconds: float) -> None:
-        """Write the line of an answer that is about to begin, for a server that writes none of these."""
-        if self.enabled:
-            # Quoted anew: not every server tells what the client sent, or has looked at it. Some leave a
-            # host before the path, with a password perhaps.
+        """Write the line of an answer that is about to begin, unless the server writes it at the end."""
+        exchange = exchange_of(environ)
+        if self.enabled and not exchange.own_worker:
+            # Quoted again: some servers decode the path or leave it unchecked. Some leave the host in
+            # front of it, which may include a password.
             path = quote((environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1"))
             path = path if path.startswith("/") else "-"
             method = quote(environ["REQUEST_METHOD"], errors="replace")
             client = environ.get("REMOTE_ADDR", "")
-            done = Exchange(client, method, path, status, 0 if method == "HEAD" else length, seconds)
-            self.write(done, environ[NOTE])
+            sent = 0 if method == "HEAD" else length
+            self.write(Line(client, method, path, status, sent, seconds), exchange)

@@ -17,7 +17,7 @@ from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.staging import Receipt, Staging
 from wsgi_store.store.open import open_store
 from wsgi_store.web import blobs, service
-from wsgi_store.web.access_log import NOTE, AccessLog, Note
+from wsgi_store.web.access_log import AccessLog
 from wsgi_store.web.origins import SAFE, HostCheck, Origins, asked_host
 from wsgi_store.web.problems import problem, status_of
 from wsgi_store.web.request import Request, Source, pieces
@@ -72,7 +72,7 @@ class Application:
         begin = perf_counter()
         request = Request(environ, self.config, self.store, self.staging, self.authorize)
         identity = _request_id(environ)
-        environ[NOTE] = request.note = Note(identity)
+        request.exchange.request_id = identity
         route = failure = None
         try:
             request.require_short_fields()
@@ -82,7 +82,7 @@ class Application:
                 raise errors.ReadOnly
             if route.scope is not None and not self._is_public(route):
                 request.grant = self.authorize(environ)
-                request.note.user = request.grant.name
+                request.exchange.user = request.grant.name
                 request.grant.require(route.scope, **arguments)
             response = route.handler(request, **arguments)
         except errors.WSGIStoreError as error:
@@ -103,8 +103,12 @@ class Application:
             path = route.path if route else None
             code = status_of(failure)[1] if failure else None
             self._metrics.count(
-                environ, path, response.status, response.headers, perf_counter() - begin, code
+                environ["REQUEST_METHOD"], path, response.status, perf_counter() - begin, code
             )
+            if request.exchange.own_worker:
+                request.exchange.count_sent = self._metrics.count_sent
+            elif environ["REQUEST_METHOD"] != "HEAD":
+                self._metrics.count_sent(int(dict(response.headers).get("Content-Length", 0)))
         if self._access_log:
             length = int(dict(response.headers).get("Content-Length", 0))
             self._access_log.answer(environ, response.status[:3], length, perf_counter() - begin)

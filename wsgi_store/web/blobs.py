@@ -22,7 +22,7 @@ def upload(request: Request) -> Response:
     """Store the body, or the one file of a form, and tell its hash."""
     receipt, name = request.receive()
     hash_ = receipt.digest.hex
-    request.note.hash, request.note.size = hash_, receipt.size
+    request.exchange.hash, request.exchange.size = hash_, receipt.size
     url = _url(request, hash_)
     # A server that follows the rules of CGI would send the blob instead (RFC 3875 section 6.2.2).
     headers = [] if "GATEWAY_INTERFACE" in request.environ else [("Location", url)]
@@ -54,7 +54,7 @@ def delete(request: Request, hash_: str) -> Response:
     """Remove a blob and tell its size in bytes."""
     digest = _digest(request, hash_)
     blob = request.store.remove(digest, partial(conditional.not_modified, request.environ))
-    request.note.hash, request.note.size = digest.hex, blob.size
+    request.exchange.hash, request.exchange.size = digest.hex, blob.size
     return json_response({"hash": digest.hex, "size": blob.size})
 
 

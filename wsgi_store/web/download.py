@@ -154,7 +154,6 @@ def _send(request: Request, reader: BlobReader, part: Range, status: int, header
         body: Any = Stream(environ, reader)
     elif "gunicorn.socket" in environ:
         # gunicorn sends Content-Length bytes from the descriptor's offset, ranges too.
-        environ["wsgi_store.reader"] = reader
         body = wrap_file(environ, reader, BLOCK)  # type: ignore[arg-type]
     elif status == 200:
         body = wrap_file(environ, reader, BLOCK)  # type: ignore[arg-type]

@@ -19,9 +19,9 @@ from wsgi_store.errors import BadRequest, HeadTooLarge
 from wsgi_store.hashing import checked
 from wsgi_store.staging import Receipt, Staging
 from wsgi_store.store.contract import Store
-from wsgi_store.web.access_log import Note
 from wsgi_store.web.body import BLOCK, chunks, open_body
 from wsgi_store.web.digest_fields import parse_field
+from wsgi_store.web.exchange import exchange_of
 from wsgi_store.web.form import FORM_OVERHEAD, _Form
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Request:
         self.staging = staging
         self.authorize = authorize
         self.grant = EVERYTHING
-        self.note = Note()
+        self.exchange = exchange_of(environ)
 
     @property
     def path(self) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from wsgi_store.errors import StoreError
 from wsgi_store.logs import logger
 from wsgi_store.store.contract import BlobReader
-from wsgi_store.web.access_log import NOTE, Note
 from wsgi_store.web.conditional import Range
+from wsgi_store.web.exchange import exchange_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -35,14 +35,12 @@ class Body:
         try:
             yield from self._blocks()
         except StoreError as error:
-            # The worker for gunicorn says it in a line. Another server has to be told by an exception,
-            # of which it prints all it knows: no more than this.
-            if "gunicorn.socket" not in self._environ:
-                logger.bind(request_id=(self._environ.get(NOTE) or Note()).request_id).error(
-                    "{}", broke_off(error)
-                )
-                raise error.with_traceback(None) from None
-            raise
+            exchange = exchange_of(self._environ)
+            if exchange.own_worker:
+                raise
+            logger.bind(request_id=exchange.request_id).error("{}", broke_off(error))
+            # Only an exception makes a server cut the answer; it prints the traceback, which names paths.
+            raise error.with_traceback(None) from None
 
     def _blocks(self) -> Iterator[bytes]:
         raise NotImplementedError

@@ -1,0 +1,41 @@
+"""One request and its answer: what the application and the server tell each other about them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+# The only key that this package adds to an environ.
+KEY = "wsgi_store.exchange"
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A request and its answer, shared by the application and the server through the environ."""
+
+    request_id: str | None = None
+    user: str | None = None
+    """The caller's name: that of a token, or the kind of a signed URL."""
+    hash: str | None = None
+    """The blob that was stored or removed."""
+    size: int | None = None
+    """The size of that blob in bytes."""
+    own_worker: bool = False
+    """Whether this package's gunicorn worker serves the request.
+
+    It counts the bytes it sends, and logs the request and an answer that breaks off.
+    """
+    count_sent: Callable[[int], None] | None = None
+    """Counts bytes of response bodies in the metrics; None when metrics are off."""
+    logged: bool = False
+    """Whether the access log has this request."""
+
+
+def exchange_of(environ: "WSGIEnvironment") -> Exchange:
+    """Return the exchange in `environ`; a new one is put there first if it has none."""
+    exchange: Exchange | None = environ.get(KEY)
+    if exchange is None:
+        exchange = environ[KEY] = Exchange()
+    return exchange
