@@ -14,6 +14,7 @@ from execnet import XSpec
 from webtest import TestApp
 
 from tests.support import ceph
+from tests.support.access import Make, maker
 from tests.support.commands import COUNTING
 from tests.support.kinds import BucketKind
 from wsgi_store.config import Config
@@ -128,10 +129,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("config", ["directory", "bucket"], indirect=True)
 
 
+@pytest.fixture(name="root")
+def fixture_root(tmp_path: Path) -> Path:
+    """Where the store is."""
+    return tmp_path / "store"
+
+
 @pytest.fixture
-def config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
+def config(request: pytest.FixtureRequest, root: Path) -> Config:
     """Settings for an empty store, in a directory if not said otherwise, that asks for no free space."""
-    root = tmp_path / "store"
     if getattr(request, "param", None) == "bucket":
         ceph.ensure()
         return Config(root=BucketKind().url(root), s3_staging=str(root), min_free=0)
@@ -150,3 +156,9 @@ def application(config: Config) -> Iterator[Application]:
 def api(application: Application) -> TestApp:
     """The service behind two judges of PEP 3333, WebTest's and the standard library's."""
     return TestApp(validator(application))
+
+
+@pytest.fixture(name="make")
+def fixture_make(config: Config, tmp_path: Path) -> Make:
+    """Makes services with tokens."""
+    return maker(config, tmp_path / "tokens")

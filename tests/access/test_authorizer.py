@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from webtest import TestApp
 
 from examples.signing import invite
-from tests.support.access import HELLO, KEY, Make, bearer, code, line, maker
+from tests.support.access import HELLO, KEY, Make, bearer, code, line
 from wsgi_store.access.authorizer import Authorizer
 from wsgi_store.access.grant import SCOPES, Grant
 from wsgi_store.access.signing import Signer
@@ -23,12 +22,6 @@ from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import ConfigError, Denied, Unauthenticated
 from wsgi_store.web.application import Application
 from wsgi_store.web.routes import URLS
-
-
-@pytest.fixture(name="make")
-def _make(config: Config, tmp_path: Path) -> Make:
-    return maker(config, tmp_path / "tokens")
-
 
 REQUESTS = {
     ("/", "GET"): None,

@@ -43,24 +43,6 @@ from wsgi_store.errors import (
 from wsgi_store.web.problems import problem
 
 
-@pytest.fixture(scope="module", name="server")
-def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service that everybody may use."""
-    with gunicorn(tmp_path_factory.mktemp("client")) as server:
-        yield server
-        assert not server.staged()
-
-
-@pytest.fixture(name="client")
-def fixture_client(server: Server) -> Iterator[Client]:
-    """A client of an empty service."""
-    with Client(f"http://127.0.0.1:{server.port}/") as client:
-        yield client
-        for blob in client.list():
-            client.delete(blob.hash)
-        assert not server.blobs()
-
-
 def test_a_file_system_without_links(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a download cannot be linked it is renamed, and takes no other file's place all the same."""
 

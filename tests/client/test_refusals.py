@@ -46,10 +46,9 @@ def test_a_listing_without_an_end(files: bytes) -> None:
         assert len(peer.seen("GET")) <= 2
 
 
-def test_an_algorithm_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_algorithm_that_is_not_known() -> None:
     """A server that names blobs by something else is told as such before anything is sent."""
-    monkeypatch.setattr("peers.INDEX", b'{"algorithm": "crc32"}')
-    with saying(b"") as peer, Client(peer.url) as client:
+    with saying(b"", index=b'{"algorithm": "crc32"}') as peer, Client(peer.url) as client:
         with pytest.raises(UnexpectedAnswer):
             client.put(b"some bytes")
         assert not peer.seen("POST")

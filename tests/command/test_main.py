@@ -334,14 +334,11 @@ def test_what_fails_for_all_is_told_once(  # pylint: disable=too-many-arguments,
 
 
 @pytest.mark.parametrize("answer", [b"<html>", b"[1]", b'{"algorithm": "crc32"}'])
-def test_what_is_no_store_is_told_once(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
-) -> None:
+def test_what_is_no_store_is_told_once(url: str, tmp_path: Path, answer: bytes) -> None:
     """A server of another kind is not asked for each file."""
-    monkeypatch.setattr("peers.INDEX", answer)
     for name in MANY:
         (tmp_path / name).write_text(name)
-    with saying(b"") as peer:
+    with saying(b"", index=answer) as peer:
         result = run("put", *MANY, "--url", peer.url, status=9)
         assert result.stderr == f"wsgi-store: {peer.url} is no wsgi_store: its answer is not understood\n"
         assert len(peer.heads) == 1

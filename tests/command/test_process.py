@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import environment, install, run
+from tests.support.commands import environment, install, run, terminal
 from tests.support.exchanges import DATA, HASH, SIZE
 from tests.support.peers import reply, saying
 from tests.support.servers import PROJECT, Server, gunicorn, until
@@ -149,25 +148,6 @@ def test_a_full_output(program: Path, url: str) -> None:
     with open("/dev/full", "wb") as full, start(program, "ls", "--url", url, stdout=full.fileno()) as process:
         _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (7, b"wsgi-store: No space left on device\n")
-
-
-def terminal(program: Path, *arguments: str) -> str:
-    """What a person sees of the command; fails when it does."""
-    pid, master = pty.fork()
-    if not pid:
-        os.chdir(program.parent)
-        os.execve(
-            program, [str(program), *arguments], environment(program.parent, TERM="xterm", COLUMNS="120")
-        )
-    shown = b""
-    try:
-        while data := os.read(master, 1 << 16):
-            shown += data
-    except OSError:
-        pass  # how a terminal ends
-    os.close(master)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, shown
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
 
 
 def test_a_terminal(program: Path, url: str) -> None:

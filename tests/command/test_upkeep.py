@@ -1,8 +1,6 @@
 """The commands that look after a store: what they find, say and exit with, beside a live server."""
 
 import errno
-import hashlib
-import json
 import os
 import re
 import signal
@@ -10,16 +8,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
-from click.testing import CliRunner, Result
 
-from tests.command.test_process import terminal
-from tests.support.commands import environment, install, run
+from tests.support.cli_service import invoke, objects
+from tests.support.commands import environment, install, run, terminal
 from tests.support.servers import gunicorn, until
-from wsgi_store.cli.main import main
+from tests.support.upkeep import fill, flip, named
 from wsgi_store.client import Client
 from wsgi_store.digest import Algorithm
 from wsgi_store.store.contract import Durability
@@ -45,42 +41,6 @@ def fixture_program(tmp_path: Path) -> Path:
     """The command, beside a store of sha256 with many blobs."""
     fill(tmp_path / "store", Algorithm.SHA256, [f"{number:{SIZE}}".encode() for number in range(MANY)])
     return install(tmp_path)
-
-
-def fill(root: Path, algorithm: Algorithm, contents: list[bytes]) -> None:
-    """Make a store of these blobs."""
-    open_store(str(root), algorithm, Durability.NONE)
-    for data in contents:
-        path = root / named(algorithm, data)
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
-
-
-def named(algorithm: Algorithm, data: bytes) -> str:
-    """Where the blob with these bytes lies."""
-    name = hashlib.new(algorithm.value, data).hexdigest()
-    return f"{name[:2]}/{name}"
-
-
-def invoke(*arguments: str, status: int = 0) -> Result:
-    """Run the command in this process."""
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == status, (result.output, result.exception)
-    return result
-
-
-def objects(text: str) -> list[dict[str, Any]]:
-    """The JSON objects of an output."""
-    return [json.loads(row) for row in text.splitlines()]
-
-
-def flip(path: Path) -> str:
-    """Flip a bit in the middle of a file; returns its name."""
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 16
-    path.chmod(0o644)
-    path.write_bytes(data)
-    return path.name
 
 
 def test_damage_is_found_and_healed(tmp_path: Path) -> None:

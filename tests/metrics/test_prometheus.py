@@ -5,71 +5,29 @@ import hashlib
 import http.client
 import json
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from webtest import TestApp
 
-from tests.store.disk.test_duplicates import COLLIDING
-from tests.support.access import Make, bearer, code, line, maker
+from tests.support.access import Make, bearer, code, line
 from tests.support.calling import call
+from tests.support.figures import Counting, Figures, counting_server, scrape
 from tests.support.servers import DEPLOY, Server, gunicorn, refusal, until, uwsgi
 from tests.support.wire import Connection, message
-from wsgi_store.assembly import create_app
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.gunicorn.startup import METRICS_PREFIX
 from wsgi_store.store.open import open_store
 from wsgi_store.upkeep.verify import verify
 
 pytestmark = pytest.mark.long(46)
-FAILURES = "wsgi_store_failures_total"
-PROMTOOL = shutil.which("promtool")
-needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="needs promtool, of Debian's package prometheus")
-
-
-class Figures(dict[tuple[str, frozenset[tuple[str, str]]], float]):
-    """What Prometheus was told: each sample by its name and labels."""
-
-    def __init__(self, text: str) -> None:
-        families = text_string_to_metric_families(text)
-        super().__init__(
-            ((sample.name, frozenset(sample.labels.items())), sample.value)
-            for family in families
-            for sample in family.samples
-        )
-
-    def get_sum(self, name: str, **labels: str) -> float:
-        """The sum of the samples of a name that have these labels."""
-        return sum(
-            value
-            for (other, pairs), value in self.items()
-            if other == name and labels.items() <= dict(pairs).items()
-        )
-
-
-def counting_server(directory: Path, **settings: str | int) -> Server:
-    """Start gunicorn with metrics."""
-    workers = int(settings.pop("workers", 1))
-    directory.mkdir(exist_ok=True)
-    server = gunicorn(
-        directory,
-        workers=workers,
-        WSGI_STORE_METRICS="on",
-        **{key: str(value) for key, value in settings.items()},
-    )
-    server.expected.append(r"was sent SIGKILL")
-    return server
 
 
 def directory_of(server: Server) -> Path:
@@ -77,46 +35,6 @@ def directory_of(server: Server) -> Path:
     descriptors = Path(f"/proc/{server.process.pid}/fd").iterdir()
     (found,) = (path for path in map(Path.readlink, descriptors) if "wsgi-store-metrics-" in path.name)
     return found
-
-
-def scrape(server: Server) -> Figures:
-    """What a server tells Prometheus."""
-    with Connection(server.port) as connection:
-        answer = connection.ask(message("GET", "/metrics"))
-    assert answer.status == 200, answer
-    assert answer.fields["content-type"].startswith("text/plain; version=")
-    return Figures(answer.body.decode())
-
-
-class Counting:
-    """A service in this process, and by how much its figures grew since it was looked at."""
-
-    def __init__(self, config: Config) -> None:
-        self.api = TestApp(create_app(replace(config, metrics=MetricsAccess.ON)))
-        self._before = self._look()
-
-    def _look(self) -> Figures:
-        return Figures(self.api.get("/metrics").text)
-
-    def told(self, name: str) -> float:
-        """A figure as it is."""
-        return self._look().get_sum(name)
-
-    def grown(self, name: str, **labels: str) -> float:
-        """How much was counted meanwhile."""
-        return self._look().get_sum(name, **labels) - self._before.get_sum(name, **labels)
-
-
-@pytest.fixture(name="counting")
-def fixture_counting(config: Config) -> Counting:
-    """A service that counts."""
-    return Counting(config)
-
-
-@pytest.fixture(name="make")
-def fixture_make(config: Config, tmp_path: Path) -> Make:
-    """Makes services with tokens."""
-    return maker(config, tmp_path / "tokens")
 
 
 def test_nothing_is_counted_unless_asked_for(api: TestApp) -> None:
@@ -448,95 +366,3 @@ def test_what_a_killed_master_left_is_removed(tmp_path: Path) -> None:
         with counting_server(tmp_path / "new") as new:
             assert directory_of(alive).exists()
             scrape(new)
-
-
-@needs_promtool
-def test_promtool_finds_nothing_to_complain_about(counting: Counting) -> None:
-    """The names, units and help of the figures follow the rules of Prometheus."""
-    counting.api.post("/", b"x")
-    text = counting.api.get("/metrics").text
-    assert PROMTOOL
-    done = subprocess.run(
-        [PROMTOOL, "check", "metrics"], input=text, capture_output=True, text=True, check=False, timeout=60
-    )
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
-
-
-@needs_promtool
-@pytest.mark.parametrize("command", [["check", "rules", str(DEPLOY / "prometheus-rules.yml")]])
-def test_the_rules_are_valid(command: list[str]) -> None:
-    """Prometheus takes the alerts as they are shipped."""
-    assert PROMTOOL
-    done = subprocess.run([PROMTOOL, *command], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def try_rules(directory: Path, tests: str) -> None:
-    """Have promtool run tests of the alerts; fails when one does."""
-    assert PROMTOOL
-    (directory / "alerts.yml").write_text(tests, encoding="utf-8")
-    shutil.copy(DEPLOY / "prometheus-rules.yml", directory)
-    done = subprocess.run(
-        [PROMTOOL, "test", "rules", str(directory / "alerts.yml")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@needs_promtool
-def test_the_rules_fire(tmp_path: Path) -> None:
-    """Each alert comes when it should, and not before."""
-    try_rules(tmp_path, Path(__file__).with_name("alerts.yml").read_text(encoding="utf-8"))
-
-
-def expressions() -> str:
-    """What dashboard and alerts ask Prometheus for."""
-    dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
-    panels = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    rules = re.findall("expr: (.*)", (DEPLOY / "prometheus-rules.yml").read_text(encoding="utf-8"))
-    assert len(panels) > 10 and len(rules) > 5
-    return "\n".join([*panels, *rules])
-
-
-def failures(server: Server) -> dict[str, float]:
-    """How often a server says that it failed, by the code."""
-    found = scrape(server).items()
-    return {dict(labels)["code"]: value for (name, labels), value in found if name == FAILURES}
-
-
-@needs_promtool
-def test_the_first_failure_raises_its_alert(tmp_path: Path) -> None:
-    """What the alerts look at is told before it has happened once: what begins at 1 has not risen."""
-    watched = set("|".join(re.findall('code=~?"([a-z_|]+)"', expressions())).split("|"))
-    with counting_server(tmp_path) as server:
-        before = failures(server)
-        for data, status in zip(COLLIDING, (200, 409), strict=True):
-            with Connection(server.port) as connection:
-                assert connection.ask(message("POST", "/", data)).status == status
-        after = failures(server)
-    values = f"{before.get('digest_collision', '_')}x5 {after['digest_collision']}x5"
-    collisions = {"series": FAILURES + '{code="digest_collision"}', "values": values}
-    summary = " was sent another file of the same hash: somebody forges md5 or sha1"
-    alert = {
-        "exp_labels": {"severity": "warning", "code": "digest_collision"},
-        "exp_annotations": {"summary": summary},
-    }
-    test = {
-        "interval": "1m",
-        "input_series": [collisions],
-        "alert_rule_test": [{"eval_time": "8m", "alertname": "WSGIStoreCollision", "exp_alerts": [alert]}],
-    }
-    try_rules(tmp_path, json.dumps({"rule_files": ["prometheus-rules.yml"], "tests": [test]}))
-    assert len(watched) > 3
-    assert watched <= before.keys()
-
-
-def test_what_is_watched_exists(counting: Counting) -> None:
-    """Dashboard and alerts ask for figures that there are."""
-    counting.api.post("/", b"x")
-    counting.api.get("/nowhere", status=404)
-    there = {name for name, _ in Figures(counting.api.get("/metrics").text)}
-    assert set(re.findall(r"\bwsgi_store_[a-z_]+", expressions())) <= there

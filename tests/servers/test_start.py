@@ -14,9 +14,7 @@ from tests.support.commands import install
 from tests.support.servers import DEPLOY, gunicorn, refusal, uwsgi, waitress
 from wsgi_store import __version__
 from wsgi_store.assembly import create_app
-from wsgi_store.banner import doubts, said
 from wsgi_store.config import Config
-from wsgi_store.errors import ConfigError
 from wsgi_store.logs import logger
 from wsgi_store.web.application import Application
 
@@ -149,28 +147,6 @@ def test_the_first_lines(here: Path) -> None:
         with start(here) as server:
             assert len(server.logged(f"wsgi_store {__version__}: {here}/store, md5, durability full")) == 1
             assert len(server.logged("everybody may read, write and delete everything")) == 1
-
-
-def test_what_is_said() -> None:
-    """Of each kind of service."""
-    config = Config(root="s3://bucket/prefix", read_only=True)
-    assert list(said(config)) == [
-        f"wsgi_store {__version__}: s3://bucket/prefix, md5, read-only",
-        "everybody may read everything",
-    ]
-    config = Config(root="/srv", hash="sha256", tokens="/t", signing_keys=(KEYS,))  # type: ignore[arg-type]
-    assert list(said(config)) == [
-        f"wsgi_store {__version__}: /srv, sha256, durability full",
-        "tokens of /t; signed links and tickets",
-    ]
-    assert not list(doubts(config, {"WSGI_STORE_TOKEN": "x"}))
-    assert len(list(doubts(Config(), {"WSGI_STORE_TOKEN": "x"}))) == 1
-
-
-def test_a_host_that_decides_itself(config: Config) -> None:
-    """Who may do what is the host's then, and no setting contradicts it."""
-    with pytest.raises(ConfigError, match="means nothing without"):
-        create_app(replace(config, public_read=True))
 
 
 def test_a_full_disk_tells_the_numbers(config: Config, tmp_path: Path) -> None:

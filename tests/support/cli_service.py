@@ -54,3 +54,10 @@ def run(*arguments: str, status: int = 0, stdin: bytes = b"") -> Result:
 def objects(text: str) -> list[dict[str, Any]]:
     """The JSON objects of an output."""
     return [json.loads(row) for row in text.splitlines()]
+
+
+def invoke(*arguments: str, status: int = 0) -> Result:
+    """Run the command in this process."""
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == status, (result.output, result.exception)
+    return result

@@ -1,6 +1,8 @@
 """The command `wsgi-store` for tests: as a program, and where a shell finds it."""
 
 import os
+import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +48,22 @@ def run(program: Path, *arguments: str, stdin: bytes = b"", **env: str) -> subpr
         timeout=60,
         check=False,
     )
+
+
+def terminal(program: Path, *arguments: str) -> str:
+    """What a person sees of the command; fails when it does."""
+    pid, master = pty.fork()
+    if not pid:
+        os.chdir(program.parent)
+        os.execve(
+            program, [str(program), *arguments], environment(program.parent, TERM="xterm", COLUMNS="120")
+        )
+    shown = b""
+    try:
+        while data := os.read(master, 1 << 16):
+            shown += data
+    except OSError:
+        pass  # how a terminal ends
+    os.close(master)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, shown
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())

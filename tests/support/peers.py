@@ -19,11 +19,12 @@ def reply(body: bytes, status: str = "200 OK", length: int | None = None, **fiel
 
 @dataclass
 class Peer:
-    """Where it listens, and the heads of the requests it saw."""
+    """Where it listens, its answer to `GET /`, and the heads of the requests it saw."""
 
     port: int
     heads: list[str] = field(default_factory=list)
     host: str = "127.0.0.1"
+    index: bytes = INDEX
 
     @property
     def url(self) -> str:
@@ -65,13 +66,13 @@ def _listening(serve: Callable[[socket.socket], None], host: str = "127.0.0.1") 
 
 
 @contextmanager
-def saying(*answers: bytes, host: str = "127.0.0.1") -> Iterator[Peer]:
+def saying(*answers: bytes, host: str = "127.0.0.1", index: bytes = INDEX) -> Iterator[Peer]:
     """A server that gives these answers in turn, the last one again and again, one a connection.
 
-    To the question for the index it always answers that its hash is md5.
+    `GET /` is answered with `index`, which by default says that the hash is md5.
     """
     remaining = list(answers)
-    peer = Peer(0, host=host)
+    peer = Peer(0, host=host, index=index)
 
     def serve(client: socket.socket) -> None:
         with client.makefile("rb") as stream:
@@ -89,7 +90,7 @@ def saying(*answers: bytes, host: str = "127.0.0.1") -> Iterator[Peer]:
                     stream.read(size + 2)
                 stream.readline()
         if head.startswith("GET / "):
-            client.sendall(reply(INDEX, Connection="close"))
+            client.sendall(reply(peer.index, Connection="close"))
         else:
             client.sendall(remaining.pop(0) if len(remaining) > 1 else remaining[0])
 

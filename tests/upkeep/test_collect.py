@@ -23,12 +23,6 @@ DAY = 86400.0
 DATA = b"some bytes"
 
 
-@pytest.fixture(name="root")
-def fixture_root(tmp_path: Path) -> Path:
-    """Where the store is."""
-    return tmp_path / "store"
-
-
 @pytest.fixture(name="store")
 def fixture_store(root: Path) -> LocalStore:
     """An empty store."""

@@ -1,11 +1,9 @@
 """Verifying a store: what it finds, what it says it has seen, and that it can be ended at any time."""
 
 import errno
-import json
 import multiprocessing
 import os
 import random
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,30 +14,20 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.support.kinds import KINDS, BucketKind, Kind, content, put
+from tests.support.kinds import KINDS, BucketKind, Kind, put
+from tests.support.upkeep import NUMBER, digests, filled, last
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound
 from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Added, Durability, Store
 from wsgi_store.store.disk.store import LocalStore
 from wsgi_store.upkeep import check as checking
-from wsgi_store.upkeep import ledger, pagecache
 from wsgi_store.upkeep import verify as verifying
-from wsgi_store.upkeep.ledger import NOTE, Verified
+from wsgi_store.upkeep.ledger import Verified
 from wsgi_store.upkeep.verify import Report, Result, verify
 
 pytestmark = pytest.mark.long(55)
-NUMBER = 40
-HASHES = st.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}")
-
-
-@pytest.fixture(name="root")
-def fixture_root(tmp_path: Path) -> Path:
-    """Where the store is."""
-    return tmp_path / "store"
 
 
 @pytest.fixture(name="kind", params=[KINDS[0], BucketKind()], ids=str)
@@ -53,32 +41,6 @@ def fixture_kind(request: pytest.FixtureRequest) -> Kind:
 def fixture_store(kind: Kind, root: Path) -> Store:
     """A store with some blobs, the first of them empty."""
     return filled(kind.open(root, Algorithm.MD5, Durability.NONE))
-
-
-@pytest.fixture(name="local")
-def fixture_local(root: Path) -> Store:
-    """The same on a local disk."""
-    return filled(LocalStore(str(root), Algorithm.MD5, Durability.NONE))
-
-
-def filled(store: Store) -> Store:
-    """The store, with blobs."""
-    staging = Staging(store, durability=Durability.NONE)
-    for number in range(NUMBER):
-        put(staging, b"x" * number)
-    return store
-
-
-def digests(store: Store) -> list[Digest]:
-    """What the store holds, in order."""
-    return [blob.digest for blob in store.iterate()]
-
-
-def last(reports: object) -> Report:
-    """The report in the end."""
-    *_, report = reports  # type: ignore[misc]
-    assert isinstance(report, Report)
-    return report
 
 
 @pytest.fixture(name="way", params=["threads", "processes"])
@@ -349,40 +311,6 @@ def test_a_run_that_is_ended(store: Store, monkeypatch: pytest.MonkeyPatch) -> N
     assert all(part.time for part in Verified.load(store).parts() if list(part.blobs(store)))
 
 
-@pytest.mark.parametrize(
-    "note",
-    [
-        b"",
-        b"{",
-        b"[1]",
-        b'[["%s", 1]]' % (b"f" * 32),
-        b'{"parts": [["ff", 1]], "unreadable": [], "blobs": 0, "bytes": 0, "corrupt": 0}',
-        b'{"parts": [["%s", 1e99]], "unreadable": [], "blobs": 0, "bytes": 0, "corrupt": 0}' % (b"f" * 32),
-        b'{"parts": [["%s", 1]], "unreadable": ["x"], "blobs": 0, "bytes": 0, "corrupt": 0}' % (b"f" * 32),
-        b'{"parts": [["%s", 1]], "unreadable": [], "blobs": 0, "bytes": 0, "corrupt": 1e999}' % (b"f" * 32),
-        b"[" * 100_000,
-    ],
-    ids=range(9),
-)
-def test_a_note_that_makes_no_sense(local: Store, note: bytes) -> None:
-    """A broken note is one that is not there."""
-    local.update_note(NOTE, lambda _: note)
-    assert last(verify(local)).checked_blobs == NUMBER
-    assert all(part.time for part in Verified.load(local).parts())
-
-
-def test_a_clock_that_was_ahead(local: Store) -> None:
-    """A time to come counts as never for its own part, and nothing else in the note is forgotten."""
-    bad = digests(local)[5]
-    ends = [["7f" * 16, 1000.0], ["bf" * 16, time.time() + 1000], ["ff" * 16, float("nan")]]
-    note = {"parts": ends, "unreadable": [bad.hex], "blobs": 3, "bytes": 2, "corrupt": 1}
-    local.update_note(NOTE, lambda _: json.dumps(note).encode())
-    known = Verified.load(local)
-    assert [part.time for part in known.parts()] == [1000.0, 0, 0]
-    assert known.unreadable == {bad}
-    assert (known.blobs, known.bytes, known.corrupt) == (3, 2, 1)
-
-
 def test_a_run_that_is_killed(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was verified is remembered from time to time, and not only in the end."""
     monkeypatch.setattr(verifying, "BATCH_BLOBS", 1)
@@ -403,90 +331,7 @@ def test_two_runs_at_once(store: LocalStore, monkeypatch: pytest.MonkeyPatch) ->
     assert known.bytes == sum(report.checked_bytes for report in reports)
 
 
-def test_what_is_cached_of_a_large_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a file that is asked about part by part the answer is the same."""
-    path = tmp_path / "file"
-    path.write_bytes(os.urandom(9 * pagecache.BLOCK + 5))
-    with open(path, "rb+", buffering=0) as file:
-        os.fsync(file)
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # no reading ahead
-        for block in (1, 5):
-            os.pread(file.fileno(), 1, block * pagecache.BLOCK)
-        whole = pagecache.resident(file.fileno(), path.stat().st_size)
-        monkeypatch.setattr(pagecache, "WINDOW", 2 * pagecache.BLOCK)
-        assert pagecache.resident(file.fileno(), path.stat().st_size) == whole
-    assert len(whole) == 10
-    assert whole[1] and whole[5]
-
-
-def test_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of files on a file system in memory nobody asks what is cached, and the bytes are the same."""
-    monkeypatch.delattr(pagecache, "resident")
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
-        store = LocalStore(directory, Algorithm.MD5)
-        for size in (0, 1, pagecache.BLOCK, 3 * pagecache.BLOCK + 5):
-            data = os.urandom(size)
-            with closing(store.open(put(Staging(store), data).digest)) as reader:
-                assert b"".join(map(bytes, pagecache.Blocks().of(reader))) == data
-
-
 def test_a_note_that_cannot_be_written(store: LocalStore) -> None:
     """A store is verified also where nothing can be remembered."""
     os.rmdir(store.staging_directory)
     assert last(verify(store)).result is Result.CLEAN
-
-
-@given(marks=st.lists(st.tuples(HASHES, HASHES), max_size=20), asked=st.lists(HASHES, max_size=20))
-def test_marks(marks: list[tuple[str, str]], asked: list[str]) -> None:
-    """Each digest was verified when it was last within what was marked."""
-    known = Verified(Algorithm.MD5)
-    for when, (one, two) in enumerate(marks, 1):
-        if one != two:
-            known.mark(min(one, two), max(one, two), float(when))
-    for hash_ in asked + [hash_ for mark in marks for hash_ in mark]:
-        expected = max(
-            (when for when, mark in enumerate(marks, 1) if min(mark) < hash_ <= max(mark)), default=0
-        )
-        (part,) = [part for part in known.parts() if part.after < hash_ <= part.upto]
-        assert part.time == expected
-
-
-def test_the_note_stays_small(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts too many are merged, and nothing counts as verified later than it was."""
-    monkeypatch.setattr(ledger, "MAX_PARTS", 8)
-
-    def mark(known: Verified) -> None:
-        for number in range(100):
-            known.mark(f"{2 * number:032x}", f"{2 * number + 1:032x}", 1000.0 + number)
-
-    Verified.update(local, mark)
-    known = Verified.load(local)
-    assert len(known.parts()) <= 8
-    for part in known.parts():
-        for number in range(100):
-            if part.after <= f"{2 * number:032x}" < part.upto:
-                assert part.time <= 1000.0 + number
-
-
-@pytest.mark.parametrize(("size", "times"), [(100_000, 20), (3 * pagecache.BLOCK + 5, 3)])
-def test_the_page_cache(tmp_path: Path, size: int, times: int) -> None:
-    """What was not cached before is not afterwards, what was cached stays, and the bytes are the same."""
-    store = LocalStore(str(tmp_path / "store"), Algorithm.MD5)
-    dropped = 0
-    for _ in range(times):
-        data = os.urandom(size)
-        digest = put(Staging(store), data).digest
-        with closing(store.open(digest)) as reader:
-            fd = reader.fileno()
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            if any(pagecache.resident(fd, size)):
-                pytest.skip("this file system keeps everything in memory")
-            assert b"".join(map(bytes, pagecache.Blocks().of(reader))) == data
-            dropped += not any(pagecache.resident(fd, size))
-        assert content(store, digest) == data
-        with closing(store.open(digest)) as reader:
-            assert b"".join(map(bytes, pagecache.Blocks().of(reader))) == data
-            assert all(pagecache.resident(reader.fileno(), size))
-    # Of a small file the disk may be faster than the question whether it is cached.
-    assert dropped == times or (size <= pagecache.BLOCK and dropped > times / 2)

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.command.test_upkeep import fill, flip, invoke, named, objects
+from tests.support.cli_service import invoke, objects
 from tests.support.commands import environment, install, run
 from tests.support.kinds import KINDS, put
 from tests.support.servers import until
+from tests.support.upkeep import fill, flip, named
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
@@ -31,12 +32,6 @@ NUMBER = 40
 # So many small blobs are read by processes.
 MANY = 4500
 SIZE = 2000
-
-
-@pytest.fixture(name="root")
-def fixture_root(tmp_path: Path) -> Path:
-    """Where the store is."""
-    return tmp_path / "store"
 
 
 @pytest.fixture(name="store")

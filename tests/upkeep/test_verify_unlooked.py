@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from webtest import TestApp
 
-from tests.command.test_upkeep import invoke
+from tests.support.cli_service import invoke
 from tests.support.kinds import put
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import StoreUnavailable

@@ -8,12 +8,12 @@ from random import Random
 
 import pytest
 
-from tests.command.test_upkeep import fill
 from tests.support import ceph
 from tests.support.buckets import environ, held, serving
 from tests.support.commands import environment, install, run
 from tests.support.faults import md5
 from tests.support.servers import until
+from tests.support.upkeep import fill
 from wsgi_store.digest import Algorithm
 
 MANY = 300

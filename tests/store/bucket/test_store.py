@@ -11,9 +11,9 @@ from pathlib import Path
 import obstore
 import pytest
 
-from tests.store.disk.test_duplicates import COLLIDING
 from tests.support import ceph
 from tests.support.buckets import unfinished
+from tests.support.collisions import COLLIDING
 from tests.support.kinds import BucketKind, content, digest_of, put, removed_by
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import BlobNotFound, ConfigError, DigestCollision, StoreUnavailable, WrongStore

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from webtest import TestApp
 
-from tests.store.disk.test_duplicates import COLLIDING
+from tests.support.collisions import COLLIDING
 from tests.support.kinds import EVERY_KIND, KINDS, BucketKind, Kind, absent, content, digest_of, put
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm, Digest

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.collisions import COLLIDING
 from tests.support.kinds import KINDS, LocalKind, content, put
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import DigestCollision
@@ -13,21 +14,6 @@ from wsgi_store.staging import Staging
 from wsgi_store.store.disk.store import LocalStore
 
 DATA = b"some bytes"
-# Two messages with one MD5: Wang, Feng, Lai, Yu, "Collisions for Hash Functions", 2004.
-COLLIDING = (
-    bytes.fromhex(
-        "d131dd02c5e6eec4693d9a0698aff95c2fcab58712467eab4004583eb8fb7f89"
-        "55ad340609f4b30283e488832571415a085125e8f7cdc99fd91dbdf280373c5b"
-        "d8823e3156348f5bae6dacd436c919c6dd53e2b487da03fd02396306d248cda0"
-        "e99f33420f577ee8ce54b67080a80d1ec69821bcb6a8839396f9652b6ff72a70"
-    ),
-    bytes.fromhex(
-        "d131dd02c5e6eec4693d9a0698aff95c2fcab50712467eab4004583eb8fb7f89"
-        "55ad340609f4b30283e4888325f1415a085125e8f7cdc99fd91dbd7280373c5b"
-        "d8823e3156348f5bae6dacd436c919c6dd53e23487da03fd02396306d248cda0"
-        "e99f33420f577ee8ce54b67080280d1ec69821bcb6a8839396f965ab6ff72a70"
-    ),
-)
 
 
 def test_colliding_files_collide() -> None:

@@ -1,0 +1,82 @@
+"""How many processors a worker may count on."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from wsgi_store.gunicorn.processors import processors
+
+AVAILABLE = len(os.sched_getaffinity(0))
+Groups = dict[str, str]
+
+
+def tree(root: Path, proc: str, groups: Groups) -> tuple[str, str]:
+    """Files as /proc and /sys show them; returns where."""
+    for name, text in groups.items():
+        path = root / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="ascii")
+    (root / "proc").write_text(proc, encoding="ascii")
+    return str(root / "proc"), str(root / "cgroup")
+
+
+@pytest.mark.parametrize(
+    "proc, groups",
+    [
+        ("0::/\n", {"cpu.max": "50000 100000\n"}),
+        ("0::/a/b\n", {"a/b/cpu.max": "50000 100000\n"}),
+        ("0::/a/b/c\n", {"a/cpu.max": "90000 100000\n", "a/b/c/cpu.max": "max 100000\n"}),
+        ("0::/a/b\n", {"a/cpu.max": "10000 10000\n", "a/b/cpu.max": "900000 100000\n"}),
+        # As a container sees it: the path is the host's, the files are its own.
+        ("0::/../../pod/x\n", {"cpu.max": "50000 100000\n"}),
+        ("0::/kubepods/pod/x\n", {"cpu.max": "50000 100000\n"}),
+        (
+            "3:cpuset:/\n2:cpu,cpuacct:/docker/x\n1:name=systemd:/a:b\n0::/\n",
+            {"cpu,cpuacct/cpu.cfs_quota_us": "50000\n", "cpu,cpuacct/cpu.cfs_period_us": "100000\n"},
+        ),
+        (
+            "1:cpu:/a/b\n",
+            {
+                "cpu/cpu.cfs_quota_us": "-1\n",
+                "cpu/cpu.cfs_period_us": "100000\n",
+                "cpu/a/cpu.cfs_quota_us": "100000\n",
+                "cpu/a/cpu.cfs_period_us": "100000\n",
+                "cpu/a/b/cpu.cfs_quota_us": "-1\n",
+                "cpu/a/b/cpu.cfs_period_us": "100000\n",
+            },
+        ),
+    ],
+)
+def test_quota(tmp_path: Path, proc: str, groups: Groups) -> None:
+    """A quota of one processor or less, wherever it is set, leaves one."""
+    assert processors(*tree(tmp_path, proc, groups)) == 1
+
+
+@pytest.mark.parametrize(
+    "proc, groups",
+    [
+        ("0::/a\n", {"a/cpu.max": "max 100000\n"}),
+        ("0::/a\n", {"b/cpu.max": "50000 100000\n"}),
+        ("0::/a\n", {}),
+        ("", {}),
+        ("1:cpuset:/a\n0::/\n", {"cpuset/a/cpu.max": "50000 100000\n"}),
+        ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}),
+        ("0::/\n", {"cpu.max": "100000000 100000\n"}),
+    ],
+)
+def test_no_quota(tmp_path: Path, proc: str, groups: Groups) -> None:
+    """Without a quota that counts it is the processors one may run on."""
+    assert processors(*tree(tmp_path, proc, groups)) == AVAILABLE
+
+
+def test_no_proc(tmp_path: Path) -> None:
+    """Where there is no /proc nothing is limited."""
+    assert processors(str(tmp_path / "none"), str(tmp_path)) == AVAILABLE
+
+
+def test_rounding(tmp_path: Path) -> None:
+    """A part of a processor counts as one more."""
+    if AVAILABLE < 2:
+        pytest.skip("there is but one processor")
+    assert processors(*tree(tmp_path, "0::/\n", {"cpu.max": "101000 100000\n"})) == 2

@@ -1,0 +1,74 @@
+"""Services that count, and what they tell Prometheus."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+from webtest import TestApp
+
+from tests.support.servers import Server, gunicorn
+from tests.support.wire import Connection, message
+from wsgi_store.assembly import create_app
+from wsgi_store.config import Config, MetricsAccess
+
+
+class Figures(dict[tuple[str, frozenset[tuple[str, str]]], float]):
+    """What Prometheus was told: each sample by its name and labels."""
+
+    def __init__(self, text: str) -> None:
+        families = text_string_to_metric_families(text)
+        super().__init__(
+            ((sample.name, frozenset(sample.labels.items())), sample.value)
+            for family in families
+            for sample in family.samples
+        )
+
+    def get_sum(self, name: str, **labels: str) -> float:
+        """The sum of the samples of a name that have these labels."""
+        return sum(
+            value
+            for (other, pairs), value in self.items()
+            if other == name and labels.items() <= dict(pairs).items()
+        )
+
+
+def counting_server(directory: Path, **settings: str | int) -> Server:
+    """Start gunicorn with metrics."""
+    workers = int(settings.pop("workers", 1))
+    directory.mkdir(exist_ok=True)
+    server = gunicorn(
+        directory,
+        workers=workers,
+        WSGI_STORE_METRICS="on",
+        **{key: str(value) for key, value in settings.items()},
+    )
+    server.expected.append(r"was sent SIGKILL")
+    return server
+
+
+def scrape(server: Server) -> Figures:
+    """What a server tells Prometheus."""
+    with Connection(server.port) as connection:
+        answer = connection.ask(message("GET", "/metrics"))
+    assert answer.status == 200, answer
+    assert answer.fields["content-type"].startswith("text/plain; version=")
+    return Figures(answer.body.decode())
+
+
+class Counting:
+    """A service in this process, and by how much its figures grew since it was looked at."""
+
+    def __init__(self, config: Config) -> None:
+        self.api = TestApp(create_app(replace(config, metrics=MetricsAccess.ON)))
+        self._before = self._look()
+
+    def _look(self) -> Figures:
+        return Figures(self.api.get("/metrics").text)
+
+    def told(self, name: str) -> float:
+        """A figure as it is."""
+        return self._look().get_sum(name)
+
+    def grown(self, name: str, **labels: str) -> float:
+        """How much was counted meanwhile."""
+        return self._look().get_sum(name, **labels) - self._before.get_sum(name, **labels)

@@ -1,0 +1,57 @@
+"""Stores to look after: filled, damaged, and what a run says of them."""
+
+import hashlib
+from pathlib import Path
+
+from tests.support.kinds import put
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.staging import Staging
+from wsgi_store.store.contract import Durability, Store
+from wsgi_store.store.open import open_store
+from wsgi_store.upkeep.verify import Report
+
+NUMBER = 40
+
+
+def filled(store: Store) -> Store:
+    """The store, with blobs."""
+    staging = Staging(store, durability=Durability.NONE)
+    for number in range(NUMBER):
+        put(staging, b"x" * number)
+    return store
+
+
+def digests(store: Store) -> list[Digest]:
+    """What the store holds, in order."""
+    return [blob.digest for blob in store.iterate()]
+
+
+def last(reports: object) -> Report:
+    """The report in the end."""
+    *_, report = reports  # type: ignore[misc]
+    assert isinstance(report, Report)
+    return report
+
+
+def fill(root: Path, algorithm: Algorithm, contents: list[bytes]) -> None:
+    """Make a store of these blobs."""
+    open_store(str(root), algorithm, Durability.NONE)
+    for data in contents:
+        path = root / named(algorithm, data)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+
+
+def named(algorithm: Algorithm, data: bytes) -> str:
+    """Where the blob with these bytes lies."""
+    name = hashlib.new(algorithm.value, data).hexdigest()
+    return f"{name[:2]}/{name}"
+
+
+def flip(path: Path) -> str:
+    """Flip a bit in the middle of a file; returns its name."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 16
+    path.chmod(0o644)
+    path.write_bytes(data)
+    return path.name

@@ -1,0 +1,35 @@
+"""What a server says of itself at its start."""
+
+from dataclasses import replace
+
+import pytest
+
+from wsgi_store import __version__
+from wsgi_store.assembly import create_app
+from wsgi_store.banner import doubts, said
+from wsgi_store.config import Config
+from wsgi_store.errors import ConfigError
+
+KEYS = "0123456789abcdef"
+
+
+def test_what_is_said() -> None:
+    """Of each kind of service."""
+    config = Config(root="s3://bucket/prefix", read_only=True)
+    assert list(said(config)) == [
+        f"wsgi_store {__version__}: s3://bucket/prefix, md5, read-only",
+        "everybody may read everything",
+    ]
+    config = Config(root="/srv", hash="sha256", tokens="/t", signing_keys=(KEYS,))  # type: ignore[arg-type]
+    assert list(said(config)) == [
+        f"wsgi_store {__version__}: /srv, sha256, durability full",
+        "tokens of /t; signed links and tickets",
+    ]
+    assert not list(doubts(config, {"WSGI_STORE_TOKEN": "x"}))
+    assert len(list(doubts(Config(), {"WSGI_STORE_TOKEN": "x"}))) == 1
+
+
+def test_a_host_that_decides_itself(config: Config) -> None:
+    """Who may do what is the host's then, and no setting contradicts it."""
+    with pytest.raises(ConfigError, match="means nothing without"):
+        create_app(replace(config, public_read=True))

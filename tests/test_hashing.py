@@ -1,0 +1,60 @@
+"""Bytes hashed as they pass, and checked against what was announced."""
+
+import hashlib
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tests.support.digests import ALGORITHMS, digests
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import DigestMismatch
+from wsgi_store.hashing import Hasher, checked
+
+
+@given(st.lists(st.binary(max_size=40)), ALGORITHMS, st.sets(ALGORITHMS))
+def test_hashing_in_pieces(pieces: list[bytes], algorithm: Algorithm, others: set[Algorithm]) -> None:
+    """Bytes hashed in pieces have the digests of the whole, in all algorithms at once."""
+    whole = b"".join(pieces)
+    expected = [Digest(one, hashlib.new(one.value, whole).digest()) for one in others]
+    hasher = Hasher(algorithm, expected)
+    for piece in pieces:
+        hasher.update(piece)
+    assert hasher.finish() == Digest(algorithm, hashlib.new(algorithm.value, whole).digest())
+
+
+@given(digests())
+def test_digests_that_exclude_each_other(one: Digest) -> None:
+    """Two digests of one algorithm that differ are refused before any byte."""
+    other = Digest(one.algorithm, one.raw[:-1] + bytes([one.raw[-1] ^ 1]))
+    with pytest.raises(DigestMismatch) as caught:
+        Hasher(Algorithm.MD5, [one, one, other])
+    assert caught.value.evidence == {"expected": str(one), "actual": str(other)}
+
+
+@given(digests(), digests())
+def test_a_digest_that_differs(wrong: Digest, other: Digest) -> None:
+    """One wrong digest is enough to refuse, and the first wrong one is told."""
+    assume(len({Algorithm.SHA512, wrong.algorithm, other.algorithm}) == 3)
+    right = Hasher(Algorithm.SHA512).finish()
+    with pytest.raises(DigestMismatch) as caught:
+        Hasher(Algorithm.MD5, iter([right, wrong, other])).finish()
+    actual = Hasher(wrong.algorithm).finish()
+    assert caught.value.evidence == {"expected": str(wrong), "actual": str(actual)}
+
+
+def test_checked_passes_chunks_on() -> None:
+    """Chunks pass unchanged while they are checked, and without digests they just pass."""
+    chunks = [b"some", b"", b" bytes"]
+    right = Digest(Algorithm.SHA1, hashlib.sha1(b"some bytes").digest())
+    assert list(checked(chunks, [right])) == chunks
+    assert list(checked(chunks, [])) == chunks
+
+
+def test_checked_refuses_at_the_end() -> None:
+    """Wrong chunks pass as they come, the refusal comes after the last one."""
+    passed = []
+    with pytest.raises(DigestMismatch):
+        for chunk in checked([b"some", b"bytes"], [Hasher(Algorithm.MD5).finish()]):
+            passed.append(chunk)
+    assert passed == [b"some", b"bytes"]

@@ -1,0 +1,83 @@
+"""What is remembered of runs of verify."""
+
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.upkeep import NUMBER, digests, last
+from wsgi_store.digest import Algorithm
+from wsgi_store.store.contract import Store
+from wsgi_store.upkeep import ledger
+from wsgi_store.upkeep.ledger import NOTE, Verified
+from wsgi_store.upkeep.verify import verify
+
+HASHES = st.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}")
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b'[["%s", 1]]' % (b"f" * 32),
+        b'{"parts": [["ff", 1]], "unreadable": [], "blobs": 0, "bytes": 0, "corrupt": 0}',
+        b'{"parts": [["%s", 1e99]], "unreadable": [], "blobs": 0, "bytes": 0, "corrupt": 0}' % (b"f" * 32),
+        b'{"parts": [["%s", 1]], "unreadable": ["x"], "blobs": 0, "bytes": 0, "corrupt": 0}' % (b"f" * 32),
+        b'{"parts": [["%s", 1]], "unreadable": [], "blobs": 0, "bytes": 0, "corrupt": 1e999}' % (b"f" * 32),
+        b"[" * 100_000,
+    ],
+    ids=range(9),
+)
+def test_a_note_that_makes_no_sense(local: Store, note: bytes) -> None:
+    """A broken note is one that is not there."""
+    local.update_note(NOTE, lambda _: note)
+    assert last(verify(local)).checked_blobs == NUMBER
+    assert all(part.time for part in Verified.load(local).parts())
+
+
+def test_a_clock_that_was_ahead(local: Store) -> None:
+    """A time to come counts as never for its own part, and nothing else in the note is forgotten."""
+    bad = digests(local)[5]
+    ends = [["7f" * 16, 1000.0], ["bf" * 16, time.time() + 1000], ["ff" * 16, float("nan")]]
+    note = {"parts": ends, "unreadable": [bad.hex], "blobs": 3, "bytes": 2, "corrupt": 1}
+    local.update_note(NOTE, lambda _: json.dumps(note).encode())
+    known = Verified.load(local)
+    assert [part.time for part in known.parts()] == [1000.0, 0, 0]
+    assert known.unreadable == {bad}
+    assert (known.blobs, known.bytes, known.corrupt) == (3, 2, 1)
+
+
+@given(marks=st.lists(st.tuples(HASHES, HASHES), max_size=20), asked=st.lists(HASHES, max_size=20))
+def test_marks(marks: list[tuple[str, str]], asked: list[str]) -> None:
+    """Each digest was verified when it was last within what was marked."""
+    known = Verified(Algorithm.MD5)
+    for when, (one, two) in enumerate(marks, 1):
+        if one != two:
+            known.mark(min(one, two), max(one, two), float(when))
+    for hash_ in asked + [hash_ for mark in marks for hash_ in mark]:
+        expected = max(
+            (when for when, mark in enumerate(marks, 1) if min(mark) < hash_ <= max(mark)), default=0
+        )
+        (part,) = [part for part in known.parts() if part.after < hash_ <= part.upto]
+        assert part.time == expected
+
+
+def test_the_note_stays_small(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts too many are merged, and nothing counts as verified later than it was."""
+    monkeypatch.setattr(ledger, "MAX_PARTS", 8)
+
+    def mark(known: Verified) -> None:
+        for number in range(100):
+            known.mark(f"{2 * number:032x}", f"{2 * number + 1:032x}", 1000.0 + number)
+
+    Verified.update(local, mark)
+    known = Verified.load(local)
+    assert len(known.parts()) <= 8
+    for part in known.parts():
+        for number in range(100):
+            if part.after <= f"{2 * number:032x}" < part.upto:
+                assert part.time <= 1000.0 + number
