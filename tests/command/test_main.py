@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import threading
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.support.access import KEY
 from tests.support.cli_service import fixture_server, fixture_url, objects, run
 from tests.support.exchanges import DATA, HASH, SIZE
 from tests.support.peers import reply, saying
-from tests.support.servers import PROJECT, Server
+from tests.support.servers import PROJECT, Server, until
 from wsgi_store import errors
 from wsgi_store.cli import output, progress, upload
 from wsgi_store.cli.main import COMMANDS, main
@@ -331,6 +332,11 @@ def test_what_fails_for_all_is_told_once(  # pylint: disable=too-many-arguments,
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert message in line
+    # The command does not wait for uploads under way, and each holds its file open until it ends.
+    until(
+        lambda: not any(thread.name.startswith("ThreadPool") for thread in threading.enumerate()),
+        "the uploads under way",
+    )
 
 
 @pytest.mark.parametrize("answer", [b"<html>", b"[1]", b'{"algorithm": "crc32"}'])
