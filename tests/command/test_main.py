@@ -58,8 +58,9 @@ def test_json(url: str, tmp_path: Path) -> None:
     ]
     assert objects(run("ls", "--json").stdout) == objects(run("stat", "--json", HELLO).stdout) == [blob]
     assert objects(run("get", "--json", HELLO, "-o", "x").stdout) == [{"path": "x", **blob}]
-    told = objects(run("link", "--json", HELLO).stdout)
-    assert [set(row) for row in told] == [{"url", "expires"}]
+    for name in ("link", "ticket"):
+        told = objects(run(name, "--json", HELLO).stdout)
+        assert [set(row) for row in told] == [{"url", "expires"}]
     assert objects(run("rm", "--json", HELLO).stdout) == [{"hash": HELLO}]
     missing = {"code": "blob_not_found", "detail": f"no blob {NONE} in this store", "hash": NONE}
     assert objects(run("rm", "--json", NONE, status=3).stderr) == [missing]
@@ -136,7 +137,10 @@ def test_nothing_is_replaced(url: str, tmp_path: Path) -> None:
     ("arguments", "status", "message"),
     [
         (["get", NONE], 3, f"no blob {NONE} in this store"),
-        *(([name, "../etc"], 2, "malformed hash '../etc'") for name in ("get", "cat", "stat", "rm", "link")),
+        *(
+            ([name, "../etc"], 2, "malformed hash '../etc'")
+            for name in ("get", "cat", "stat", "rm", "link", "ticket")
+        ),
         (["get", "--token", "writer", NONE], 4, "this needs the scope read"),
         (["ls", "--token", "reader"], 4, "this needs the scope list"),
         (["ls", "--token", "unknown-secret"], 4, "this token is not known"),
@@ -153,11 +157,12 @@ def test_nothing_is_replaced(url: str, tmp_path: Path) -> None:
         (["ls", "--after", "x"], 1, "after: "),
         (["nonsense"], 2, "No such command"),
         (["put"], 2, "Missing argument"),
-        (["link"], 2, "give a HASH"),
+        (["link"], 2, "Missing argument"),
         (["link", HELLO, "--expires", "soon"], 2, "expected a time"),
         (["link", HELLO, "--keys-file", "short"], 2, "WSGI_STORE_SIGNING_KEYS: expected keys"),
-        (["link", "--upload", "--name", "x"], 2, "give a HASH"),
-        (["link", "--upload", "--keys-file", "none"], 2, "WSGI_STORE_SIGNING_KEYS: expected keys"),
+        (["link", HELLO, "--max-size", "3"], 2, "No such option"),
+        (["ticket", "--name", "x"], 2, "No such option"),
+        (["ticket", "--keys-file", "none"], 2, "WSGI_STORE_SIGNING_KEYS: expected keys"),
         *((["ls", "--timeout", text], 2, "expected a") for text in ("0", "-1", "nan", "inf", "1e30", "10x")),
     ],
 )
@@ -255,17 +260,18 @@ def test_links(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with Client(url) as client:
         pool = client._transport._pool  # pylint: disable=protected-access
 
-        def ask(method: str, *arguments: str, body: bytes | None = None) -> int:
-            link = run("link", *keys, *arguments).stdout.strip()
-            assert link.startswith(f"{url}/")
-            return pool.request(method, link.removeprefix(url), body=body).status
+        def ask(command: str, *arguments: str) -> int:
+            signed = run(command, *keys, *arguments).stdout.strip()
+            assert signed.startswith(f"{url}/")
+            method, body = ("GET", None) if command == "link" else ("POST", b"more")
+            return pool.request(method, signed.removeprefix(url), body=body).status
 
-        assert ask("GET", HELLO) == ask("GET", HELLO, "--name", "ä /b.txt") == 200
-        assert ask("GET", HELLO, "--expires", "0s") == 403
-        assert ask("GET", NONE) == 404
-        assert ask("POST", "--upload", body=b"more") == 200
-        assert ask("POST", "--upload", "--max-size", "3", body=b"more") == 413
-        assert ask("POST", "--upload", HELLO, body=b"more") == 422
+        assert ask("link", HELLO) == ask("link", HELLO, "--name", "ä /b.txt") == 200
+        assert ask("link", HELLO, "--expires", "0s") == ask("ticket", "--expires", "0s") == 403
+        assert ask("link", NONE) == 404
+        assert ask("ticket") == 200
+        assert ask("ticket", "--max-size", "3") == 413
+        assert ask("ticket", HELLO) == 422
 
 
 def test_what_cannot_be_read_stops_nothing(url: str, tmp_path: Path) -> None:

@@ -235,7 +235,8 @@ def test_completion(program: Path) -> None:
     """A shell can complete commands and options."""
     env = {"_WSGI_STORE_COMPLETE": "bash_complete", "COMP_WORDS": "wsgi-store p", "COMP_CWORD": "1"}
     assert run(program, **env).stdout == b"plain,put\n"
-    for words in ("put ", "get x -o ", "link --keys-file ", "ls --token-file ", "verify --root ", "put a "):
+    options = ("get x -o ", "link --keys-file ", "ticket --keys-file ", "ls --token-file ", "verify --root ")
+    for words in ("put ", *options, "put a "):
         count = str(words.count(" ") + 1)
         env = {
             "_WSGI_STORE_COMPLETE": "bash_complete",
