@@ -21,7 +21,7 @@ from wsgi_store.filesystem import Directory, disk_errors, make_directory, set_mo
 from wsgi_store.hashing import Hasher
 from wsgi_store.readiness import Readiness
 from wsgi_store.store.contract import Added, Durability, Store
-from wsgi_store.store.disk.ground import try_names
+from wsgi_store.store.disk.capabilities import try_names
 from wsgi_store.store.staged import StagedFile, sweep
 
 # What file systems answer that have no nameless files (O_TMPFILE, open(2)) or cannot

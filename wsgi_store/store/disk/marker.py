@@ -7,7 +7,7 @@ from pathlib import Path
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.filesystem import NoFile, Root, read_file, set_mode, sync_directory
-from wsgi_store.store.disk.ground import try_names
+from wsgi_store.store.disk.capabilities import try_names
 from wsgi_store.store.marker import NAME, check_unmarked, read, require, text
 from wsgi_store.store.staged import StagedFile
 

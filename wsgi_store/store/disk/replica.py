@@ -3,7 +3,7 @@
 from wsgi_store.errors import StoreUnavailable, WrongStore
 from wsgi_store.filesystem import disk_errors
 from wsgi_store.store.disk import marker
-from wsgi_store.store.disk.ground import require_directories
+from wsgi_store.store.disk.capabilities import require_directories
 from wsgi_store.store.disk.store import LocalStore
 from wsgi_store.store.read_only import Replica
 

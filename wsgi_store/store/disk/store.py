@@ -27,7 +27,7 @@ from wsgi_store.filesystem import (
 )
 from wsgi_store.store.contract import Added, Blob, Durability
 from wsgi_store.store.disk import marker
-from wsgi_store.store.disk.ground import QUARANTINE, SHARD, STAGING, require_one_disk
+from wsgi_store.store.disk.capabilities import QUARANTINE, SHARD, STAGING, require_one_disk
 from wsgi_store.store.disk.reader import LocalReader
 from wsgi_store.store.disk.shard import Shard
 from wsgi_store.store.marker import NAME as MARKER
