@@ -1,6 +1,5 @@
-"""Digests: the algorithms, and how a digest is written and read."""
+"""Digests: an algorithm with the bytes it computed, and their hex form."""
 
-import base64
 import enum
 import hashlib
 import re
@@ -16,7 +15,7 @@ Chunk = bytes | memoryview
 
 
 class Algorithm(enum.Enum):
-    """A hash algorithm a store can be keyed by."""
+    """A hash algorithm that can name the blobs of a store."""
 
     MD5 = "md5"
     SHA1 = "sha1"
@@ -25,9 +24,9 @@ class Algorithm(enum.Enum):
     BLAKE2B = "blake2b"
 
     def new(self) -> "_Hash":
-        """Return an empty hash object."""
-        # Said outright so that md5 also works where FIPS mode forbids it for security. By its own
-        # constructor, which takes a quarter of the time of hashlib.new.
+        """Return a hash object that has seen no bytes."""
+        # FIPS mode blocks md5 unless the caller says that it is not for security. The algorithm's own
+        # constructor is much faster than hashlib.new.
         constructor: Callable[..., "_Hash"] = getattr(hashlib, self.value)
         return constructor(usedforsecurity=False)
 
@@ -41,15 +40,10 @@ class Algorithm(enum.Enum):
         """Whether equal digests prove equal bytes."""
         return self not in (Algorithm.MD5, Algorithm.SHA1)
 
-    @property
-    def field_key(self) -> str | None:
-        """The key in digest fields (RFC 9530 section 7.2), None where none is registered."""
-        return _FIELD_KEYS.get(self)
-
     def parse(self, text: str) -> "Digest":
-        """Read the hex form of a digest in either case.
+        """Read the hex form of a digest, in upper or lower case.
 
-        Raises ValueError when `text` is not the hex form of a digest of this algorithm.
+        Raises ValueError if `text` is not the hex form of a digest of this algorithm.
         """
         if len(text) != 2 * self.size or not _HEX.fullmatch(text):
             raise ValueError(f"{text!r} is not a {self.value} digest in hex")
@@ -57,30 +51,19 @@ class Algorithm(enum.Enum):
 
 
 _HEX = re.compile("[0-9a-fA-F]+")
-_FIELD_KEYS = {
-    Algorithm.MD5: "md5",
-    Algorithm.SHA1: "sha",
-    Algorithm.SHA256: "sha-256",
-    Algorithm.SHA512: "sha-512",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """An algorithm and the bytes it gave."""
+    """An algorithm and the bytes it computed."""
 
     algorithm: Algorithm
     raw: bytes
 
     @property
     def hex(self) -> str:
-        """The hash as the HTTP API and the file names write it."""
+        """The digest in lowercase hex: the hash in the HTTP API and in file names."""
         return self.raw.hex()
-
-    def field(self) -> str | None:
-        """The value of a Repr-Digest field (RFC 9530), None where the algorithm has no key."""
-        key = self.algorithm.field_key
-        return key and f"{key}=:{base64.b64encode(self.raw).decode()}:"
 
     def __str__(self) -> str:
         return f"{self.algorithm.value}:{self.hex}"

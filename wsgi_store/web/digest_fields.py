@@ -1,15 +1,28 @@
-"""Digest fields (RFC 9530)."""
+"""Digests in header fields (RFC 9530)."""
 
 import base64
 import binascii
 import re
 
-from wsgi_store.digest import _FIELD_KEYS, Digest
+from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BadRequest
 
-_BY_FIELD_KEY = {key: algorithm for algorithm, key in _FIELD_KEYS.items()}
+# RFC 9530 section 7.2. BLAKE2b has no registered key.
+KEYS = {
+    Algorithm.MD5: "md5",
+    Algorithm.SHA1: "sha",
+    Algorithm.SHA256: "sha-256",
+    Algorithm.SHA512: "sha-512",
+}
+_ALGORITHMS = {key: algorithm for algorithm, key in KEYS.items()}
 # RFC 8941 section 3.2: a dictionary member whose value is a byte sequence, parameters ignored.
 _MEMBER = re.compile(r"([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]*)={0,2}:(?:[ ]*;.*)?")
+
+
+def format_field(digest: Digest) -> str | None:
+    """Write the value of a Repr-Digest field; None if RFC 9530 has no key for the algorithm."""
+    key = KEYS.get(digest.algorithm)
+    return key and f"{key}=:{base64.b64encode(digest.raw).decode()}:"
 
 
 def parse_field(value: str) -> list[Digest]:
@@ -24,7 +37,7 @@ def parse_field(value: str) -> list[Digest]:
         match = _MEMBER.fullmatch(member.strip(" \t"))
         if match is None:
             raise BadRequest("malformed digest field, expected algorithm=:base64:")
-        algorithm = _BY_FIELD_KEY.get(match[1])
+        algorithm = _ALGORITHMS.get(match[1])
         if algorithm is None:
             continue
         try:

@@ -17,6 +17,7 @@ from wsgi_store.errors import StoreUnavailable
 from wsgi_store.store.contract import Blob, BlobReader, Store
 from wsgi_store.web import conditional
 from wsgi_store.web.conditional import Range
+from wsgi_store.web.digest_fields import format_field
 from wsgi_store.web.media_types import describe
 from wsgi_store.web.request import Request, kept
 from wsgi_store.web.response import NO_SNIFFING, Headers, Response
@@ -189,7 +190,7 @@ def _headers(request: Request, blob: Blob, filename: str | None) -> Headers:
 @lru_cache(1024)
 def _described(blob: Blob, filename: str | None, private: bool) -> Headers:
     kind, disposition = describe(filename)
-    digest = blob.digest.field()
+    digest = format_field(blob.digest)
     return [
         ("Content-Type", kind),
         ("Content-Disposition", disposition),
