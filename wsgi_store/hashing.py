@@ -1,6 +1,5 @@
-"""Hashing bytes while they arrive, large blocks in a second thread."""
+"""Hashing a stream of bytes by several algorithms at once, large blocks in a second thread."""
 
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from queue import SimpleQueue
@@ -14,34 +13,40 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 
-# Blocks of so many bytes and more take longer to hash than to hand over to another thread.
-LARGE = 256 << 10
+# Bytes. Hashing a smaller block takes less time than handing it to another thread.
+HELPER_MIN = 256 << 10
 
 
 class _Helper:
-    """A thread that hashes one block at a time for whoever finds it free.
+    """A thread that hashes one block at a time, for any caller that finds it free.
 
-    One in a process: servers have a process for each processor. It touches nothing but the
-    block and the hashes, so whatever becomes of the upload leaves it nothing to clean up.
+    A process has one: servers already run a process for each processor. The thread touches only the
+    block and the hashes, so a failed upload leaves it nothing to clean up.
     """
 
     def __init__(self) -> None:
         self._free = Lock()
         self._blocks: SimpleQueue[tuple[Future[None], list["_Hash"], Chunk]] = SimpleQueue()
-        self._started = False
+        self._thread: Thread | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether the thread stayed behind in the process that forked this one (fork(2))."""
+        return self._thread is not None and not self._thread.is_alive()
 
     def hash(self, hashes: "list[_Hash]", block: Chunk) -> "Future[None] | None":
-        """Begin to hash a block; None when it is busy, or no thread can be had."""
-        # pylint: disable-next=consider-using-with  # released where the block is done with
+        """Start to hash a block; returns None if the thread is busy or cannot be started."""
+        # pylint: disable-next=consider-using-with  # the thread releases it after the block
         if not self._free.acquire(blocking=False):
             return None
-        if not self._started:
+        if self._thread is None:
+            thread = Thread(target=self._run, name="wsgi_store-hash", daemon=True)
             try:
-                Thread(target=self._run, name="wsgi_store-hash", daemon=True).start()
+                thread.start()
             except RuntimeError:
                 self._free.release()
                 return None
-            self._started = True
+            self._thread = thread
         done: Future[None] = Future()
         self._blocks.put((done, hashes, block))
         return done
@@ -53,7 +58,7 @@ class _Helper:
                 try:
                     _update(hashes, block)
                 finally:
-                    del hashes, block  # which would otherwise be kept until the next one comes
+                    del hashes, block  # or this frame would keep the block until the next one arrives
                     self._free.release()
             except BaseException as error:  # pylint: disable=broad-exception-caught  # raised by `result`
                 done.set_exception(error)
@@ -64,13 +69,13 @@ class _Helper:
 _helper = _Helper()
 
 
-def _forget_helper() -> None:
-    """Threads are not copied by fork(2)."""
+def _current_helper() -> _Helper:
+    """The helper of this process."""
     global _helper  # pylint: disable=global-statement
-    _helper = _Helper()
-
-
-os.register_at_fork(after_in_child=_forget_helper)
+    if _helper.lost:
+        # Two threads may both get here: each gets a helper that works, and one of them goes unused.
+        _helper = _Helper()
+    return _helper
 
 
 def _update(hashes: "Iterable[_Hash]", block: Chunk) -> None:
@@ -79,10 +84,10 @@ def _update(hashes: "Iterable[_Hash]", block: Chunk) -> None:
 
 
 class Hasher:
-    """Hashes once for a store's algorithm and every algorithm a client announced.
+    """Computes a store's digest of a stream, and checks the digests that a client announced.
 
-    Large blocks are hashed while the next one is received. Raises DigestMismatch when two
-    digests of one algorithm were announced that differ.
+    A large block is hashed while the caller receives the next one. Raises DigestMismatch if two
+    announced digests of one algorithm differ.
     """
 
     def __init__(self, algorithm: Algorithm, expected: Iterable[Digest] = ()) -> None:
@@ -96,30 +101,30 @@ class Hasher:
         for digest in self._expected:
             first = announced.setdefault(digest.algorithm, digest)
             if first != digest:
-                # No bytes can have both: nobody needs to send any.
+                # No bytes have both digests, so the client need not send any.
                 raise DigestMismatch(expected=first, actual=digest)
             if digest.algorithm not in self._hashes:
                 self._hashes[digest.algorithm] = digest.algorithm.new()
 
     def update(self, data: Chunk) -> None:
-        """Take more bytes in; they must stay as they are until the next call of any method."""
+        """Hash more bytes; the caller leaves them unchanged until it calls another method."""
         self._settle()
         hashes = list(self._hashes.values())
-        # Not the first block: it is often the only one, and there is nothing to receive meanwhile.
-        if self._begun and len(data) >= LARGE:
-            self._pending = _helper.hash(hashes, data)
+        # The first block is often the only one; then there is nothing to receive meanwhile.
+        if self._begun and len(data) >= HELPER_MIN:
+            self._pending = _current_helper().hash(hashes, data)
         if self._pending is None:
             _update(hashes, data)
         self._begun = True
 
     def _settle(self) -> None:
-        """Wait for the block before."""
+        """Wait until the previous block is hashed."""
         if self._pending is not None:
             self._pending.result()
             self._pending = None
 
     def finish(self) -> Digest:
-        """Return the digest; raises DigestMismatch if an announced one differs."""
+        """Return the digest; raises DigestMismatch if the bytes lack an announced one."""
         self._settle()
         for digest in self._expected:
             actual = Digest(digest.algorithm, self._hashes[digest.algorithm].digest())
@@ -129,7 +134,7 @@ class Hasher:
 
 
 def checked(chunks: Iterable[Chunk], expected: list[Digest]) -> Iterator[Chunk]:
-    """Pass `chunks` on; raises DigestMismatch at their end if they lack an expected digest."""
+    """Pass on `chunks`; raises DigestMismatch at their end if the bytes lack an expected digest."""
     if not expected:
         yield from chunks
         return

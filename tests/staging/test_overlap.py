@@ -18,13 +18,15 @@ from wsgi_store import hashing
 from wsgi_store import staging as staging_module
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import DigestMismatch, StorageFull
-from wsgi_store.hashing import LARGE, Hasher
+from wsgi_store.hashing import HELPER_MIN, Hasher
 from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Durability, Store
 from wsgi_store.store.disk.store import LocalStore
 
-NOISE = Random(0).randbytes(6 * LARGE)
-SIZES = st.one_of(st.integers(0, 3), st.integers(LARGE - 2, LARGE + 2), st.integers(LARGE, 2 * LARGE))
+NOISE = Random(0).randbytes(6 * HELPER_MIN)
+SIZES = st.one_of(
+    st.integers(0, 3), st.integers(HELPER_MIN - 2, HELPER_MIN + 2), st.integers(HELPER_MIN, 2 * HELPER_MIN)
+)
 
 
 @pytest.fixture(name="store")
@@ -45,7 +47,7 @@ def fixture_helper(monkeypatch: pytest.MonkeyPatch) -> "hashing._Helper":
 
 def in_turns(sizes: list[int]) -> Iterator[memoryview]:
     """The noise in chunks, through two buffers that are overwritten in turn."""
-    buffers = [bytearray(2 * LARGE), bytearray(2 * LARGE)]
+    buffers = [bytearray(2 * HELPER_MIN), bytearray(2 * HELPER_MIN)]
     start = 0
     for number, size in enumerate(sizes):
         data = NOISE[start : start + size]
@@ -71,7 +73,7 @@ def test_many_at_once(store: Store) -> None:
 
     def upload(number: int) -> bool:
         first = number.to_bytes(4, "big")
-        receipt = staging.receive(itertools.chain([first], in_turns([LARGE] * 6)))
+        receipt = staging.receive(itertools.chain([first], in_turns([HELPER_MIN] * 6)))
         return receipt.digest == digest_of(Algorithm.SHA256, first + NOISE) and receipt.created
 
     with ThreadPoolExecutor(8) as pool:
@@ -80,7 +82,7 @@ def test_many_at_once(store: Store) -> None:
 
 def test_what_is_stored(store: Store) -> None:
     """A file of large blocks is stored as it came."""
-    receipt = Staging(store).receive(in_turns([LARGE] * 6), length=len(NOISE))
+    receipt = Staging(store).receive(in_turns([HELPER_MIN] * 6), length=len(NOISE))
     assert content(store, receipt.digest) == NOISE
 
 
@@ -92,9 +94,9 @@ def test_where_no_thread_can_be_had(store: Store, monkeypatch: pytest.MonkeyPatc
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        receipt = Staging(store).receive(in_turns([LARGE] * 6))
+        receipt = Staging(store).receive(in_turns([HELPER_MIN] * 6))
     assert receipt.digest == digest_of(Algorithm.SHA256, NOISE)
-    assert not Staging(store).receive(in_turns([LARGE] * 6)).created
+    assert not Staging(store).receive(in_turns([HELPER_MIN] * 6)).created
 
 
 def broken_body(_: pytest.MonkeyPatch) -> None:
@@ -128,7 +130,7 @@ def broken_hash(patch: pytest.MonkeyPatch) -> None:
 
 def failing_chunks(error: BaseException | None) -> Iterator[memoryview]:
     """Chunks that break off, or do not."""
-    yield from in_turns([LARGE] * 6)
+    yield from in_turns([HELPER_MIN] * 6)
     if error is not None:
         raise error
 
@@ -152,7 +154,7 @@ def test_failures(
 ) -> None:
     """Whatever fails, nothing is stored, no thread is added, and the next upload is right."""
     staging = Staging(store)
-    staging.receive(in_turns([LARGE] * 3))
+    staging.receive(in_turns([HELPER_MIN] * 3))
     threads, held = set(threading.enumerate()), len(list(store.iterate()))
     for _ in range(5):
         with monkeypatch.context() as patch, pytest.raises(caught):
@@ -160,36 +162,41 @@ def test_failures(
             staging.receive(failing_chunks(error))
     assert set(threading.enumerate()) == threads
     assert len(list(store.iterate())) == held
-    assert staging.receive(in_turns([LARGE] * 6)).digest == digest_of(Algorithm.SHA256, NOISE)
+    assert staging.receive(in_turns([HELPER_MIN] * 6)).digest == digest_of(Algorithm.SHA256, NOISE)
 
 
 def test_a_wrong_digest(store: Store) -> None:
     """A difference in the last block, hashed in the other thread, is seen."""
     wrong = digest_of(Algorithm.SHA256, NOISE[:-1] + b"?")
     with pytest.raises(DigestMismatch):
-        Staging(store).receive(in_turns([LARGE] * 6), expected=[wrong])
+        Staging(store).receive(in_turns([HELPER_MIN] * 6), expected=[wrong])
     assert not list(store.iterate())
 
 
 def test_what_the_helper_keeps(helper: "hashing._Helper") -> None:
     """The helper holds no block when it waits for the next one."""
-    block = memoryview(bytearray(LARGE))
+    block = memoryview(bytearray(HELPER_MIN))
     done = helper.hash([Algorithm.MD5.new()], block)
     assert done is not None
     done.result(10)
     block.release()  # raises while anybody uses it
 
 
-def test_after_a_fork(store: Store) -> None:
-    """A process forked from one that has hashed large blocks hashes its own."""
-    Staging(store).receive(in_turns([LARGE] * 3))
+@pytest.mark.parametrize("busy", [False, True])
+def test_after_a_fork(store: Store, helper: "hashing._Helper", busy: bool) -> None:
+    """A process that is forked, also while a block is being hashed, has a helper thread of its own."""
+    Staging(store).receive(in_turns([HELPER_MIN] * 3))
+    if busy:
+        helper._free.acquire()  # pylint: disable=protected-access,consider-using-with
     pid = os.fork()
     if not pid:
         try:
             hasher = Hasher(Algorithm.SHA256)
-            for chunk in in_turns([LARGE] * 6):
+            for chunk in in_turns([HELPER_MIN] * 6):
                 hasher.update(chunk)
-            os._exit(hasher.finish() != digest_of(Algorithm.SHA256, NOISE))
+            right = hasher.finish() == digest_of(Algorithm.SHA256, NOISE)
+            own = "wsgi_store-hash" in {thread.name for thread in threading.enumerate()}
+            os._exit(not (right and own))
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -205,7 +212,7 @@ def test_the_way_to_the_disk(store: Store, monkeypatch: pytest.MonkeyPatch, dura
         started.append((offset, length))
 
     monkeypatch.setattr(os, "posix_fadvise", start)
-    monkeypatch.setattr(staging_module, "WRITEBACK_INTERVAL", 2 * LARGE)
-    Staging(store, durability=durability).receive(in_turns([LARGE] * 5))
-    synced = [(0, 2 * LARGE), (2 * LARGE, 2 * LARGE)]
+    monkeypatch.setattr(staging_module, "WRITEBACK_INTERVAL", 2 * HELPER_MIN)
+    Staging(store, durability=durability).receive(in_turns([HELPER_MIN] * 5))
+    synced = [(0, 2 * HELPER_MIN), (2 * HELPER_MIN, 2 * HELPER_MIN)]
     assert started == ([] if durability is Durability.NONE else synced)
