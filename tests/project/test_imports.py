@@ -1,0 +1,53 @@
+"""Importing the package changes nothing of the process that imports it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import wsgi_store
+
+PACKAGE = Path(wsgi_store.__file__).parent
+# `wsgi` makes the application, and `gunicorn.conf` is a file of settings that gunicorn runs.
+RUN_BY_SERVERS = {"wsgi_store.wsgi", "wsgi_store.gunicorn.conf"}
+MODULES = sorted(
+    {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        for path in PACKAGE.rglob("*.py")
+    }
+    - RUN_BY_SERVERS
+)
+# To be cured: a hook that each of these registers.
+HOOKS = {"wsgi_store.gunicorn.worker", "wsgi_store.metrics.shared"}
+# Imports what it is given, and prints each module that changed something.
+IMPORTER = """
+import gc, importlib, os, resource, signal, sys, threading
+
+def state():
+    names = [name for name in dir(resource) if name.startswith("RLIMIT_")]
+    limits = [resource.getrlimit(getattr(resource, name)) for name in names]
+    signals = [signal.getsignal(number) for number in sorted(signal.valid_signals())]
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    memory = gc.get_threshold(), gc.get_freeze_count(), gc.isenabled()
+    return limits, signals, blocked, dict(os.environ), memory, threading.enumerate()
+
+def hook(**given):
+    name = sys._getframe(1).f_globals["__name__"]
+    if name.startswith("wsgi_store"):
+        print(name, "registers a fork hook")
+    register(**given)
+
+register, os.register_at_fork = os.register_at_fork, hook
+for name in sys.argv[1:]:
+    before = state()
+    importlib.import_module(name)
+    if state() != before:
+        print(name, "changes the process")
+"""
+
+
+def test_imports_leave_the_process_alone() -> None:
+    """No import sets signals, limits, the environment or the memory, starts a thread or hooks forks."""
+    result = subprocess.run(
+        [sys.executable, "-c", IMPORTER, *MODULES], check=True, capture_output=True, text=True
+    )
+    assert not set(result.stdout.splitlines()) - {f"{name} registers a fork hook" for name in HOOKS}
