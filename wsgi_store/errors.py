@@ -1,5 +1,6 @@
 """The failures of this package, each with its code, its HTTP status and its evidence."""
 
+import errno
 from collections.abc import Mapping, Sequence
 
 
@@ -77,6 +78,9 @@ class Busy(StoreUnavailable, code="busy", status=503):
 
 class StorageFull(StoreError, code="storage_full", status=507):
     """The store has no room for the file."""
+
+    errnos = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+    """How system calls report it (errno(3)): no space, no quota, beyond RLIMIT_FSIZE."""
 
 
 class ReadOnly(StoreError, code="read_only", status=403):

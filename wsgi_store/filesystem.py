@@ -23,8 +23,6 @@ NO_FILE = {errno.ELOOP, errno.ENXIO, errno.ENODEV}
 LONGEST = 1 << 20
 # How modes and times are refused: to who is not the owner, or by file systems that have none.
 REFUSED = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
-# No space, no quota, past RLIMIT_FSIZE: what only more room can cure.
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # What file systems answer that have no locks for a directory.
 NO_LOCKS = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
@@ -180,6 +178,6 @@ class disk_errors:  # pylint: disable=invalid-name  # used like a function
 
     def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            kind = StorageFull if error.errno in NO_ROOM else StoreUnavailable
+            kind = StorageFull if error.errno in StorageFull.errnos else StoreUnavailable
             # `strerror` alone: a path on this machine is not the client's business.
             raise kind(f"{self._doing}: {error.strerror or error}", **self._evidence) from error

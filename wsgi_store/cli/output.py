@@ -82,11 +82,8 @@ quiet_option = click.option(
 
 def status_of(error: BaseException) -> int:
     """The status to exit with after a failure."""
-    if isinstance(error, OSError):
-        from wsgi_store.filesystem import NO_ROOM  # pylint: disable=import-outside-toplevel  # seldom needed
-
-        if error.errno in NO_ROOM:
-            return STATUSES[errors.StorageFull]
+    if isinstance(error, OSError) and error.errno in errors.StorageFull.errnos:
+        return STATUSES[errors.StorageFull]
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
