@@ -15,7 +15,18 @@ import pytest
 from tests.support import servers
 from tests.support.calling import call
 from tests.support.commands import environment, install
-from tests.support.documents import PAGES, PROJECT, anchors, blocks, examples, prose, read, table
+from tests.support.documents import (
+    PAGES,
+    PROJECT,
+    README,
+    RUSSIAN,
+    anchors,
+    blocks,
+    examples,
+    prose,
+    read,
+    table,
+)
 from wsgi_store.assembly import create_app
 from wsgi_store.cli.main import COMMANDS
 from wsgi_store.cli.output import EXITS
@@ -102,7 +113,7 @@ def test_nothing_is_promised_of_a_package_index() -> None:
         for path in PROJECT.glob(f"{folder}/**/*"):
             if path.suffix in {".py", ".md", ".ini", ".conf", ".service", ".yml"}:
                 assert not INDEX.search(path.read_text()), path
-    for name in ("README.md", "Makefile", "pyproject.toml"):
+    for name in (README, RUSSIAN, "Makefile", "pyproject.toml"):
         assert not INDEX.search((PROJECT / name).read_text()), name
 
 
@@ -243,3 +254,35 @@ def test_the_figures_are_those_of_the_table(config: Config) -> None:
     figures = set(re.findall(r"^# TYPE (wsgi_store_\w+?)(?:_created)? ", told, re.M))
     rows = table("docs/metrics.md", "Metrics and alerts")
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row[0])} == figures
+
+
+def skeleton(page: str) -> dict[str, list[str]]:
+    """What a translation keeps: blocks, headings, tables and lists by their kind, links, and code."""
+    text = prose(page)
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    return {
+        "blocks": re.findall(r"^```.*?^```$", read(page), re.M | re.S),
+        "lines": re.findall(r"^(?:#+ |- \*\*|\|)", text, re.M),
+        "links": [link for link in links if link not in (README, RUSSIAN)],
+        "code": sorted(re.findall(r"`[^`]+`", text)),
+    }
+
+
+def test_the_translation_says_the_same() -> None:
+    """README.ru.md has README's commands, outputs, tables, lists, links and names, in the same order."""
+    assert skeleton(RUSSIAN) == skeleton(README)
+    rows = [[line for line in prose(page).splitlines() if line.startswith("|")] for page in (README, RUSSIAN)]
+    for one, other in zip(*rows, strict=True):
+        assert one.count("|") == other.count("|")
+        for kept in (r"\]\([^)]+\)", r"`[^`]+`"):
+            assert re.findall(kept, one) == re.findall(kept, other)
+
+
+def test_the_decisions_are_whole() -> None:
+    """Each record has its number, and the sections that a reader looks for."""
+    pages = [page for page in PAGES if page.startswith("docs/decisions/0")]
+    assert pages
+    for page in pages:
+        number = int(Path(page).name[:4])
+        assert re.match(rf"# {number}\. ", read(page)), page
+        assert {"context", "decision", "consequences"} <= anchors(page), page

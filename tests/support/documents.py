@@ -6,6 +6,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
 README = "README.md"
+RUSSIAN = "README.ru.md"
 # Every document; those for users of GitHub's forms are its own.
 PAGES = sorted(
     str(path.relative_to(PROJECT))
@@ -15,6 +16,7 @@ PAGES = sorted(
 # Commands that no test runs as they stand: they make environments, need root, a domain or a second machine.
 ELSEWHERE = {
     README: ["make serve\n", "pipx install '.[cli]'\n"],
+    RUSSIAN: ["make serve\n", "pipx install '.[cli]'\n"],
     "docs/deployment.md": [
         "pipx install '.[cli]'\n",
         "python3 -m venv ~/wsgi-store\n",
