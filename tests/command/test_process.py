@@ -228,7 +228,7 @@ def test_without_what_it_needs() -> None:
     )
     assert done.returncode == 1
     (said,) = done.stderr.splitlines()
-    assert said.endswith("install the extra cli (README.md)")
+    assert said.endswith("install the extra cli (docs/deployment.md)")
 
 
 def test_completion(program: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 try:
     import click
 except ModuleNotFoundError:
-    sys.exit("wsgi-store: the command needs more than the server: install the extra cli (README.md)")
+    sys.exit("wsgi-store: the command needs more than the server: install the extra cli (docs/deployment.md)")
 
 from wsgi_store.cli.output import EXITS, JSON, QUIET, ending
 from wsgi_store.version import __version__

@@ -37,7 +37,7 @@ def open_store(
             from wsgi_store.store.bucket.store import ObjectStore
         except ModuleNotFoundError as error:
             raise ConfigError(
-                f"WSGI_STORE_ROOT: {scheme}:// needs {error.name}: install the extra s3 (README.md)"
+                f"WSGI_STORE_ROOT: {scheme}:// needs {error.name}: install the extra s3 (docs/deployment.md)"
             ) from error
         return ObjectStore(url, algorithm, remote or Remote("staging"))
     if separator:

@@ -183,7 +183,7 @@ def _metrics() -> ModuleType:
         from wsgi_store.metrics import prometheus  # pylint: disable=import-outside-toplevel
     except ImportError as error:
         raise errors.ConfigError(
-            f"WSGI_STORE_METRICS: {error}: install the extra metrics (README.md)"
+            f"WSGI_STORE_METRICS: {error}: install the extra metrics (docs/deployment.md)"
         ) from None
     return prometheus
 
