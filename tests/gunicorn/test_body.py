@@ -14,8 +14,10 @@ from gunicorn.http.unreader import SocketUnreader
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from wsgi_store.config import Config as ServiceConfig
 from wsgi_store.gunicorn.body import Body
-from wsgi_store.gunicorn.connection import Request
+from wsgi_store.gunicorn.request import Request
+from wsgi_store.gunicorn.settings import Settings
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -30,7 +32,8 @@ class Sent:
         self._client.shutdown(socket.SHUT_WR)
         self._server.settimeout(10)
         self.unreader = SocketUnreader(self._server)
-        self.request: Any = Request(Config(), self.unreader, ("127.0.0.1", 1))
+        cfg = Settings(Config(), ServiceConfig())
+        self.request: Any = Request(cfg, self.unreader, ("127.0.0.1", 1))
         self.body: Body = self.request.body
 
     def close(self) -> None:

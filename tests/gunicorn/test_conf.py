@@ -243,5 +243,5 @@ def test_json_log(tmp_path: Path) -> None:
     assert asked[0]["client"] == "127.0.0.1"
     messages = " ".join(line["message"] for line in lines)
     assert "Starting gunicorn" in messages
-    assert "refused a request from 127.0.0.1: malformed first line of the request" in messages
+    assert "refused a request from 127.0.0.1: malformed request line" in messages
     assert "Shutting down" in messages

@@ -140,7 +140,7 @@ def test_another_protocol(server: Server, before: bytes, begin: bytes, apart: bo
                 assert connection.receive().status == 200
         answer = connection.receive()
         assert answer.status == 400 and connection.at_end()
-        assert "not of TLS or another protocol" in json.loads(answer.body)["detail"]
+        assert "not TLS or another protocol" in json.loads(answer.body)["detail"]
         assert time.monotonic() - begun < 0.5
     assert len(server.logged("WARNING")) <= seen + 1
 

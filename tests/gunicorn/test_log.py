@@ -24,8 +24,9 @@ from tests.support.calling import request as environ_of
 from wsgi_store.config import Config, LogFormat, LogLevel
 from wsgi_store.gunicorn.connection import Connection
 from wsgi_store.gunicorn.log import Logger
-from wsgi_store.gunicorn.response import Answering
-from wsgi_store.gunicorn.transfer_slots import Places
+from wsgi_store.gunicorn.request_handler import RequestHandler
+from wsgi_store.gunicorn.settings import Settings
+from wsgi_store.gunicorn.transfer_slots import TransferSlots
 from wsgi_store.web.access_log import AccessLog
 from wsgi_store.web.application import Application
 from wsgi_store.web.download import SMALL
@@ -38,15 +39,16 @@ ADDRESS = ("192.0.2.1", 1234)
 @pytest.fixture(name="worker")
 def fixture_worker(
     application: Application, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Answering]:
+) -> Iterator[RequestHandler]:
     """The answering part of the worker, which serves the application and logs JSON."""
     monkeypatch.setenv("WSGI_STORE_LOG_FORMAT", "json")
     before = [(log, log.handlers, log.propagate) for log in map(logging.getLogger, LOGGERS)]
     settings = GunicornConfig()
     settings.set("accesslog", "-")
-    worker = Answering(0, os.getpid(), [], None, 30, settings, Logger(settings))
+    worker = RequestHandler(0, os.getpid(), [], None, 30, settings, Logger(settings))
     worker.wsgi = application
-    worker.places = Places(8, 0, lambda: None)
+    worker.slots = TransferSlots(8, 0, lambda: None)
+    worker.cfg = Settings(settings, Config())
     yield worker
     worker.tmp.close()
     for log, handlers, propagate in before:
@@ -55,7 +57,7 @@ def fixture_worker(
     assert "Traceback" not in capsys.readouterr().err
 
 
-def exchange(worker: Answering, request: str, *, take: int | None = None) -> bytes:
+def exchange(worker: RequestHandler, request: str, *, take: int | None = None) -> bytes:
     """Let the worker handle one request; read its answer to the end, or `take` bytes and go away."""
     ours, theirs = socket.socketpair()
     connection = Connection(worker.cfg, theirs, ADDRESS, ("192.0.2.2", 80))
@@ -92,7 +94,7 @@ def line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return found
 
 
-def test_access_line(worker: Answering, capsys: pytest.CaptureFixture[str]) -> None:
+def test_access_line(worker: RequestHandler, capsys: pytest.CaptureFixture[str]) -> None:
     """A request is logged with its path but not its query, what it got and how long that took."""
     answer = exchange(worker, "GET /healthz?a=%20b HTTP/1.1\nX-Request-ID: one\n\n")
     found = line(capsys)
@@ -117,7 +119,7 @@ def test_access_line(worker: Answering, capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize("size", [0, 5, SMALL, SMALL + 1, len(LARGE)])
 @pytest.mark.parametrize("begin", [0, 1, -70_000])
 def test_bytes_sent(
-    worker: Answering,
+    worker: RequestHandler,
     application: Application,
     capsys: pytest.CaptureFixture[str],
     size: int,
@@ -135,7 +137,7 @@ def test_bytes_sent(
         assert body == LARGE[:size][begin:]
 
 
-def test_head(worker: Answering, application: Application, capsys: pytest.CaptureFixture[str]) -> None:
+def test_head(worker: RequestHandler, application: Application, capsys: pytest.CaptureFixture[str]) -> None:
     """HEAD sends no byte of the body."""
     path = call(application, "POST", body=LARGE).json["url"]
     exchange(worker, f"HEAD {path} HTTP/1.1\n\n")
@@ -147,7 +149,7 @@ def test_head(worker: Answering, application: Application, capsys: pytest.Captur
     "more, whole", [("", len(LARGE)), ("Range: bytes=3000000-\n", len(LARGE) - 3_000_000)]
 )
 def test_bytes_of_a_download_cut_off(
-    worker: Answering,
+    worker: RequestHandler,
     application: Application,
     capsys: pytest.CaptureFixture[str],
     more: str,
@@ -163,7 +165,7 @@ def test_bytes_of_a_download_cut_off(
 
 
 def test_several_ranges_cut_off(
-    worker: Answering, application: Application, capsys: pytest.CaptureFixture[str]
+    worker: RequestHandler, application: Application, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The parts that went out before the client left are counted."""
     path = call(application, "POST", body=LARGE).json["url"]
@@ -172,7 +174,7 @@ def test_several_ranges_cut_off(
     assert len(answer) == 200_000
 
 
-def test_messages_of_gunicorn(worker: Answering, capsys: pytest.CaptureFixture[str]) -> None:
+def test_messages_of_gunicorn(worker: RequestHandler, capsys: pytest.CaptureFixture[str]) -> None:
     """gunicorn's own messages are lines of the same log."""
     worker.log.warning("%s is odd", "something")
     found = line(capsys)
@@ -183,7 +185,7 @@ def test_messages_of_gunicorn(worker: Answering, capsys: pytest.CaptureFixture[s
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:?\d\d")
 
 
-def test_access_line_is_as_any_other(worker: Answering, capsys: pytest.CaptureFixture[str]) -> None:
+def test_access_line_is_as_any_other(worker: RequestHandler, capsys: pytest.CaptureFixture[str]) -> None:
     """But for the time, an access line is to the byte what loguru makes of the same message."""
     exchange(worker, "GET /{0}%zz HTTP/1.1\nX-Request-ID: one\n\n")
     written = capsys.readouterr().err
@@ -195,7 +197,7 @@ def test_access_line_is_as_any_other(worker: Answering, capsys: pytest.CaptureFi
 
 
 def test_access_line_in_text(
-    worker: Answering, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    worker: RequestHandler, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As text, too."""
     monkeypatch.setenv("WSGI_STORE_LOG_FORMAT", "text")
@@ -211,7 +213,7 @@ def test_access_line_in_text(
 
 @pytest.mark.parametrize("level", LogLevel)
 def test_levels(
-    worker: Answering,
+    worker: RequestHandler,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     level: LogLevel,
@@ -224,7 +226,7 @@ def test_levels(
     assert len(found) == (level in (LogLevel.DEBUG, LogLevel.INFO))
 
 
-def test_log_that_cannot_be_written(worker: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_that_cannot_be_written(worker: RequestHandler, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request is answered whole, and its connection kept, though its line cannot be written."""
     with open("/dev/full", "w", encoding="utf-8", buffering=1) as full:
         monkeypatch.setattr(sys, "stderr", full)
@@ -235,7 +237,7 @@ def test_log_that_cannot_be_written(worker: Answering, monkeypatch: pytest.Monke
     assert answer.endswith(b'\r\n\r\n{"status": "ok"}\n')
 
 
-def test_lines_of_many_threads(worker: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_of_many_threads(worker: RequestHandler, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written at once are whole lines, however many threads write and by whichever way."""
     writes: list[bytes] = []
 
@@ -264,7 +266,7 @@ def test_lines_of_many_threads(worker: Answering, monkeypatch: pytest.MonkeyPatc
     assert all(data.endswith(b"\n") for data in writes)
 
 
-def test_access_log_turned_off(worker: Answering, capsys: pytest.CaptureFixture[str]) -> None:
+def test_access_log_turned_off(worker: RequestHandler, capsys: pytest.CaptureFixture[str]) -> None:
     """Without an access log there is no line."""
     worker.cfg.set("accesslog", None)
     worker.log.setup(worker.cfg)
@@ -273,7 +275,7 @@ def test_access_log_turned_off(worker: Answering, capsys: pytest.CaptureFixture[
 
 
 def test_one_line_when_the_application_has_an_access_log(
-    config: Config, worker: Answering, capsys: pytest.CaptureFixture[str]
+    config: Config, worker: RequestHandler, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The worker logs the request at its end, so the application leaves the line to it."""
     worker.wsgi = Application(config, access_log=AccessLog(LogLevel.INFO, LogFormat.JSON))
@@ -282,7 +284,7 @@ def test_one_line_when_the_application_has_an_access_log(
 
 
 def test_one_line_when_the_application_logs_itself(
-    worker: Answering, capsys: pytest.CaptureFixture[str]
+    worker: RequestHandler, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A line that the application wrote, under another worker, is not repeated by gunicorn's logger."""
     environ = environ_of(REMOTE_ADDR="192.0.2.1")

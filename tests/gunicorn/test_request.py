@@ -261,7 +261,7 @@ def test_host(server: Server, request_: str, status: int) -> None:
         answer = connection.ask(f"{request_}\r\n".encode())
         assert answer.status == status
         if status == 400:
-            assert json.loads(answer.body)["detail"] == "HTTP/1.1 wants a Host field"
+            assert json.loads(answer.body)["detail"] == "HTTP/1.1 requires a Host field"
         assert connection.at_end()
 
 

@@ -29,7 +29,7 @@ from tests.support.crowds import (
 )
 from tests.support.servers import Server, gunicorn, until
 from tests.support.wire import Connection, message
-from wsgi_store.gunicorn.worker import Calls
+from wsgi_store.gunicorn.process import MethodQueue
 
 pytestmark = pytest.mark.long(110)
 BIG = bytes(32 << 20)
@@ -279,7 +279,7 @@ def test_transfers_that_outlive_graceful_timeout(tmp_path: Path) -> None:
 
 def test_calls_of_threads_that_outlive_the_loop(tmp_path: Path) -> None:
     """What a thread has for a loop that is over is written into no file."""
-    calls = Calls()
+    calls = MethodQueue()
     calls.init()
     with contextlib.ExitStack() as stack:
         for end in (calls.fileno(), calls._write_fd):  # pylint: disable=protected-access

@@ -51,7 +51,7 @@ cd "$0"
 exec "$@"
 """
 NOWHERE = (
-    "wsgi-store: no temporary file can be made: make /dev/shm or /tmp writable, "
+    "wsgi-store: cannot create a temporary file: make /dev/shm or /tmp writable, "
     "or name a directory by TMPDIR or --worker-tmp-dir"
 )
 
@@ -118,8 +118,8 @@ def test_uwsgi(directory: Path) -> None:
     "arguments, said",
     [
         ((), NOWHERE),
-        (("--worker-tmp-dir", "/nowhere"), "wsgi-store: --worker-tmp-dir: cannot make a file in /nowhere"),
-        (("--worker-tmp-dir", "/usr"), "wsgi-store: --worker-tmp-dir: cannot make a file in /usr"),
+        (("--worker-tmp-dir", "/nowhere"), "wsgi-store: --worker-tmp-dir: cannot create a file in /nowhere"),
+        (("--worker-tmp-dir", "/usr"), "wsgi-store: --worker-tmp-dir: cannot create a file in /usr"),
     ],
     ids=["none", "missing", "read-only"],
 )

@@ -12,7 +12,7 @@ from gunicorn.config import Config
 from tests.support.access import bearer, line
 from tests.support.servers import PROJECT, Server, gunicorn, nginx
 from tests.support.wire import Connection, message
-from wsgi_store.gunicorn.log import client_address
+from wsgi_store.gunicorn.proxies import TrustedProxies
 
 BODY = b"hello\n"
 HASH = "b1946ac92492d2347c6235b4d2611184"
@@ -48,7 +48,7 @@ def test_client_address(peer: str, field: str | None, trusted: str, client: str)
     environ: dict[str, Any] = {"REMOTE_ADDR": peer}
     if field is not None:
         environ["HTTP_X_FORWARDED_FOR"] = field
-    assert client_address(environ, settings) == client
+    assert TrustedProxies(settings).client_address(environ) == client
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

@@ -1,7 +1,6 @@
-"""Settings of gunicorn for wsgi_store: `gunicorn -c python:wsgi_store.gunicorn.conf`.
+"""gunicorn's settings for this service: `gunicorn -c python:wsgi_store.gunicorn.conf`.
 
-What a command line, GUNICORN_CMD_ARGS or WEB_CONCURRENCY say wins over them. A change needs a
-restart, or SIGUSR2.
+The command line, GUNICORN_CMD_ARGS and WEB_CONCURRENCY override them. A change needs a restart, or SIGUSR2.
 """
 
 # pylint: disable=invalid-name  # the names are gunicorn's
@@ -16,98 +15,96 @@ from wsgi_store import logs
 from wsgi_store.banner import doubts, said
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import ConfigError, WSGIStoreError
-from wsgi_store.gunicorn.open_files import fitting, raise_limit, too_many
 from wsgi_store.gunicorn.log import Logger
-from wsgi_store.gunicorn.unsupported_options import refuse_daemon, unheeded
+from wsgi_store.gunicorn.open_files import file_limit, fitting_connections, raise_limit, too_many_connections
 from wsgi_store.gunicorn.processors import processors
 from wsgi_store.gunicorn.startup import share_metrics, temporary_directory, try_store, warn_if_open
+from wsgi_store.gunicorn.unsupported_options import refuse_daemon
 
-# Asked here, in the master, so that a refusal is one line and ends the start.
+# Read before gunicorn starts anything, so that a bad setting ends the start with one line.
 try:
     _config = Config.from_env()
 except WSGIStoreError as error:
     sys.exit(f"wsgi-store: {error}")
 
+# gunicorn reads this file only to start a server.
 refuse_daemon()
 
 wsgi_app = "wsgi_store.wsgi:application"
 bind = "127.0.0.1:8000"
 
-# A thread waits while bytes move; two workers at least, for hashing holds a processor.
+# At least two, because hashing keeps a processor busy while other clients wait.
 workers = int(os.environ.get("WEB_CONCURRENCY") or max(2, processors()))
 worker_class = "wsgi_store.gunicorn.worker.Worker"
-# A slow client holds a thread and little else; threads are started when they are needed.
+# Threads spend their time waiting for clients. They are started when needed and take little memory.
 threads = 256
-# Slow clients beyond the threads wait without one. A process may have fewer open files than it could.
-_files = raise_limit()
-worker_connections = fitting(_files, threads)
+# Connections beyond the threads wait without one.
+worker_connections = fitting_connections(file_limit(), threads)
 keepalive = 5
 
-# A thread worker reports that it lives whatever its threads do: this does not end transfers.
+# The worker reports to the master whatever its threads do: this does not limit transfers.
 timeout = 60
-# Transfers are cut when a stop takes longer than this.
+# A stop cuts transfers that take longer than this.
 graceful_timeout = 300
-# A worker that had its number would accept nobody, and have no successor, until its transfers end.
+# No limit: after reaching it, a worker would stop accepting until its transfers finish.
 max_requests = 0
-# For heartbeats. Where nothing can be written a command line may still name a directory.
+# For heartbeats. If nothing is writable, the command line may still name a directory.
 with suppress(ConfigError):
     worker_tmp_dir = temporary_directory(None)
-# Its socket lies in the home directory, where two servers would share it.
+# The socket is in the home directory, where two servers would share it.
 control_socket_disable = True
 
-# File names of 255 bytes, each written as %XX, and then some.
+# Room for a file name of 255 bytes, each as %XX, in the query of an upload.
 limit_request_line = 8190
 
-
-# Where the workers count together, as soon as this master has begun.
-_begun: list[str | None] = []
-
-
-def _begin(cfg: Any) -> None:
-    try:
-        temporary_directory(cfg.worker_tmp_dir)
-    except ConfigError as refusal:
-        sys.exit(f"wsgi-store: {refusal}")
-    try_store(_config, cfg)
-    _begun.append(share_metrics(cfg) if _config.metrics is not MetricsAccess.OFF else None)
-
-
-class _Logger(Logger):
-    """Made before all else that knows every setting, and before a preloaded application opens the store."""
-
-    def __init__(self, cfg: Any) -> None:
-        if refusal := unheeded(cfg) or too_many(_files, cfg):
-            sys.exit(f"wsgi-store: {refusal}")
-        _begin(cfg)
-        super().__init__(cfg)
-        for line in said(_config):
-            self.info("%s", line)
-        for line in doubts(_config):
-            self.warning("%s", line)
-
-
-logger_class = _Logger
+logger_class = Logger
 accesslog = "-"
 errorlog = "-"
 
+# The directory for shared metrics, None without one; empty until the start has been prepared.
+_metrics_directories: list[str | None] = []
+
+
+def nworkers_changed(server: Any, _new_value: int, old_value: int | None) -> None:
+    """Prepare the start in the first hook that gunicorn calls."""
+    # With --preload gunicorn calls on_starting after it has loaded the application, which would open the
+    # store as the wrong user, and count without the directory for shared metrics.
+    if old_value is None:
+        on_starting(server)
+
 
 def on_starting(server: Any) -> None:
-    """Begin late where somebody chose another logger."""
-    if not _begun:
-        _begin(server.cfg)
+    """Check settings and store; a refusal ends the process with one line before a port is opened."""
+    if _metrics_directories:
+        return
+    if message := too_many_connections(file_limit(), server.cfg):
+        sys.exit(f"wsgi-store: {message}")
+    raise_limit()
+    try:
+        temporary_directory(server.cfg.worker_tmp_dir)
+    except ConfigError as refusal:
+        sys.exit(f"wsgi-store: {refusal}")
+    try_store(_config, server.cfg)
+    _metrics_directories.append(
+        share_metrics(server.cfg) if _config.metrics is not MetricsAccess.OFF else None
+    )
+    for line in said(_config):
+        server.log.info("%s", line)
+    for line in doubts(_config):
+        server.log.warning("%s", line)
 
 
 def when_ready(server: Any) -> None:
-    """Say who can do what."""
+    """Warn when the service is open to the network."""
     warn_if_open(server, _config)
 
 
-def on_exit(server: Any) -> None:  # pylint: disable=unused-argument
-    """Leave no figures in memory."""
-    for path in filter(None, _begun):
+def on_exit(_server: Any) -> None:
+    """Remove the shared metrics."""
+    for path in filter(None, _metrics_directories):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def post_fork(server: Any, worker: Any) -> None:  # pylint: disable=unused-argument
-    """Open this process's own log; see `logs.configure`."""
+def post_fork(_server: Any, _worker: Any) -> None:
+    """Open the worker's own log; see `logs.configure`."""
     logs.configure(_config.log_level, _config.log_format)

@@ -1,49 +1,41 @@
-"""What gunicorn refuses by itself, answered as the application answers."""
+"""Responses to requests that never reach the application, in the form of the application's own."""
 
 import secrets
 import socket
-import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from gunicorn.http import errors as parsing
 from gunicorn.util import http_date
-from gunicorn.workers import gthread
 
 from wsgi_store import errors
-from wsgi_store.gunicorn.request import refusal_of
+from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.logs import Seldom
 from wsgi_store.web.problems import problem
 
-# These, though parsing errors too, the application brought about.
-OWN_FAULTS = (parsing.InvalidResponseHeader, parsing.InvalidResponseHeaderName)
 
+class ErrorResponder:
+    """Answers, logs and counts requests that never reach the application; used by all threads."""
 
-class Refusing(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
-    """gunicorn's thread worker as far as it refuses requests."""
+    def __init__(self, config: Config) -> None:
+        self._log = Seldom()
+        self._count: Callable[..., object] | None = None
+        if config.metrics is not MetricsAccess.OFF:
+            # Imported late: its library comes with an extra.
+            from wsgi_store.metrics.prometheus import count  # pylint: disable=import-outside-toplevel
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.refused = Seldom()
+            self._count = count
 
-    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
-        """Answer what cannot be parsed as the application answers; nothing of it is logged."""
-        if not isinstance(exc, parsing.ParseException) or isinstance(exc, OWN_FAULTS):
-            super().handle_error(req, client, addr, exc)
-        else:
-            self.refuse(client, addr, refusal_of(exc), req.method if req else getattr(exc, "method", None))
-
-    def refuse(
-        self, client: socket.socket, addr: Any, refusal: errors.WSGIStoreError, method: str | None
+    def respond(
+        self, client: socket.socket, address: Any, error: errors.WSGIStoreError, method: str | None
     ) -> None:
-        """Answer a request that does not get to the application, and log it unless there are many."""
+        """Send `error` to the client; never waits for it."""
         identity = secrets.token_hex(8)
-        origin = addr[0] if addr else "a Unix socket"
-        self.refused.warn(f"refused a request from {origin}: {refusal.message}", request_id=identity)
-        response = problem(refusal, identity)
-        # It is loaded where something is counted.
-        if metrics := sys.modules.get("wsgi_store.metrics.prometheus"):
-            metrics.count(method or "-", None, response.status, 0.0, refusal.code)
+        origin = address[0] if address else "a Unix socket"
+        self._log.warn(f"refused a request from {origin}: {error.message}", request_id=identity)
+        response = problem(error, identity)
+        if self._count is not None:
+            self._count(method or "-", None, response.status, 0.0, error.code)
         fields = [
             *response.headers,
             ("Date", http_date()),
@@ -52,7 +44,11 @@ class Refusing(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no t
         ]
         head = "".join(f"{name}: {value}\r\n" for name, value in fields)
         body = b"" if method == "HEAD" else b"".join(response.body)
-        # It fits into a socket, unless this client did not read what it was sent before.
+        # It fits into the send buffer unless the client has left earlier answers unread.
         with suppress(OSError):
             client.settimeout(0)
             client.sendall(f"HTTP/1.1 {response.status}\r\n{head}\r\n".encode() + body)
+
+    def look(self) -> None:
+        """Log how many messages were left out; call this regularly."""
+        self._log.catch_up()

@@ -1,4 +1,4 @@
-"""Connections on their way out, from which what still comes is read and thrown away."""
+"""Closing connections without a thread, so that clients can still read the answer."""
 
 import socket
 import time
@@ -9,36 +9,39 @@ from selectors import EVENT_READ, BaseSelector
 
 from wsgi_store.gunicorn.connection import Connection
 
-# What comes after an early answer is read and thrown away, so that the client can finish
-# sending and see it: for so many seconds in all, and of silence.
+# A client that is still sending when its answer comes reads it only after it has sent everything. What it
+# sends is discarded for this many seconds in all, and as long as it is not silent for so many.
 LINGER_TIME = 10.0
 LINGER_SILENCE = 2.0
-# How often what a client goes on sending is thrown away before its end, which it must not put off.
-DEAF = 16
-# TCP throws so many bytes at once away without copying them (tcp(7), MSG_TRUNC).
+# How many times the socket of an ended upload is emptied before it is closed. Its client may send for ever.
+DISCARDS = 16
+# With MSG_TRUNC the kernel discards this many bytes without copying them (tcp(7)).
 _SCRATCH = bytearray(1 << 20)
 
 
-class Leaving:
-    """Connections that only wait for their end; used by the loop alone, and takes no thread."""
+class LingeringClose:
+    """Connections that are closed once their clients have closed them, or after a time limit.
 
-    def __init__(self, poller: BaseSelector, forget: Callable[[], object]) -> None:
+    Used by the event loop alone.
+    """
+
+    def __init__(self, poller: BaseSelector, closed: Callable[[], object]) -> None:
+        """`closed` is called after each connection is closed."""
         self._poller = poller
-        self._forget = forget
-        # When each has been silent for long enough, in this order, and when it has had time enough.
+        self._closed = closed
+        # When the silence and the whole time of each end, sorted by the first.
         self._until: dict[Connection, tuple[float, float]] = {}
 
     def __len__(self) -> int:
         return len(self._until)
 
     def add(self, conn: Connection) -> None:
-        """Close a connection to which nothing more is sent, once its client has, or takes too long."""
+        """Close a connection on which nothing more is sent."""
         now = time.monotonic()
         self._until[conn] = now + LINGER_SILENCE, now + LINGER_TIME
         conn.sock.settimeout(0)
-        if conn.is_deaf():
-            return
-        self._poller.register(conn.sock, EVENT_READ, partial(self._discard, conn))
+        if not conn.is_shut_for_reading():
+            self._poller.register(conn.sock, EVENT_READ, partial(self._discard, conn))
 
     def _discard(self, conn: Connection, sock: socket.socket) -> None:
         count = 0
@@ -61,12 +64,12 @@ class Leaving:
 
     def _close(self, conn: Connection) -> None:
         del self._until[conn]
-        if conn.is_deaf():
-            with suppress(OSError):  # what is unread would be a reason for a reset, instead of an end
-                for _ in range(DEAF):
+        if conn.is_shut_for_reading():
+            with suppress(OSError):  # closing a socket with unread bytes would send a reset
+                for _ in range(DISCARDS):
                     if not conn.sock.recv_into(_SCRATCH, 0, socket.MSG_TRUNC):
                         break
         else:
             self._poller.unregister(conn.sock)
         conn.sock.close()
-        self._forget()
+        self._closed()

@@ -1,33 +1,37 @@
-"""How many connections fit the open files that a process may have."""
+"""How many connections fit into the number of files that a process may have open."""
 
 import resource
 import sys
 from typing import Any
 
-# Connections of a worker, most of which may wait: they cost a descriptor and a few KiB.
+# The usual limit of connections for a worker. Most of them wait, and cost a descriptor and a few KiB.
 CONNECTIONS = 4096
-# What a transfer needs beside its connection, and a worker beside its transfers.
+# Descriptors that a transfer needs besides its connection, and a worker besides its transfers.
 FILES = 2
 OTHERS = 256
 
 
-def raise_limit() -> int:
-    """Let this process and its workers open as many files as the system lets them; returns how many."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+def file_limit() -> int:
+    """Return how many files a process may open at most: the hard limit (getrlimit(2))."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
-def fitting(files: int, threads: int) -> int:
-    """The connections that fit, the usual number at most and more than there are threads."""
+def raise_limit() -> None:
+    """Raise the limit of this process, and of the workers it forks, to the hard limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def fitting_connections(files: int, threads: int) -> int:
+    """Return how many connections fit: CONNECTIONS at most, and always more than threads."""
     return max(threads + 1, min(CONNECTIONS, _most(files, threads)))
 
 
-def too_many(files: int, cfg: Any) -> str | None:
-    """Say why so many connections do not fit, None where they do."""
+def too_many_connections(files: int, cfg: Any) -> str | None:
+    """Return a message if gunicorn's settings ask for more connections than fit."""
     most = _most(files, cfg.threads)
-    if cfg.worker_connections <= max(most, fitting(files, cfg.threads)):
+    if cfg.worker_connections <= max(most, fitting_connections(files, cfg.threads)):
         return None
     return (
         f"--worker-connections: {cfg.worker_connections} do not fit: with {cfg.threads} threads and at most "

@@ -8,7 +8,10 @@ from pathlib import Path
 
 
 def processors(proc: str = "/proc/self/cgroup", mounts: str = "/sys/fs/cgroup") -> int:
-    """The processors this process may use at once, by affinity and by cgroup quota (cgroups(7))."""
+    """Return how many processors this process may use at once, by affinity and cgroup quota (cgroups(7)).
+
+    A fraction counts as one more.
+    """
     if hasattr(os, "sched_getaffinity"):
         available = len(os.sched_getaffinity(0))
     else:
@@ -17,25 +20,25 @@ def processors(proc: str = "/proc/self/cgroup", mounts: str = "/sys/fs/cgroup") 
 
 
 def _quotas(proc: Path, mounts: Path) -> Iterator[float]:
-    """The quotas of this process's cgroup and of those around it: the least one holds."""
+    """Yield the quotas of the process's cgroup and of all above it; the least one applies."""
     try:
         lines = proc.read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
-        # Version 1 has a hierarchy for each set of controllers, version 2 one that names none.
+        # In version 1 each line names controllers; in version 2 the one line names none.
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
-        # In a container the path may be that of the host, which cannot be seen from inside:
-        # the container's own group is then the top.
+        # In a container the path may be that of the host, invisible inside: the root is then the group of
+        # the container itself.
         group = Path(posixpath.normpath(path).lstrip("/"))
         for directory in (group, *group.parents):
             yield _quota(mounts / controllers / directory)
 
 
 def _quota(directory: Path) -> float:
-    """The processors a cgroup allows, infinity without a limit."""
+    """Return how many processors a cgroup allows; infinity without a limit."""
     try:
         limit, period = (directory / "cpu.max").read_text(encoding="ascii").split()
     except OSError:

@@ -1,4 +1,4 @@
-"""What this package adds to gunicorn: its log written through loguru, a worker count that fits."""
+"""What the master checks and prepares before it opens a port."""
 
 import fcntl
 import os
@@ -23,32 +23,32 @@ MINUTE = 60.0
 
 
 def temporary_directory(named: str | None) -> str:
-    """Where this process can make a file: `named`, else /dev/shm, else what the environment names.
+    """Return a directory in which this process can create files: `named` if given.
 
-    Raises ConfigError.
+    Otherwise /dev/shm, or the directory of `tempfile.gettempdir`. Raises ConfigError.
     """
-    # In memory: a heartbeat must not wait for a disk that is busy with uploads.
+    # /dev/shm is in memory: a heartbeat must not wait for a disk that is busy with uploads.
     for directory in [named] if named else ["/dev/shm", None]:
         try:
-            # Tried: a mode does not tell that a disk is read-only, or that it is full.
+            # Only an attempt tells whether the disk is read-only or full.
             with tempfile.NamedTemporaryFile(dir=directory) as file:
                 return os.path.dirname(file.name)
         except OSError as error:
             if named:
                 cause = error.strerror
-                raise ConfigError(f"--worker-tmp-dir: cannot make a file in {named}: {cause}") from None
+                raise ConfigError(f"--worker-tmp-dir: cannot create a file in {named}: {cause}") from None
     raise ConfigError(
-        "no temporary file can be made: make /dev/shm or /tmp writable, "
+        "cannot create a temporary file: make /dev/shm or /tmp writable, "
         "or name a directory by TMPDIR or --worker-tmp-dir"
     )
 
 
 def share_metrics(cfg: Any) -> str | None:
-    """Make a directory in memory where the workers, whose user `cfg` names, count together; see `counts`.
+    """Create the directory in memory through which workers share metrics, owned by their user.
 
-    Returns None where the operator has named a directory.
+    Sets PROMETHEUS_MULTIPROC_DIR to it. Returns None if the operator has set that.
     """
-    # With this prefix it is the one of the master that USR2 told to start this one.
+    # With this prefix the variable is from the old master, after SIGUSR2.
     if not os.path.basename(os.environ.get(METRICS, METRICS_PREFIX)).startswith(METRICS_PREFIX):
         return None
     parent = temporary_directory(cfg.worker_tmp_dir)
@@ -58,18 +58,18 @@ def share_metrics(cfg: Any) -> str | None:
     path = os.environ[METRICS] = tempfile.mkdtemp(prefix=METRICS_PREFIX, dir=parent)
     if (cfg.uid, cfg.gid) != (os.geteuid(), os.getegid()):
         os.chown(path, cfg.uid, cfg.gid)
-    # Never closed: locked as long as this master, or a worker of its, lives.
+    # Never closed: the lock says that this master or one of its workers is alive.
     fcntl.flock(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH)
     return path
 
 
 def _remove_unused(path: str) -> None:
-    """Remove the figures that a killed master left."""
-    with suppress(OSError):  # in use, somebody else's, or gone
+    """Remove the metrics that a killed master left behind."""
+    with suppress(OSError):  # in use, another user's, or gone
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # What is empty may have been made just now, and be locked next; or its master never served.
+            # A new directory is empty until its master has locked it.
             if os.listdir(fd) or os.fstat(fd).st_mtime < time.time() - MINUTE:
                 shutil.rmtree(path)
         finally:
@@ -77,7 +77,7 @@ def _remove_unused(path: str) -> None:
 
 
 def warn_if_open(server: Any, config: Config) -> None:
-    """Warn when others than this machine can reach a service that asks nobody for a token."""
+    """Warn when other machines can reach a service that requires no tokens."""
     if config.tokens is None:
         for listener in server.LISTENERS:
             address = listener.getsockname()
@@ -88,23 +88,23 @@ def warn_if_open(server: Any, config: Config) -> None:
 
 
 def try_store(config: Config, cfg: Any) -> None:
-    """End this process with one line when the service can never be used as it is set up.
+    """Open the store as the user of the workers; end this process with one line if that can never work.
 
-    One that does not answer now may answer later: that is said, and the start goes on. What has to be
-    made is made by the user that gunicorn's settings name for the workers.
+    A store that does not answer now may answer later: the start goes on with a warning.
     """
-    # In a child: what is asked may start threads, which a process that forks workers must not have.
+    # In a child: a client of an object store may start threads, which the master must not have when it
+    # forks workers.
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
-        refusal = "the process that tried the store died"
+        refusal = "the process that tried to open the store died"
         try:
-            # Imported by this process, which ends: the master has no use for it.
+            # Imported late: the master itself does not need it.
             from wsgi_store.web.application import Application  # pylint: disable=import-outside-toplevel
 
             util.set_owner_process(cfg.uid, cfg.gid, initgroups=cfg.initgroups)
             refusal = _refusal(lambda: Application(config).store)
-        except BaseException:  # pylint: disable=broad-exception-caught  # this process ends below
+        except BaseException:  # pylint: disable=broad-exception-caught  # the child ends below
             sys.excepthook(*sys.exc_info())
         finally:
             try:
@@ -114,7 +114,7 @@ def try_store(config: Config, cfg: Any) -> None:
     os.close(writing)
     with open(reading, encoding="utf-8") as pipe:
         refusal = pipe.read()
-    with suppress(ChildProcessError):  # gunicorn's, on a reload, may be faster
+    with suppress(ChildProcessError):  # reaped by the handler of SIGCHLD
         os.waitpid(child, 0)
     if refusal:
         sys.exit(f"wsgi-store: {refusal}")

@@ -1,4 +1,4 @@
-"""Options of gunicorn that mean nothing here: they are refused, for who sets one relies on it."""
+"""gunicorn's options that have no effect here: refused, because whoever sets one relies on it."""
 
 import sys
 from typing import Any
@@ -7,9 +7,9 @@ from gunicorn import config
 
 _OWN_FORM = "lines have a form of their own here, set WSGI_STORE_LOG_FORMAT=text or json"
 _NO_SYSLOG = "there is no syslog here, let systemd or a file take the log"
-# What only another logger heeds: the setting's name, its option, and what to do instead.
-_UNHEEDED = (
-    ("loglevel", "--log-level", "set WSGI_STORE_LOG_LEVEL, which counts for every line"),
+# Options of other loggers: the name of the setting, the option, and what to do instead.
+_UNSUPPORTED = (
+    ("loglevel", "--log-level", "set WSGI_STORE_LOG_LEVEL, which applies to every line"),
     ("access_log_format", "--access-logformat", _OWN_FORM),
     ("logconfig", "--log-config", _OWN_FORM),
     ("logconfig_dict", "logconfig_dict", _OWN_FORM),
@@ -29,9 +29,9 @@ _DAEMON = "a start that fails would fail unseen, use deploy/wsgi-store.service, 
 _validate_daemon = config.Daemon.validator
 
 
-def unheeded(cfg: Any) -> str | None:
-    """Name an option that the log of this package would not heed, and say what to do instead."""
-    for name, option, instead in _UNHEEDED:
+def unsupported(cfg: Any) -> str | None:
+    """Return a message if `cfg` sets an option that the log of this package does not support."""
+    for name, option, instead in _UNSUPPORTED:
         setting = cfg.settings[name]
         if setting.get() != setting.validator(setting.default):
             return f"{option}: {instead}"
@@ -39,8 +39,8 @@ def unheeded(cfg: Any) -> str | None:
 
 
 def refuse_daemon() -> None:
-    """Have gunicorn refuse --daemon while it reads its settings."""
-    # By the time it asks this package anything it has detached, and nobody would see a refusal.
+    """Make gunicorn refuse --daemon while it reads its settings."""
+    # gunicorn calls its first hook after it has detached from the terminal, where nobody sees a message.
     config.Daemon.validator = staticmethod(_checked_daemon)
 
 

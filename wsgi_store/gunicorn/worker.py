@@ -1,148 +1,133 @@
-"""gunicorn's thread worker, kept serving when clients are slow, half-open or will not leave."""
+"""The gunicorn worker of this package: gunicorn's thread worker, made for long transfers and slow clients."""
 
-import logging
-import os
-import signal
 import socket
-import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from selectors import EVENT_READ
-from typing import Any
+from typing import Any, ClassVar
 
-from gunicorn.workers import gthread
-
+from wsgi_store.config import Config
+from wsgi_store.errors import Busy, RequestTimeout
+from wsgi_store.gunicorn.accept import AcceptGate, ConnectionCounts
+from wsgi_store.gunicorn.admission import Admission
 from wsgi_store.gunicorn.connection import Connection
-from wsgi_store.gunicorn.admission import Queueing
-from wsgi_store.gunicorn.lane import Lane
-from wsgi_store.gunicorn.response import Answering
+from wsgi_store.gunicorn.error_response import ErrorResponder
+from wsgi_store.gunicorn.lane import NEXT, Lane
+from wsgi_store.gunicorn.lingering_close import LingeringClose
+from wsgi_store.gunicorn.request import LATE
+from wsgi_store.gunicorn.request_handler import RequestHandler
+from wsgi_store.gunicorn.settings import Settings
 from wsgi_store.gunicorn.transfer_slots import UNPROVEN
 
-# The next request is awaited for so long by the thread that served the last, in seconds.
-NEXT = 0.01
-# A thread that serves a request of the lane for longer is held up, by a disk or a client: another one
-# goes on with the lane, and for a while each request has a thread of its own. In seconds.
-HELD_UP = 0.02
-APART = 1.0
-# What ends a worker.
-ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
-# In the master, which blocks them for the worker it is about to start.
-os.register_at_fork(after_in_parent=partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, ENDING))
+class Worker(RequestHandler):
+    """gunicorn's thread worker, whose threads serve only requests that have arrived.
 
+    The way of a connection. Everything but `handle` runs in the event loop, in the main thread:
 
-class _Threads(ThreadPoolExecutor):
-    """Threads as they are needed; where no more can be had, those there are serve."""
-
-    def _adjust_thread_count(self) -> None:
-        try:
-            super()._adjust_thread_count()
-        except RuntimeError as error:
-            logging.getLogger("gunicorn.error").warning("%s, there are %d", error, len(self._threads))
-
-
-class Calls(gthread.PollableMethodQueue):  # type: ignore[misc]  # gunicorn has no type hints
-    """What threads have the loop do; told of by a pipe."""
-
-    def close(self) -> None:
-        """Keep the pipe: threads that outlive the loop write into it.
-
-        Were it closed, they would write into the file that has its number by then: an upload, perhaps.
-        """
-
-
-class _Settings:
-    """gunicorn's settings, each looked up once: it does so by a table of objects, 22 times a request."""
-
-    def __init__(self, settings: Any) -> None:
-        self._settings = settings
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._settings, name)
-        setattr(self, name, value)
-        return value
-
-
-class _Leader:
-    """The thread that serves the lane: how often it has begun or ended to serve a request."""
-
-    turns = 0  # odd while it serves one
-
-
-class Worker(Queueing, Answering):
-    """gunicorn's thread worker with its thread pool kept for requests that can be served.
-
-    A connection gets a thread once the head of its request is there, and is closed by a thread and
-    not by the loop that accepts.
-
-    The lane: kept connections on which a GET or HEAD comes are served by one thread, the leader,
-    in turn. CPython runs one thread at a time, and hands over at each system call to one that waits:
-    16 connections served by a thread each cost 7 changes of thread a request and 1.5 times the time.
+    1. `accept` takes it, unless all threads are busy or another worker has fewer connections.
+    2. `await_head` waits, without a thread, until the head of a request has arrived.
+    3. `dispatch` gives the request a thread at once, or when a slot for its transfer is free (Admission).
+    4. `handle` serves the request in a thread (RequestHandler).
+    5. `finish_request` waits for the next request, in the Lane if one thread can serve many connections.
+    6. `end` closes it when the client has had time to read the answer (LingeringClose).
     """
 
-    cfg: Any
+    _counts: ClassVar[ConnectionCounts | None] = None
+    _gate: AcceptGate
+    _admission: Admission
+    _closing: LingeringClose
     _lane: Lane
 
+    @classmethod
+    def setup(cls) -> None:
+        """Prepare the master; gunicorn calls this whenever it looks the class up."""
+        super().setup()
+        Worker._counts = Worker._counts or ConnectionCounts()
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make a worker in the master, which then forks."""
         super().__init__(*args, **kwargs)
-        self.method_queue = Calls()
-        self._leader: _Leader | None = None
-        self._seen: tuple[int, float] = 0, 0.0  # of the leader: its turns, and since when it has had them
-        self._apart_until = 0.0
-        self._quit = False
-        # Until it has handlers of its own the new process has copies of the master's, which would
-        # take a signal for one to the master, and lose it: a stop would wait for graceful_timeout.
-        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        self._busy = 0  # how many threads serve
 
-    def init_signals(self) -> None:
-        """Listen to signals, and to those that came meanwhile."""
-        super().init_signals()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-
-    def handle_quit(self, sig: int, frame: Any) -> None:
-        """End at once, but from the loop."""
-        # In the middle of giving a request to a thread the lock of the pool is held, for which the end
-        # would wait in vain, or a thread was started that nobody knows yet and could tell to end.
-        self._quit = self.booted
-        if not self._quit:
-            super().handle_quit(sig, frame)
-
-    def get_thread_pool(self) -> ThreadPoolExecutor:
-        """The threads that serve requests."""
-        return _Threads(self.cfg.threads)
+    def init_process(self) -> None:
+        """Read the settings, then load the application and serve."""
+        config = Config.from_env()
+        self.cfg = Settings(self.cfg, config)
+        self.error_responder = ErrorResponder(config)
+        super().init_process()
 
     def run(self) -> None:
-        """Serve until told to stop; each signal has the loop come round."""
-        self.cfg = _Settings(self.cfg)
-        self.poller.register(self.PIPE[0], EVENT_READ, lambda pipe: os.read(pipe, 1 << 10))
-        self._lane = Lane()
-        self.open_line()
-        self._await_lane()
+        """Serve until a signal ends the worker."""
+        config = self.cfg.service
+        self._gate = AcceptGate(self._counts or ConnectionCounts(), self.age, self.log)
+        self._admission = Admission(self.cfg.threads, config, self.enqueue_req, self.method_queue.defer)
+        self.slots = self._admission.slots
+        self._closing = LingeringClose(self.poller, self._forget)
+        self._lane = Lane(self.poller, self._start_leader, self._serve_in_lane, self.await_head)
         super().run()
         self._lane.close()
-        if self.nr_conns > 0:
-            # Without the loop nobody serves what comes on a connection that a thread has kept.
-            self.log.warning("Ending connections that took longer than graceful_timeout: %d", self.nr_conns)
-            self._leave_threads()
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """Wait no longer than until it is time to look after something."""
-        if self._leader is not None:
-            timeout = min(timeout, HELD_UP)
-        elif not self.alive and len(self._lane):
-            timeout = min(timeout, max(self._lane.deadline - time.monotonic(), 0))
+        """Run the event loop once; no longer than until something has to be looked after."""
+        pause = self._gate.before_wait(self.nr_conns, self._accepting)
+        timeout = min(timeout, pause, self._admission.longest_wait(), self._lane.longest_wait())
         super().wait_for_and_dispatch_events(timeout)
-        if self._quit:
-            self._leave_threads()
-            super().handle_quit(signal.SIGQUIT, None)
-        if self._leader is not None:
-            self._watch(self._leader)
+        self._gate.after_wait(self._accepting)
+        self._closing.expire()
+        self._admission.look()
+        for conn in self._admission.pop_expired():
+            if not conn.cfg.is_ssl or conn.initialized:  # before the TLS handshake no answer can be read
+                busy = Busy("too many transfers are under way")
+                self.error_responder.respond(conn.sock, conn.client, busy, None)
+            conn.shut()
+            self._closing.add(conn)
+        self.error_responder.look()
+        self._lane.look()
 
-    def _leave_threads(self) -> None:
-        """End, after all else, where Python would wait for the threads, whatever they transfer."""
-        # pylint: disable-next=protected-access
-        threading._register_atexit(os._exit, 0)  # type: ignore[attr-defined]
+    # 1: accept
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Accept connections or stop accepting them; a worker that cannot accept stays as it is."""
+        super().set_accept_enabled(enabled and self._busy < self.cfg.threads and self._gate.is_open())
+
+    def _accept_if_able(self) -> None:
+        """Accept again if all that was missing was a thread or room for a connection."""
+        self.set_accept_enabled(self.alive and self.nr_conns < self.worker_connections)
+
+    def accept(self, listener: socket.socket) -> None:
+        """Accept a connection, unless it is another worker's turn."""
+        if self._gate.leaves(self.nr_conns):
+            self.set_accept_enabled(False)
+            return
+        try:
+            client, address = listener.accept()
+        except OSError as error:
+            if self._gate.pauses_after(error):
+                self.set_accept_enabled(False)
+            return
+        self.nr_conns += 1
+        self.await_head(Connection(self.cfg, client, address, listener.getsockname()))
+
+    # 2: await the head of a request
+
+    def await_head(self, conn: Connection) -> None:
+        """Dispatch the next request on a connection once its head has arrived."""
+        conn.await_head()
+        if conn.head_has_arrived():
+            self.dispatch(conn)
+            return
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def on_pending_socket_readable(self, conn: Connection, client: socket.socket) -> None:
+        """More of a head has arrived."""
+        if conn.head_has_arrived():
+            self.poller.unregister(client)
+            self.pending_conns.remove(conn)
+            self.dispatch(conn)
 
     def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
         """The next request begins on a kept connection."""
@@ -150,152 +135,143 @@ class Worker(Queueing, Answering):
         self.keepalived_conns.remove(conn)
         self.await_head(conn)
 
-    def on_pending_socket_readable(self, conn: Connection, client: socket.socket) -> None:
-        """More of a head has come."""
-        if conn.head_is_whole():
-            self.poller.unregister(client)
-            self.pending_conns.remove(conn)
-            self.dispatch(conn)
+    def murder_pending(self) -> None:
+        """End the connections whose head is late, with an answer if part of it has arrived."""
+        now = time.monotonic()
+        while self.pending_conns and self.pending_conns[0].timeout <= now:
+            conn = self.pending_conns.popleft()
+            self.poller.unregister(conn.sock)
+            if conn.has_begun():
+                self.error_responder.respond(conn.sock, conn.client, RequestTimeout(LATE), conn.method())
+                conn.shut()
+                self._closing.add(conn)
+            else:
+                conn.close()
+                self._forget()
 
-    def await_head(self, conn: Connection) -> None:
-        """Give the connection a thread once the head of its request is there."""
-        conn.await_head()
-        if conn.head_is_whole():
-            self.dispatch(conn)
-            return
-        self.pending_conns.append(conn)
-        self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
+    # 3: find a thread
+
+    def dispatch(self, conn: Connection) -> None:
+        """Give a request a thread, or queue it."""
+        self._admission.admit(conn)
 
     def enqueue_req(self, conn: Connection) -> None:
-        """Give the connection to a thread, and stop accepting when it was the last one."""
+        """Give a request a thread."""
         conn.data_ready = True
         self._take_thread()
         super().enqueue_req(conn)
-
-    def finish_request(self, conn: Connection, fs: "Future[Any]") -> None:
-        """Keep the connection for its next request, or forget it: its thread has closed it."""
-        self._busy -= 1
-        if fs.cancelled() or fs.exception() or not fs.result():
-            self.part_with(conn)
-        elif conn.read_ahead() or conn.has_decrypted():
-            self.await_head(conn)
-        elif conn.suits_lane():
-            self._lane.keep(conn)
-        else:
-            super().finish_request(conn, fs)
-        self.accept_if_able()
-
-    def handle(self, conn: Connection) -> Any:
-        """Serve requests in a thread."""
-        while True:
-            keep = False
-            try:
-                keep = super().handle(conn)
-            finally:
-                self.places.leave(conn)
-                if not keep:
-                    conn.leave()
-            if not keep or self._goes_on_in_lane(conn):
-                return keep
-            # While threads abound the next request is awaited here for a moment, not through the
-            # poller and a queue: of 16 clients, each with a thread, 1.08 times as many uploads a second.
-            spare = self.alive and self._busy <= self.cfg.threads // 2
-            if not (spare and conn.next_comes(NEXT)):
-                return keep
-            conn.transfer = None
-            if conn.body is not None and not self.places.take(conn, UNPROVEN):
-                return keep
-
-    def _goes_on_in_lane(self, conn: Connection) -> bool:
-        """Whether the next request on a connection is likely to be one for the lane."""
-        return conn.suits_lane() and conn.has_read() and time.monotonic() >= self._apart_until
 
     def _take_thread(self) -> None:
         self._busy += 1
         if self._busy >= self.cfg.threads:
             self.set_accept_enabled(False)
 
-    def _await_lane(self) -> None:
-        """Have nobody lead until something comes."""
-        self._leader = None
-        self.poller.register(self._lane, EVENT_READ, self._on_lane)
+    def _start_leader(self, lead: Callable[[], object], ended: Callable[[], object]) -> bool:
+        """Give the lane a thread if fewer than half are busy; whether it got one."""
+        if self._busy >= self.cfg.threads // 2:
+            return False
+        self._take_thread()
+        future = self.tpool.submit(lead)
+        future.add_done_callback(lambda _: self.method_queue.defer(self._end_leader, ended))
+        return True
 
-    def _on_lane(self, _: object) -> None:
-        """Something has come on a kept connection: appoint a leader."""
-        if time.monotonic() >= self._apart_until and self._busy < self.cfg.threads // 2:
-            self.poller.unregister(self._lane)
-            leader = self._leader = _Leader()
-            self._seen = 0, time.monotonic()
-            self._take_thread()
-            self.tpool.submit(self._lead, leader).add_done_callback(
-                lambda _: self.method_queue.defer(self._resign, leader)
-            )
-        elif (conn := self._lane.next(0)) is not None:
-            self.await_head(conn)
-
-    def _resign(self, leader: _Leader) -> None:
-        """The leader has found nothing to do, or was held up."""
+    def _end_leader(self, ended: Callable[[], object]) -> None:
         self._busy -= 1
-        if self._leader is leader:
-            self._await_lane()
-        self.accept_if_able()
+        ended()
+        self._accept_if_able()
 
-    def _watch(self, leader: _Leader) -> None:
-        """Go on without a leader that is held up."""
-        turns, since = self._seen
-        now = time.monotonic()
-        if leader.turns != turns:
-            self._seen = leader.turns, now
-        elif turns % 2 and now - since >= HELD_UP:
-            self._apart_until = now + APART
-            self._await_lane()
+    # 4: serve, in a thread
 
-    def _lead(self, leader: _Leader) -> None:
-        """Serve the lane until nothing comes for a moment."""
-        while self._leader is leader and (conn := self._lane.next(NEXT)) is not None:
-            if not conn.next_comes():
-                self.method_queue.defer(self.await_head, conn)
-            elif conn.body is not None or not conn.read_ahead().startswith((b"GET ", b"HEAD ")):
-                self.method_queue.defer(self.dispatch, conn)
-            else:
-                self._serve(leader, conn)
+    def handle(self, conn: Connection) -> bool:
+        """Serve requests; whether the connection can stay open."""
+        while True:
+            keep = self._serve(conn)
+            if not keep or self._belongs_to_lane(conn):
+                return keep
+            # While threads abound it is faster to wait here for a moment than to go through the poller.
+            spare = self.alive and self._busy <= self.cfg.threads // 2
+            if not (spare and conn.receive_head(NEXT)):
+                return keep
+            conn.transfer = None
+            if conn.body is not None and not self.slots.take(conn, UNPROVEN):
+                return keep
 
-    def _serve(self, leader: _Leader, conn: Connection) -> None:
-        """Serve a request of the lane, and let others do what may take long."""
+    def _serve(self, conn: Connection) -> bool:
+        """Serve one request."""
         keep = False
-        leader.turns += 1
-        conn.transfer = None
         try:
-            keep = super().handle(conn)
+            keep = bool(super().handle(conn))
         finally:
-            leader.turns += 1
-            self.places.leave(conn)
+            self.slots.leave(conn)
             if not keep:
-                conn.leave()
-                self.method_queue.defer(self.part_with, conn)
-            elif conn.read_ahead():
-                self.method_queue.defer(self.await_head, conn)
-            else:
-                self._lane.keep(conn)
+                conn.begin_close()
+        return keep
 
-    def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
-        """Whether the connection can be used again, once the rest of a body is out of the way."""
-        # Mostly there is none, and to look for it by reading takes two changes of the timeout.
-        is_read = keepalive and conn.parser.mesg.is_read()
-        return bool(is_read or super()._keepalive_after(conn, keepalive))
+    def _belongs_to_lane(self, conn: Connection) -> bool:
+        """Whether the next request on a connection is likely to be one for the lane."""
+        return conn.suits_lane() and conn.has_read() and self._lane.is_open()
+
+    def _serve_in_lane(self, conn: Connection) -> bool:
+        """Serve a GET or HEAD and leave anything else to the event loop; whether the connection stays."""
+        if not conn.receive_head():
+            self.method_queue.defer(self.await_head, conn)
+        elif conn.body is not None or not conn.read_ahead().startswith((b"GET ", b"HEAD ")):
+            self.method_queue.defer(self.dispatch, conn)
+        else:
+            conn.transfer = None
+            keep = False
+            try:
+                keep = self._serve(conn)
+            finally:
+                if not keep:
+                    self.method_queue.defer(self.end, conn)
+            if keep and not conn.read_ahead():
+                return True
+            if keep:
+                self.method_queue.defer(self.await_head, conn)
+        return False
+
+    # 5: await the next request
+
+    def finish_request(self, conn: Connection, fs: "Future[bool]") -> None:
+        """Wait for the next request, or end the connection."""
+        self._busy -= 1
+        if fs.cancelled() or fs.exception() or not fs.result():
+            self.end(conn)
+        elif conn.read_ahead() or conn.has_decrypted():
+            self.await_head(conn)
+        elif conn.suits_lane():
+            self._lane.keep(conn)
+        else:
+            super().finish_request(conn, fs)
+        self._accept_if_able()
 
     def murder_keepalived(self, force: bool = False) -> None:
         """Close the connections that have waited too long for their next request, or all."""
         super().murder_keepalived(force)
         if force:
-            self._lane.deadline = 0
+            self._lane.end_by(0)
         for conn in self._lane.expired():
             self.nr_conns -= 1
             conn.close()
 
     def _cap_keepalive(self, deadline: float) -> None:
-        """Let a stopping worker wait no longer for heads than for kept connections."""
+        """Let a stopping worker wait for requests until `deadline` at the latest."""
         super()._cap_keepalive(deadline)
-        self._lane.deadline = deadline
+        self._lane.end_by(deadline)
         for conn in self.pending_conns:
             conn.timeout = min(conn.timeout, deadline)
+
+    # 6: end
+
+    def end(self, conn: Connection) -> None:
+        """Close a connection whose thread has sent the end."""
+        if conn.sock.fileno() < 0:
+            self._forget()
+        else:
+            self._closing.add(conn)
+
+    def _forget(self) -> None:
+        """A connection was closed."""
+        self.nr_conns -= 1
+        self._gate.reopen()
