@@ -16,8 +16,8 @@ MODULES = sorted(
     }
     - RUN_BY_SERVERS
 )
-# To be cured: a hook that each of these registers.
-HOOKS = {"wsgi_store.gunicorn.worker", "wsgi_store.metrics.shared"}
+# To be cured: a hook that this registers.
+HOOKS = {"wsgi_store.metrics.shared"}
 # Imports what it is given, and prints each module that changed something.
 IMPORTER = """
 import gc, importlib, os, resource, signal, sys, threading
