@@ -18,8 +18,8 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 
-from examples.client import there_and_back
 import wsgi_store.client.client
+from examples.client import there_and_back
 from tests.support.access import line
 from tests.support.exchanges import DATA, HASH, SIZE
 from tests.support.servers import Server, gunicorn

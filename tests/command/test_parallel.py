@@ -62,9 +62,8 @@ def test_not_far_ahead() -> None:
     assert sum(map(len, jobs)) == 1000
 
 
-def test_no_more_behind_one_than_memory_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_behind_one_than_memory_takes() -> None:
     """Of what is done not any number waits for one that is not."""
-    monkeypatch.setattr(parallel, "BACKLOG", 50)
     go, asked = Event(), []
 
     def work(number: int) -> None:
@@ -76,7 +75,7 @@ def test_no_more_behind_one_than_memory_takes(monkeypatch: pytest.MonkeyPatch) -
             asked.append(number)
             yield number
 
-    jobs = in_parallel(work, things(), 4)
+    jobs = in_parallel(work, things(), 4, backlog=50)
     for _ in range(5):
         next(jobs)
     assert len(asked) == 50

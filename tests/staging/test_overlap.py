@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 
 from tests.support.kinds import content, digest_of
 from wsgi_store import hashing
-from wsgi_store import staging as staging_module
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import DigestMismatch, StorageFull
 from wsgi_store.hashing import HELPER_MIN, Hasher
-from wsgi_store.staging import Staging
+from wsgi_store.staging import WRITEBACK_INTERVAL, Staging
 from wsgi_store.store.contract import Durability, Store
 from wsgi_store.store.disk.store import LocalStore
 
@@ -212,7 +211,6 @@ def test_the_way_to_the_disk(store: Store, monkeypatch: pytest.MonkeyPatch, dura
         started.append((offset, length))
 
     monkeypatch.setattr(os, "posix_fadvise", start)
-    monkeypatch.setattr(staging_module, "WRITEBACK_INTERVAL", 2 * HELPER_MIN)
-    Staging(store, durability=durability).receive(in_turns([HELPER_MIN] * 5))
-    synced = [(0, 2 * HELPER_MIN), (2 * HELPER_MIN, 2 * HELPER_MIN)]
+    Staging(store, durability=durability).receive([bytes(WRITEBACK_INTERVAL // 2)] * 5)
+    synced = [(0, WRITEBACK_INTERVAL), (WRITEBACK_INTERVAL, WRITEBACK_INTERVAL)]
     assert started == ([] if durability is Durability.NONE else synced)

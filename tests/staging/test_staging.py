@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.kinds import EVERY_KIND, Kind, content, digest_of
-from wsgi_store import staging as staging_module
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import (
     DigestMismatch,
@@ -25,7 +24,7 @@ from wsgi_store.errors import (
     StoreUnavailable,
     TooLarge,
 )
-from wsgi_store.staging import Staging
+from wsgi_store.staging import SPACE_INTERVAL, Staging
 from wsgi_store.store.contract import Durability, Store
 
 pytestmark = pytest.mark.long(40)
@@ -165,22 +164,22 @@ def test_less_than_the_space_that_stays_free(store: Store, monkeypatch: pytest.M
 
 def test_space_that_runs_out_on_the_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body of unknown length is stopped soon after others took the space."""
-    monkeypatch.setattr(staging_module, "SPACE_INTERVAL", 1000)
+    piece = SPACE_INTERVAL // 10
     staging = Staging(store, min_free=4096)
-    disk_with(4096 * 10, monkeypatch)
+    disk_with(10 * SPACE_INTERVAL, monkeypatch)
     taken = 0
 
     def chunks() -> Iterator[bytes]:
         nonlocal taken
-        while taken < 10_000:
-            taken += 100
-            if taken > 2500:
+        while taken < 10 * SPACE_INTERVAL:
+            taken += piece
+            if taken > 2.5 * SPACE_INTERVAL:
                 disk_with(0, monkeypatch)
-            yield bytes(100)
+            yield bytes(piece)
 
     with pytest.raises(StorageFull):
         staging.receive(chunks())
-    assert 2500 < taken <= 3600
+    assert 2.5 < taken / SPACE_INTERVAL <= 3.6
     assert not list(store.iterate())
 
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from tests.support.upkeep import NUMBER, digests, last
 from wsgi_store.digest import Algorithm
 from wsgi_store.store.contract import Store
-from wsgi_store.upkeep import ledger
-from wsgi_store.upkeep.ledger import NOTE, Verified
+from wsgi_store.upkeep.ledger import MAX_PARTS, NOTE, Verified
 from wsgi_store.upkeep.verify import verify
 
 HASHES = st.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}")
@@ -66,18 +65,18 @@ def test_marks(marks: list[tuple[str, str]], asked: list[str]) -> None:
         assert part.time == expected
 
 
-def test_the_note_stays_small(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_note_stays_small(local: Store) -> None:
     """Parts too many are merged, and nothing counts as verified later than it was."""
-    monkeypatch.setattr(ledger, "MAX_PARTS", 8)
+    number_of_marks = 2 * MAX_PARTS
 
     def mark(known: Verified) -> None:
-        for number in range(100):
+        for number in range(number_of_marks):
             known.mark(f"{2 * number:032x}", f"{2 * number + 1:032x}", 1000.0 + number)
 
     Verified.update(local, mark)
     known = Verified.load(local)
-    assert len(known.parts()) <= 8
+    assert len(known.parts()) <= MAX_PARTS
     for part in known.parts():
-        for number in range(100):
+        for number in range(number_of_marks):
             if part.after <= f"{2 * number:032x}" < part.upto:
                 assert part.time <= 1000.0 + number

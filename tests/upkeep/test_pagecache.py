@@ -14,7 +14,7 @@ from wsgi_store.store.disk.store import LocalStore
 from wsgi_store.upkeep import pagecache
 
 
-def test_what_is_cached_of_a_large_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_cached_of_a_large_file(tmp_path: Path) -> None:
     """Of a file that is asked about part by part the answer is the same."""
     path = tmp_path / "file"
     path.write_bytes(os.urandom(9 * pagecache.BLOCK + 5))
@@ -25,8 +25,7 @@ def test_what_is_cached_of_a_large_file(tmp_path: Path, monkeypatch: pytest.Monk
         for block in (1, 5):
             os.pread(file.fileno(), 1, block * pagecache.BLOCK)
         whole = pagecache.resident(file.fileno(), path.stat().st_size)
-        monkeypatch.setattr(pagecache, "WINDOW", 2 * pagecache.BLOCK)
-        assert pagecache.resident(file.fileno(), path.stat().st_size) == whole
+        assert pagecache.resident(file.fileno(), path.stat().st_size, 2 * pagecache.BLOCK) == whole
     assert len(whole) == 10
     assert whole[1] and whole[5]
 

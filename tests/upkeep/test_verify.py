@@ -23,7 +23,7 @@ from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Added, Durability, Store
 from wsgi_store.store.disk.store import LocalStore
 from wsgi_store.upkeep import check as checking
-from wsgi_store.upkeep import verify as verifying
+from wsgi_store.upkeep.check import Tuning
 from wsgi_store.upkeep.ledger import Verified
 from wsgi_store.upkeep.verify import Report, Result, verify
 
@@ -44,26 +44,21 @@ def fixture_store(kind: Kind, root: Path) -> Store:
 
 
 @pytest.fixture(name="way", params=["threads", "processes"])
-def fixture_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def fixture_way(request: pytest.FixtureRequest) -> dict[str, int]:
     """Check blobs in threads, then in processes."""
-    if request.param == "processes":
-        monkeypatch.setattr(verifying, "PROCESSES_FROM", 1)
+    return {"processes_from": 1} if request.param == "processes" else {}
 
 
 @pytest.fixture(name="counting", params=["at once", "in advance"])
-def fixture_counting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def fixture_counting(request: pytest.FixtureRequest) -> dict[str, int]:
     """Hand out all blobs while the store is counted, then only the first ones."""
-    if request.param == "in advance":
-        monkeypatch.setattr(verifying, "AHEAD", 7)
-        monkeypatch.setattr(verifying, "BATCH_BLOBS", 3)
+    return {"ahead": 7, "batch_blobs": 3} if request.param == "in advance" else {}
 
 
-@pytest.mark.usefixtures("counting")
-@pytest.mark.usefixtures("way")
-def test_a_good_store(store: Store) -> None:
+def test_a_good_store(store: Store, way: dict[str, int], counting: dict[str, int]) -> None:
     """All blobs of a good store are counted, and none was verified before the run began."""
     began = time.time()
-    report = last(verify(store, workers=2))
+    report = last(verify(store, workers=2, tuning=Tuning(**way, **counting)))
     assert report.result is Result.CLEAN
     assert (report.checked_blobs, report.total_blobs) == (NUMBER, NUMBER)
     assert report.checked_bytes == report.total_bytes == sum(range(NUMBER))
@@ -139,36 +134,37 @@ def test_an_unreadable_blob(local: LocalStore) -> None:
     assert bad in digests(local)
 
 
-@pytest.mark.usefixtures("counting")
 @pytest.mark.parametrize("asked", [{"budget": 1}, {"sample": 0.001}, {}], ids=str)
-def test_an_unreadable_blob_is_not_forgotten(local: LocalStore, asked: dict[str, float]) -> None:
+def test_an_unreadable_blob_is_not_forgotten(
+    local: LocalStore, counting: dict[str, int], asked: dict[str, float]
+) -> None:
     """Until it can be read no run says clean, however little it reads, and it counts as unverified."""
+    tuning = Tuning(**counting)
     bad = digests(local)[5]
     age = time.time() - 1000
     os.utime(Path(local.root, str(local.local_path(bad))), (age, age))
     with reading(bad, fail):
-        last(verify(local))
+        last(verify(local, tuning=tuning))
         for _ in range(2):
-            report = last(verify(local, **asked))  # type: ignore[arg-type]
+            report = last(verify(local, **asked, tuning=tuning))  # type: ignore[arg-type]
             assert (report.result, list(report.unreadable)) == (Result.INCOMPLETE, [bad])
             assert report.oldest == pytest.approx(age)
             assert (Verified.load(local).oldest, Verified.load(local).unreadable) == (0, {bad})
-    report = last(verify(local, **asked))  # type: ignore[arg-type]
+    report = last(verify(local, **asked, tuning=tuning))  # type: ignore[arg-type]
     assert report.result is Result.CLEAN
     assert report.checked_blobs <= report.total_blobs == NUMBER
     assert report.oldest is not None and report.oldest > age + 900
     assert Verified.load(local).oldest > age + 900
 
 
-def test_more_unreadable_blobs_than_are_remembered(
-    local: LocalStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_unreadable_blobs_than_are_remembered(local: LocalStore) -> None:
     """Where the disk gives hardly anything, the parts where that was count as unverified."""
-    monkeypatch.setattr(verifying, "MAX_UNREADABLE", 3)
-    monkeypatch.setattr(verifying, "BATCH_BLOBS", 2)
-    monkeypatch.setattr(verifying, "PROCESSES_FROM", 1000)  # threads, which see what is patched
+    # In threads, for a process would not see the patch below.
+    tuning = Tuning(max_unreadable=3, batch_blobs=2, processes_from=1000)
     with mock.patch("os.preadv", side_effect=OSError(errno.EIO, os.strerror(errno.EIO))):
-        assert len(last(verify(local)).unreadable) == NUMBER - 1  # of the empty one nothing is read
+        assert (
+            len(last(verify(local, tuning=tuning)).unreadable) == NUMBER - 1
+        )  # of the empty one nothing is read
     known = Verified.load(local)
     assert len(known.unreadable) == 3
     unverified = [blob for part in known.parts() if not part.time for blob in part.blobs(local)]
@@ -202,13 +198,12 @@ def test_blobs_removed_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch) 
     assert report.gone >= NUMBER // 2
 
 
-@pytest.mark.usefixtures("counting")
-def test_a_budget(store: Store) -> None:
+def test_a_budget(store: Store, counting: dict[str, int]) -> None:
     """Runs with a budget go on where the last one ended, and come to every blob before any twice."""
     seen = 0
     oldest = []
     for _ in range(100):
-        report = last(verify(store, budget=200))
+        report = last(verify(store, budget=200, tuning=Tuning(**counting)))
         assert report.result is Result.CLEAN
         assert 200 <= report.checked_bytes < 200 + NUMBER or seen + report.checked_blobs >= NUMBER
         seen += report.checked_blobs
@@ -221,8 +216,9 @@ def test_a_budget(store: Store) -> None:
     assert len(oldest) >= 3
 
 
-@pytest.mark.usefixtures("counting")
-def test_every_night_covers_the_store(local: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_night_covers_the_store(
+    local: LocalStore, counting: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a budget of a share of the store, no blob is read twice before each was read once."""
     read: list[str] = []
     hash_ = checking.Checker._hash  # pylint: disable=protected-access
@@ -235,15 +231,14 @@ def test_every_night_covers_the_store(local: LocalStore, monkeypatch: pytest.Mon
     while len(set(read)) < NUMBER:
         assert len(set(read)) == len(read)
         # The last run spends what is left of its budget on what comes first again.
-        report = last(verify(local, budget=100))
+        report = last(verify(local, budget=100, tuning=Tuning(**counting)))
         assert report.checked_bytes < 100 + NUMBER
 
 
-@pytest.mark.usefixtures("counting")
-def test_a_sample(store: LocalStore) -> None:
+def test_a_sample(store: LocalStore, counting: dict[str, int]) -> None:
     """A sample reads some blobs, says how many, and remembers nothing."""
     random.seed(1)
-    report = last(verify(store, sample=0.5))
+    report = last(verify(store, sample=0.5, tuning=Tuning(**counting)))
     assert 5 < report.checked_blobs < 35
     assert (report.result, report.total_blobs) == (Result.CLEAN, NUMBER)
     known = Verified.load(store)
@@ -254,8 +249,7 @@ def test_a_sample(store: LocalStore) -> None:
 @pytest.mark.parametrize("way", ["threads", "fork", "spawn"])
 def test_progress_within_a_blob(kind: Kind, root: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bytes of a blob count while it is read, and no byte twice."""
-    monkeypatch.setattr(verifying, "PROCESSES_FROM", 1000 if way == "threads" else 1)
-    monkeypatch.setattr(verifying, "BATCH_BYTES", 1)
+    tuning = Tuning(processes_from=1000 if way == "threads" else 1, batch_bytes=1)
     monkeypatch.setattr(checking, "_alone", lambda: way == "fork")
     store = kind.open(root, Algorithm.MD5, Durability.NONE)
     staging = Staging(store, durability=Durability.NONE)
@@ -263,7 +257,7 @@ def test_progress_within_a_blob(kind: Kind, root: Path, way: str, monkeypatch: p
     kind.damage(root, put(staging, bytes(3_000_000)).digest, b"1" * 3_000_000)
     seen = []
     report = Report()
-    for report in verify(store, rate=6_000_000, workers=2):
+    for report in verify(store, rate=6_000_000, workers=2, tuning=tuning):
         assert report.checked_bytes + report.reading_bytes <= 6_000_000
         seen.append((report.checked_bytes, report.reading_bytes))
     assert len({reading for read, reading in seen if not read and reading}) >= 2, seen
@@ -287,45 +281,41 @@ def test_nobody_looks(local: LocalStore, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (checked.blobs, checked.told) == (NUMBER, 0)
 
 
-@pytest.mark.usefixtures("way")
-def test_a_rate(store: Store) -> None:
+def test_a_rate(store: Store, way: dict[str, int]) -> None:
     """Bytes are read at most so fast."""
     begin = time.monotonic()
-    assert last(verify(store, rate=1000, workers=1)).result is Result.CLEAN
+    assert last(verify(store, rate=1000, workers=1, tuning=Tuning(**way))).result is Result.CLEAN
     assert time.monotonic() - begin > 0.9 * sum(range(NUMBER)) / 1000
 
 
-@pytest.mark.usefixtures("way")
-def test_a_run_that_is_ended(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_ended(store: Store, way: dict[str, int]) -> None:
     """What was verified till the end of a run is remembered, and the next run begins behind it."""
-    monkeypatch.setattr("wsgi_store.upkeep.verify.BATCH_BLOBS", 1)
-    with closing(verify(store, rate=2000, workers=2)) as reports:
+    tuning = Tuning(**way, batch_blobs=1)
+    with closing(verify(store, rate=2000, workers=2, tuning=tuning)) as reports:
         report = next(report for report in reports if report.checked_blobs > 9)
     assert report.result is Result.INCOMPLETE
     done = report.checked_blobs
     assert done < NUMBER
     fresh = [part for part in Verified.load(store).parts() if part.time]
     assert sum(len(list(part.blobs(store))) for part in fresh) == done
-    rest = last(verify(store, budget=sum(range(NUMBER)) - report.checked_bytes))
+    rest = last(verify(store, budget=sum(range(NUMBER)) - report.checked_bytes, tuning=tuning))
     assert rest.oldest is not None
     assert all(part.time for part in Verified.load(store).parts() if list(part.blobs(store)))
 
 
-def test_a_run_that_is_killed(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_killed(store: LocalStore) -> None:
     """What was verified is remembered from time to time, and not only in the end."""
-    monkeypatch.setattr(verifying, "BATCH_BLOBS", 1)
-    monkeypatch.setattr(verifying, "SAVE_INTERVAL", 0)
-    with closing(verify(store, rate=2000, workers=1)) as reports:
+    tuning = Tuning(batch_blobs=1, save_interval=0)
+    with closing(verify(store, rate=2000, workers=1, tuning=tuning)) as reports:
         report = next(report for report in reports if report.checked_blobs > 5)
         assert Verified.load(store).blobs == report.checked_blobs
 
 
-def test_two_runs_at_once(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_at_once(store: LocalStore) -> None:
     """What two runs counted at the same time adds up."""
-    monkeypatch.setattr(verifying, "BATCH_BLOBS", 1)
-    monkeypatch.setattr(verifying, "SAVE_INTERVAL", 0)
+    tuning = Tuning(batch_blobs=1, save_interval=0)
     with ThreadPoolExecutor(2) as pool:
-        reports = list(pool.map(lambda _: last(verify(store, workers=1)), range(2)))
+        reports = list(pool.map(lambda _: last(verify(store, workers=1, tuning=tuning)), range(2)))
     known = Verified.load(store)
     assert known.blobs == sum(report.checked_blobs for report in reports) == 2 * NUMBER
     assert known.bytes == sum(report.checked_bytes for report in reports)

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -23,12 +24,12 @@ from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Blob, Durability
 from wsgi_store.store.disk.store import LocalStore
-from wsgi_store.upkeep import verify as verifying
-from wsgi_store.upkeep.check import Checkers
+from wsgi_store.upkeep.check import Checkers, Tuning
 from wsgi_store.upkeep.ledger import Verified
 from wsgi_store.upkeep.verify import Report, verify
 
 NUMBER = 40
+SMALL = Tuning(batch_blobs=3)
 # So many small blobs are read by processes.
 MANY = 4500
 SIZE = 2000
@@ -56,7 +57,6 @@ def fixture_failing(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
 
     Verified.update(store, lambda known: known.mark("", "f" * 32, 1.0))  # it begins with the first one
     monkeypatch.setattr(store, "iterate", failing)
-    monkeypatch.setattr(verifying, "BATCH_BLOBS", 3)
 
 
 def moved(root: Path) -> set[str]:
@@ -72,13 +72,11 @@ def told(store: LocalStore, report: Report) -> None:
 
 
 @pytest.mark.parametrize("processes_from", [1, 1000], ids=["processes", "threads"])
-def test_in_the_middle_of_a_batch(
-    store: LocalStore, root: Path, processes_from: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_in_the_middle_of_a_batch(store: LocalStore, root: Path, processes_from: int) -> None:
     """Those blobs of a batch that were read before the end are told, and the next run begins behind them."""
-    monkeypatch.setattr(verifying, "PROCESSES_FROM", processes_from)
+    tuning = Tuning(processes_from=processes_from)
     held = {blob.digest for blob in store.iterate()}
-    with closing(verify(store, rate=100, workers=2)) as reports:
+    with closing(verify(store, rate=100, workers=2, tuning=tuning)) as reports:
         next(reports)
         report = next(reports)
         until(lambda: moved(root), "a blob in quarantine")
@@ -86,7 +84,7 @@ def test_in_the_middle_of_a_batch(
     fresh = [part for part in Verified.load(store).parts() if part.time]
     seen = {one for one in held for part in fresh if part.after < one.hex <= part.upto}
     assert seen == set(report.corrupt)
-    *_, report = verify(store)
+    *_, report = verify(store, tuning=tuning)
     assert len(report.corrupt) == NUMBER - len(seen)
 
 
@@ -95,7 +93,7 @@ def test_while_it_counts(store: LocalStore) -> None:
     """A store that cannot be listed to its end has been verified so far."""
     report = Report()
     with pytest.raises(StoreUnavailable, match="not there any more"):
-        for report in verify(store, workers=1):
+        for report in verify(store, workers=1, tuning=SMALL):
             assert not report.counted
     told(store, report)
     assert report.corrupt and not report.complete
@@ -108,6 +106,7 @@ def test_the_command_while_it_counts(
 ) -> None:
     """The command tells what was moved then, and of how much nobody knows yet."""
     monkeypatch.setattr("wsgi_store.cli.upkeep.opened", lambda _: store)
+    monkeypatch.setattr("wsgi_store.upkeep.verify.verify", partial(verify, tuning=SMALL))
     # A process could not be handed the store as it is changed here.
     result = invoke("verify", "--workers", "1", *(["--json"] if json else []), status=6)
     *rows, said = result.stdout.splitlines()
@@ -166,13 +165,12 @@ def test_signals_are_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     # Coverage has a handler of its own there, where it is counted.
     terminated = signal.getsignal(signal.SIGTERM)
     seen = []
-    real = verifying.verify
 
     def look(*arguments: object, **options: object) -> object:
         seen.append((signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)))
-        return real(*arguments, **options)  # type: ignore[arg-type]
+        return verify(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(verifying, "verify", look)
+    monkeypatch.setattr("wsgi_store.upkeep.verify.verify", look)
     try:
         invoke("verify")
         interrupt, terminate = seen[0]

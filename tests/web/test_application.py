@@ -15,8 +15,8 @@ import pytest
 from a2wsgi import ASGIMiddleware
 from webtest import TestApp
 
-from examples import django_app, fastapi_app, flask_app
 import wsgi_store
+from examples import django_app, fastapi_app, flask_app
 from tests.support import servers
 from tests.support.calling import call, request, start
 from wsgi_store import Config, create_app, errors

@@ -22,7 +22,9 @@ class Job(NamedTuple, Generic[T, R]):
     outcome: "Future[R]"
 
 
-def in_parallel(work: Callable[[T], R], things: Iterable[T], threads: int) -> Iterator[list[Job[T, R]]]:
+def in_parallel(
+    work: Callable[[T], R], things: Iterable[T], threads: int, backlog: int = BACKLOG
+) -> Iterator[list[Job[T, R]]]:
     """Work on so many things at a time, and not far ahead; yields those that are done, in their order."""
     pool = ThreadPoolExecutor(threads)
     untold: deque[Job[T, R]] = deque()
@@ -32,7 +34,7 @@ def in_parallel(work: Callable[[T], R], things: Iterable[T], threads: int) -> It
             job = Job(thing, pool.submit(work, thing))
             untold.append(job)
             running.append(job.outcome)
-            while len(running) >= AHEAD * threads or len(untold) >= BACKLOG:
+            while len(running) >= AHEAD * threads or len(untold) >= backlog:
                 running = _pause(running)
                 yield _done(untold)
         while untold:

@@ -22,13 +22,28 @@ from wsgi_store.errors import BlobNotFound, StoreError, StoreUnavailable
 from wsgi_store.store.contract import Store
 from wsgi_store.upkeep.pagecache import Blocks
 
-# What a worker is given at once: enough that handing it over takes no time beside it.
-BATCH_BYTES = 32 << 20
-BATCH_BLOBS = 512
-# With fewer batches a thread is done before a process has begun.
-PROCESSES_FROM = 8
 # How often a worker tells how far it is, and who waits for it looks: seconds.
 TOLD = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How a run divides its work, and how much of it is remembered."""
+
+    batch_blobs: int = 512
+    """What a worker is given at once: enough that handing it over takes little time beside reading it."""
+    batch_bytes: int = 32 << 20
+    processes_from: int = 8
+    """With fewer batches a thread is done before a process has begun."""
+    ahead: int = 100_000
+    """So many blobs are handed out while the store is still being counted."""
+    save_interval: float = 60.0
+    """How often what was verified is written down, for a run that is killed: seconds."""
+    max_unreadable: int = 1000
+    """More unreadable blobs are not remembered one by one."""
+
+
+TUNING = Tuning()
 
 
 class Stopped(Exception):

@@ -89,15 +89,15 @@ def _in_memory(fd: int) -> bool:
     return ctypes.c_long.from_buffer(status).value in (_TMPFS, _RAMFS)
 
 
-def resident(fd: int, size: int) -> bytes:
+def resident(fd: int, size: int, window: int = WINDOW) -> bytes:
     """Tell of each block of a file whether any page of it is in the page cache (mincore(2)), by 1 or 0.
 
     1 for all of them where the kernel does not tell, as of files that this user may not write.
     """
     if not size:
         return b"\1"
-    # Part by part: the kernel tells of each page by a byte.
-    return b"".join(_resident(fd, start, min(WINDOW, size - start)) for start in range(0, size, WINDOW))
+    # Window by window: the kernel tells of each page by a byte.
+    return b"".join(_resident(fd, start, min(window, size - start)) for start in range(0, size, window))
 
 
 def _resident(fd: int, start: int, size: int) -> bytes:

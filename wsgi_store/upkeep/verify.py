@@ -14,15 +14,8 @@ from queue import Empty, SimpleQueue
 from wsgi_store.digest import Digest
 from wsgi_store.errors import StoreError, StoreUnavailable
 from wsgi_store.store.contract import Blob, Store
-from wsgi_store.upkeep.check import BATCH_BLOBS, BATCH_BYTES, PROCESSES_FROM, TOLD, Checked, Checkers
+from wsgi_store.upkeep.check import TOLD, TUNING, Checked, Checkers, Tuning
 from wsgi_store.upkeep.ledger import NEVER, Part, Verified
-
-# How often what was verified is written down, for a run that is killed: seconds.
-SAVE_INTERVAL = 60.0
-# So many blobs are handed out while the store is still being counted.
-AHEAD = 100_000
-# More of them are not remembered one by one.
-MAX_UNREADABLE = 1000
 
 
 class Result(enum.Enum):
@@ -95,13 +88,14 @@ class Batch:
     upto: str
 
 
-def verify(
+def verify(  # pylint: disable=too-many-arguments,too-many-locals
     store: Store,
     *,
     budget: int | None = None,
     sample: float | None = None,
     rate: int | None = None,
     workers: int | None = None,
+    tuning: Tuning = TUNING,
 ) -> Generator[Report, None, None]:
     """Hash the blobs of a store, those first that were not verified for longest.
 
@@ -110,7 +104,7 @@ def verify(
     that brings the bytes read to so many; the next run goes on behind it. `sample`, a share between 0
     and 1, reads only so many blobs, drawn by lot; that is not remembered. `rate` is a limit in bytes a
     second, `workers` the number of blobs read at once, by default that of the processors this
-    process may use.
+    process may use, `tuning` how the work is divided.
 
     It may run beside a server, and be ended at any time: close the generator, or interrupt it.
     What was verified till then is remembered, and what was found is in the report. What could not
@@ -121,12 +115,12 @@ def verify(
     yield report
     started = time.time()
     workers = workers or len(os.sched_getaffinity(0))
-    plan = _Plan(store, report, started, budget, sample)
+    plan = _Plan(store, report, started, budget, sample, tuning)
     batches = plan.first()
-    begun = list(islice(batches, PROCESSES_FROM))
+    begun = list(islice(batches, tuning.processes_from))
     done: list[tuple[Batch, Checked]] = []
     last_save = time.monotonic()
-    running = _Running(Checkers(store, workers, rate, many=len(begun) == PROCESSES_FROM))
+    running = _Running(Checkers(store, workers, rate, many=len(begun) == tuning.processes_from))
     try:
         with running.checkers:
             for batch in chain(begun, batches):
@@ -144,8 +138,8 @@ def verify(
                     done.append(ended)
                     report.take(ended[1])
                 report.reading_bytes = running.checkers.under_way(ended[1] if ended else None)
-                if ended and time.monotonic() > last_save + SAVE_INTERVAL:
-                    _remember(store, report, done, None if sample else started)
+                if ended and time.monotonic() > last_save + tuning.save_interval:
+                    _remember(store, report, done, None if sample else started, tuning.max_unreadable)
                     last_save = time.monotonic()
                 yield report
     except BrokenExecutor:
@@ -155,7 +149,7 @@ def verify(
         for ended in running.ended():
             done.append(ended)
             report.take(ended[1])
-        _remember(store, report, done, None if sample else started)
+        _remember(store, report, done, None if sample else started, tuning.max_unreadable)
     report.oldest = plan.oldest_after
     if report.oldest is not None:
         report.oldest = min([report.oldest, *(_added(store, digest) for digest in report.unreadable)])
@@ -166,8 +160,14 @@ def verify(
 class _Plan:
     """Which blobs a run checks, in which order; counts the store on the way."""
 
-    def __init__(
-        self, store: Store, report: Report, started: float, budget: int | None, sample: float | None
+    def __init__(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+        self,
+        store: Store,
+        report: Report,
+        started: float,
+        budget: int | None,
+        sample: float | None,
+        tuning: Tuning,
     ) -> None:
         verified = Verified.load(store)
         self._store = store
@@ -175,6 +175,7 @@ class _Plan:
         self._started = started
         self._budget = budget
         self._sample = sample
+        self._tuning = tuning
         self._planned = 0
         self._rest = verified.oldest_first()
         self._again = {digest.raw for digest in verified.unreadable}
@@ -185,7 +186,7 @@ class _Plan:
         """Count the store; yields what comes first already meanwhile."""
         # Whatever else there is time for: what could not be read is not forgotten.
         yield Batch(sorted(self._again), "", "")
-        ahead = AHEAD
+        ahead = self._tuning.ahead
         parts, self._rest = self._rest, []
         for part in parts:
             counted = self._counted(part)
@@ -238,7 +239,7 @@ class _Plan:
             raws.append(raw)
             size += blob.size
             self._planned += blob.size
-            if size >= BATCH_BYTES or len(raws) >= BATCH_BLOBS:
+            if size >= self._tuning.batch_bytes or len(raws) >= self._tuning.batch_blobs:
                 yield Batch(raws, after, raw.hex())
                 after, raws, size = raw.hex(), [], 0
         if after < part.upto:
@@ -283,7 +284,9 @@ class _Running:
                     yield Batch(raws, batch.after, upto), checked
 
 
-def _remember(store: Store, report: Report, done: list[tuple[Batch, Checked]], started: float | None) -> None:
+def _remember(
+    store: Store, report: Report, done: list[tuple[Batch, Checked]], started: float | None, most: int
+) -> None:
     def add(verified: Verified) -> None:
         for batch, checked in done:
             verified.blobs += checked.blobs
@@ -293,9 +296,9 @@ def _remember(store: Store, report: Report, done: list[tuple[Batch, Checked]], s
             verified.unreadable = {digest for digest in verified.unreadable if digest.raw not in read}
             verified.unreadable |= set(checked.unreadable)
             # With too many of them the part stays as it was, and is read again as a whole.
-            if started is not None and len(verified.unreadable) <= MAX_UNREADABLE:
+            if started is not None and len(verified.unreadable) <= most:
                 verified.mark(batch.after, batch.upto, started)
-        verified.unreadable = set(sorted(verified.unreadable, key=lambda digest: digest.raw)[:MAX_UNREADABLE])
+        verified.unreadable = set(sorted(verified.unreadable, key=lambda digest: digest.raw)[:most])
 
     # A disk that cannot be written is verified all the same; the next run begins elsewhere.
     try:

@@ -14,7 +14,6 @@ from tests.support.kinds import neighbours, put
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Durability
-from wsgi_store.store.disk import store as local
 from wsgi_store.store.disk.store import LocalStore
 
 # More than one step of the clock by which the kernel stamps files, of 10 ms at most, in nanoseconds.
@@ -35,9 +34,9 @@ def fixture_staging(store: LocalStore) -> Staging:
 
 
 @pytest.fixture(name="settled")
-def fixture_settled(store: LocalStore, staging: Staging, monkeypatch: pytest.MonkeyPatch) -> list[Digest]:
+def fixture_settled(store: LocalStore, staging: Staging) -> list[Digest]:
     """Blobs of one shard that has not changed for long enough to be remembered, and is."""
-    monkeypatch.setattr(local, "SETTLED", STEP)
+    store.settled = STEP
     digests = [put(staging, data).digest for data in neighbours(Algorithm.MD5, BLOBS + 1)[:-1]]
     time.sleep(2 * STEP / 1e9)
     assert listed(store) == digests

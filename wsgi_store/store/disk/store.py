@@ -35,9 +35,6 @@ from wsgi_store.store.staged import StagedFile
 
 # Each round of `add` that finds a blob or a shard and then does not was crossed by a removal.
 ROUNDS = 100
-# Nanoseconds after which a change gives a directory another time than the change before. The clock by
-# which the kernel stamps files has steps of up to 10 ms, but some file systems keep whole seconds only.
-SETTLED = 2 * 10**9
 # Nothing is there, or something that is no blob.
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError, NoFile)
 
@@ -48,6 +45,9 @@ class LocalStore:
     granularity = 2.0  # some file systems tell whole seconds
     keeps_staged = True
     read_only = False
+    # Nanoseconds after which a change gives a directory another time than the change before. The clock by
+    # which the kernel stamps files has steps of up to 10 ms, but some file systems keep whole seconds only.
+    settled = 2 * 10**9
 
     def __init__(
         self, root: str, algorithm: Algorithm | None, durability: Durability = Durability.FULL
@@ -297,7 +297,7 @@ class LocalStore:
                 stamp = (status.st_dev, status.st_ino, status.st_ctime_ns)
                 known, names = self._listed
                 if stamp != known:
-                    settled = time.time_ns() - status.st_ctime_ns > SETTLED
+                    settled = time.time_ns() - status.st_ctime_ns > self.settled
                     names = sorted(os.listdir(directory.fd))
                     if settled:
                         self._listed = stamp, names
