@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.collisions import COLLIDING
 from tests.support.figures import Counting, Figures, counting_server, scrape
 from tests.support.servers import DEPLOY, Server
 from tests.support.wire import Connection, message
+from wsgi_store.testing.helpers import COLLIDING
 
 pytestmark = pytest.mark.long(46)
 FAILURES = "wsgi_store_failures_total"

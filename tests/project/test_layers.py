@@ -24,7 +24,7 @@ GROUND = LAYERS[0]
 # These rooms stand beside the layers; each may import from the rooms named here and from itself.
 BESIDE = {
     "client": GROUND,
-    "testing": (*GROUND, "store"),
+    "testing": (*GROUND, "store", "staging"),
     "__init__": (*(name for layer in LAYERS for name in layer), "client"),
     "cli": (*GROUND, "client", "store", "staging", "upkeep", "config", "values", "access", "logs"),
 }

@@ -1,40 +1,38 @@
-"""The kinds of store that the contract is tested on, and what its tests share."""
+"""The kinds of store that the contract is tested on."""
 
 import errno
-import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 from unittest import mock
 
 import obstore
-import pytest
 
 from tests.support import ceph
 from wsgi_store.digest import Algorithm, Digest
-from wsgi_store.errors import BlobNotFound
-from wsgi_store.staging import Receipt, Staging
+from wsgi_store.staging import Staging
 from wsgi_store.store import marker
 from wsgi_store.store.bucket.client import Bucket, Client
 from wsgi_store.store.contract import Durability, Remote, Store
 from wsgi_store.store.open import open_store
+from wsgi_store.testing import StoreKind
+from wsgi_store.testing.helpers import absent, content, digest_of, neighbours, put, removed_by
+
+__all__ = ["absent", "content", "digest_of", "neighbours", "put", "removed_by"]
 
 DAY = 86400.0
 GRANULARITY = 2.0
 
 
 @dataclass(frozen=True)
-class LocalKind:
+class LocalKind(StoreKind):
     """Files on a local disk, staged without names or, as on NFS, with them."""
 
     nameless: bool
-    tick = 0.02
-    """Seconds after which another upload gives a blob another time."""
 
     def __str__(self) -> str:
         return "local-nameless" if self.nameless else "local-named"
@@ -81,10 +79,11 @@ class LocalKind:
 
 
 @dataclass(frozen=True)
-class BucketKind:
+class BucketKind(StoreKind):
     """Objects in a bucket of Ceph, below a prefix that is the root's path; staged at the root."""
 
     tick = 1.05
+    slow = True
 
     def __str__(self) -> str:
         return "bucket"
@@ -103,10 +102,6 @@ class BucketKind:
     def url(self, root: Path) -> str:
         """The URL of the store that belongs to `root`."""
         return f"s3://{ceph.BUCKET}{root}"
-
-    def staging(self, store: Store, durability: Durability = Durability.FULL) -> Staging:
-        """The way into `store`."""
-        return Staging(store, durability=durability)
 
     def damage(self, root: Path, digest: Digest, data: bytes) -> None:
         """Put other bytes under the key of a blob, behind the back of the store."""
@@ -153,53 +148,3 @@ def refusing_nameless(code: int) -> Iterator[None]:
 
     with mock.patch("os.open", refuse):
         yield
-
-
-def put(staging: Staging, data: bytes) -> Receipt:
-    """Upload `data` in one chunk."""
-    return staging.receive([data])
-
-
-def absent(store: Store, digest: Digest) -> None:
-    """Check that nobody who asks for a blob finds it."""
-    asks: list[Callable[[Digest], object]] = [store.stat, store.open, store.remove, store.quarantine]
-    for ask in asks:
-        with pytest.raises(BlobNotFound):
-            ask(digest)
-
-
-def content(store: Store, digest: Digest, start: int = 0, length: int | None = None) -> bytes:
-    """The bytes of a blob, or of a part of it."""
-    with closing(store.open(digest, start, length)) as reader:
-        return b"".join(iter(lambda: reader.read(1 << 16), b""))
-
-
-def removed_by(store: Store, digest: Digest, number: int) -> int:
-    """How many of so many removals at once removed a blob."""
-
-    def remove(_: int) -> bool:
-        try:
-            store.remove(digest)
-        except BlobNotFound:
-            return False
-        return True
-
-    with ThreadPoolExecutor(number) as pool:
-        return sum(pool.map(remove, range(number)))
-
-
-def digest_of(algorithm: Algorithm, data: bytes) -> Digest:
-    """The digest of `data`."""
-    return Digest(algorithm, hashlib.new(algorithm.value, data).digest())
-
-
-def neighbours(algorithm: Algorithm, count: int) -> list[bytes]:
-    """The first numbers as bytes whose hashes begin alike, in the order of their hashes."""
-    found: list[bytes] = []
-    number = 0
-    while len(found) < count:
-        data = str(number).encode()
-        if digest_of(algorithm, data).raw[0] == 0xAB:
-            found.append(data)
-        number += 1
-    return sorted(found, key=lambda data: digest_of(algorithm, data).raw)

@@ -13,7 +13,6 @@ import pytest
 
 from tests.support import ceph
 from tests.support.buckets import unfinished
-from tests.support.collisions import COLLIDING
 from tests.support.kinds import BucketKind, content, digest_of, put, removed_by
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import BlobNotFound, ConfigError, DigestCollision, StoreUnavailable, WrongStore
@@ -22,6 +21,7 @@ from wsgi_store.store.bucket.client import LOCKS, Bucket
 from wsgi_store.store.bucket.upload import WHOLE
 from wsgi_store.store.contract import Durability, Remote, Store
 from wsgi_store.store.open import open_store
+from wsgi_store.testing.helpers import COLLIDING
 
 KIND = BucketKind()
 LARGE = bytes(range(256)) * ((WHOLE >> 8) + 1)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.collisions import COLLIDING
 from tests.support.kinds import KINDS, LocalKind, content, put
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import DigestCollision
 from wsgi_store.staging import Staging
 from wsgi_store.store.disk.store import LocalStore
+from wsgi_store.testing.helpers import COLLIDING
 
 DATA = b"some bytes"
 

@@ -6,18 +6,19 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from tests.support.kinds import EVERY_KIND, BucketKind, Kind, content, digest_of, neighbours
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound
 from wsgi_store.store.contract import Durability
+from wsgi_store.testing.helpers import content, digest_of, neighbours
+from wsgi_store.testing.kind import StoreKind
 
-pytestmark = pytest.mark.long(65)
 ALGORITHM = Algorithm.MD5
 # Few, so that rules meet on the same blob; some in one shard; one empty.
 DATA = st.sampled_from([b"", b"a", b"b" * 100, bytes(range(256)) * 20, *neighbours(ALGORITHM, 3)])
@@ -27,7 +28,7 @@ OFFSETS = st.integers(0, 120) | st.integers(5100, 5130)
 class Comparison(RuleBasedStateMachine):
     """Every rule does the same to a store and to a dict."""
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: StoreKind) -> None:
         super().__init__()
         self.kind = kind
         self.directory = tempfile.mkdtemp()
@@ -110,10 +111,12 @@ class Comparison(RuleBasedStateMachine):
         shutil.rmtree(self.directory)
 
 
-@pytest.mark.parametrize("kind", EVERY_KIND, ids=str)
-def test_a_store_and_a_dict_do_the_same(kind: Kind) -> None:
-    """Random adding, reading, removing and listing leaves a store as it leaves a dict."""
-    # Each step of a bucket takes several requests.
-    examples = 20 if isinstance(kind, BucketKind) else 60
-    limits = settings(max_examples=examples, stateful_step_count=40, deadline=None)
-    run_state_machine_as_test(partial(Comparison, kind), settings=limits)
+class Model:
+    """The comparison as a test."""
+
+    def test_a_store_and_a_dict_do_the_same(self, kind: StoreKind) -> None:
+        """Random adding, reading, removing and listing leaves a store as it leaves a dict."""
+        examples = 20 if kind.slow else 60
+        limits = settings(max_examples=examples, stateful_step_count=40, deadline=None)
+        machine = cast(type[Comparison], partial(Comparison, kind))
+        run_state_machine_as_test(machine, settings=limits)

@@ -6,14 +6,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import pytest
-
-from tests.support.kinds import EVERY_KIND, BucketKind, Kind, content, digest_of, put
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import BlobNotFound, WrongStore
 from wsgi_store.store.contract import Durability
+from wsgi_store.testing.helpers import content, digest_of, put
+from wsgi_store.testing.kind import StoreKind
 
 # New processes and not forks of this one, which has threads.
 CONTEXT = multiprocessing.get_context("spawn")
@@ -26,7 +25,7 @@ class Worker:
     """What a process works with; `barrier` lets all of them begin at once."""
 
     barrier: Barrier
-    kind: Kind
+    kind: StoreKind
     root: Path
 
     def uploads(self) -> list[bool]:
@@ -42,7 +41,7 @@ class Worker:
         staging = self.kind.staging(store, Durability.NONE)
         balance = [0] * 3
         self.barrier.wait(SECONDS)
-        for turn in range(60 if isinstance(self.kind, BucketKind) else 600):
+        for turn in range(60 if self.kind.slow else 600):
             data = f"blob {turn % 3}".encode()
             balance[turn % 3] += put(staging, data).created
             try:
@@ -56,7 +55,7 @@ class Worker:
     def claims(self) -> list[Algorithm | None]:
         """Open new stores at the same moment as the others; returns under which algorithm."""
         opened: list[Algorithm | None] = []
-        for number in range(10 if isinstance(self.kind, BucketKind) else 50):
+        for number in range(10 if self.kind.slow else 50):
             turn = self.barrier.wait(SECONDS)
             algorithm = (Algorithm.MD5, Algorithm.SHA256)[turn % 2]
             try:
@@ -70,7 +69,7 @@ class Worker:
 WORKER: list[Worker] = []  # the one of this process
 
 
-def _begin(barrier: Barrier, kind: Kind, root: Path) -> None:
+def _begin(barrier: Barrier, kind: StoreKind, root: Path) -> None:
     WORKER.append(Worker(barrier, kind, root))
 
 
@@ -79,13 +78,7 @@ def _work(name: str) -> object:
     return work()
 
 
-@pytest.fixture(name="barrier", scope="module")
-def fixture_barrier() -> Barrier:
-    """Of the module, because multiprocessing keeps the memory that barriers share."""
-    return CONTEXT.Barrier(PROCESSES)
-
-
-def run(barrier: Barrier, kind: Kind, root: Path, name: str) -> list[tuple[Any, ...]]:
+def run(barrier: Barrier, kind: StoreKind, root: Path, name: str) -> list[tuple[Any, ...]]:
     """Run a method of Worker in several processes; returns their answers turn by turn."""
     kind.open(root.parent / "first", Algorithm.MD5)  # starts for all of them what this kind needs
     with ProcessPoolExecutor(PROCESSES, CONTEXT, initializer=_begin, initargs=(barrier, kind, root)) as pool:
@@ -93,30 +86,35 @@ def run(barrier: Barrier, kind: Kind, root: Path, name: str) -> list[tuple[Any, 
         return list(zip(*answers, strict=True))
 
 
-@pytest.mark.parametrize("kind", EVERY_KIND, ids=str)
-def test_processes_that_add_the_same_bytes(barrier: Barrier, kind: Kind, tmp_path: Path) -> None:
-    """Of uploads at once by several processes exactly one creates each blob."""
-    answers = run(barrier, kind, tmp_path / "store", "uploads")
-    assert [sum(created) for created in answers] == [1] * 100
-    assert len(list(kind.open(tmp_path / "store", Algorithm.MD5).iterate())) == 100
+class Processes:
+    """What several processes do to one store at once."""
 
+    barrier: ClassVar[Barrier]
 
-@pytest.mark.parametrize("kind", EVERY_KIND, ids=str)
-def test_processes_that_add_and_remove(barrier: Barrier, kind: Kind, tmp_path: Path) -> None:
-    """What several processes add and remove at once is at last there if it was added once more."""
-    answers = run(barrier, kind, tmp_path / "store", "churn")
-    store = kind.open(tmp_path / "store", Algorithm.MD5)
-    held = {blob.digest for blob in store.iterate()}
-    for number, balance in enumerate(map(sum, answers)):
-        assert balance == (digest_of(Algorithm.MD5, f"blob {number}".encode()) in held)
+    @classmethod
+    def setup_class(cls) -> None:
+        """Make one barrier for all tests: multiprocessing never frees the memory that it shares."""
+        cls.barrier = CONTEXT.Barrier(PROCESSES)
 
+    def test_processes_that_add_the_same_bytes(self, kind: StoreKind, tmp_path: Path) -> None:
+        """Of uploads at once by several processes exactly one creates each blob."""
+        answers = run(self.barrier, kind, tmp_path / "store", "uploads")
+        assert [sum(created) for created in answers] == [1] * 100
+        assert len(list(kind.open(tmp_path / "store", Algorithm.MD5).iterate())) == 100
 
-@pytest.mark.parametrize("kind", EVERY_KIND, ids=str)
-def test_processes_that_open_a_new_store(barrier: Barrier, kind: Kind, tmp_path: Path) -> None:
-    """Of processes that open a new store at once with different algorithms one kind wins."""
-    answers = run(barrier, kind, tmp_path, "claims")
-    for number, opened in enumerate(answers):
-        winner = {algorithm for algorithm in opened if algorithm is not None}
-        assert len(winner) == 1
-        assert opened.count(None) == PROCESSES / 2
-        kind.open(tmp_path / str(number) / "store", winner.pop())
+    def test_processes_that_add_and_remove(self, kind: StoreKind, tmp_path: Path) -> None:
+        """What several processes add and remove at once is at last there if it was added once more."""
+        answers = run(self.barrier, kind, tmp_path / "store", "churn")
+        store = kind.open(tmp_path / "store", Algorithm.MD5)
+        held = {blob.digest for blob in store.iterate()}
+        for number, balance in enumerate(map(sum, answers)):
+            assert balance == (digest_of(Algorithm.MD5, f"blob {number}".encode()) in held)
+
+    def test_processes_that_open_a_new_store(self, kind: StoreKind, tmp_path: Path) -> None:
+        """Of processes that open a new store at once with different algorithms one kind wins."""
+        answers = run(self.barrier, kind, tmp_path, "claims")
+        for number, opened in enumerate(answers):
+            winner = {algorithm for algorithm in opened if algorithm is not None}
+            assert len(winner) == 1
+            assert opened.count(None) == PROCESSES / 2
+            kind.open(tmp_path / str(number) / "store", winner.pop())

@@ -1,0 +1,189 @@
+"""A store in memory, written against the contract in wsgi_store.store.contract.
+
+examples/test_memory_store.py holds it to the contract.
+"""
+
+# pylint: disable=unused-argument  # the contract names them
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from threading import Lock
+
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import BlobNotFound, DigestCollision
+from wsgi_store.store.contract import Added, Blob
+from wsgi_store.store.staged import StagedFile
+
+PIECE = 1 << 16
+
+
+class Reader:
+    """Part of the bytes of a blob, which nobody changes."""
+
+    def __init__(self, blob: Blob, data: bytes, start: int, stop: int) -> None:
+        self.blob = blob
+        self._data = data
+        self._at = start
+        self._stop = stop
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes, b"" at the end of the part."""
+        stop = self._stop if size < 0 else min(self._at + size, self._stop)
+        piece = self._data[self._at : stop]
+        self._at += len(piece)
+        return piece
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.read(PIECE), b"")
+
+    def seek(self, offset: int, /) -> int:
+        """Go on from this byte of the blob."""
+        self._at = offset
+        return offset
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class MemoryStore:
+    """Blobs in a dict; every change is made under one lock."""
+
+    keeps_staged = False  # a staged file is copied, so there is no need to sync it
+    granularity = 0.0
+    read_only = False
+
+    def __init__(self, algorithm: Algorithm, staging_directory: Path) -> None:
+        self.algorithm = algorithm
+        self.staging_directory = str(staging_directory)
+        staging_directory.mkdir(parents=True, exist_ok=True)
+        self.blobs: dict[Digest, bytes] = {}
+        self._modified: dict[Digest, float] = {}
+        self._quarantine: dict[Digest, Blob] = {}
+        self._notes: dict[str, bytes] = {}
+        self._lock = Lock()
+        self._made = time.time()
+
+    def check(self) -> None:
+        """Memory is always there."""
+
+    def made(self) -> float:
+        """When the process made it."""
+        return self._made
+
+    def stat(self, digest: Digest) -> Blob:
+        """Describe a blob."""
+        with self._lock:
+            return self._stat(digest)
+
+    def open(self, digest: Digest, start: int = 0, length: int | None = None) -> Reader:
+        """Open a part of a blob; its bytes outlive its removal."""
+        with self._lock:
+            blob, data = self._stat(digest), self.blobs[digest]
+        stop = blob.size if length is None else min(start + length, blob.size)
+        return Reader(blob, data, start, stop)
+
+    def begin(self, staged: StagedFile, size: int | None, expected: Sequence[Digest]) -> None:
+        """Nothing can be done before the bytes are whole."""
+
+    def add(self, staged: StagedFile) -> Added:
+        """Copy a staged file, unless the same bytes are there."""
+        data = os.pread(staged.fd, os.fstat(staged.fd).st_size, 0)
+        digest = staged.digest
+        with self._lock:
+            added = self._added(digest, data)
+            if added is not Added.HELD:
+                self.blobs[digest] = data
+                self._quarantine.pop(digest, None)
+            self._modified[digest] = time.time()
+        return added
+
+    def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
+        """Remove a blob that `check` does not keep."""
+        with self._lock:
+            blob = self._stat(digest)
+            if check is not None:
+                check(blob)
+            del self.blobs[digest], self._modified[digest]
+        return blob
+
+    def expire(self, digest: Digest, modified: float) -> bool:
+        """Remove a blob that was not added since."""
+        with self._lock:
+            if self._modified.get(digest) != modified:
+                return False
+            del self.blobs[digest], self._modified[digest]
+        return True
+
+    def quarantine(self, digest: Digest) -> bool:
+        """Take a blob out of service whose bytes have another digest."""
+        with self._lock:
+            blob = self._stat(digest)
+            if self._is_whole(digest):
+                return False
+            del self.blobs[digest], self._modified[digest]
+            self._quarantine[digest] = Blob(digest, blob.size, time.time())
+        return True
+
+    def quarantined(self) -> Iterator[Blob]:
+        """What was taken out of service."""
+        with self._lock:
+            kept = sorted(self._quarantine.values(), key=lambda blob: blob.digest.raw)
+        return iter(kept)
+
+    def discard(self, digest: Digest) -> None:
+        """Forget what was taken out of service."""
+        with self._lock:
+            if self._quarantine.pop(digest, None) is None:
+                raise BlobNotFound(hash=digest.hex)
+
+    def abandoned(self, before: float, *, remove: bool) -> Iterator[Blob]:
+        """Whatever a process left is gone with it."""
+        return iter(())
+
+    def litter(self, before: float, *, remove: bool) -> Iterator[int]:
+        """The same."""
+        return iter(())
+
+    def load_note(self, name: str) -> bytes | None:
+        """Read a note."""
+        return self._notes.get(name)
+
+    def update_note(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        """Change a note while nobody else does."""
+        with self._lock:
+            self._notes[name] = change(self._notes.get(name))
+
+    def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
+        """The blobs there are now, in ascending order."""
+        with self._lock:
+            blobs = sorted(map(self._stat, self.blobs), key=lambda blob: blob.digest.raw)
+        return (blob for blob in blobs if after is None or blob.digest.raw > after.raw)
+
+    def local_path(self, digest: Digest) -> str | None:
+        """No front server reads this memory."""
+        return None
+
+    def url(self, digest: Digest, seconds: int, content_type: str, disposition: str) -> str | None:
+        """Nobody else sends this memory."""
+        return None
+
+    def _stat(self, digest: Digest) -> Blob:
+        try:
+            return Blob(digest, len(self.blobs[digest]), self._modified[digest])
+        except KeyError:
+            raise BlobNotFound(hash=digest.hex) from None
+
+    def _is_whole(self, digest: Digest) -> bool:
+        return hashlib.new(digest.algorithm.value, self.blobs[digest]).digest() == digest.raw
+
+    def _added(self, digest: Digest, data: bytes) -> Added:
+        if digest not in self.blobs:
+            return Added.HEALED if digest in self._quarantine else Added.CREATED
+        held = self.blobs[digest]
+        if len(held) == len(data) and (digest.algorithm.collision_resistant or held == data):
+            return Added.HELD
+        if not digest.algorithm.collision_resistant and self._is_whole(digest):
+            raise DigestCollision(hash=digest.hex)
+        return Added.HEALED

@@ -1,0 +1,6 @@
+"""The contract suite that every store has to pass, for whoever writes another one (extra `testing`)."""
+
+from wsgi_store.testing.kind import StoreKind
+from wsgi_store.testing.suite import SharedStoreContract, StoreContract
+
+__all__ = ["SharedStoreContract", "StoreContract", "StoreKind"]
