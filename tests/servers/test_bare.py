@@ -18,7 +18,7 @@ from tests.support.strangers import home
 from tests.support.wire import Connection, message
 from wsgi_store.digest import Algorithm
 from wsgi_store.store.disk.store import LocalStore
-from wsgi_store.upkeep.check import BATCH_BLOBS, PROCESSES_FROM
+from wsgi_store.upkeep.check import TUNING
 
 # Neither may write what was counted.
 pytestmark = pytest.mark.uncounted
@@ -191,7 +191,7 @@ def test_upkeep(directory: Path) -> None:
     """Without /dev/shm there are no locks that processes share: threads do their work."""
     root = directory / "store"
     LocalStore(str(root), Algorithm.MD5)
-    for number in range(PROCESSES_FROM * BATCH_BLOBS + 1):
+    for number in range(TUNING.processes_from * TUNING.batch_blobs + 1):
         data = str(number).encode()
         name = hashlib.md5(data).hexdigest()
         (root / name[:2]).mkdir(exist_ok=True)
