@@ -16,14 +16,14 @@ class WithoutLane(worker.Worker):
         """As the worker does it, but for the lane."""
         self._busy -= 1
         if fs.cancelled() or fs.exception() or not fs.result():
-            self.part_with(conn)
+            self.end(conn)
         elif conn.read_ahead() or conn.has_decrypted():
             self.await_head(conn)
         else:
             gthread.ThreadWorker.finish_request(self, conn, fs)
-        self.accept_if_able()
+        self._accept_if_able()
 
-    def _goes_on_in_lane(self, conn: Any) -> bool:
+    def _belongs_to_lane(self, conn: Any) -> bool:
         return False
 
 

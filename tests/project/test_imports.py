@@ -7,8 +7,8 @@ from pathlib import Path
 import wsgi_store
 
 PACKAGE = Path(wsgi_store.__file__).parent
-# `wsgi` makes the application, and `gunicorn.conf` is a file of settings that gunicorn runs.
-RUN_BY_SERVERS = {"wsgi_store.wsgi", "wsgi_store.gunicorn.conf"}
+# Importing this makes the application.
+RUN_BY_SERVERS = {"wsgi_store.wsgi"}
 MODULES = sorted(
     {
         ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
@@ -21,6 +21,7 @@ HOOKS = {"wsgi_store.metrics.shared"}
 # Imports what it is given, and prints each module that changed something.
 IMPORTER = """
 import gc, importlib, os, resource, signal, sys, threading
+import gunicorn.config, gunicorn.http.wsgi, gunicorn.workers.gthread
 
 def state():
     names = [name for name in dir(resource) if name.startswith("RLIMIT_")]
@@ -28,7 +29,13 @@ def state():
     signals = [signal.getsignal(number) for number in sorted(signal.valid_signals())]
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     memory = gc.get_threshold(), gc.get_freeze_count(), gc.isenabled()
-    return limits, signals, blocked, dict(os.environ), memory, threading.enumerate()
+    files = sorted(os.listdir("/proc/self/fd"))
+    borrowed = gunicorn.config, gunicorn.http.message, gunicorn.http.wsgi, gunicorn.workers.gthread
+    classes = [thing for module in borrowed for thing in vars(module).values() if isinstance(thing, type)]
+    # gunicorn reads its settings only to start a server: these may have it refuse an option.
+    classes.remove(gunicorn.config.Daemon)
+    patched = [dict(vars(cls)) for cls in classes]
+    return limits, signals, blocked, dict(os.environ), memory, threading.enumerate(), files, patched
 
 def hook(**given):
     name = sys._getframe(1).f_globals["__name__"]
@@ -46,7 +53,7 @@ for name in sys.argv[1:]:
 
 
 def test_imports_leave_the_process_alone() -> None:
-    """No import sets signals, limits, the environment or the memory, starts a thread or hooks forks."""
+    """No import changes signals, limits, the environment, memory, files or gunicorn, or hooks forks."""
     result = subprocess.run(
         [sys.executable, "-c", IMPORTER, *MODULES], check=True, capture_output=True, text=True
     )

@@ -1,0 +1,111 @@
+"""What this room uses of gunicorn, most of it undocumented. A test compares it with the installed version.
+
+Before the pin in pyproject.toml admits another version, that test and the rest of the suite have to pass.
+"""
+
+# Functions and methods that are called or overridden, with their parameters.
+SIGNATURES = {
+    "glogging.Logger.__init__": "(self, cfg)",
+    "glogging.Logger.access": "(self, resp, req, environ, request_time)",
+    "glogging.Logger.reopen_files": "(self)",
+    "glogging.Logger.setup": "(self, cfg)",
+    "http.body.Body.read": "(self, size=None)",
+    "http.body.ChunkedReader.__init__": "(self, req, unreader)",
+    "http.body.ChunkedReader.parse_chunk_size": "(self, unreader, data=None)",
+    "http.body.ChunkedReader.parse_trailers": "(self, unreader, data)",
+    "http.body.ChunkedReader.read": "(self, size)",
+    "http.body.LengthReader.__init__": "(self, unreader, length)",
+    "http.body.LengthReader.read": "(self, size)",
+    "http.message.Message.should_close": "(self)",
+    "http.message.Request.__init__": "(self, cfg, unreader, peer_addr, req_number=1)",
+    "http.message.Request._peer_is_trusted_proxy": "(self)",
+    "http.message.Request.read_into": "(self, unreader, buf, stop=False)",
+    "http.message.Request.set_body_reader": "(self)",
+    "http.message._ip_in_allow_list": "(ip_str, allow_list, networks)",
+    "http.unreader.Unreader.read": "(self, size=None, read_ahead=None)",
+    "http.unreader.Unreader.unread": "(self, data)",
+    "http.wsgi.Response.__init__": "(self, req, sock, cfg)",
+    "http.wsgi.Response._emit_body": "(self, data)",
+    "http.wsgi.Response.can_sendfile": "(self)",
+    "http.wsgi.Response.close": "(self)",
+    "http.wsgi.Response.default_headers": "(self)",
+    "http.wsgi.Response.force_close": "(self)",
+    "http.wsgi.Response.process_headers": "(self, headers)",
+    "http.wsgi.Response.send_headers": "(self)",
+    "http.wsgi.Response.sendfile": "(self, respiter)",
+    "http.wsgi.Response.should_close": "(self)",
+    "http.wsgi.Response.start_response": "(self, status, headers, exc_info=None)",
+    "http.wsgi.Response.write": "(self, arg)",
+    "http.wsgi.Response.write_file": "(self, respiter)",
+    "http.wsgi.create": "(req, sock, client, server, cfg, response_class=None, response_args=())",
+    "util.close_graceful": "(sock, timeout=2.0, max_drain=65536)",
+    "util.has_fileno": "(obj)",
+    "util.http_date": "(timestamp=None)",
+    "util.is_hoppish": "(header)",
+    "util.set_owner_process": "(uid, gid, initgroups=False)",
+    "workers.base.Worker.handle_error": "(self, req, client, addr, exc)",
+    "workers.base.Worker.init_signals": "(self)",
+    "workers.gthread.PollableMethodQueue.close": "(self)",
+    "workers.gthread.PollableMethodQueue.defer": "(self, callback, *args)",
+    "workers.gthread.TConn.__init__": "(self, cfg, sock, client, server)",
+    "workers.gthread.TConn.close": "(self, graceful=False)",
+    "workers.gthread.TConn.init": "(self)",
+    "workers.gthread.TConn.set_timeout": "(self)",
+    "workers.gthread.ThreadWorker.__init__": "(self, *args, **kwargs)",
+    "workers.gthread.ThreadWorker._cap_keepalive": "(self, deadline)",
+    "workers.gthread.ThreadWorker._keepalive_after": "(self, conn, keepalive)",
+    "workers.gthread.ThreadWorker.accept": "(self, listener)",
+    "workers.gthread.ThreadWorker.enqueue_req": "(self, conn)",
+    "workers.gthread.ThreadWorker.finish_request": "(self, conn, fs)",
+    "workers.gthread.ThreadWorker.get_thread_pool": "(self)",
+    "workers.gthread.ThreadWorker.handle": "(self, conn)",
+    "workers.gthread.ThreadWorker.handle_quit": "(self, sig, frame)",
+    "workers.gthread.ThreadWorker.handle_request": "(self, req, conn)",
+    "workers.gthread.ThreadWorker.init_process": "(self)",
+    "workers.gthread.ThreadWorker.murder_keepalived": "(self, force=False)",
+    "workers.gthread.ThreadWorker.murder_pending": "(self)",
+    "workers.gthread.ThreadWorker.on_client_socket_readable": "(self, conn, client)",
+    "workers.gthread.ThreadWorker.on_pending_socket_readable": "(self, conn, client)",
+    "workers.gthread.ThreadWorker.run": "(self)",
+    "workers.gthread.ThreadWorker.set_accept_enabled": "(self, enabled)",
+    "workers.gthread.ThreadWorker.wait_for_and_dispatch_events": "(self, timeout)",
+}
+# Attributes of instances and classes.
+ATTRIBUTES = {
+    "config.Daemon": ["validator"],
+    "glogging.Logger": ["access_log", "access_log_enabled", "cfg", "error_log", "logfile"],
+    "http.body.Body": ["buf", "failed", "reader"],
+    "http.body.ChunkedReader": ["limit_chunk_size_line", "parser"],
+    "http.body.LengthReader": ["length", "unreader"],
+    "http.message.Request": [
+        *["_expected_100_continue", "body", "cfg", "headers", "method", "must_close", "path", "peer_addr"],
+        *["unreader", "uri", "version"],
+    ],
+    "http.parser.Parser": ["mesg", "mesg_class", "unreader"],
+    "http.unreader.SocketUnreader": ["buf", "mxchunk", "sock"],
+    "http.wsgi.Response": [
+        *["_omits_body", "cfg", "chunked", "headers", "headers_sent", "req", "response_length", "sent"],
+        *["sock", "status", "upgrade", "version"],
+    ],
+    "workers.base.Worker": [
+        *["PIPE", "age", "alive", "booted", "cfg", "log", "max_requests", "nr", "sockets", "wsgi"],
+    ],
+    "workers.gthread.TConn": [
+        *["cfg", "client", "data_ready", "initialized", "is_http2", "parser", "server", "sock", "timeout"],
+    ],
+    "workers.gthread.PollableMethodQueue": [],
+    "workers.gthread.ThreadWorker": [
+        *["_accepting", "keepalived_conns", "max_keepalived", "method_queue", "nr_conns", "pending_conns"],
+        *["poller", "tpool", "worker_connections"],
+    ],
+}
+# Exceptions of its parser.
+ERRORS = [
+    *["ChunkMissingTerminator", "ConfigurationProblem", "ExpectationFailed", "ForbiddenProxyRequest"],
+    *["InvalidHTTPVersion", "InvalidHeader", "InvalidHeaderName", "InvalidProxyHeader", "InvalidProxyLine"],
+    *["InvalidRequestLine", "InvalidRequestMethod", "InvalidResponseHeader", "InvalidResponseHeaderName"],
+    *["InvalidSchemeHeaders", "LimitRequestHeaders", "LimitRequestLine", "NoMoreData", "ObsoleteFolding"],
+    *["ParseException", "UnsupportedTransferCoding"],
+]
+# Regular expressions for header fields of responses.
+PATTERNS = ["http.wsgi.HEADER_VALUE_RE", "http.wsgi.TOKEN_RE"]
