@@ -110,7 +110,7 @@ def test_the_changelog_has_the_version() -> None:
 
 def unpublished(directory: str, names: list[str]) -> set[str]:
     """What a clone does not have: environments, caches, products and blobs."""
-    kept = {".flake8", ".gitkeep"}
+    kept = {".flake8", ".github", ".gitkeep", ".pre-commit-config.yaml"}
     if Path(directory) == PROJECT / "store":
         return set(names) - kept
     return {name for name in names if re.match(r"\.|__pycache__|(build|dist)$", name)} - kept
@@ -155,9 +155,11 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 def test_the_source_distribution_can_be_served_and_tested(wheel: Path) -> None:
     """What the two commands need is in it."""
     root = wheel.parent.parent
-    for name in ("Makefile", "LICENSE", "CHANGELOG.md", ".flake8", "store/.gitkeep"):
+    for name in ("Makefile", "LICENSE", ".flake8", ".pre-commit-config.yaml", "store/.gitkeep"):
         assert (root / name).is_file(), name
-    for directory in ("deploy", "examples", "tests"):
+    for page in (*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")):
+        assert (root / page.relative_to(PROJECT)).is_file(), page
+    for directory in (".github", "changelog.d", "deploy", "examples", "tests"):
         for path in (PROJECT / directory).rglob("*"):
             if path.suffix not in (".pyc", ""):
                 assert (root / path.relative_to(PROJECT)).is_file(), path

@@ -17,6 +17,7 @@ PAGES = sorted(
 ELSEWHERE = {
     README: ["make serve\n", "pipx install '.[cli]'\n"],
     RUSSIAN: ["make serve\n", "pipx install '.[cli]'\n"],
+    "CONTRIBUTING.md": ["make test ARGS='-x tests/test_digest.py'\n", "make test ARGS='-x tests/web"],
     "docs/deployment.md": [
         "pipx install '.[cli]'\n",
         "python3 -m venv ~/wsgi-store\n",
