@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from threading import Lock
 from typing import TypeAlias
 
@@ -30,7 +31,7 @@ Cells: TypeAlias = "memoryview[float]"
 
 # Held while numbers are changed, and while this process forks.
 _lock = Lock()
-# How many forks lie between this process and the one that imported this: what was made in another
+# How many forks lie between this process and the first one that counted: what was made in another
 # generation belongs to another process. To ask for the process id takes half as long as counting. Servers
 # that fork without Python's knowledge, as uWSGI does, do so before the process has counted anything.
 _generation = 0  # pylint: disable=invalid-name
@@ -42,7 +43,10 @@ def _in_child() -> None:
     _lock.release()
 
 
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_in_child)
+@cache
+def _watch_forks() -> None:
+    """Register the hooks that count forks; done by the first process that counts, not on import."""
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_in_child)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ class Counts:
         """Have memory that is this process's own."""
         if self._generation == _generation:
             return
+        _watch_forks()
         if self._file is not None:
             os.close(self._file[0])  # a copy: the lock is still its owner's
         self._generation = _generation
