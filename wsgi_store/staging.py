@@ -20,6 +20,7 @@ from wsgi_store.errors import (
 from wsgi_store.filesystem import Directory, disk_errors, make_directory, set_mode
 from wsgi_store.hashing import Hasher
 from wsgi_store.readiness import Readiness
+from wsgi_store.store.abilities import EarlyUploads
 from wsgi_store.store.contract import Added, Durability, Store
 from wsgi_store.store.disk.capabilities import try_names
 from wsgi_store.store.staged import StagedFile, sweep
@@ -67,6 +68,7 @@ class Staging:
         durability: Durability = Durability.FULL,
     ) -> None:
         self._store = store
+        self._early = store if isinstance(store, EarlyUploads) else None
         self.readiness = Readiness(self.check)
         """Whether a file could be received now, as it was found within the last second."""
         self._directory = store.staging_directory
@@ -132,7 +134,8 @@ class Staging:
         hasher = Hasher(self._store.algorithm, expected)
         size = since_look = started = 0
         with self._create() as staged:
-            self._store.begin(staged, length, expected)
+            if self._early is not None:
+                staged.ahead = self._early.begin(staged, length, expected)
             for chunk in chunks:
                 size += len(chunk)
                 self._limit(size, max_size)

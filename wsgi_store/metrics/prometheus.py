@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from time import perf_counter
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -146,32 +146,23 @@ def count(method: str, route: str | None, status: str, seconds: float, failure: 
 
 
 class TimedStore:
-    """A store whose operations are timed."""
+    """A store whose stat, open, add and remove are timed.
+
+    Everything else is the wrapped store's own, its optional abilities included: isinstance finds them.
+    """
 
     def __init__(self, store: Store) -> None:
-        self.algorithm = store.algorithm
-        self.staging_directory = store.staging_directory
-        self.keeps_staged = store.keeps_staged
-        self.granularity = store.granularity
-        self.read_only = store.read_only
+        # Attributes of the instance, so that no call takes a detour and every Python version finds the
+        # members of a runtime-checkable protocol.
+        vars(self).update({name: getattr(store, name) for name in dir(store) if not name.startswith("_")})
         self.stat = _timed("stat", store.stat)
         self.open = _timed("open", store.open)
         self.add = _timed("add", store.add)
         self.remove = _timed("remove", store.remove)
-        # Of these the time says nothing, or they are not for requests.
-        self.check = store.check
-        self.made = store.made
-        self.local_path = store.local_path
-        self.url = store.url
-        self.begin = store.begin
-        self.iterate = store.iterate
-        self.expire = store.expire
-        self.quarantine = store.quarantine
-        self.quarantined = store.quarantined
-        self.discard = store.discard
-        self.abandoned = store.abandoned
-        self.load_note = store.load_note
-        self.update_note = store.update_note
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 class CountedStaging(Staging):

@@ -1,7 +1,7 @@
 """What a store is: the contract in its docstrings, and the values it deals in."""
 
 import enum
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -85,7 +85,8 @@ class Store(Protocol):
 
     `add` is given staged files only: whole, hashed, counted, and synced where it keeps them.
     Implementations raise subclasses of StoreError, never OSError or a client library's own errors.
-    Every method may be called by any number of threads and processes at once.
+    Every method may be called by any number of threads and processes at once. What only some stores can
+    do is in `abilities`.
     """
 
     algorithm: Algorithm
@@ -114,13 +115,6 @@ class Store(Protocol):
         """Open `length` bytes from `start` on, to the end by default; raises BlobNotFound.
 
         Removing the blob afterwards does not disturb the reader.
-        """
-
-    def begin(self, staged: StagedFile, size: int | None, expected: Sequence[Digest]) -> None:
-        """Learn of a file that is about to be received, with the size and the digests announced.
-
-        A store that can do something for it meanwhile leaves it in `ahead`. Raises StoreError where
-        it could not be added.
         """
 
     def add(self, staged: StagedFile) -> Added:
@@ -163,16 +157,6 @@ class Store(Protocol):
     def discard(self, digest: Digest) -> None:
         """Remove what is in quarantine under a digest; raises BlobNotFound."""
 
-    def abandoned(self, before: float, *, remove: bool) -> Iterator[Blob]:
-        """Yield what there is of uploads that nothing was added to since `before`, removing each first.
-
-        That is what processes left in the store that were killed; staged files are not among it.
-        `size` is that of the parts which arrived, `modified` when the last one did.
-        """
-
-    def litter(self, before: float, *, remove: bool) -> Iterator[int]:
-        """Yield the sizes of locks and the like that such processes left before, removing each first."""
-
     def load_note(self, name: str) -> bytes | None:
         """Read a note that was left in the store; None when there is none."""
 
@@ -188,16 +172,4 @@ class Store(Protocol):
 
         One that cannot be looked at raises StoreUnavailable with its `hash`; the others may still
         be asked for from there on.
-        """
-
-    def local_path(self, digest: Digest) -> str | None:
-        """The blob's path relative to the root where a front server may read it, else None.
-
-        A store that has paths can be sent to another process (pickle).
-        """
-
-    def url(self, digest: Digest, seconds: int, content_type: str, disposition: str) -> str | None:
-        """Where a client gets the blob without this service, for so many seconds; None for nowhere.
-
-        What is downloaded there is described by these values of Content-Type and Content-Disposition.
         """

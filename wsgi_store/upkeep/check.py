@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from wsgi_store.digest import Digest
 from wsgi_store.errors import BlobNotFound, StoreError, StoreUnavailable
+from wsgi_store.store.abilities import LocalPaths
 from wsgi_store.store.contract import Store
 from wsgi_store.upkeep.pagecache import Blocks
 
@@ -184,7 +185,7 @@ class Checkers:
 
     def __init__(self, store: Store, workers: int, rate: int | None, *, many: bool) -> None:
         share = rate / workers if rate else None
-        local = store.local_path(Digest(store.algorithm, bytes(store.algorithm.size))) is not None
+        local = isinstance(store, LocalPaths)
         self._check: Callable[[list[bytes]], Checked]
         self._executor: Executor
         self._stop: Callable[[], None]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from wsgi_store.digest import Digest
 from wsgi_store.errors import BlobNotFound, ReadOnly
+from wsgi_store.store.abilities import Leftovers
 from wsgi_store.store.contract import Store
 from wsgi_store.store.staged import leftovers
 
@@ -75,11 +76,12 @@ def collect(  # pylint: disable=too-many-arguments
         # A dry run has removed nothing, so that what is told already is left out of the account.
         since = now - older if dry_run and older is not None else float("-inf")
         yield from _collect_oldest(store, max_bytes, since, settled, dry_run)
-    for size in store.litter(now - uploads_older, remove=not dry_run):
-        yield Collected(Kind.LITTER, size)
-    # Last, for keys that may do all the rest need not be allowed to see these.
-    for upload in store.abandoned(now - uploads_older, remove=not dry_run):
-        yield Collected(Kind.UPLOAD, upload.size, upload.digest)
+    if isinstance(store, Leftovers):
+        for size in store.litter(now - uploads_older, remove=not dry_run):
+            yield Collected(Kind.LITTER, size)
+        # Last, because keys that are allowed all the rest may not be allowed to list these.
+        for upload in store.abandoned(now - uploads_older, remove=not dry_run):
+            yield Collected(Kind.UPLOAD, upload.size, upload.digest)
 
 
 def _collect_quarantined(store: Store, before: float, dry_run: bool) -> Iterator[Collected]:

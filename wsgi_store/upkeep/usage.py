@@ -51,4 +51,4 @@ def manifest(store: Store) -> Iterator[str]:
     """
     for blob in store.iterate():
         name = blob.digest.hex
-        yield f"{name}  {store.local_path(blob.digest) or f'{name[:2]}/{name}'}"
+        yield f"{name}  {name[:2]}/{name}"

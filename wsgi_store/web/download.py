@@ -14,6 +14,7 @@ from werkzeug.wsgi import FileWrapper, wrap_file
 from wsgi_store.config import Redirect, Sendfile
 from wsgi_store.digest import Digest
 from wsgi_store.errors import StoreUnavailable
+from wsgi_store.store.abilities import LocalPaths, SignedURLs
 from wsgi_store.store.contract import Blob, BlobReader, Store
 from wsgi_store.web import conditional
 from wsgi_store.web.conditional import Range
@@ -113,9 +114,9 @@ def _accel(request: Request, digest: Digest) -> tuple[str, str] | None:
     # nginx knows no ETag of ours: it would send the whole for If-Range, and 412 for If-Match.
     if kind is Sendfile.OFF or not OWN_ETAG.isdisjoint(request.environ):
         return None
-    path = request.store.local_path(digest)
-    if path is None:
+    if not isinstance(request.store, LocalPaths):
         return None
+    path = request.store.local_path(digest)
     if kind is Sendfile.X_ACCEL:
         return "X-Accel-Redirect", request.config.accel_location + path
     # Apache and lighttpd unquote it; a header field holds no other characters safely.
@@ -137,7 +138,7 @@ def _elsewhere(request: Request, digest: Digest, filename: str | None) -> str | 
 # here after a deletion leads to the object store's 404, as does what a client kept for itself.
 @lru_cache(1024)
 def _located(store: Store, digest: Digest, filename: str | None, above: int, _: int) -> str | None:
-    if store.stat(digest).size <= above:
+    if not isinstance(store, SignedURLs) or store.stat(digest).size <= above:
         return None
     return store.url(digest, SIGNED_FOR, *describe(filename))
 

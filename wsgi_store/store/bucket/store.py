@@ -112,13 +112,14 @@ class ObjectStore:
         reader.begin(result)
         return reader
 
-    def begin(self, staged: StagedFile, size: int | None, expected: Sequence[Digest]) -> None:
-        """Send a large file up while it is received, where its key is known and free and the way wide."""
+    def begin(self, staged: StagedFile, size: int | None, expected: Sequence[Digest]) -> Parts | None:
+        """Start to send a large file whose key is known and free, unless the link is congested."""
         self._bucket.require_writable()
         named = [digest for digest in expected if digest.algorithm is self.algorithm]
         if size is not None and size > WHOLE and named and not self._bucket.uplink.narrow:
             if look(self._bucket, key_of(named[0])) is None:
-                staged.ahead = Parts(self._bucket, key_of(named[0]), staged.fd, size, whole=False)
+                return Parts(self._bucket, key_of(named[0]), staged.fd, size, whole=False)
+        return None
 
     def add(self, staged: StagedFile) -> Added:
         """Publish a staged file whole and at once; tells what there was before."""
@@ -216,9 +217,6 @@ class ObjectStore:
         """Yield the blobs in ascending order of digest, from the one behind `after` on."""
         self._bucket.require()
         return self._listed(self._blob_keys, offset=None if after is None else key_of(after))
-
-    def local_path(self, digest: Digest) -> None:  # pylint: disable=unused-argument
-        """None: no server in front can read an object from a disk."""
 
     def url(self, digest: Digest, seconds: int, content_type: str, disposition: str) -> str | None:
         """A presigned URL at the engine; None where the keys to sign it with are not known here."""

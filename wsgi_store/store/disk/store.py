@@ -5,7 +5,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 
@@ -102,9 +102,6 @@ class LocalStore:
                 os.close(fd)
                 raise
 
-    def begin(self, staged: StagedFile, size: int | None, expected: Sequence[Digest]) -> None:
-        """Nothing: all that is left to do for a file that is whole is to name it."""
-
     def add(self, staged: StagedFile) -> Added:
         """Publish a staged file whole and at once; tells what there was before."""
         name = staged.digest.hex[:2]
@@ -185,16 +182,6 @@ class LocalStore:
         if not self._discarded(digest):
             raise self._absent(digest)
 
-    def abandoned(  # pylint: disable=unused-argument
-        self, before: float, *, remove: bool
-    ) -> Iterator[Blob]:
-        """Nothing: what was not published is a staged file."""
-        return iter(())
-
-    def litter(self, before: float, *, remove: bool) -> Iterator[int]:  # pylint: disable=unused-argument
-        """Nothing: a lock on a disk ends with the process that holds it (flock(2))."""
-        return iter(())
-
     def load_note(self, name: str) -> bytes | None:
         """Read a note that was left in the store; None when there is none."""
         with disk_errors("cannot read the note"), suppress(FileNotFoundError, NoFile):
@@ -232,12 +219,9 @@ class LocalStore:
                 yield from self._described(shard, islice(names, first, None))
         self._require_marker()  # else a disk unmounted meanwhile would pass for fewer blobs
 
-    def local_path(self, digest: Digest) -> str | None:
-        """The blob's path relative to the root."""
+    def local_path(self, digest: Digest) -> str:
+        """Return the path of a blob relative to the root, whether or not the blob exists."""
         return f"{digest.hex[:2]}/{digest.hex}"
-
-    def url(self, digest: Digest, seconds: int, content_type: str, disposition: str) -> None:
-        """None: nobody but this service sends what lies on its disk."""
 
     def _prepare(self) -> None:
         """Make what a store needs and lacks; raises WrongStore and OSError."""
