@@ -262,11 +262,8 @@ class Config:
         _check("hosts", self.hosts, parse_host)
         if self.cors_origins != ("*",):
             _check("cors_origins", self.cors_origins, parse_origin)
-        if self.redirect is not Redirect.NEVER:
-            if not self.root.startswith("s3://"):
-                raise ConfigError(f"{PREFIX}REDIRECT: only s3://… as {PREFIX}ROOT has URLs to redirect to")
-            if "AWS_SECRET_ACCESS_KEY" not in os.environ:
-                raise ConfigError(f"{PREFIX}REDIRECT: AWS_SECRET_ACCESS_KEY is needed to sign URLs")
+        if self.redirect is not Redirect.NEVER and not self.root.startswith("s3://"):
+            raise ConfigError(f"{PREFIX}REDIRECT: only s3://… as {PREFIX}ROOT has URLs to redirect to")
 
     def require_sense(self) -> None:
         """Raise ConfigError for a setting that means nothing beside the others."""

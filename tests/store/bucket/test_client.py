@@ -14,6 +14,7 @@ from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import BlobNotFound, ConfigError, StoreUnavailable, WrongStore
 from wsgi_store.store.bucket.client import Bucket
+from wsgi_store.store.bucket.signing import Signer
 from wsgi_store.store.contract import Durability, Remote, Store
 from wsgi_store.store.open import open_store
 
@@ -99,7 +100,7 @@ def test_the_bucket_in_the_url(tmp_path: Path, url: str, path_style: bool, addre
     """The bucket is named in the path or in the host, as is set."""
     del url
     remote = Remote(str(tmp_path), endpoint="https://s3.example.org:9000", path_style=path_style)
-    signed = Bucket("s3://bucket/prefix/", remote).url("key", 60, {"response-content-type": "a/b"})
+    signed = Signer(Bucket("s3://bucket/prefix/", remote)).sign("key", 60, {"response-content-type": "a/b"})
     assert signed is not None
     parts = urlsplit(signed)
     assert f"{parts.scheme}://{parts.netloc}{parts.path}" == address
@@ -111,7 +112,7 @@ def test_a_url_of_aws(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch)
     del url
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "a+b/c=")
-    signed = Bucket("s3://bucket", Remote(str(tmp_path))).url("key", 60, {})
+    signed = Signer(Bucket("s3://bucket", Remote(str(tmp_path)))).sign("key", 60, {})
     assert signed is not None
     assert signed.startswith("https://s3.us-east-1.amazonaws.com/bucket/key?")
     assert "X-Amz-Security-Token=a%2Bb%2Fc%3D" in signed

@@ -20,7 +20,8 @@ from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
 from wsgi_store.store.bucket import litter
 from wsgi_store.store.bucket import unfinished as uploads
-from wsgi_store.store.bucket.client import LOCKS, Bucket
+from wsgi_store.store.bucket.client import Bucket
+from wsgi_store.store.bucket.lock import LOCKS, locked
 from wsgi_store.store.bucket.engine import PROBES
 from wsgi_store.store.contract import Durability, Remote, Store
 from wsgi_store.store.open import open_store
@@ -34,7 +35,8 @@ HOLD = """
 import sys, time
 from wsgi_store.store.contract import Remote
 from wsgi_store.store.bucket.client import Bucket
-with Bucket(sys.argv[1], Remote(sys.argv[2])).locked(sys.argv[3]):
+from wsgi_store.store.bucket.lock import locked
+with locked(Bucket(sys.argv[1], Remote(sys.argv[2])), sys.argv[3]):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -129,7 +131,7 @@ def test_locks_that_are_held(store: Store, bucket: Bucket) -> None:
     def hold(me: str) -> None:
         nonlocal count
         while not ended.is_set():
-            with suppress(StoreUnavailable), bucket.locked(DIGEST.hex) as until:
+            with suppress(StoreUnavailable), locked(bucket, DIGEST.hex) as until:
                 holders.append(me)
                 overlaps.extend([tuple(holders)] if len(holders) > 1 else [])
                 count += 1

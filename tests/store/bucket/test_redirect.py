@@ -1,12 +1,17 @@
 """Downloads from the object store itself, by signed URLs."""
 
 import http.client
+import json
+import os
 import time
 import urllib.error
 import urllib.request
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -144,8 +149,33 @@ def test_the_client(tmp_path: Path) -> None:
                 assert (tmp_path / "file").read_bytes() == data
 
 
-def test_without_a_key_to_sign_with(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no URL can be signed the blob is sent from here."""
+def test_keys_of_a_role(application: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """URLs are signed with keys that the machine hands out, too, and that are in no variable."""
     path = put(application, SMALL)
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")  # as where keys come from the role of a machine
+    keys = {
+        "AccessKeyId": os.environ["AWS_ACCESS_KEY_ID"],
+        "SecretAccessKey": os.environ["AWS_SECRET_ACCESS_KEY"],
+        "Token": "",
+        "Expiration": "2100-01-01T00:00:00Z",
+    }
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    (tmp_path / "keys.json").write_text(json.dumps(keys))
+    hand_out = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), hand_out) as machine:
+        Thread(target=machine.serve_forever).start()
+        url = f"http://127.0.0.1:{machine.server_port}/keys.json"
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
+        try:
+            assert follow(call(application, path=path))[2] == SMALL
+        finally:
+            machine.shutdown()
+
+
+def test_without_a_key_to_sign_with(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blob is sent from here where no URL can be signed."""
+    path = put(application, SMALL)
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     assert call(application, path=path).body == SMALL

@@ -17,6 +17,7 @@ from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
 from wsgi_store.store.bucket import uplink as uplink_module
 from wsgi_store.store.bucket.client import Bucket
+from wsgi_store.store.bucket.lock import locked
 from wsgi_store.store.bucket.parts import PART
 from wsgi_store.store.bucket.uplink import PARTS_AT_ONCE
 from wsgi_store.store.contract import Added, Durability, Remote
@@ -144,7 +145,7 @@ def test_no_room_while_a_lock_is_waited_for(tmp_path: Path, monkeypatch: pytest.
         staging = staging_behind(relay, tmp_path, timeout)
         digest = put(staging, data).digest
         KIND.damage(tmp_path, digest, b"damaged")
-        with Bucket(KIND.url(tmp_path), Remote(str(tmp_path))).locked(digest.hex):
+        with locked(Bucket(KIND.url(tmp_path), Remote(str(tmp_path))), digest.hex):
             healed = pool.submit(put, staging, data)
             time.sleep(1.0)  # nothing happens: it waits for the lock
             assert put(staging, b"another").created

@@ -17,7 +17,8 @@ from tests.support.kinds import BucketKind, content, digest_of, put, removed_by
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import BlobNotFound, ConfigError, DigestCollision, StoreUnavailable, WrongStore
 from wsgi_store.staging import Staging
-from wsgi_store.store.bucket.client import LOCKS, Bucket
+from wsgi_store.store.bucket.client import Bucket
+from wsgi_store.store.bucket.lock import LOCKS
 from wsgi_store.store.bucket.upload import WHOLE
 from wsgi_store.store.contract import Durability, Remote, Store
 from wsgi_store.store.open import open_store

@@ -18,6 +18,7 @@ from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, StoreUnavailable
 from wsgi_store.staging import Staging
 from wsgi_store.store.bucket.client import Bucket
+from wsgi_store.store.bucket.lock import locked
 from wsgi_store.store.bucket.store import ObjectStore
 from wsgi_store.store.bucket.upload import WHOLE
 from wsgi_store.store.contract import Added, Blob, Remote, Store
@@ -193,8 +194,8 @@ def test_a_lock_that_was_taken_over(root: Path, store: Store) -> None:
     assert not list(store.iterate())
     slow, following = (Bucket(KIND.url(root), Remote(str(root), timeout=0.5)) for _ in range(2))
     with ExitStack() as held:
-        held.enter_context(slow.locked("name"))
-        with following.locked("name"):
+        held.enter_context(locked(slow, "name"))
+        with locked(following, "name"):
             held.close()
             assert obstore.head(following.client, ".locks/name")
     with pytest.raises(FileNotFoundError):

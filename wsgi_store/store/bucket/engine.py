@@ -13,7 +13,8 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from wsgi_store.errors import StoreError, StoreUnavailable, WrongStore
-from wsgi_store.store.bucket.client import Bucket, Failure, asking
+from wsgi_store.store.bucket.client import Bucket
+from wsgi_store.store.bucket.failures import Failure, asking
 
 if TYPE_CHECKING:
     from obstore import UpdateVersion

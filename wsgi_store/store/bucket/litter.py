@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import obstore
 
-from wsgi_store.store.bucket.client import LOCKS, asking
+from wsgi_store.store.bucket.failures import asking
+from wsgi_store.store.bucket.lock import LOCKS, remove_left
 from wsgi_store.store.bucket.engine import PROBES
 from wsgi_store.store.bucket.marked import MarkedBucket
 
@@ -37,5 +38,5 @@ def litter(bucket: MarkedBucket, before: float, *, remove: bool) -> Iterator[int
         # From then on the holder of what did not change holds it no more, whatever the clocks say.
         time.sleep(bucket.timeout)
     for meta in locks:
-        if not remove or bucket.clear(meta):
+        if not remove or remove_left(bucket, meta):
             yield meta["size"]

@@ -10,8 +10,9 @@ from obstore.exceptions import AlreadyExistsError
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, StoreUnavailable, WrongStore
 from wsgi_store.store import marker
-from wsgi_store.store.bucket.client import Bucket, Client, Failure, asking
+from wsgi_store.store.bucket.client import Bucket, Client
 from wsgi_store.store.bucket.engine import Engine
+from wsgi_store.store.bucket.failures import Failure, asking
 from wsgi_store.store.contract import Remote
 
 

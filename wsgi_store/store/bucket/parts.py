@@ -9,7 +9,8 @@ from queue import SimpleQueue
 
 import obstore
 
-from wsgi_store.store.bucket.client import Bucket, asking
+from wsgi_store.store.bucket.client import Bucket
+from wsgi_store.store.bucket.failures import asking
 from wsgi_store.store.bucket.uplink import Uplink
 
 PART = 8 << 20

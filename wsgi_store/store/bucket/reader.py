@@ -10,7 +10,7 @@ from obstore.exceptions import BaseError
 
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.filesystem import disk_errors
-from wsgi_store.store.bucket.client import asking
+from wsgi_store.store.bucket.failures import asking
 from wsgi_store.store.contract import Blob
 from wsgi_store.store.staged import StagedFile
 

@@ -14,7 +14,7 @@ from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, DigestCollision, StoreUnavailable
 from wsgi_store.filesystem import disk_errors
 from wsgi_store.store import marker
-from wsgi_store.store.bucket.client import asking
+from wsgi_store.store.bucket.failures import asking
 from wsgi_store.store.bucket.keys import (
     QUARANTINE,
     blob_keys,
@@ -24,9 +24,11 @@ from wsgi_store.store.bucket.keys import (
     quarantine_keys,
 )
 from wsgi_store.store.bucket.litter import litter
+from wsgi_store.store.bucket.lock import locked
 from wsgi_store.store.bucket.marked import MarkedBucket, algorithm_at
 from wsgi_store.store.bucket.parts import Parts
 from wsgi_store.store.bucket.reader import ObjectReader, compare
+from wsgi_store.store.bucket.signing import Signer
 from wsgi_store.store.bucket.upload import WHOLE, Upload, Version, look
 from wsgi_store.store.contract import Added, Blob, Remote
 from wsgi_store.store.staged import StagedFile
@@ -67,6 +69,7 @@ class ObjectStore:
     def __init__(self, url: str, algorithm: Algorithm | None, remote: Remote) -> None:
         algorithm = algorithm or algorithm_at(url, remote)
         self._bucket = self.bucket_kind(url, remote, algorithm)
+        self._signer = Signer(self._bucket) if self._bucket.scheme == "s3" else None
         self.algorithm = algorithm
         self._looked = float("-inf"), False
         self._blob_keys = blob_keys(algorithm)
@@ -134,7 +137,7 @@ class ObjectStore:
         """Remove a blob and tell what it was; raises BlobNotFound."""
         self._bucket.require_writable()
         # An engine does not tell whether there was something to delete: who has the lock looks.
-        with self._bucket.locked(digest.hex) as until:
+        with locked(self._bucket, digest.hex) as until:
             blob = self.stat(digest)
             if check is not None:
                 check(blob)
@@ -146,7 +149,7 @@ class ObjectStore:
         self._bucket.require_writable()
         if time.time() < modified + self.granularity:
             return False
-        with self._bucket.locked(digest.hex) as until:
+        with locked(self._bucket, digest.hex) as until:
             there = look(self._bucket, key_of(digest))
             if there is None or there.modified != modified:
                 return False
@@ -163,7 +166,7 @@ class ObjectStore:
         with closing(self.open(digest)) as reader:
             if compare(reader)[0]:
                 return False
-        with self._bucket.locked(digest.hex) as until:
+        with locked(self._bucket, digest.hex) as until:
             if look(self._bucket, key) != there:
                 raise BlobNotFound(hash=digest.hex)
             with asking("cannot move the blob to quarantine"):
@@ -210,7 +213,7 @@ class ObjectStore:
     def update_note(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
         """Put what `change` makes of a note in its place, whole and at once; None where there was none."""
         self._bucket.require_writable()
-        with self._bucket.locked(name), asking("cannot write the note"):
+        with locked(self._bucket, name), asking("cannot write the note"):
             obstore.put(self._bucket.client, name, change(self.load_note(name)), use_multipart=False)
 
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
@@ -219,10 +222,12 @@ class ObjectStore:
         return self._listed(self._blob_keys, offset=None if after is None else key_of(after))
 
     def url(self, digest: Digest, seconds: int, content_type: str, disposition: str) -> str | None:
-        """A presigned URL at the engine; None where the keys to sign it with are not known here."""
+        """Return a URL at which anybody can download a blob for `seconds`; None without keys to sign it."""
+        if self._signer is None:
+            return None
         self._bucket.require()
         fields = {"response-content-type": content_type, "response-content-disposition": disposition}
-        return self._bucket.url(key_of(digest), seconds, fields)
+        return self._signer.sign(key_of(digest), seconds, fields)
 
     def _prepare(self) -> None:
         os.makedirs(self.staging_directory, exist_ok=True)
@@ -295,7 +300,7 @@ class ObjectStore:
         key = quarantine_key_of(digest)
         if look(self._bucket, key) is None:
             return False
-        with self._bucket.locked(digest.hex) as until:
+        with locked(self._bucket, digest.hex) as until:
             if look(self._bucket, key) is None:
                 return False
             self._delete(key, until)

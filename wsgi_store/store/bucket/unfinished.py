@@ -1,6 +1,5 @@
 """Uploads in parts that were begun and neither completed nor aborted, of which obstore does not tell."""
 
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -12,9 +11,12 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from wsgi_store.errors import StoreUnavailable
-from wsgi_store.store.bucket.client import CONNECT, Bucket, Failure
+from wsgi_store.store.bucket.client import MAX_CONNECT_TIMEOUT, Bucket
+from wsgi_store.store.bucket.endpoint import region
 from wsgi_store.store.bucket.engine import PROBES
+from wsgi_store.store.bucket.failures import Failure
 from wsgi_store.store.bucket.litter import AGE
+from wsgi_store.store.bucket.lock import locked
 from wsgi_store.store.bucket.marked import MarkedBucket
 
 PAGE = 1000
@@ -51,7 +53,7 @@ def abandoned(
                 if remove:
                     bucket.require_writable()
                     # Who completes one holds the lock: it is not torn apart while it becomes a blob.
-                    with bucket.locked(match["hash"] if match else key.rpartition("/")[2]):
+                    with locked(bucket, match["hash"] if match else key.rpartition("/")[2]):
                         if _parts(client, names) != parts:
                             continue
                         client.abort_multipart_upload(**names)
@@ -71,10 +73,10 @@ def _connect(bucket: Bucket) -> Any:
     """A client with the same settings as obstore's; the keys are found in the same variables."""
     return botocore.session.get_session().create_client(
         "s3",
-        region_name=os.environ.get("AWS_REGION"),
+        region_name=region(),
         endpoint_url=bucket.endpoint,
         config=Config(
-            connect_timeout=min(CONNECT, bucket.timeout),
+            connect_timeout=min(MAX_CONNECT_TIMEOUT, bucket.timeout),
             read_timeout=bucket.timeout,
             retries={"mode": "standard", "total_max_attempts": 2},
             s3={"addressing_style": "path" if bucket.path_style else "virtual"},

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import obstore
 from obstore.exceptions import AlreadyExistsError
 
-from wsgi_store.store.bucket.client import Bucket, Held, asking
+from wsgi_store.store.bucket.client import Bucket
+from wsgi_store.store.bucket.failures import asking
+from wsgi_store.store.bucket.lock import Held, locked
 from wsgi_store.store.bucket.parts import Parts
 from wsgi_store.store.staged import StagedFile
 
@@ -65,7 +67,7 @@ class Upload:
         with suppress(Held), self._bucket.uplink.room(self.size), asking("cannot write the blob"):
             return self._put_whole(instead)
         # Who waits for a lock sends nothing: it keeps no room, and looks anew when the lock is free.
-        with self._bucket.locked(self._staged.digest.hex):
+        with locked(self._bucket, self._staged.digest.hex):
             return False
 
     def _put_whole(self, instead: Version | None) -> bool:
@@ -78,7 +80,7 @@ class Upload:
             except AlreadyExistsError:
                 return False
             return True
-        with self._bucket.locked(self._staged.digest.hex, wait=False):
+        with locked(self._bucket, self._staged.digest.hex, wait=False):
             if look(self._bucket, self._key) != instead:
                 return False
             obstore.put(self._bucket.client, self._key, body, attributes=attributes, use_multipart=False)
@@ -91,7 +93,7 @@ class Upload:
         with closing(parts):
             parts.until_sent()
             # Not every engine completes on a condition: who completes is alone, and looks before.
-            with self._bucket.locked(self._staged.digest.hex):
+            with locked(self._bucket, self._staged.digest.hex):
                 if look(self._bucket, self._key) != instead:
                     return False
                 parts.complete()
