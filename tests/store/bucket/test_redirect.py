@@ -155,7 +155,7 @@ def test_keys_of_a_role(application: Application, tmp_path: Path, monkeypatch: p
     keys = {
         "AccessKeyId": os.environ["AWS_ACCESS_KEY_ID"],
         "SecretAccessKey": os.environ["AWS_SECRET_ACCESS_KEY"],
-        "Token": "",
+        "Token": None,
         "Expiration": "2100-01-01T00:00:00Z",
     }
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
