@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.support import ceph
-from tests.support.servers import PROJECT
+from tests.support.servers import PROJECT, gunicorn
+from tests.support.wire import Connection, chunked, message
+
+WITHOUT = sorted(PROJECT.glob("benchmarks/without/[a-z]*.py"))
 
 
 def run(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -59,3 +62,21 @@ def test_a_plain_client_is_installed() -> None:
     text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
     extra = text[text.index("\nbench = [") :]
     assert '"s3cmd' in extra[: extra.index("\n]")]
+
+
+@pytest.mark.parametrize("settings", WITHOUT, ids=lambda path: path.stem)
+def test_settings_that_leave_a_part_out(tmp_path: Path, settings: Path) -> None:
+    """A worker that lacks a part, for comparison, serves the same requests."""
+    data = bytes(3 << 20)
+    with (
+        gunicorn(tmp_path, "-c", str(settings), workers=1) as server,
+        Connection(server.port) as connection,
+    ):
+        for number in range(3):
+            connection.send(message("POST", "/", data + bytes([number])))
+            location = connection.receive().fields["location"]
+            connection.send(message("POST", "/", Transfer_Encoding="chunked"), chunked(data, bytes([number])))
+            assert connection.receive().fields["location"] == location
+            for _ in range(3):
+                connection.send(message("GET", location))
+                assert connection.receive().body == data + bytes([number])
