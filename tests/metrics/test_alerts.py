@@ -88,7 +88,7 @@ def test_the_first_failure_raises_its_alert(tmp_path: Path) -> None:
         after = failures(server)
     values = f"{before.get('digest_collision', '_')}x5 {after['digest_collision']}x5"
     collisions = {"series": FAILURES + '{code="digest_collision"}', "values": values}
-    summary = " was sent another file of the same hash: somebody forges md5 or sha1"
+    summary = " received a different file with the same hash: somebody forges md5 or sha1"
     alert = {
         "exp_labels": {"severity": "warning", "code": "digest_collision"},
         "exp_annotations": {"summary": summary},
