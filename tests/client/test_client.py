@@ -18,7 +18,6 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 
-import wsgi_store.client.client
 from examples.client import there_and_back
 from tests.support.access import line
 from tests.support.exchanges import DATA, HASH, SIZE
@@ -166,14 +165,13 @@ def test_an_announced_hash(client: Client) -> None:
     assert len(list(client.list())) == 1
 
 
-def test_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages(client: Client) -> None:
     """A listing goes from page to page, from where and as far as is asked."""
-    monkeypatch.setattr(wsgi_store.client.client, "PAGE", 2)
     hashes = sorted(client.put(bytes([number])).hash for number in range(5))
-    assert [blob.hash for blob in client.list()] == hashes
-    assert [blob.hash for blob in client.list(after=hashes[1])] == hashes[2:]
+    assert [blob.hash for blob in client.list(page_size=2)] == hashes
+    assert [blob.hash for blob in client.list(after=hashes[1], page_size=2)] == hashes[2:]
     for limit in range(7):
-        assert [blob.hash for blob in client.list(limit=limit)] == hashes[:limit]
+        assert [blob.hash for blob in client.list(limit=limit, page_size=2)] == hashes[:limit]
 
 
 def test_progress(client: Client, tmp_path: Path) -> None:
@@ -388,7 +386,7 @@ def test_a_bad_url(url: str) -> None:
 
 def test_a_name_that_no_field_carries() -> None:
     """A user name beyond latin-1 is refused, without showing it."""
-    with pytest.raises(ConfigError, match="^user name and password: expected characters of latin-1$"):
+    with pytest.raises(ConfigError, match="^user name and password: expected Latin-1 characters$"):
         Client("http://%E2%82%AC:secret@127.0.0.1:1")
 
 

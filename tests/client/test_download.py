@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.exchanges import DATA, HASH, SIZE
-from tests.support.peers import reply, saying
-from wsgi_store.client import Client, transport
+from tests.support.peers import hurried, reply, saying
+from wsgi_store.client import Client
 from wsgi_store.errors import DigestMismatch
 
 
@@ -82,12 +82,11 @@ def test_a_seek_back_to_the_beginning_is_checked() -> None:
             download.read()
 
 
-def test_a_size_that_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_size_that_is_not_told() -> None:
     """From an end that nobody knows nobody can seek; the rest works."""
-    monkeypatch.setattr(transport, "FIRST_PAUSE", 0.01)
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     chunked += b"%x\r\n%b\r\n0\r\n\r\n" % (SIZE, DATA)
-    with saying(chunked) as peer, Client(peer.url) as client, client.open(HASH) as download:
+    with saying(chunked) as peer, hurried(peer.url) as client, client.open(HASH) as download:
         with pytest.raises(io.UnsupportedOperation):
             download.seek(0, io.SEEK_END)
         assert download.read() == DATA

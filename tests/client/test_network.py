@@ -107,9 +107,7 @@ def test_the_wrong_scheme(secure: Server, open_service: Server) -> None:
     for server, wrong, right in ((secure, "http", "https"), (open_service, "https", "http")):
         begin = time.monotonic()
         with Client(f"{wrong}://127.0.0.1:{server.port}", "all", retries=50) as client:
-            with pytest.raises(
-                Unreachable, match=f"the server speaks {right}, so the URL begins with {right}://"
-            ):
+            with pytest.raises(Unreachable, match=f"the server speaks {right}, use {right}://"):
                 client.put(DATA)
         assert time.monotonic() - begin < 0.5
 

@@ -8,26 +8,19 @@ from pathlib import Path
 import pytest
 
 from tests.support.exchanges import DATA, HASH, SIZE
-from tests.support.peers import Peer, reply, saying
+from tests.support.peers import Peer, hurried, reply, saying
 from tests.support.servers import PROJECT
-from wsgi_store.client import Client, transport
 from wsgi_store.client.redirects import Network, follow, network
 from wsgi_store.digest import Algorithm
 
 HALF = SIZE // 2
 
 
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses long enough to be seen."""
-    monkeypatch.setattr(transport, "FIRST_PAUSE", 0.02)
-
-
 def test_a_download_that_is_sent_elsewhere(tmp_path: Path) -> None:
     """It comes from where the server says, who is not told who asks, and is checked as ever."""
     with saying(reply(DATA)) as elsewhere:
         there = reply(b"", "307 Temporary Redirect", Location=f"{elsewhere.url}/a/b?signed=1")
-        with saying(there) as peer, Client(peer.url, "token") as client:
+        with saying(there) as peer, hurried(peer.url, "token") as client:
             client.get(HASH, tmp_path / "file")
         (head,) = elsewhere.heads
         assert head.startswith("GET /a/b?signed=1 HTTP/1.1\r\n")
@@ -44,7 +37,7 @@ def test_a_download_that_is_sent_astray(location: str) -> None:
     """Where the file does not come from elsewhere the server is asked for it once more."""
     with saying(reply(b"expired", "403 Forbidden")) as elsewhere:
         there = reply(b"", "307 Temporary Redirect", Location=location.format(elsewhere.url))
-        with saying(there, reply(DATA)) as peer, Client(peer.url, "token", retries=0) as client:
+        with saying(there, reply(DATA)) as peer, hurried(peer.url, "token", retries=0) as client:
             with client.open(HASH) as download:
                 assert download.read() == DATA
             first, second = peer.seen("GET")
@@ -63,7 +56,7 @@ def test_a_redirection_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy looks names up itself, so it is asked for nothing that a server redirects to."""
     with saying(reply(b"", "307 Temporary Redirect", Location="http://10.0.0.1/x"), reply(DATA)) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
-        with Client("http://store.example.org") as client:
+        with hurried("http://store.example.org") as client:
             client._algorithm = Algorithm.MD5  # pylint: disable=protected-access
             with client.open(HASH) as download:
                 assert download.read() == DATA
@@ -104,7 +97,7 @@ def redirected(server: str, location: str, elsewhere: Peer) -> bool:
     """Whether a client of a server at an address asks where it redirects to; it gets the blob anyhow."""
     before = len(elsewhere.heads)
     there = reply(b"", "307 Temporary Redirect", Location=location)
-    with saying(there, reply(DATA), host=server) as peer, Client(peer.url, "token") as client:
+    with saying(there, reply(DATA), host=server) as peer, hurried(peer.url, "token") as client:
         with client.open(HASH) as download:
             assert download.read() == DATA
     assert not any("token" in head for head in elsewhere.heads)
@@ -146,7 +139,7 @@ def rebind() -> None:
     with saying(reply(b"secret")) as near:
         there = reply(b"", "307 Temporary Redirect", Location=f"{near.url}/x")
         with saying(there, reply(DATA), host="8.8.8.8") as peer:
-            with Client(f"http://rebound.example:{peer.port}") as client, client.open(HASH) as download:
+            with hurried(f"http://rebound.example:{peer.port}") as client, client.open(HASH) as download:
                 assert download.read() == DATA
         assert not near.heads
 
@@ -170,7 +163,7 @@ def test_a_download_that_is_sent_elsewhere_and_cut(tmp_path: Path) -> None:
     rest = reply(DATA[HALF:], "206 Partial Content", Content_Range=f"bytes {HALF}-{SIZE - 1}/{SIZE}")
     with saying(reply(DATA)[: -(SIZE - HALF)]) as elsewhere:
         there = reply(b"", "307 Temporary Redirect", Location=f"{elsewhere.url}/x")
-        with saying(there, rest) as peer, Client(peer.url) as client:
+        with saying(there, rest) as peer, hurried(peer.url) as client:
             client.get(HASH, tmp_path / "file")
             assert f"Range: bytes={HALF}-" in peer.seen("GET")[1]
     assert (tmp_path / "file").read_bytes() == DATA

@@ -113,7 +113,7 @@ def test_one_that_fails_stops_none(url: str, tmp_path: Path) -> None:
             "wsgi-store: malformed hash '{broken': expected the 32, 40, 64 or 128 hexadecimal digits of a "
             "hash",
             f"wsgi-store: no blob {NONE} in this store",
-            f"wsgi-store: {HELLO}: it exists",
+            f"wsgi-store: {HELLO}: already exists",
         ]
     )
     assert run("cat", NONE, HELLO, status=3).stdout == "hello"

@@ -126,7 +126,7 @@ def test_nothing_is_replaced(url: str, tmp_path: Path) -> None:
     """A file that is there is replaced with --force only."""
     run("put", "-", stdin=b"hello")
     (tmp_path / "x").write_text("old")
-    assert run("get", HELLO, "-o", "x", status=1).stderr == "wsgi-store: x: it exists\n"
+    assert run("get", HELLO, "-o", "x", status=1).stderr == "wsgi-store: x: already exists\n"
     run("get", HELLO, "-o", "x", "--force")
     assert (tmp_path / "x").read_text() == "hello"
     assert "directory" in run("get", HELLO, "-o", "no/x", status=1).stderr
@@ -352,7 +352,9 @@ def test_what_is_no_store_is_told_once(url: str, tmp_path: Path, answer: bytes) 
         (tmp_path / name).write_text(name)
     with saying(b"", index=answer) as peer:
         result = run("put", *MANY, "--url", peer.url, status=9)
-        assert result.stderr == f"wsgi-store: {peer.url} is no wsgi_store: its answer is not understood\n"
+        assert (
+            result.stderr == f"wsgi-store: {peer.url} is not a wsgi_store server: its answer makes no sense\n"
+        )
         assert len(peer.heads) == 1
     assert url
 

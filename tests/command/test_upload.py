@@ -86,7 +86,7 @@ def test_a_pipe_that_nobody_writes_to(url: str, tmp_path: Path) -> None:
     with (tmp_path / "err").open("wb") as err:
         process = subprocess.Popen([program, "put", "pipe"], cwd=program.parent, stderr=err, stdout=-1)
     with process:
-        said = "wsgi-store: pipe: waiting for somebody to write to this pipe\n"
+        said = "wsgi-store: pipe: waiting for a writer of this pipe\n"
         until(lambda: (tmp_path / "err").read_text() == said, "a word")
         pipe.write_bytes(DATA)
         out, _ = process.communicate(timeout=20)
@@ -105,7 +105,7 @@ def test_standard_input_by_other_names(url: str, tmp_path: Path, how: str, data:
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/dev/urandom", "/dev/full"])
 def test_devices(url: str, device: str, tmp_path: Path) -> None:
     """What has no end, or nothing, is refused, by name and as standard input."""
-    said = "a device without an end: pipe what is wanted of it to -"
+    said = "the device may have no end: pipe the part you want to -"
     assert run("put", device, status=1).stderr == f"wsgi-store: {device}: {said}\n"
     program = install(tmp_path / "here")
     with open(device, "rb") as file:
@@ -113,7 +113,7 @@ def test_devices(url: str, device: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, b"")
     assert said.encode() in done.stderr
     with Client(url, "all") as client:
-        with pytest.raises(OSError, match="without an end"):
+        with pytest.raises(OSError, match="may have no end"):
             client.put(device)
         assert not list(client.list())
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from tests.support.access import KEY, line
 from tests.support.servers import Server, gunicorn
 from wsgi_store.cli.main import main
-from wsgi_store.client import Client, transport
+from wsgi_store.client import Client
 
 
 @pytest.fixture(scope="module", name="server")
@@ -35,7 +35,6 @@ def fixture_url(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for name, value in {"URL": url, "TOKEN": "all", "SIGNING_KEYS": KEY}.items():
         monkeypatch.setenv(f"WSGI_STORE_{name}", value)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(transport, "FIRST_PAUSE", 0.01)
     with Client(url, "all") as client:
         for blob in client.list():
             client.delete(blob.hash)

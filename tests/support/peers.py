@@ -6,8 +6,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
+
+from wsgi_store.client import Client
 
 INDEX = b'{"algorithm": "md5"}'
+
+
+def hurried(url: str, token: str | None = None, **options: Any) -> Client:
+    """A client whose pauses are short, and long enough to be seen."""
+    return Client(url, token, first_pause=0.02, **options)
 
 
 def reply(body: bytes, status: str = "200 OK", length: int | None = None, **fields: str) -> bytes:

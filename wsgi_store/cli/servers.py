@@ -148,12 +148,12 @@ class Servers:
         """The blobs that are named, each with a client of its server; tells which are malformed."""
         # pylint: disable=import-outside-toplevel  # slow to import
         from wsgi_store.client.address import base, parse
-        from wsgi_store.client.names import read
+        from wsgi_store.client.names import parse_name
 
         own = base(parse(self._own["url"]))
         for text in listed(names):
             try:
-                name = read(text)
+                name = parse_name(text)
             except MalformedHash as error:
                 output.failed(error)
                 continue

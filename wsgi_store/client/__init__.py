@@ -1,4 +1,4 @@
-"""Talking to a server from Python."""
+"""The client: its public names."""
 
 from wsgi_store.client.client import Client, RemoteBlob, Uploaded
 from wsgi_store.client.download import Download

@@ -1,4 +1,4 @@
-"""Talking to a server from Python; installed with the extra `client`."""
+"""The client of a server; the extra `client` installs what it needs."""
 
 import os
 import re
@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 from wsgi_store.client.address import base, parse
 from wsgi_store.client.download import Download, Remote
-from wsgi_store.client.names import HASH, checked, read
+from wsgi_store.client.names import HASH, checked, parse_name
+from wsgi_store.client.retries import Retries
 from wsgi_store.client.save import save
 from wsgi_store.client.source import Progress, Source, reading
 from wsgi_store.client.transport import Transport
@@ -31,56 +32,57 @@ if TYPE_CHECKING:
     from _typeshed import SupportsRead
     from typing_extensions import Buffer
 
-PAGE = 1000
-
 
 @dataclass(frozen=True, slots=True)
 class RemoteBlob:
-    """A blob on a server: its hash, its size in bytes, its URL."""
+    """A blob on a server."""
 
     hash: str
     size: int
+    """In bytes."""
     url: str
 
 
 @dataclass(frozen=True, slots=True)
 class Uploaded(RemoteBlob):
-    """A blob that was uploaded, and whether the server lacked it.
-
-    When an answer was lost and the upload repeated, the server has it from the first time.
-    """
+    """An uploaded blob."""
 
     created: bool
+    """Whether the upload added it; false also if a first attempt did, whose answer was lost."""
     healed: bool = False
-    """Whether the server had it, damaged, and has it whole now."""
+    """Whether the upload replaced a damaged copy."""
 
 
 class Client:
-    """A server, by its URL with the prefix it is mounted under.
+    """A client of the server at a URL, which includes the prefix that the service is mounted under.
 
-    Credentials are the `token`, else user name and password in the URL, else those in ~/.netrc
-    (or $NETRC). `timeout` is how long, in seconds, a connection may stand still. What may pass,
-    a broken connection or 503, is tried again up to `retries` times; all that is done here does
-    no harm when it is done twice. May be used by any number of threads; `connections` is how
-    many are kept open.
+    It authenticates with `token`, else with user name and password in the URL, else with those in
+    ~/.netrc ($NETRC). `timeout` is how long a connection may be idle, in seconds. The client tries
+    again up to `retries` times when a connection breaks or the server answers 503; the first pause
+    takes about `first_pause` seconds, later ones grow to 30, and Retry-After (RFC 9110 section
+    10.2.3) is obeyed up to 120. Every request is safe to repeat. Threads may share a client;
+    `connections` is how many connections it keeps open.
 
-    Blobs are named by their hashes, or by their URLs below that of the server, with a signed link
-    perhaps; MalformedHash is raised where that is not so.
+    A blob is given by its hash or by its URL on this server, which may carry a signed link.
 
-    Every method raises the failures of `wsgi_store.errors` that the server tells by their codes,
-    Unreachable and UnexpectedAnswer. The constructor raises ConfigError.
+    The constructor raises ConfigError. Every method raises Unreachable, UnexpectedAnswer, and the
+    classes of `wsgi_store.errors` that the server reports; a method that takes a blob raises
+    MalformedHash.
     """
 
-    def __init__(
+    def __init__(  # pylint: disable=too-many-arguments
         self,
         url: str,
         token: str | None = None,
         *,
         timeout: float = 60.0,
         retries: int = 4,
+        first_pause: float = 0.5,
         connections: int = 10,
     ) -> None:
-        self._transport = Transport(url, token, timeout=timeout, retries=retries, connections=connections)
+        self._transport = Transport(
+            url, token, timeout=timeout, connections=connections, retries=Retries(retries, first_pause)
+        )
         self._algorithm: Algorithm | None = None
         self._lock = Lock()
 
@@ -93,12 +95,12 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections and end all pauses; a request that waits to be repeated fails."""
         self._transport.close()
 
     @property
     def algorithm(self) -> Algorithm:
-        """What the server names blobs by; asked once."""
+        """The algorithm of the server's hashes; asks the server once."""
         with self._lock:
             if self._algorithm is None:
                 told = self._transport.ask("GET", "")
@@ -109,11 +111,11 @@ class Client:
             return self._algorithm
 
     def check(self) -> None:
-        """Ask once whether the server can take a file now; raises what keeps it from that."""
+        """Ask the server once whether it is ready (`GET /readyz`); raises the reason why it is not."""
         self._transport.send("GET", "readyz").close()
 
     def url(self, hash_: str) -> str:
-        """Where a blob is."""
+        """Return the URL of a blob, without asking the server."""
         return f"{self._transport.base}/{hash_}"
 
     def put(
@@ -123,11 +125,12 @@ class Client:
         hash_: str | None = None,
         progress: Progress | None = None,
     ) -> Uploaded:
-        """Upload a file by its path, the rest of an open file, bytes of any kind, or what is yielded.
+        """Upload the file at a path, the rest of an open file, a buffer, or the bytes of an iterable.
 
-        The bytes are hashed here while they are sent: raises UnexpectedDigest, a DigestMismatch,
-        when the server answers another hash. With `hash_` it stores nothing else than the file
-        with that hash. What cannot be rewound is not sent twice. Raises OSError when the file
+        The client hashes what it sends, and raises UnexpectedDigest, a DigestMismatch, if the
+        server answers another hash. With `hash_` the server stores only the file with that hash
+        and otherwise reports DigestMismatch. `progress` is called with the number of bytes sent
+        so far. A source that cannot be rewound is sent only once. Raises OSError if the source
         cannot be read.
         """
         with reading(source) as file:
@@ -136,12 +139,12 @@ class Client:
         return self._stored(body, told)
 
     def _stored(self, body: Source, told: dict[str, Any]) -> Uploaded:
-        """What a server says it stored, if that is what was sent."""
+        """Read the server's answer to an upload, and compare it with what was sent."""
         blob, digest = self._blob(told), body.digest()
         named = told.get("algorithm", digest.algorithm.value)
         if blob.hash != digest.hex or named != digest.algorithm.value:
             with self._lock:
-                self._algorithm = None  # the server may name blobs by another one since it was asked
+                self._algorithm = None  # the server may have changed its algorithm
             actual = f"{named}:{blob.hash}"
             raise UnexpectedDigest(
                 f"{self._transport.base} answers {actual} to an upload of {digest}",
@@ -154,11 +157,11 @@ class Client:
         raise self._transport.strange()
 
     def open(self, blob: str, *, progress: Progress | None = None) -> Download:
-        """Open a blob to read it; raises BlobNotFound. See `Download` for what reading raises."""
+        """Open a blob as a binary file; raises BlobNotFound. `Download` says what reading it raises."""
         return Download(Remote(self._transport, *self._named(blob), progress))
 
     def get_bytes(self, blob: str) -> bytes:
-        """The bytes of a blob, which must fit in memory; raises BlobNotFound and DigestMismatch."""
+        """Return the bytes of a blob; raises BlobNotFound, and DigestMismatch if they are damaged."""
         with self.open(blob) as download:
             return download.read()
 
@@ -170,11 +173,12 @@ class Client:
         force: bool = False,
         progress: Progress | None = None,
     ) -> RemoteBlob:
-        """Download a blob to a file, which appears whole and checked; `force` replaces one.
+        """Download a blob to a file, which appears only when all its bytes are checked.
 
-        What comes of it until then is `path`.part, from which the next call carries on. Raises
-        BlobNotFound, DigestMismatch, OSError when the file cannot be written and FileExistsError
-        when it is there.
+        Until then they are in `path`.part; the next call continues an interrupted download there.
+        `progress` is called with the number of bytes received so far. Raises BlobNotFound,
+        DigestMismatch, FileExistsError if `path` exists and `force` is false, and OSError if the
+        file cannot be written.
         """
         digest, below = self._named(blob)
         size = save(
@@ -185,14 +189,14 @@ class Client:
         return RemoteBlob(digest.hex, size, self.url(digest.hex))
 
     def stat(self, blob: str) -> RemoteBlob:
-        """Describe a blob; raises BlobNotFound."""
+        """Return size and URL of a blob; raises BlobNotFound."""
         digest, below = self._named(blob)
         hash_ = digest.hex
         try:
             length = self._transport.ask("HEAD", below).get("content-length", "")
-        except NotFound:  # without a body it has no code
+        except NotFound:  # an answer to HEAD has no body, so no code
             raise BlobNotFound(hash=hash_) from None
-        except (Denied, Unauthenticated):  # nor what is missing
+        except (Denied, Unauthenticated):  # a GET tells which scope is missing
             self._transport.send("GET", below, headers={"Range": "bytes=0-0"}).close()
             raise
         if not re.fullmatch("[0-9]{1,18}", length):
@@ -200,7 +204,7 @@ class Client:
         return RemoteBlob(hash_, int(length), self.url(hash_))
 
     def exists(self, blob: str) -> bool:
-        """Whether the server has a blob."""
+        """Return whether the server has a blob."""
         try:
             self.stat(blob)
         except BlobNotFound:
@@ -218,18 +222,23 @@ class Client:
             self._transport.send("DELETE", hash_).close()
 
         try:
-            self._transport.repeat(attempt)
+            self._transport.retries.repeat(attempt)
         except BlobNotFound:
-            # An earlier request may have removed it although no answer came.
+            # An earlier attempt, whose answer was lost, may have removed it.
             if sent == 1:
                 raise
 
-    def list(self, after: str | None = None, limit: int | None = None) -> Iterator[RemoteBlob]:
-        """Yield the blobs in the order of their hashes, `limit` at most, from the one behind `after` on."""
+    def list(
+        self, after: str | None = None, limit: int | None = None, *, page_size: int = 1000
+    ) -> Iterator[RemoteBlob]:
+        """Yield the blobs whose hashes are greater than `after`, in order, at most `limit`.
+
+        It asks for `page_size` blobs at a time; the server accepts 1 to 1000.
+        """
         while limit is None or limit > 0:
-            page = PAGE if limit is None else min(limit, PAGE)
+            asked = page_size if limit is None else min(limit, page_size)
             behind = f"&after={quote(after)}" if after else ""
-            told = self._transport.ask("GET", f"files?limit={page}{behind}")
+            told = self._transport.ask("GET", f"files?limit={asked}{behind}")
             entries = told.get("files")
             if not isinstance(entries, list):
                 raise self._transport.strange()
@@ -240,15 +249,15 @@ class Client:
                 after = blob.hash
             if told.get("next") is None:
                 return
-            # Who does not get on would be asked for ever.
+            # A server that repeats a page would be asked forever.
             if (after or "") <= (before or ""):
                 raise self._transport.strange()
             if limit is not None:
-                limit -= page
+                limit -= asked
 
     def _named(self, blob: str) -> tuple[Digest, str]:
-        """The digest of a blob, and its path below the server's URL."""
-        name = read(blob)
+        """Return the digest of a blob, and its path below the server's URL."""
+        name = parse_name(blob)
         if name.server is not None and base(parse(name.server)) != self._transport.base:
             raise ConfigError(f"{base(parse(name.server))} is another server than {self._transport.base}")
         hash_ = checked(name.hash, self.algorithm)

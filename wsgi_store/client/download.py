@@ -1,4 +1,4 @@
-"""Downloads: carried on where a connection broke, and checked before their last byte is given out."""
+"""Downloads: resumed after a broken connection, and checked before the last bytes are returned."""
 
 import errno
 import io
@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, BinaryIO
 from urllib3 import BaseHTTPResponse
 
 from wsgi_store.client.source import Progress
-from wsgi_store.client.transport import BLOCK, Transport
+from wsgi_store.client.transport import PIECE, Transport
 from wsgi_store.digest import Digest
 from wsgi_store.errors import DigestMismatch, RangeNotSatisfiable, UnexpectedAnswer, Unreachable
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-# What is read ahead by small reads, and thrown away where one seeks.
+# Bytes that small reads read ahead, and that a seek discards.
 BUFFER = 64 << 10
 
 
 class Download(io.BufferedReader):
-    """The bytes of a blob as a binary file, for whatever reads files: json, zipfile, io.TextIOWrapper.
+    """A blob as a binary file, for all that reads files: json, zipfile, io.TextIOWrapper.
 
-    Where a connection breaks the next one carries on; Unreachable is raised when none does. Read
-    from the beginning to the end, the last bytes are given out only when all of them have the
-    digest; else DigestMismatch is raised. To seek asks the server for the bytes from there on, which
-    cannot be compared with the digest alone: TLS is what vouches for them.
+    A read from the beginning to the end returns the last bytes only if all bytes have the digest;
+    otherwise it raises DigestMismatch. After a seek the bytes cannot be checked, only TLS protects
+    them. A broken connection is resumed; raises Unreachable when that fails, UnexpectedAnswer, and
+    the failures that the server reports.
     """
 
     def __init__(self, remote: "Remote") -> None:
@@ -36,16 +36,16 @@ class Download(io.BufferedReader):
 
     @property
     def size(self) -> int | None:
-        """In bytes; None where the server does not tell."""
+        """The size of the blob in bytes; None if the server does not say."""
         return self._remote.size
 
     def pieces(self) -> Iterator[bytes]:
-        """The bytes in pieces as they come, which takes least; for a download that is not read otherwise."""
+        """Yield the bytes as they arrive, faster than `read`; do not mix the two."""
         return self._remote.pieces()
 
 
 class Remote(io.RawIOBase):
-    """The bytes of a blob as they come. `known` are the first ones, which are not given out."""
+    """The unbuffered bytes of a blob; `known` holds the first of them, which are not read again."""
 
     def __init__(
         self,
@@ -64,29 +64,29 @@ class Remote(io.RawIOBase):
         self._hash = digest.algorithm.new()
         self._at = 0
         self._skip = 0
-        while known is not None and (data := known.read(BLOCK)):
+        while known is not None and (data := known.read(PIECE)):
             self._hash.update(data)
             self._at += len(data)
         self.size: int | None = None
-        """In bytes; None where the server does not tell."""
-        self._answer = transport.repeat(self._request)
+        """The size of the blob in bytes; None if the server does not say."""
+        self._answer = transport.retries.repeat(self._request)
         self._chunks = self._checked()
         self._rest = memoryview(b"")
         self._position = 0
 
     def pieces(self) -> Iterator[bytes]:
-        """The bytes in pieces."""
+        """Yield the bytes as they arrive."""
         return self._chunks
 
     def seekable(self) -> bool:
-        """It can be read from anywhere."""
+        """It can be read from any position."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Go on from another place; the server is asked when there is something to read from there."""
+        """Change the position; the next read asks the server for the bytes from there."""
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}.get(whence)
         if origin is None:
-            raise io.UnsupportedOperation("the server does not tell the size")
+            raise io.UnsupportedOperation("the server does not say how large the blob is")
         if origin + offset < 0:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         ahead = origin + offset - self._position
@@ -99,7 +99,7 @@ class Remote(io.RawIOBase):
         return self._position
 
     def tell(self) -> int:
-        """Where it is."""
+        """The position, in bytes."""
         return self._position
 
     def _from(self, start: int) -> Iterator[bytes]:
@@ -110,15 +110,15 @@ class Remote(io.RawIOBase):
             return
         self._hash = self._digest.algorithm.new()
         self._at = start
-        self._answer = self._transport.repeat(self._request)
+        self._answer = self._transport.retries.repeat(self._request)
         yield from self._received() if start else self._checked()
 
     def readable(self) -> bool:
-        """It can be read from."""
+        """It can be read."""
         return True
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        """Read up to as many bytes as the buffer takes; 0 only at the end."""
+        """Read into a buffer; return the number of bytes, 0 only at the end."""
         if not self._rest:
             self._rest = memoryview(next(self._chunks, b""))
         with memoryview(buffer).cast("B") as view:
@@ -129,7 +129,7 @@ class Remote(io.RawIOBase):
         return length
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Drop the connection."""
         if not self.closed and self._answer is not None:
             self._answer.close()
         super().close()
@@ -143,7 +143,7 @@ class Remote(io.RawIOBase):
             held = data
         actual = Digest(self._digest.algorithm, self._hash.digest())
         if actual != self._digest:
-            # Until the last byte nobody knows; and what TCP carries breaks on its way but seldom.
+            # TCP checks what it carries, so the copy on the server is what must be damaged.
             raise DigestMismatch(
                 f"the copy of {self._digest.hex} on {self._transport.base} is damaged: its bytes have the "
                 f"hash {actual.hex}",
@@ -154,27 +154,27 @@ class Remote(io.RawIOBase):
             yield held
 
     def _received(self) -> Iterator[bytes]:
-        pauses = self._transport.pauses()
+        pauses = self._transport.retries.pauses()
         while self._answer is not None:
             begin = self._at
             try:
                 yield from self._body(self._answer)
-                # Less of a range may come than was asked for (RFC 9110 section 15.3.7).
+                # A server may send less than the requested range (RFC 9110 section 15.3.7).
                 if self._at == begin or self._at >= (self.size or 0):
                     return
             except Unreachable:
                 self._answer.close()
-                # As long as something comes there is no reason to give up.
+                # A connection that delivered something counts as a success.
                 if self._at > begin:
-                    pauses = self._transport.pauses()
+                    pauses = self._transport.retries.pauses()
                 pause = next(pauses, None)
-                if pause is None or self._transport.pause(pause):
+                if pause is None or self._transport.retries.pause(pause):
                     raise
-            self._answer = self._transport.repeat(self._request)
+            self._answer = self._transport.retries.repeat(self._request)
 
     def _body(self, answer: BaseHTTPResponse) -> Iterator[bytes]:
         with self._transport.broken():
-            for data in answer.stream(BLOCK):
+            for data in answer.stream(PIECE):
                 skipped = min(self._skip, len(data))
                 self._skip -= skipped
                 if skipped == len(data):
@@ -185,7 +185,7 @@ class Remote(io.RawIOBase):
                 yield data[skipped:] if skipped else data
 
     def _request(self) -> BaseHTTPResponse | None:
-        """Ask for the bytes from here on; None when there are no more."""
+        """Request the bytes from the current one on; return None if there are none."""
         fields = {}
         self._skip = 0
         if self._at:
@@ -195,8 +195,8 @@ class Remote(io.RawIOBase):
             if answer.status == 307:
                 elsewhere = self._transport.follow(answer)
                 answer.close()
-                # Object stores may be out of reach here. On a condition a server answers itself, which
-                # is why nothing but the beginning of a download is redirected.
+                # The object store may be unreachable from here. A server that gets a condition answers
+                # itself; therefore it redirects only requests for a whole blob.
                 answer = elsewhere or self._transport.send(
                     "GET", self._path, headers={"If-Match": f'"{self._digest.hex}"'}
                 )
@@ -206,13 +206,13 @@ class Remote(io.RawIOBase):
             self.size = self._at
             return None
         if answer.status == 200:
-            # Whoever does not do ranges sends the whole, whose bytes are the same.
+            # A server without ranges sends the whole blob; skip what was received before.
             self._skip = self._at
             self.size = answer.length_remaining
             return answer
         told = re.fullmatch(rf"bytes {self._at}-[0-9]+/([0-9]+)", answer.headers.get("Content-Range", ""))
         if told is None:
             answer.close()
-            raise UnexpectedAnswer(f"{self._transport.base} sends other bytes than were asked for")
+            raise UnexpectedAnswer(f"{self._transport.base} sent another range than the requested one")
         self.size = int(told[1])
         return answer

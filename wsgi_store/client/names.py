@@ -1,4 +1,4 @@
-"""How a blob is named to a client: by its hash, or by a URL that a server or `Signer` made."""
+"""Names of blobs: a hash, or a URL as servers and `Signer` make them."""
 
 import re
 from typing import NamedTuple
@@ -8,25 +8,25 @@ from wsgi_store.digest import Algorithm
 from wsgi_store.errors import MalformedHash
 
 SIZES = sorted({2 * algorithm.size for algorithm in Algorithm})
-# By whichever algorithm.
+# The hash of any algorithm.
 HASH = re.compile("|".join(f"[0-9a-f]{{{size}}}" for size in SIZES))
-# The server, its path ending where the first hash begins; the hash; a file name; a link.
+# Server with its prefix, hash, file name, query; the first hash in the path is the one.
 _URL = re.compile(r"(https?://[^?#]*?)/([0-9a-fA-F]{32,128})(?:/([^/?#]*))?(\?[^#]*)?(?:#.*)?")
 
 
 class Name(NamedTuple):
-    """What somebody named: a hash in lower case, of a server if that was named, too."""
+    """The parts of a blob's name; the hash is in lower case."""
 
     text: str
     hash: str
     server: str | None = None
     file_name: str | None = None
     rest: str = ""
-    """What stands behind the hash in the URL, from its / or ? on."""
+    """What follows the hash in the URL, including its / or ?."""
 
 
-def read(text: str) -> Name:
-    """Read a hash or a URL; raises MalformedHash, before anybody is asked."""
+def parse_name(text: str) -> Name:
+    """Parse a hash or a URL; raises MalformedHash."""
     if "://" not in text:
         return Name(text, checked(text))
     match = _URL.fullmatch(text)
@@ -40,7 +40,7 @@ def read(text: str) -> Name:
 
 
 def checked(hash_: str, algorithm: Algorithm | None = None) -> str:
-    """A hash in lower case; raises MalformedHash where it cannot be one, by an algorithm if it is known."""
+    """Return a hash in lower case; raises MalformedHash unless its length fits the algorithm, or any."""
     sizes = SIZES if algorithm is None else [2 * algorithm.size]
     if len(hash_) in sizes and HASH.fullmatch(hash_.lower()):
         return hash_.lower()

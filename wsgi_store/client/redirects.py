@@ -1,4 +1,4 @@
-"""Where a server may send a download: to no network that is nearer to this machine than its own."""
+"""Redirected downloads; a server cannot redirect a client to a network more private than its own."""
 
 import enum
 import socket
@@ -10,36 +10,36 @@ from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 from urllib3.util import Url, parse_url
 
-from wsgi_store.client.address import RAW, proxy_to
+from wsgi_store.client.connection import RAW, proxy_to
 from wsgi_store.errors import ConfigError
 
 
 class Network(enum.Enum):
-    """What kind of network an address belongs to."""
+    """A kind of network, from public to private."""
 
     PUBLIC = "public"
     PRIVATE = "private"
-    LINK = "link-local"  # where clouds tell a machine its secrets
+    LINK = "link-local"  # here cloud machines get their secrets
     LOOPBACK = "loopback"
 
 
-# Where a server may send a client, by where it is itself.
+# For the network that a server is in, the networks that it may redirect to.
 ADMITTED = {
     Network.PUBLIC: {Network.PUBLIC},
     Network.PRIVATE: {Network.PUBLIC, Network.PRIVATE},
     Network.LINK: {Network.PUBLIC, Network.PRIVATE, Network.LINK},
     Network.LOOPBACK: {Network.PUBLIC, Network.PRIVATE, Network.LOOPBACK},
 }
-# Addresses of IPv6 that lead to one of IPv4, in their last bits: NAT64, and what came before it.
+# IPv6 addresses whose last 32 bits are an IPv4 address: NAT64 (RFC 6052), and the older IPv4-compatible ones.
 EMBEDDING = [IPv6Network("64:ff9b::/96"), IPv6Network("::/96")]
 
 
 def network(text: str) -> Network | None:
-    """What an address belongs to; None for one that nobody alone has."""
+    """Return the network of an address; None for multicast and broadcast."""
     address = _embedded(ip_address(text.partition("%")[0]))
     if address.is_multicast or address == IPv4Address("255.255.255.255"):
         return None
-    # To connect to no address is to connect to this machine.
+    # Linux connects 0.0.0.0 and :: to this machine.
     if address.is_loopback or address.is_unspecified:
         return Network.LOOPBACK
     if address.is_link_local:
@@ -59,14 +59,15 @@ def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 def follow(
     location: str, scheme: str, peer: str | None, agent: str, options: dict[str, Any]
 ) -> BaseHTTPResponse | None:
-    """Ask once where a server redirects to, without credentials; None where no file is sent there.
+    """Follow a redirection once, without credentials; return None if it leads to no file.
 
-    The server was asked by `scheme` at the address `peer`, None for one behind a proxy, which is
-    treated as a public one. Through a proxy nothing is followed: it looks names up itself.
+    `scheme` and `peer` are those of the server that redirects; a server without a known address,
+    behind a proxy, counts as public. Through a proxy nothing is followed, because the proxy
+    resolves names itself.
     """
     try:
         place = parse_url(location)
-        # Who asked by TLS gets no answer that others can read.
+        # A client that asked by TLS expects an encrypted answer.
         if place.scheme not in ("https", scheme) or not place.host or proxy_to(place) is not None:
             return None
         found = _addresses(place)
@@ -74,7 +75,7 @@ def follow(
         return None
     near = network(peer) if peer else Network.PUBLIC
     for address in found:
-        # The address is looked at and connected to: the name may have another one a moment later.
+        # Connect to the address that was checked: a second lookup of the name may return another one.
         if network(address) in ADMITTED.get(near or Network.PUBLIC, ()):
             answer = _ask(place, address, agent, options)
             if answer is not None:

@@ -1,4 +1,4 @@
-"""A download saved as a file, whole or not at all."""
+"""Saves a download as a file, all of it or nothing."""
 
 import errno
 import fcntl
@@ -13,17 +13,17 @@ from wsgi_store.errors import DigestMismatch, RangeNotSatisfiable
 
 
 def save(begin: Callable[[BinaryIO], Download], path: str, *, force: bool) -> int:
-    """Let a file appear whole, its bytes checked; returns its size in bytes.
+    """Write a download to `path`, once its bytes are checked; return its size in bytes.
 
-    Until then it is called `path`.part, which stays where a download is cut off, and is carried
-    on by the next one. Raises FileExistsError when there is a file and it may not be replaced,
-    BlockingIOError when another process is at it, and what `Download` raises.
+    Until then the bytes are in `path`.part; an interrupted download stays there, and the next one
+    continues it. Raises FileExistsError if `path` exists and `force` is false, BlockingIOError if
+    another process writes to `path`.part, and what `Download` raises.
     """
     if os.path.lexists(path) and not (force and os.path.isfile(path)):
-        raise FileExistsError(errno.EEXIST, "it exists", path)
+        raise FileExistsError(errno.EEXIST, "already exists", path)
     part = f"{path}.part"
     with _locked(part) as file:
-        # What is there already may be of another file, or damaged: then a second time from nothing.
+        # A leftover .part may be damaged or of another blob; then the download starts again from 0.
         for known in (file.seek(0, io.SEEK_END), 0):
             try:
                 file.seek(0)
@@ -46,18 +46,18 @@ def save(begin: Callable[[BinaryIO], Download], path: str, *, force: bool) -> in
 
 @contextmanager
 def _locked(part: str) -> Iterator[BinaryIO]:
-    """Open a file for one process at a time; one that is empty in the end is removed."""
-    # A link that somebody else left there would have its target written to.
+    """Open a file and lock it (flock(2)); removes it if it is empty in the end."""
+    # Without O_NOFOLLOW a symbolic link of another user would choose the file to write to.
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(part, flags, 0o666), "r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The other one may have given it its name since it was opened here.
+            # Another process may have renamed the file after it was opened here.
             mine = os.path.samestat(os.fstat(file.fileno()), os.stat(part))
         except (BlockingIOError, FileNotFoundError):
             mine = False
         except OSError:
-            mine = True  # a file system without locks
+            mine = True  # the file system has no locks
         if not mine:
             raise BlockingIOError(errno.EAGAIN, "another download is writing to it", part)
         try:
@@ -75,9 +75,9 @@ def _rename(part: str, path: str) -> None:
     except FileExistsError:
         raise
     except OSError:
-        # A file system without links: what comes between these two steps is lost.
+        # Without hard links, a file that appears between these two steps is overwritten.
         if os.path.lexists(path):
-            raise FileExistsError(errno.EEXIST, "it exists", path) from None
+            raise FileExistsError(errno.EEXIST, "already exists", path) from None
         os.rename(part, path)
     else:
         os.unlink(part)

@@ -1,4 +1,4 @@
-"""Whether a server that is asked by TLS speaks none, or the other way round."""
+"""Finds out whether a server speaks https although its URL says http, or the other way round."""
 
 import socket
 import ssl
@@ -7,29 +7,30 @@ from urllib3 import HTTPConnectionPool
 from urllib3.exceptions import NewConnectionError, SSLError
 from urllib3.exceptions import TimeoutError as SlowError
 
-# Seconds for which the first handshake of a server, or an answer to a question of the other kind, is
-# waited for.
+# Seconds to wait for the first TLS handshake with a server, and for the answer to a probe.
 HANDSHAKE = 3.0
 
 
 class WrongScheme(Exception):
-    """The URL of a server names the scheme that it does not speak."""
+    """The server does not speak the scheme of its URL."""
 
 
 def other_scheme(pool: HTTPConnectionPool, cause: BaseException | None) -> str | None:
-    """The scheme that a server speaks, where it is not that by which it could not be asked."""
+    """Return the scheme that a server speaks, if `cause` shows that the pool uses the other one."""
     if isinstance(cause, NewConnectionError):
         return None
     if pool.scheme == "http":
-        # To what is no handshake a server of TLS does not keep still.
+        # A TLS server answers plain HTTP at once, with an alert.
         if isinstance(cause, SlowError):
             return None
         return "https" if _speaks_tls(pool) else None
     reason = getattr(cause.args[0], "reason", None) if isinstance(cause, SSLError) else None
     if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
         return "http"
-    # What a server says of a handshake shows that it knows what that is.
-    return None if isinstance(cause, SSLError) and reason else ("http" if _speaks_plainly(pool) else None)
+    # Only a server that speaks TLS names another reason.
+    if isinstance(cause, SSLError) and reason:
+        return None
+    return "http" if _speaks_plainly(pool) else None
 
 
 def _connect(pool: HTTPConnectionPool) -> socket.socket:
@@ -37,7 +38,7 @@ def _connect(pool: HTTPConnectionPool) -> socket.socket:
 
 
 def _speaks_tls(pool: HTTPConnectionPool) -> bool:
-    """Whether a handshake succeeds, with whomever: nothing is sent after it."""
+    """Whether a handshake succeeds; certificates do not matter, because nothing is sent afterwards."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -49,7 +50,7 @@ def _speaks_tls(pool: HTTPConnectionPool) -> bool:
 
 
 def _speaks_plainly(pool: HTTPConnectionPool) -> bool:
-    """Whether it answers a request that is not encrypted, and holds no secret."""
+    """Whether the server answers plain HTTP; the request holds no secret."""
     try:
         with _connect(pool) as plain:
             plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")

@@ -1,4 +1,4 @@
-"""What is uploaded: read in pieces, counted and hashed on its way."""
+"""The bytes of an upload: read in pieces, counted and hashed on the way."""
 
 import errno
 import io
@@ -14,15 +14,15 @@ from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.hashing import Hasher
 
 END = object()
-# Milliseconds for which a pipe is waited for without a word.
+# Milliseconds before a message says that a pipe has no writer.
 SILENT = 500
 log = logging.getLogger(__name__)
 Progress = Callable[[int], None]
-"""Told how many bytes have been transferred so far; fewer than before where it begins anew."""
+"""Called with the number of bytes transferred so far; a repetition starts again from 0."""
 
 
 class SourceFailed(Exception):
-    """Carries an error of the file past urllib3, which would take it for one of the connection."""
+    """Carries an OSError of the file through urllib3, which would blame the connection for it."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error)
@@ -31,9 +31,9 @@ class SourceFailed(Exception):
 
 @contextmanager
 def reading(source: Any) -> Iterator[Any]:
-    """A file to read from: `source` itself, what its path leads to, its bytes, or the pieces it yields.
+    """Give a file that reads `source`: a path, a file, bytes or an iterable of bytes.
 
-    Raises TypeError for what is nothing of that, OSError.
+    Raises OSError, and TypeError for anything else.
     """
     if isinstance(source, str | os.PathLike):
         with opened(source) as file:
@@ -51,7 +51,7 @@ def reading(source: Any) -> Iterator[Any]:
                 f"expected a path, a file, bytes or an iterable of bytes, not {type(source).__name__}"
             ) from None
         return
-    # Released in the end: what is viewed cannot be closed or grow until then.
+    # A bytearray cannot grow, and an mmap cannot be closed, before its views are released.
     with view, _flat(view) as flat:
         yield _View(flat)
 
@@ -59,27 +59,27 @@ def reading(source: Any) -> Iterator[Any]:
 def _flat(view: memoryview) -> memoryview:
     try:
         return view.cast("B")
-    except (TypeError, ValueError):  # not in one piece, or of foreign numbers
+    except (TypeError, ValueError):  # not contiguous, or with a byte order of its own
         return memoryview(view.tobytes())
 
 
 class _View:
-    """Bytes of any kind as a file, not copied as a whole."""
+    """A buffer as a file, without a copy of it."""
 
     def __init__(self, view: memoryview) -> None:
         self._view = view
         self._at = 0
 
     def seekable(self) -> bool:
-        """They can be read again."""
+        """A buffer can be read again."""
         return True
 
     def tell(self) -> int:
-        """Where it is."""
+        """The position, in bytes."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go elsewhere, from the beginning or the end."""
+        """Change the position, relative to the beginning or the end."""
         self._at = offset if whence == io.SEEK_SET else len(self._view) + offset
         return self._at
 
@@ -91,7 +91,7 @@ class _View:
 
 
 class _Pieces(io.RawIOBase):
-    """What an iterator yields as a file, to be read once."""
+    """An iterator of bytes as a file; it can be read once."""
 
     def __init__(self, pieces: Iterator[Any]) -> None:
         super().__init__()
@@ -99,11 +99,11 @@ class _Pieces(io.RawIOBase):
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
-        """It can be read from."""
+        """It can be read."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        """Read what the next piece has; an empty one is not the end."""
+        """Read from the next piece that is not empty."""
         while not self._rest:
             piece: Any = next(self._pieces, END)
             if piece is END:
@@ -116,9 +116,9 @@ class _Pieces(io.RawIOBase):
 
 
 def opened(path: str | os.PathLike[str]) -> io.FileIO:
-    """Open a file, a pipe, a disk or a terminal to be uploaded to its end.
+    """Open a file, a pipe, a disk or a terminal to read it to its end.
 
-    Raises OSError, also for what has no end or none that is its own: other devices, directories.
+    Raises OSError, also for directories and for devices that have no end.
     """
 
     def opener(path: str, flags: int) -> int:
@@ -128,7 +128,7 @@ def opened(path: str | os.PathLike[str]) -> io.FileIO:
     try:
         mode = os.fstat(file.fileno()).st_mode
         check_end(file, path)
-        # The end of a nameless one belongs to whoever made it.
+        # An anonymous pipe has its writer already.
         if stat.S_ISFIFO(mode) and not os.readlink(f"/proc/self/fd/{file.fileno()}").startswith("pipe:"):
             _await_writer(file, path)
         os.set_blocking(file.fileno(), True)
@@ -139,18 +139,18 @@ def opened(path: str | os.PathLike[str]) -> io.FileIO:
 
 
 def check_end(file: BinaryIO | io.FileIO, path: str | os.PathLike[str] = "standard input") -> None:
-    """Raise OSError for a device that gives nothing, or bytes for ever; a terminal does not."""
+    """Raise OSError for a character device other than a terminal; such as /dev/zero never end."""
     try:
         fd = file.fileno()
         os.read(fd, 0)
     except io.UnsupportedOperation:
         return
     if stat.S_ISCHR(os.fstat(fd).st_mode) and not os.isatty(fd):
-        raise OSError(errno.EINVAL, "a device without an end: pipe what is wanted of it to -", path)
+        raise OSError(errno.EINVAL, "the device may have no end: pipe the part you want to -", path)
 
 
 def _size(file: BinaryIO, start: int) -> int | None:
-    """The bytes from there to the end; None where nobody knows before it is read: files of the kernel."""
+    """Return the bytes from `start` to the end; None if the size is unknown, as for files in /proc."""
     try:
         size = file.seek(0, io.SEEK_END) - start
     except OSError:
@@ -163,18 +163,18 @@ def _size(file: BinaryIO, start: int) -> int | None:
 
 
 def _await_writer(pipe: io.FileIO, path: str | os.PathLike[str]) -> None:
-    """Wait until somebody has written to a pipe or closed it, and say so; before, it seems empty."""
+    """Wait for the first writer of a pipe, and log that; a pipe that had no writer yet reads as empty."""
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     if not poll.poll(SILENT):
-        log.warning("%s: waiting for somebody to write to this pipe", os.fspath(path))
+        log.warning("%s: waiting for a writer of this pipe", os.fspath(path))
         poll.poll()
 
 
 class Source:
-    """The bytes of a file from where it stands to its end.
+    """The bytes of a file from its current position to its end.
 
-    `size` in bytes is None where it is not known beforehand, in a pipe.
+    `size`, in bytes, is None if it is unknown beforehand, as of a pipe.
     """
 
     def __init__(self, file: BinaryIO, algorithm: Algorithm, progress: Progress | None) -> None:
@@ -183,17 +183,17 @@ class Source:
         self._progress = progress
         self._hasher = Hasher(algorithm)
         self.done = 0
-        """How many bytes were read."""
+        """The number of bytes read."""
         self.rewindable = bool(getattr(file, "seekable", bool)())
         self.size: int | None = None
         if self.rewindable:
             self._start = file.tell()
             self.size = _size(file, self._start)
-        # From a pipe what there is, not first a whole piece: the server does not wait for ever.
+        # `read` of a slow pipe would wait for a whole piece, longer than the server waits for the client.
         self._read = file.read if self.rewindable else getattr(file, "read1", file.read)
 
     def rewind(self) -> None:
-        """Begin, or begin anew."""
+        """Go back to the beginning."""
         if self.done:
             self._file.seek(self._start)
         self.done = 0
@@ -202,14 +202,14 @@ class Source:
     def read(self, size: int) -> bytes:
         """Read a piece; raises SourceFailed."""
         if self.size is not None:
-            # What is appended meanwhile was not announced.
+            # Bytes appended during the upload are beyond the Content-Length.
             size = min(size, self.size - self.done)
         try:
             data: bytes | None = self._read(size) if size else b""
             if data is None:
-                raise BlockingIOError(errno.EAGAIN, "a file that does not wait has nothing yet")
+                raise BlockingIOError(errno.EAGAIN, "the file is non-blocking and has no data yet")
             if not data and self.done < (self.size or 0):
-                raise OSError("the file became shorter while it was sent")
+                raise OSError("the file shrank during the upload")
         except OSError as error:
             raise SourceFailed(error) from error
         self.done += len(data)
@@ -219,5 +219,5 @@ class Source:
         return data
 
     def digest(self) -> Digest:
-        """The digest of what was read."""
+        """Return the digest of the bytes read."""
         return self._hasher.finish()
