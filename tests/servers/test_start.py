@@ -126,6 +126,24 @@ def test_no_port_is_opened(here: Path, name: str) -> None:
     assert (status, len(lines)) == (1, 1), lines
 
 
+@pytest.mark.parametrize(
+    "options", [(), ("--preload",), ("--logger-class=gunicorn.glogging.Logger",)], ids=" ".join
+)
+def test_the_store_is_tried_before_anything_is_done(here: Path, options: tuple[str, ...]) -> None:
+    """A store that can never be used ends the start, whichever logger is chosen; no pid file is left."""
+    command = [*SERVERS["gunicorn"], "127.0.0.1:0", "--pid", str(here / "pid"), *options]
+    status, lines = refused(command, here, REFUSED["another hash"][0])
+    assert (status, len(lines)) == (1, 1), lines
+    assert re.match("wsgi-store: .*sha256 holds sha256 digests, not md5", lines[0])
+    assert not (here / "pid").exists()
+
+
+def test_the_first_lines_with_another_logger(here: Path) -> None:
+    """Another logger says what is served, too, and workers serve."""
+    with gunicorn(here, "--logger-class=gunicorn.glogging.Logger", workers=1) as server:
+        assert len(server.logged(f"wsgi_store {__version__}: {here}/store, md5, durability full")) == 1
+
+
 def test_the_client_s_token_stops_no_server(tmp_path: Path) -> None:
     """It is exported in many shells; that it protects nothing here is said."""
     with gunicorn(
