@@ -249,7 +249,7 @@ def test_descriptors(tmp_path: Path) -> None:
     command = ["gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py"), "--bind", "127.0.0.1:0"]
     status, said = refusal([*command, "--worker-connections", "2000000000"], tmp_path / "store")
     assert status == 1
-    assert len(said) == 1 and said[0].startswith("wsgi-store: --worker-connections: 2000000000 do not fit")
+    assert len(said) == 1 and said[0].startswith("wsgi-store: --worker-connections: 2000000000 are too many")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1000), hard))
     try:

@@ -34,8 +34,8 @@ def too_many_connections(files: int, cfg: Any) -> str | None:
     if cfg.worker_connections <= max(most, fitting_connections(files, cfg.threads)):
         return None
     return (
-        f"--worker-connections: {cfg.worker_connections} do not fit: with {cfg.threads} threads and at most "
-        f"{files} open files (ulimit -Hn) {most} do"
+        f"--worker-connections: {cfg.worker_connections} are too many: {files} open files (ulimit -Hn) "
+        f"and {cfg.threads} threads leave room for {most}"
     )
 
 

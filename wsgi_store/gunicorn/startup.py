@@ -83,7 +83,7 @@ def warn_if_open(server: Any, config: Config) -> None:
             address = listener.getsockname()
             if isinstance(address, tuple) and not ip_address(address[0]).is_loopback:
                 server.log.warning(
-                    "everybody who reaches %s may do everything: set WSGI_STORE_TOKENS", listener
+                    "anybody who can reach %s may do everything: set WSGI_STORE_TOKENS", listener
                 )
 
 
@@ -126,9 +126,7 @@ def _refusal(make: Callable[[], Store]) -> str:
         try:
             store.check()
         except StoreUnavailable as error:
-            print(
-                f"wsgi-store: starting all the same: {error} ({error.__cause__})", file=sys.stderr, flush=True
-            )
+            print(f"wsgi-store: starting anyway: {error} ({error.__cause__})", file=sys.stderr, flush=True)
     except WSGIStoreError as error:
         return str(error)
     return ""

@@ -5,8 +5,8 @@ from typing import Any
 
 from gunicorn import config
 
-_OWN_FORM = "lines have a form of their own here, set WSGI_STORE_LOG_FORMAT=text or json"
-_NO_SYSLOG = "there is no syslog here, let systemd or a file take the log"
+_OWN_FORM = "the form of lines is fixed, set WSGI_STORE_LOG_FORMAT to text or json"
+_NO_SYSLOG = "syslog is not supported, log to a file or to systemd"
 # Options of other loggers: the name of the setting, the option, and what to do instead.
 _UNSUPPORTED = (
     ("loglevel", "--log-level", "set WSGI_STORE_LOG_LEVEL, which applies to every line"),
@@ -19,11 +19,15 @@ _UNSUPPORTED = (
     ("syslog_prefix", "--log-syslog-prefix", _NO_SYSLOG),
     ("syslog_facility", "--log-syslog-facility", _NO_SYSLOG),
     ("disable_redirect_access_to_syslog", "--disable-redirect-access-to-syslog", _NO_SYSLOG),
-    ("statsd_host", "--statsd-host", "set WSGI_STORE_METRICS=on and let Prometheus ask for /metrics"),
-    ("statsd_prefix", "--statsd-prefix", "there is no statsd here"),
-    ("dogstatsd_tags", "--dogstatsd-tags", "there is no statsd here"),
+    (
+        "statsd_host",
+        "--statsd-host",
+        "statsd is not supported, set WSGI_STORE_METRICS=on and let Prometheus scrape /metrics",
+    ),
+    ("statsd_prefix", "--statsd-prefix", "statsd is not supported"),
+    ("dogstatsd_tags", "--dogstatsd-tags", "statsd is not supported"),
 )
-_DAEMON = "a start that fails would fail unseen, use deploy/wsgi-store.service, or setsid(1) and &"
+_DAEMON = "nobody would see why a start failed, use deploy/wsgi-store.service, or setsid(1) and &"
 
 
 _validate_daemon = config.Daemon.validator

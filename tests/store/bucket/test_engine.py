@@ -266,7 +266,7 @@ def test_an_engine_that_comes_back_as_another(tmp_path: Path, proxy: Between) ->
     proxy.answer = lambda _: (503, b"")
     env = {"WSGI_STORE_HASH": "sha256"}
     with serving(tmp_path, endpoint=proxy.url, **env) as server:
-        server.await_log("wsgi-store: starting all the same: ")
+        server.await_log("wsgi-store: starting anyway: ")
         proxy.answer = _without_conditions
         with Connection(server.port) as client:
             refused(server, client.ask(upload(b"new")), UNAVAILABLE, cause="If-None-Match")

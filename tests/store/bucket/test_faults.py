@@ -164,7 +164,7 @@ def test_a_clock_that_is_wrong(server: Server, tmp_path: Path) -> None:
             works(server)
         set_clock("+1h")
         with serving(tmp_path) as another:
-            another.await_log("wsgi-store: starting all the same: .*RequestTimeTooSkewed")
+            another.await_log("wsgi-store: starting anyway: .*RequestTimeTooSkewed")
             set_clock("+0")
             works(another)
 
@@ -306,7 +306,7 @@ def test_a_start_without_a_gateway(tmp_path: Path) -> None:
     cluster.stop_gateway()
     try:
         with serving(tmp_path) as server:
-            server.await_log("wsgi-store: starting all the same: ")
+            server.await_log("wsgi-store: starting anyway: ")
             refused(server, ask(server, upload(new())), UNAVAILABLE)
             cluster.start_gateway()
             works(server)
