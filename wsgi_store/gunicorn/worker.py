@@ -90,7 +90,7 @@ class Worker(RequestHandler):
     # 1: accept
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Accept connections or stop accepting them; a worker that cannot accept stays as it is."""
+        """Start or stop accepting; a worker without a free thread, or in a pause, stops."""
         super().set_accept_enabled(enabled and self._busy < self.cfg.threads and self._gate.is_open())
 
     def _accept_if_able(self) -> None:
