@@ -31,12 +31,14 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name == "errors":
-        return import_module("wsgi_store.errors")
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"wsgi_store.{_PLACES[name]}"), name)
+if not TYPE_CHECKING:  # mypy would take any name for one that is there
+
+    def __getattr__(name: str) -> object:
+        if name == "errors":
+            return import_module("wsgi_store.errors")
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"wsgi_store.{_PLACES[name]}"), name)
 
 
 def __dir__() -> list[str]:

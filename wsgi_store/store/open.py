@@ -10,8 +10,8 @@ BUCKETS = ("s3", "gs", "az")
 
 def open_store(
     url: str,
-    algorithm: Algorithm | None,
-    durability: Durability,
+    algorithm: Algorithm | None = None,
+    durability: Durability = Durability.FULL,
     remote: Remote | None = None,
     *,
     read_only: bool = False,
