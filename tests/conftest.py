@@ -17,6 +17,7 @@ from tests.support import ceph
 from tests.support.access import Make, maker
 from tests.support.commands import COUNTING
 from tests.support.kinds import BucketKind
+from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.logs import PACKAGE, logger
 from wsgi_store.web.application import Application
@@ -147,7 +148,7 @@ def config(request: pytest.FixtureRequest, root: Path) -> Config:
 @pytest.fixture
 def application(config: Config) -> Iterator[Application]:
     """A service on an empty store; whatever a test does, no staged file may be left."""
-    application = Application(config)
+    application = create_app(config)
     yield application
     assert not os.listdir(application.store.staging_directory)
 

@@ -136,7 +136,9 @@ def test_anybody_may_ask(application: Application, monkeypatch: pytest.MonkeyPat
     real: Callable[[Staging], None] = Staging.check
     looks: list[int] = []
     monkeypatch.setattr(
-        application.staging.readiness, "_look", lambda: (looks.append(1), real(application.staging))
+        application.backend.staging.readiness,
+        "_look",
+        lambda: (looks.append(1), real(application.backend.staging)),
     )
     for method in ("GET", "HEAD") * 10:
         assert call(application, method, "/readyz").status == 200

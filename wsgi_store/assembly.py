@@ -1,14 +1,58 @@
-"""Putting the service together."""
+"""Assembles the application from a store, staging, access, metrics and the HTTP API."""
 
+import os
+
+from wsgi_store.access.authorizer import authorizer
 from wsgi_store.access.grant import Authorize
-from wsgi_store.config import Config
+from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.errors import ConfigError
+from wsgi_store.staging import Staging
+from wsgi_store.store.open import open_store
+from wsgi_store.web.access_log import AccessLog
 from wsgi_store.web.application import Application
+from wsgi_store.web.backend import Backend
+from wsgi_store.web.origins import KnownHosts
+from wsgi_store.web.redirects import Redirects
 
 
 def create_app(config: Config | None = None, authorize: Authorize | None = None) -> Application:
-    """Put a service together; raises ConfigError and StoreError when it cannot be opened.
+    """Create the WSGI application (PEP 3333) for a host application to mount.
 
-    `authorize` decides from a request's environ what the caller may do, instead of the
-    settings; it may raise Unauthenticated and Denied.
+    `authorize` replaces the access settings: it returns the Grant of a request from its environ, and may
+    raise Unauthenticated and Denied. Raises ConfigError, and StoreError if the store cannot be opened.
     """
-    return Application(config or Config(), authorize)
+    return Application(_backend(config or Config(), authorize))
+
+
+def create_server_app(config: Config) -> Application:
+    """Create the application of a server of its own, which checks the Host field and logs requests.
+
+    Raises ConfigError and StoreError.
+    """
+    return Application(
+        _backend(config, None),
+        # A page that has a token is trusted, whatever host name it uses.
+        check_host=None if config.tokens else KnownHosts(config.hosts),
+        access_log=AccessLog(config.log_level, config.log_format),
+    )
+
+
+def _backend(config: Config, authorize: Authorize | None) -> Backend:
+    if authorize is None:
+        config.require_sense()
+    store = open_store(config.root, config.hash, config.durability, config.remote, read_only=config.read_only)
+    kind, metrics = Staging, None
+    if config.metrics is not MetricsAccess.OFF:
+        # Imported only when it is needed: prometheus-client is optional.
+        try:
+            from wsgi_store.metrics import prometheus  # pylint: disable=import-outside-toplevel
+        except ImportError as error:
+            raise ConfigError(
+                f"WSGI_STORE_METRICS: {error}: install the extra metrics (docs/deployment.md)"
+            ) from None
+        metrics = prometheus
+        store, kind = metrics.TimedStore(store), metrics.CountedStaging
+    staging = kind(store, max_size=config.max_size, min_free=config.min_free, durability=config.durability)
+    tickets = os.path.join(os.path.dirname(store.staging_directory), ".tickets")
+    authorize = authorize or authorizer(config, tickets)
+    return Backend(config, store, staging, authorize, Redirects(config.redirect, store), metrics)

@@ -21,6 +21,7 @@ from loguru import logger
 
 from tests.support.calling import call
 from tests.support.calling import request as environ_of
+from wsgi_store.assembly import create_app
 from wsgi_store.config import Config, LogFormat, LogLevel
 from wsgi_store.gunicorn.connection import Connection
 from wsgi_store.gunicorn.log import Logger
@@ -29,7 +30,7 @@ from wsgi_store.gunicorn.settings import Settings
 from wsgi_store.gunicorn.transfer_slots import TransferSlots
 from wsgi_store.web.access_log import AccessLog
 from wsgi_store.web.application import Application
-from wsgi_store.web.download import SMALL
+from wsgi_store.web.download import IN_MEMORY
 
 LARGE = os.urandom(4 << 20)
 LOGGERS = ["gunicorn.error", "gunicorn.access", ""]
@@ -116,7 +117,7 @@ def test_access_line(worker: RequestHandler, capsys: pytest.CaptureFixture[str])
     assert answer.endswith(b'\r\n\r\n{"status": "ok"}\n')
 
 
-@pytest.mark.parametrize("size", [0, 5, SMALL, SMALL + 1, len(LARGE)])
+@pytest.mark.parametrize("size", [0, 5, IN_MEMORY, IN_MEMORY + 1, len(LARGE)])
 @pytest.mark.parametrize("begin", [0, 1, -70_000])
 def test_bytes_sent(
     worker: RequestHandler,
@@ -278,7 +279,7 @@ def test_one_line_when_the_application_has_an_access_log(
     config: Config, worker: RequestHandler, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The worker logs the request at its end, so the application leaves the line to it."""
-    worker.wsgi = Application(config, access_log=AccessLog(LogLevel.INFO, LogFormat.JSON))
+    worker.wsgi = Application(create_app(config).backend, access_log=AccessLog(LogLevel.INFO, LogFormat.JSON))
     exchange(worker, "GET /healthz HTTP/1.1\n\n")
     assert line(capsys)["bytes"] == 17
 

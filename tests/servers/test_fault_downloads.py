@@ -175,4 +175,4 @@ def test_a_blob_that_was_cut_before(server: Server, path: Path) -> None:
         answer = client.ask(upload(DATA))
         assert json.loads(answer.body)["healed"] is True
         assert fetched(client, HASH) == DATA
-    server.await_log(f"WARNING .*The blob {HASH} was damaged, and is healed by an upload")
+    server.await_log(f"WARNING .*an upload replaced the damaged blob {HASH}")

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
@@ -159,7 +160,7 @@ def test_routers_of_uwsgi(
 
         opt = options
 
-    monkeypatch.setitem(loopback.sys.modules, "uwsgi", Uwsgi)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "uwsgi", Uwsgi)  # type: ignore[arg-type]
     loopback.on_loopback_only.cache_clear()
     assert loopback.on_loopback_only() is expected
     loopback.on_loopback_only.cache_clear()

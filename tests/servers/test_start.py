@@ -16,7 +16,6 @@ from wsgi_store import __version__
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.logs import logger
-from wsgi_store.web.application import Application
 
 CONF = str(DEPLOY / "gunicorn.conf.py")
 KEYS = "0123456789abcdef"
@@ -149,7 +148,7 @@ def test_the_client_s_token_stops_no_server(tmp_path: Path) -> None:
     with gunicorn(
         tmp_path, workers=1, WSGI_STORE_TOKEN="an-exported-secret", WSGI_STORE_URL="http://x"
     ) as server:
-        assert len(server.logged("WARNING.*WSGI_STORE_TOKEN is a client's")) == 1
+        assert len(server.logged("WARNING.*WSGI_STORE_TOKEN is for clients")) == 1
         assert "an-exported-secret" not in server.text()
 
 
@@ -159,12 +158,12 @@ def test_the_first_lines(here: Path) -> None:
     with gunicorn(here, workers=2, WSGI_STORE_DURABILITY="file", **settings) as server:
         first, second, *_ = server.text().splitlines()
         assert first.endswith(f" wsgi_store {__version__}: {here}/store, md5, durability file")
-        assert second.endswith(f" tokens of {here}/tokens; blobs are read without one")
+        assert second.endswith(f" tokens of {here}/tokens; anybody may read blobs")
         assert len(server.logged(f"wsgi_store {__version__}: ")) == 1
     for start in (uwsgi, waitress):
         with start(here) as server:
             assert len(server.logged(f"wsgi_store {__version__}: {here}/store, md5, durability full")) == 1
-            assert len(server.logged("everybody may read, write and delete everything")) == 1
+            assert len(server.logged("no tokens: everybody may read, write and delete everything")) == 1
 
 
 def test_a_full_disk_tells_the_numbers(config: Config, tmp_path: Path) -> None:
@@ -172,7 +171,7 @@ def test_a_full_disk_tells_the_numbers(config: Config, tmp_path: Path) -> None:
     status = os.statvfs(tmp_path)
     reserve = status.f_blocks * status.f_frsize
     told: list[str] = []
-    application = Application(replace(config, min_free=reserve))
+    application = create_app(replace(config, min_free=reserve))
     logger.enable("wsgi_store")
     sink = logger.add(told.append, level="ERROR", format="{message}")  # type: ignore[arg-type]
     try:

@@ -132,7 +132,7 @@ def test_silence(tmp_path: Path) -> None:
 def test_an_idle_timeout_that_means_nothing(tmp_path: Path) -> None:
     """The start says that the setting is not heeded."""
     with uwsgi(tmp_path, WSGI_STORE_IDLE_TIMEOUT="5m") as server:
-        server.await_log("WSGI_STORE_IDLE_TIMEOUT means nothing under this server")
+        server.await_log("WSGI_STORE_IDLE_TIMEOUT has no effect in uWSGI")
 
 
 def test_stop(tmp_path: Path) -> None:

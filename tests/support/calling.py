@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from werkzeug.datastructures import Headers
 
+from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.store.contract import Durability
 from wsgi_store.web.application import Application
@@ -55,7 +56,7 @@ class Untouched(io.BytesIO):
 @cache
 def quick(config: Config) -> Application:
     """A service that syncs nothing, one for all examples of a property."""
-    return Application(replace(config, durability=Durability.NONE))
+    return create_app(replace(config, durability=Durability.NONE))
 
 
 def held(application: Application) -> list[str]:

@@ -250,7 +250,7 @@ def test_path_of_the_mount_point_itself(application: Application) -> None:
 
 def test_size_limit(config: Config) -> None:
     """A file of just the largest size is taken, one byte more is not, announced or not."""
-    application = Application(replace(config, max_size=6))
+    application = create_app(replace(config, max_size=6))
     assert call(application, "POST", body=HELLO).status == 200
     announced = call(application, "POST", body=Untouched(), CONTENT_LENGTH="7")
     found = call(application, "POST", body=Body(b"seven b"), **CHUNKED)

@@ -11,6 +11,7 @@ import pytest
 import wsgi_store
 from tests.support.access import ALL, HELLO, KEY, line
 from tests.support.calling import call
+from wsgi_store.assembly import create_app
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.web.application import Application
 from wsgi_store.web.request import FIELDS, MAX_ACCEPT, MAX_FIELD
@@ -67,7 +68,7 @@ def fixture_app(tmp_path_factory: pytest.TempPathFactory) -> Application:
     (directory / "tokens").write_text(line("all", ALL))
     config = Config(root=str(directory / "store"), min_free=0, metrics=MetricsAccess.PUBLIC)
     settings: dict[str, Any] = {"tokens": str(directory / "tokens"), "signing_keys": (KEY,)}
-    app = Application(replace(config, **settings))
+    app = create_app(replace(config, **settings))
     call(app, "POST", body=b"hello", HTTP_AUTHORIZATION="Bearer all")
     return app
 

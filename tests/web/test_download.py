@@ -21,8 +21,8 @@ from wsgi_store.digest import Digest
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.store.contract import Blob
 from wsgi_store.web.application import Application
-from wsgi_store.web.download import SMALL
-from wsgi_store.web.stream import BLOCK
+from wsgi_store.web.download import IN_MEMORY
+from wsgi_store.web.response_body import BLOCK
 
 LARGE = os.urandom(3 * BLOCK + 5)
 WAYS = ["bytes=0-", f"bytes=5-{2 * BLOCK}", "bytes=0-9,600-100000,-100000", None]
@@ -54,7 +54,7 @@ def send_all(file: Any, _: int) -> Iterator[bytes]:
         file.close()
 
 
-@pytest.mark.parametrize("size", [0, 1, SMALL, SMALL + 1, BLOCK, 3 * BLOCK + 5])
+@pytest.mark.parametrize("size", [0, 1, IN_MEMORY, IN_MEMORY + 1, BLOCK, 3 * BLOCK + 5])
 def test_sizes(application: Application, config: Config, size: int) -> None:
     """Blobs around the sizes where the way of sending changes arrive whole."""
     data = LARGE[:size]
@@ -62,13 +62,13 @@ def test_sizes(application: Application, config: Config, size: int) -> None:
     assert not open_blobs(config)
 
 
-@pytest.mark.parametrize("size", [SMALL, SMALL + 1])
+@pytest.mark.parametrize("size", [IN_MEMORY, IN_MEMORY + 1])
 def test_small_blobs_are_read_at_once(application: Application, config: Config, size: int) -> None:
     """A small blob is closed before the answer begins, a larger one is sent from its file."""
     path = put(application, LARGE[:size])
     _, _, result = start(application, request(path=path))
-    assert open_blobs(config) == (size > SMALL)
-    if size > SMALL:
+    assert open_blobs(config) == (size > IN_MEMORY)
+    if size > IN_MEMORY:
         result.close()
     assert not open_blobs(config)
 
@@ -125,7 +125,7 @@ def test_cut_while_sent(application: Application, config: Config, value: str | N
     _, _, result = start(application, request(path=path, **fields))
     chunks = iter(result)
     next(chunks)
-    cut(config, path, SMALL)
+    cut(config, path, IN_MEMORY)
     with pytest.raises(StoreUnavailable):
         list(chunks)
     with pytest.raises(StoreUnavailable):
@@ -176,7 +176,7 @@ def test_wrapper_of_the_server(
     assert not open_blobs(config)
 
 
-@pytest.mark.parametrize("value", [None, "bytes=0-", f"bytes=5-{SMALL + 5}"])
+@pytest.mark.parametrize("value", [None, "bytes=0-", f"bytes=5-{IN_MEMORY + 5}"])
 def test_wrapper_of_gunicorn(application: Application, config: Config, value: str | None) -> None:
     """gunicorn gets whole blobs and single ranges as a file at the offset where they begin."""
     path = put(application, LARGE)
@@ -223,7 +223,7 @@ def test_a_link_is_no_blob(config: Config, tmp_path: Path, sendfile: Sendfile, *
 @pytest.fixture(name="fronted", params=[Sendfile.X_SENDFILE, Sendfile.X_ACCEL])
 def fixture_fronted(request: pytest.FixtureRequest, config: Config) -> Application:
     """A service behind a server that sends the files."""
-    return Application(replace(config, sendfile=request.param))
+    return create_app(replace(config, sendfile=request.param))
 
 
 def handed_over(application: Application, answer: Answer) -> bool:
@@ -239,7 +239,7 @@ def test_handing_over(fronted: Application, config: Config, data: bytes) -> None
     """The server in front is told the file, and all that describes the blob, in an empty answer."""
     path = put(fronted, data)
     answer = call(fronted, path=f"{path}/a.txt")
-    plain = call(Application(config), path=f"{path}/a.txt")
+    plain = call(create_app(config), path=f"{path}/a.txt")
     assert handed_over(fronted, answer)
     assert (answer.status, answer.body) == (200, b"")
     # Whether ranges are taken is for the server in front to say.
@@ -301,7 +301,7 @@ def test_location_of_nginx(config: Config) -> None:
 def test_root_of_any_name(config: Config, name: str) -> None:
     """A directory's name that no header field can hold is quoted."""
     root = f"{config.root}/{name}"
-    application = Application(replace(config, root=root, sendfile=Sendfile.X_SENDFILE))
+    application = create_app(replace(config, root=root, sendfile=Sendfile.X_SENDFILE))
     answer = call(application, path=put(application, b"hello\n"))
     value = answer.headers["X-Sendfile"]
     assert value.isascii() and value.isprintable()

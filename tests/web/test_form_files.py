@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.calling import Body, Untouched, call, held, quick
 from tests.support.forms import CHUNKED, FIELD, FILE, HELLO, MD5, check_refused, form, part, post
+from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.web.application import Application
 from wsgi_store.web.body import BLOCK
@@ -122,7 +123,7 @@ def test_large_fields_and_files(application: Application, size: int, sizes: tupl
 
 def test_size_limit(config: Config) -> None:
     """The limit holds for the file; a form that cannot keep to it is refused before it is read."""
-    application = Application(replace(config, max_size=6))
+    application = create_app(replace(config, max_size=6))
     assert post(application, form(FIELD, FILE, FIELD)).status == 200
     seven = form(part('name="file"; filename="a"', b"seven b"))
     too_large = Untouched()

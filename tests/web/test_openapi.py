@@ -18,6 +18,7 @@ from tests.support.access import ALL, bearer, line
 from tests.support.calling import Answer, call
 from wsgi_store import __version__, errors
 from wsgi_store.access.grant import SCOPES
+from wsgi_store.assembly import create_app
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.digest import Algorithm
 from wsgi_store.web import service
@@ -266,7 +267,7 @@ def test_answers_are_as_described(application: Application) -> None:
 
 def test_figures_and_healing_are_as_described(config: Config) -> None:
     """What is there on demand or after damage only is described too."""
-    application = Application(replace(config, metrics=MetricsAccess.ON))
+    application = create_app(replace(config, metrics=MetricsAccess.ON))
     hash_ = call(application, "POST", body=DATA).json["hash"]
     path = Path(config.root, hash_[:2], hash_)
     path.chmod(0o644)
@@ -286,7 +287,7 @@ def test_answers_to_tokens_are_as_described(config: Config, tmp_path: Path) -> N
     """Refusals, and answers that others must not share, are described too."""
     path = tmp_path / "tokens"
     path.write_text(line("all", ALL) + line("other", "list"), encoding="utf-8")
-    application = Application(replace(config, tokens=str(path)))
+    application = create_app(replace(config, tokens=str(path)))
     all_, other = ({"HTTP_AUTHORIZATION": bearer(token)["Authorization"]} for token in ("all", "other"))
     call(application, "POST", body=DATA, **all_)
     for status, credentials in ((401, {}), (403, other), (200, all_)):

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.access import maker
 from tests.support.calling import Answer, Untouched, call, held
+from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.web.application import Application
 from wsgi_store.web.origins import KnownHosts
@@ -121,7 +122,7 @@ def test_the_host_of_the_target_counts(application: Application) -> None:
 
 def test_sites_that_are_allowed(config: Config) -> None:
     """A page of a site that the settings name may do what programs may; its neighbours may not."""
-    application = Application(replace(config, cors_origins=("https://app.example", "http://app.example:81")))
+    application = create_app(replace(config, cors_origins=("https://app.example", "http://app.example:81")))
     site = {"HTTP_SEC_FETCH_SITE": "cross-site"}
     for origin in ("https://app.example", "http://app.example:81", "https://app.example:443"):
         assert sends(application, HTTP_ORIGIN=origin) == 200
@@ -135,7 +136,7 @@ def test_sites_that_are_allowed(config: Config) -> None:
 
 def test_every_site_is_allowed(config: Config) -> None:
     """With `*` every page may, but not with what its browser adds by itself."""
-    application = Application(replace(config, cors_origins=("*",)))
+    application = create_app(replace(config, cors_origins=("*",)))
     for origin in ("https://app.example", "null", "chrome-extension://abcdef"):
         assert sends(application, HTTP_ORIGIN=origin) == 200
         assert sends(application, HTTP_ORIGIN=origin, HTTP_AUTHORIZATION="Bearer all") == 200
@@ -224,7 +225,7 @@ LOOPBACK = {"gunicorn.socket": object(), "SERVER_NAME": "127.0.0.1"}
 
 def known(config: Config) -> Application:
     """A service that is also known as two other names."""
-    return Application(config, check_host=KnownHosts(("store.example", "[2001:db8::1]")))
+    return Application(create_app(config).backend, check_host=KnownHosts(("store.example", "[2001:db8::1]")))
 
 
 @pytest.mark.parametrize("host", UNKNOWN)
@@ -285,7 +286,7 @@ def test_without_the_setting(application: Application) -> None:
 @pytest.mark.parametrize("setting", [PAGE, "*"])
 def test_answers_that_a_page_may_read(config: Config, setting: str) -> None:
     """Every answer, failures too, says that the page may read it, but never with credentials."""
-    application = Application(replace(config, cors_origins=(setting,)))
+    application = create_app(replace(config, cors_origins=(setting,)))
     call(application, "POST", body=HELLO)
     for status, method, path, fields in [
         (200, "GET", f"/{MD5}", {}),
@@ -315,7 +316,7 @@ def test_answers_that_a_page_may_read(config: Config, setting: str) -> None:
 
 def test_answers_that_a_page_may_not_read(config: Config) -> None:
     """To others, and to nobody, an answer only says that it differs by who asks."""
-    application = Application(replace(config, cors_origins=(PAGE,)))
+    application = create_app(replace(config, cors_origins=(PAGE,)))
     for fields in ({}, {"HTTP_ORIGIN": "http://app.example"}, {"HTTP_ORIGIN": "null"}, {"HTTP_ORIGIN": "*"}):
         for method in ("GET", "POST", "OPTIONS"):
             answer = call(application, method, "/", body=b"", **fields, **ASKING)
@@ -338,7 +339,7 @@ def test_one_field_says_what_an_answer_differs_by(config: Config, tmp_path: Path
 @pytest.mark.parametrize("setting", [PAGE, "*"])
 def test_a_preflight(config: Config, setting: str, path: str) -> None:
     """A page that may is told so before it asks, without a token, and for long."""
-    application = Application(replace(config, cors_origins=(setting,)))
+    application = create_app(replace(config, cors_origins=(setting,)))
     answer = call(application, "OPTIONS", path, HTTP_ORIGIN=PAGE, **ASKING)
     assert answer.status == 204
     said = cors(answer)

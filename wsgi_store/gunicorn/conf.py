@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from wsgi_store import logs
-from wsgi_store.banner import doubts, said
+from wsgi_store.banner import announce
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import ConfigError, WSGIStoreError
 from wsgi_store.gunicorn.log import Logger
@@ -88,10 +88,7 @@ def on_starting(server: Any) -> None:
     _metrics_directories.append(
         share_metrics(server.cfg) if _config.metrics is not MetricsAccess.OFF else None
     )
-    for line in said(_config):
-        server.log.info("%s", line)
-    for line in doubts(_config):
-        server.log.warning("%s", line)
+    announce(_config, server.log)
 
 
 def when_ready(server: Any) -> None:

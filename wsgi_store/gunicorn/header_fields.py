@@ -6,7 +6,9 @@ from typing import NamedTuple
 from gunicorn.http import wsgi
 from gunicorn.util import is_hoppish
 
-from wsgi_store.web.request import KEPT
+
+# Characters of the longest value that is cached.
+LONGEST_CACHED = 512
 
 
 class Field(NamedTuple):
@@ -41,7 +43,7 @@ _remembered = lru_cache(1024)(_checked)
 def checked_field(name: str, value: str) -> Field:
     """Return the field as gunicorn sends it; raises the error with which gunicorn rejects it."""
     # Long values come from requests, which must not fill the memory.
-    return (_remembered if len(value) <= KEPT else _checked)(name, value)
+    return (_remembered if len(value) <= LONGEST_CACHED else _checked)(name, value)
 
 
 @lru_cache(256)

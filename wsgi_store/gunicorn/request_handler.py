@@ -23,7 +23,7 @@ from wsgi_store.gunicorn.settings import Settings
 from wsgi_store.gunicorn.transfer_slots import TransferSlots
 from wsgi_store.logs import logger
 from wsgi_store.web.exchange import exchange_of
-from wsgi_store.web.stream import broke_off
+from wsgi_store.web.response_body import broke_off
 
 # gunicorn has these among its parsing errors, but the application causes them.
 APPLICATION_ERRORS = (parsing.InvalidResponseHeader, parsing.InvalidResponseHeaderName)

@@ -100,10 +100,10 @@ def try_store(config: Config, cfg: Any) -> None:
         refusal = "the process that tried to open the store died"
         try:
             # Imported late: the master itself does not need it.
-            from wsgi_store.web.application import Application  # pylint: disable=import-outside-toplevel
+            from wsgi_store.assembly import create_app  # pylint: disable=import-outside-toplevel
 
             util.set_owner_process(cfg.uid, cfg.gid, initgroups=cfg.initgroups)
-            refusal = _refusal(lambda: Application(config).store)
+            refusal = _refusal(lambda: create_app(config).store)
         except BaseException:  # pylint: disable=broad-exception-caught  # the child ends below
             sys.excepthook(*sys.exc_info())
         finally:

@@ -1,16 +1,14 @@
-"""Handlers of blobs: upload, download, delete, list."""
+"""Handlers of blobs: upload, delete, list."""
 
 from functools import lru_cache, partial
 
 from werkzeug.datastructures import Headers
 from werkzeug.sansio.request import Request as Fields
 
-from wsgi_store.digest import Digest
-from wsgi_store.errors import BadRequest, BlobNotFound
+from wsgi_store.errors import BadRequest
 from wsgi_store.logs import logger
 from wsgi_store.web import conditional
-from wsgi_store.web.download import send_blob
-from wsgi_store.web.request import Request, kept
+from wsgi_store.web.request import Request
 from wsgi_store.web.response import NO_SNIFFING, Response, json_response
 
 PLAIN = "text/plain; charset=utf-8"
@@ -19,16 +17,16 @@ MAX_PAGE = 1000
 
 
 def upload(request: Request) -> Response:
-    """Store the body, or the one file of a form, and tell its hash."""
+    """Store the body, or the one file of a form, and answer with its hash."""
     receipt, name = request.receive()
     hash_ = receipt.digest.hex
     request.exchange.hash, request.exchange.size = hash_, receipt.size
     url = _url(request, hash_)
-    # A server that follows the rules of CGI would send the blob instead (RFC 3875 section 6.2.2).
+    # A CGI server would follow Location and send the blob instead (RFC 3875 section 6.2.2).
     headers = [] if "GATEWAY_INTERFACE" in request.environ else [("Location", url)]
     if receipt.healed:
-        logger.warning("The blob {} was damaged, and is healed by an upload", hash_)
-    if kept(_prefers_text, request.accept)(request.accept):
+        logger.warning("an upload replaced the damaged blob {}", hash_)
+    if _prefers_text(request.accept):
         plain = [("Content-Type", PLAIN), ("Cache-Control", "no-store"), NO_SNIFFING]
         return Response(f"{hash_}\n".encode(), 200, plain + headers)
     answer = {
@@ -45,21 +43,16 @@ def upload(request: Request) -> Response:
     return json_response(answer, headers)
 
 
-def download(request: Request, hash_: str, filename: str | None = None) -> Response:
-    """Send a blob, or parts of it."""
-    return send_blob(request, _digest(request, hash_), filename)
-
-
 def delete(request: Request, hash_: str) -> Response:
-    """Remove a blob and tell its size in bytes."""
-    digest = _digest(request, hash_)
+    """Remove a blob and answer with its size in bytes."""
+    digest = request.blob_digest(hash_)
     blob = request.store.remove(digest, partial(conditional.not_modified, request.environ))
     request.exchange.hash, request.exchange.size = digest.hex, blob.size
     return json_response({"hash": digest.hex, "size": blob.size})
 
 
 def list_files(request: Request) -> Response:
-    """A page of the blobs, in the order of their hashes."""
+    """List a page of blobs, in the order of their hashes."""
     request.allow_time()
     text = request.args.get("limit", str(PAGE))
     limit = int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
@@ -82,20 +75,13 @@ def list_files(request: Request) -> Response:
     return json_response({"files": page, "next": following})
 
 
-# Clients send few different ones, and one takes as long as the rest of the answer.
+# Parsing takes as long as the rest of the answer, and clients send few different values.
 @lru_cache(64)
 def _prefers_text(accept: str) -> bool:
-    # With the parameter, too: who names it means this one and no other.
+    # Also with its parameter, which a client may name.
     fields = Fields("POST", "http", None, "", "/", b"", Headers({"Accept": accept}), None)
     wanted = fields.accept_mimetypes.best_match(["application/json", "text/plain", PLAIN])
     return wanted in ("text/plain", PLAIN)
-
-
-def _digest(request: Request, hash_: str) -> Digest:
-    try:
-        return request.digest(hash_)
-    except ValueError:
-        raise BlobNotFound(hash=hash_.lower()) from None
 
 
 def _url(request: Request, hash_: str) -> str:

@@ -18,7 +18,7 @@ TOO_MUCH = f"malformed form: more than {FORM_PARTS} parts, or {FORM_HEADER} byte
 BOUNDARY = re.compile("[ -~]{1,70}")  # RFC 2046 section 5.1.1; clients use more characters than it names
 
 
-class _Form:
+class Form:
     """A multipart/form-data body with exactly one file among its parts (RFC 7578)."""
 
     def __init__(self, chunks: Iterator[Chunk], boundary: str) -> None:

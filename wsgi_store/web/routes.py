@@ -1,4 +1,4 @@
-"""The table of URLs, and how a request finds its row."""
+"""The table of URLs, and how a request is matched to a route."""
 
 import re
 from collections.abc import Callable
@@ -10,12 +10,13 @@ from werkzeug.routing import BaseConverter, Map, Rule
 
 from wsgi_store import errors
 from wsgi_store.web import blobs, service
-from wsgi_store.web.request import Request, kept
+from wsgi_store.web.download import download
+from wsgi_store.web.request import Request
 from wsgi_store.web.response import Response
 
 
 class Route(NamedTuple):
-    """A row of the URL table; `scope` is the right a caller needs."""
+    """A row of the URL table; `scope` is the one a caller needs, None for none."""
 
     path: str
     method: str
@@ -31,34 +32,34 @@ URLS = [
     Route("/readyz", "GET", service.ready, None),
     Route("/openapi.json", "GET", service.openapi, None),
     Route("/metrics", "GET", service.metrics, "admin"),
-    Route("/<hash:hash_>", "GET", blobs.download, "read"),
+    Route("/<hash:hash_>", "GET", download, "read"),
     Route("/<hash:hash_>", "DELETE", blobs.delete, "delete"),
-    Route("/<hash:hash_>/<name:filename>", "GET", blobs.download, "read"),
+    Route("/<hash:hash_>/<name:filename>", "GET", download, "read"),
 ]
-# What may be asked for at any path.
+# Answers at every path.
 OPTIONS = Route("*", "OPTIONS", service.options, None)
 METHODS = {"HEAD", "OPTIONS", *(route.method for route in URLS)}
 HASH = re.compile("[0-9a-fA-F]{32,128}")
-
-
-# A path and a method that no row has.
+# A path and a method without a route.
 NOWHERE, UNKNOWN = "/-", "-"
+# Characters of the longest path whose route is cached: long paths must not fill the memory.
+LONGEST_CACHED = 512
 
 
 class HashConverter(BaseConverter):
-    """32 to 128 hex digits in either case; whether the store has such hashes is its to say."""
+    """32 to 128 hex digits in either case; the store decides whether it has such hashes."""
 
     regex = HASH.pattern
 
 
 class NameConverter(BaseConverter):
-    """Any file name, slashes and line breaks included: it is never used as a path."""
+    """Any file name, including slashes and line breaks: it is never used as a path."""
 
     regex = r"(?s:.+)"
     part_isolating = False
 
 
-# Without these two a POST would be redirected (308) before its body is read.
+# Without the last two a POST would be redirected (308) before its body is read.
 URL_MAP = Map(
     [Rule(route.path, methods=[route.method], endpoint=route) for route in URLS],
     converters={"hash": HashConverter, "name": NameConverter},
@@ -67,12 +68,13 @@ URL_MAP = Map(
 ).bind("localhost")
 
 
-def _match(request: Request) -> tuple[Route, dict[str, str]]:
+def match(request: Request) -> tuple[Route, dict[str, str]]:
+    """Return the route of a request and the arguments for its handler; raises NotFound, MethodNotAllowed."""
     path = request.path
     method = request.environ["REQUEST_METHOD"]
     extra = {}
     also = {"OPTIONS"}
-    # `/?hash=H&filename=F` is another spelling of `/H/F`; for an upload `hash` is a condition.
+    # `/?hash=H&filename=F` means `/H/F`; in an upload `hash` is a condition.
     if path == "/" and method != "POST" and "hash" in request.args:
         hash_ = request.args["hash"]
         path = f"/{hash_}" if HASH.fullmatch(hash_) else NOWHERE
@@ -86,7 +88,8 @@ def _match(request: Request) -> tuple[Route, dict[str, str]]:
     if method == "OPTIONS":
         return OPTIONS, {"allowed": ", ".join(sorted(also.union(URL_MAP.allowed_methods(path))))}
     try:
-        route, arguments = kept(_row, path)(path, method)
+        find = _find if len(path) <= LONGEST_CACHED else _find.__wrapped__
+        route, arguments = find(path, method)
     except exceptions.MethodNotAllowed as error:
         raise errors.MethodNotAllowed(allowed=sorted(also.union(error.valid_methods or ()))) from None
     except exceptions.NotFound:
@@ -94,9 +97,9 @@ def _match(request: Request) -> tuple[Route, dict[str, str]]:
     return route, {**arguments, **extra}
 
 
-# The same few are asked for again and again, and a look at the map takes as long as opening a file.
+# Matching takes as long as opening a file, and popular paths are requested again and again.
 @lru_cache(1024)
-def _row(path: str, method: str) -> tuple[Route, dict[str, str]]:
-    # Werkzeug takes `get` for GET; methods are case-sensitive (RFC 9110 section 9.1).
+def _find(path: str, method: str) -> tuple[Route, dict[str, str]]:
+    # Werkzeug accepts `get` as GET; methods are case-sensitive (RFC 9110 section 9.1).
     route, arguments = URL_MAP.match(path, method if method.isupper() else UNKNOWN)
     return route, dict(arguments)

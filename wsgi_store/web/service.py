@@ -1,4 +1,4 @@
-"""Handlers that speak of the service itself: index, liveness, readiness, its description."""
+"""Handlers about the service itself: index, health, readiness, metrics, API description."""
 
 import hashlib
 import time
@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from wsgi_store.access.authorizer import Authorizer
-from wsgi_store.config import MetricsAccess
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import NotFound
 from wsgi_store.store.contract import Blob
@@ -16,19 +15,19 @@ from wsgi_store.web.request import Request
 from wsgi_store.web.response import NO_SNIFFING, Response, json_response
 
 
-# Read when it is asked for: that takes 3 ms of the start.
+# Read at the first request: most processes never need it.
 @lru_cache(1)
 def _description() -> tuple[bytes, Blob]:
-    """The OpenAPI document, and what the conditions of a request are judged by."""
+    """The OpenAPI document, and a blob by which to evaluate the conditions of a request."""
     data = Path(__file__).with_name("openapi.json").read_bytes()
     digest = Digest(Algorithm.SHA256, hashlib.sha256(data).digest())
-    # No time is told with it, for each process has its own; one that a client has of another source
-    # still gets an answer that is safe.
+    # Each process has its own time, so none is sent as Last-Modified. Now is safe for dates that a client
+    # has from elsewhere.
     return data, Blob(digest, size=len(data), modified=time.time())
 
 
 def index(request: Request) -> Response:
-    """What this service is and where its parts are."""
+    """Describe the service, with links to its parts."""
     mount = request.mount
     return json_response(
         {
@@ -49,41 +48,37 @@ def index(request: Request) -> Response:
 
 
 def healthy(request: Request) -> Response:  # pylint: disable=unused-argument
-    """The process answers; nothing else is looked at."""
+    """Answer that the process is alive; nothing else is checked."""
     return json_response({"status": "ok"})
 
 
 def options(request: Request, allowed: str) -> Response:  # pylint: disable=unused-argument
-    """What may be asked for at a path, to which nobody needs a right."""
+    """List the methods allowed at a path; this needs no scope."""
     return Response([], 204, [("Allow", allowed)])
 
 
 def ready(request: Request) -> Response:
-    """Uploads can be taken now, and tokens judged; raises StoreUnavailable."""
-    request.staging.readiness.require()
-    if isinstance(request.authorize, Authorizer) and not request.authorize.check():
-        return json_response(
-            {"status": "degraded", "reason": "the file of tokens has lines that do not count"}
-        )
+    """Check that uploads can be stored and tokens read now; raises StoreUnavailable."""
+    request.backend.staging.readiness.require()
+    authorize = request.backend.authorize
+    if isinstance(authorize, Authorizer) and not authorize.check():
+        return json_response({"status": "degraded", "reason": "some lines of the token file are invalid"})
     return json_response({"status": "ok"})
 
 
 def openapi(request: Request) -> Response:
-    """The description of this API for programs (OpenAPI 3.1); raises PreconditionFailed."""
+    """Send the OpenAPI 3.1 description of this API; raises PreconditionFailed."""
     data, blob = _description()
     headers = [("ETag", f'"{blob.digest.hex}"'), ("Cache-Control", "no-cache")]
     if conditional.not_modified(request.environ, blob):
         return Response([], 304, headers)
-    # The media type of its own that is being drafted is one that browsers save and do not show.
+    # Browsers would save the media type that is drafted for OpenAPI, and show JSON.
     return Response(data, 200, [("Content-Type", "application/json"), NO_SNIFFING, *headers])
 
 
 def metrics(request: Request) -> Response:
-    """The figures for Prometheus; raises NotFound where nothing is counted."""
-    if request.config.metrics is MetricsAccess.OFF:
-        raise NotFound("nothing is counted here: WSGI_STORE_METRICS is off")
-    # Only there where it is wanted, and loaded by the application then.
-    from wsgi_store.metrics.prometheus import render  # pylint: disable=import-outside-toplevel,cyclic-import
-
-    body, kind = render(request.store, request.staging, request.accept)
+    """Send the metrics for Prometheus; raises NotFound when they are off."""
+    if request.backend.metrics is None:
+        raise NotFound("metrics are off: WSGI_STORE_METRICS")
+    body, kind = request.backend.metrics.render(request.store, request.backend.staging, request.accept)
     return Response(body, 200, [("Content-Type", kind), NO_SNIFFING, ("Cache-Control", "no-store")])

@@ -19,10 +19,11 @@ import pytest
 from tests.support import ceph
 from tests.support.buckets import KIND, serving
 from tests.support.calling import Answer, call
+from wsgi_store.assembly import create_app
 from wsgi_store.client import Client
 from wsgi_store.config import Config, Redirect
 from wsgi_store.web.application import Application
-from wsgi_store.web.download import LARGE, SIGNED_FOR
+from wsgi_store.web.redirects import LARGE, SIGNED_FOR
 
 SMALL = b"<script>alert(1)</script>"
 BIG = bytes(range(256)) * (LARGE // 256) + b"!"
@@ -64,7 +65,7 @@ def test_names_and_types_survive(application: Application, config: Config, name:
     """The name and the type are those that this service answers itself."""
     path = f"{put(application, SMALL)}/{name}"
     path = path.encode().decode("latin-1")
-    own = call(Application(replace(config, redirect=Redirect.NEVER)), path=path)
+    own = call(create_app(replace(config, redirect=Redirect.NEVER)), path=path)
     _, fields, body = follow(call(application, path=path))
     assert body == own.body == SMALL
     for field in ("Content-Type", "Content-Disposition"):
@@ -130,7 +131,7 @@ def test_an_absent_blob(application: Application) -> None:
 
 def test_large_only(config: Config) -> None:
     """What is small is sent from here when that is asked for."""
-    application = Application(replace(config, redirect=Redirect.LARGE))
+    application = create_app(replace(config, redirect=Redirect.LARGE))
     assert call(application, path=put(application, BIG[:-1])).body == BIG[:-1]
     assert follow(call(application, path=put(application, BIG)))[2] == BIG
 

@@ -23,6 +23,7 @@ from tests.support.servers import DEPLOY, gunicorn, refusal, until, uwsgi
 from tests.support.tracing import Trace
 from tests.support.wire import Connection, message
 from wsgi_store.access.signing import Signer
+from wsgi_store.assembly import create_app
 from wsgi_store.config import Config, MetricsAccess, Redirect
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import ReadOnly, WrongStore
@@ -33,7 +34,6 @@ from wsgi_store.store.staged import StagedFile
 from wsgi_store.upkeep.collect import collect
 from wsgi_store.upkeep.usage import manifest, usage
 from wsgi_store.upkeep.verify import Result, verify
-from wsgi_store.web.application import Application
 
 SMALL = b"hello, replica"
 KINDS = [LocalKind(nameless=True), BucketKind()]
@@ -91,7 +91,7 @@ def unchanged(root: Path) -> Iterator[None]:
 def test_reads_work_and_writes_are_refused(kind: LocalKind | BucketKind, root: Path) -> None:
     """Blobs, their parts and lists are sent; every write is refused unread, and nothing is made."""
     with unchanged(root):
-        application = Application(config(kind, root, metrics=MetricsAccess.ON))
+        application = create_app(config(kind, root, metrics=MetricsAccess.ON))
         assert call(application, path="/readyz").status == 200
         index = call(application).json
         assert index["read_only"] is True
@@ -108,9 +108,7 @@ def test_reads_work_and_writes_are_refused(kind: LocalKind | BucketKind, root: P
             extra = {"CONTENT_LENGTH": "5", **extra}
             answer = call(application, method, path, body=Untouched(), **extra)
             assert (answer.status, answer.json["code"]) == (403, "read_only")
-    assert (
-        call(Application(replace(config(kind, root), read_only=False)), path="/").json["read_only"] is False
-    )
+    assert call(create_app(replace(config(kind, root), read_only=False)), path="/").json["read_only"] is False
 
 
 def test_tickets_and_tokens_are_refused_too(tmp_path: Path) -> None:
@@ -122,7 +120,7 @@ def test_tickets_and_tokens_are_refused_too(tmp_path: Path) -> None:
     tokens.write_text(line("all", ALL))
     tokens.chmod(0o600)
     with unchanged(root):
-        application = Application(config(kind, root, tokens=str(tokens), signing_keys=(KEY,)))
+        application = create_app(config(kind, root, tokens=str(tokens), signing_keys=(KEY,)))
         ticket = f"ticket={Signer([KEY]).ticket(soon())}"
         bearer = {"HTTP_AUTHORIZATION": "Bearer all"}
         for extra in ({"query": ticket}, bearer, {}, {"HTTP_AUTHORIZATION": "Bearer unknown"}):
@@ -186,7 +184,7 @@ def test_readiness_looks_at_the_marker(tmp_path: Path, content: bytes | None) ->
     kind = LocalKind(nameless=True)
     root = tmp_path / "store"
     kind.open(root, Algorithm.MD5)
-    application = Application(config(kind, root))
+    application = create_app(config(kind, root))
     marker = root / "store.json"
     before = marker.read_bytes()
     marker.unlink()
@@ -295,8 +293,8 @@ def test_a_bucket_with_keys_that_may_only_read(tmp_path: Path) -> None:
     assert not Path(env["WSGI_STORE_S3_STAGING"]).exists()
     with mock.patch.dict(os.environ, keys):
         settings = config(kind, root)
-        assert call(Application(settings), path=f"/{HASH}").body == DATA
-        redirected = Application(replace(settings, redirect=Redirect.ALWAYS))
+        assert call(create_app(settings), path=f"/{HASH}").body == DATA
+        redirected = create_app(replace(settings, redirect=Redirect.ALWAYS))
         assert call(redirected, path=f"/{HASH}").status == 307
 
 

@@ -1,4 +1,4 @@
-"""Bodies of answers that are read piece by piece, and what becomes of them when the store fails."""
+"""Response bodies that are read from the store while they are sent."""
 
 from collections.abc import Iterator
 from functools import partial

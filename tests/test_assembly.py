@@ -1,0 +1,27 @@
+"""Applications as they are assembled from a store and settings."""
+
+import gc
+import weakref
+from dataclasses import replace
+
+import pytest
+
+from tests.support.calling import call
+from wsgi_store.assembly import create_app
+from wsgi_store.config import Config, Redirect
+
+pytestmark = pytest.mark.every_store
+
+
+def test_nothing_outlives_an_application(config: Config) -> None:
+    """No cache keeps the store of an application that is gone."""
+    if "://" in config.root:
+        config = replace(config, redirect=Redirect.ALWAYS)
+    application = create_app(config)
+    path = call(application, "POST", body=b"hello\n").json["url"]
+    for _ in range(2):
+        assert call(application, path=path).status in (200, 307)
+    store = weakref.ref(application.store)
+    del application
+    gc.collect()
+    assert store() is None

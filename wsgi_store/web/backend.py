@@ -1,0 +1,36 @@
+"""What the requests of one application share."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from wsgi_store.access.grant import Authorize
+from wsgi_store.config import Config
+from wsgi_store.staging import Staging
+from wsgi_store.store.contract import Store
+from wsgi_store.web.redirects import Redirects
+
+
+class Metrics(Protocol):
+    """Counts requests and renders the totals for Prometheus."""
+
+    def count(self, method: str, route: str | None, status: str, seconds: float, failure: str | None) -> None:
+        """Count a response; `failure` is the code of an error."""
+
+    def count_sent(self, count: float) -> None:
+        """Count bytes of a response body."""
+
+    def render(self, store: Store, staging: Staging, accept: str) -> tuple[bytes, str]:
+        """Return the totals and their media type, chosen by an Accept field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The settings of an application and what it was assembled from."""
+
+    config: Config
+    store: Store
+    staging: Staging
+    authorize: Authorize
+    redirects: Redirects
+    metrics: Metrics | None = None
+    """None when WSGI_STORE_METRICS is off."""
