@@ -3,8 +3,8 @@
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 
 from wsgi_store.digest import Chunk, Digest
@@ -119,15 +119,15 @@ class Staging:
         length: int | None = None,
         expected: Iterable[Digest] = (),
         max_size: int | None = None,
-        confirm: Callable[[], Callable[[], object] | None] | None = None,
+        ticket: AbstractContextManager[object] | None = None,
     ) -> Receipt:
         """Store what `chunks` yield, when they end well.
 
         A chunk may be overwritten from when the next but one is asked for.
         `length` is the announced number of bytes, `max_size` a limit beside the general one;
-        `confirm` is asked last, when the file is whole and right, and what it returns is called
-        when it is not published after all. Raises IncompleteBody, TooLarge,
-        DigestMismatch, StoreError and whatever `chunks` and `confirm` raise; then nothing is stored.
+        `ticket` is entered around the publication, when the file is complete and correct. Raises
+        IncompleteBody, TooLarge, DigestMismatch, StoreError and whatever `chunks` and `ticket` raise; then
+        nothing is stored.
         """
         self.admit(length or 0, max_size)
         expected = tuple(expected)
@@ -162,13 +162,8 @@ class Staging:
                     raise StoreUnavailable("somebody else has written into the file")
                 if self._sync:
                     os.fsync(staged.fd)
-            undo = None if confirm is None else confirm()
-            try:
+            with ticket or nullcontext():
                 return Receipt(staged.digest, size, self._store.add(staged))
-            except BaseException:
-                if undo is not None:
-                    undo()
-                raise
 
     def _limit(self, size: int, max_size: int | None) -> None:
         for limit in (self._max_size, max_size):

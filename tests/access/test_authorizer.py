@@ -15,7 +15,7 @@ from tests.support.access import HELLO, KEY, Make, bearer, code, line
 from wsgi_store.access.authorizer import Authorizer
 from wsgi_store.access.grant import SCOPES, Grant
 from wsgi_store.access.signing import Signer
-from wsgi_store.access.tickets import Tickets
+from wsgi_store.access.tickets import UsedTickets
 from wsgi_store.access.tokens import Tokens
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config, MetricsAccess
@@ -215,7 +215,7 @@ def test_no_credentials_fail_otherwise(
     """Whatever is sent as a token, link or ticket, the answer is yes or no."""
     path = tmp_path_factory.getbasetemp() / "no-tokens"
     path.touch()
-    ask = Authorizer(Tokens(str(path)), Signer([KEY]), Tickets("/nonexistent"))
+    ask = Authorizer(Tokens(str(path)), Signer([KEY]), UsedTickets("/nonexistent"))
     for environ in (
         {"HTTP_AUTHORIZATION": field},
         {"HTTP_AUTHORIZATION": "Basic " + field},

@@ -146,8 +146,8 @@ def fifo(path: Path) -> None:
 UNFIT: dict[str, tuple[Callable[[Path], object], str]] = {
     "gone": (Path.unlink, "No such file or directory"),
     "its directory gone": (lambda path: path.parent.rename(path.parent.parent / "away"), "No such file"),
-    "a directory": (unreadable, "Is a directory|is no regular file"),
-    "a pipe": (fifo, "is no regular file"),
+    "a directory": (unreadable, "Is a directory|is not a regular file"),
+    "a pipe": (fifo, "is not a regular file"),
     "a link to nothing": (lambda path: (path.unlink(), path.symlink_to("nothing")), "No such file"),
     "a link to itself": (lambda path: (path.unlink(), path.symlink_to(path.name)), "symbolic links"),
     "written by all": (lambda path: path.chmod(0o646), "chmod go-w"),
@@ -184,7 +184,7 @@ def test_a_file_that_cannot_be_relied_on(client: TestApp, path: Path, clock: Clo
         else:  # nothing tells since when
             client.get("/files", headers=bearer("old"), status=503)
         clock.past += SETTLED
-        assert "the file of tokens is not as it should be" in told[0]
+        assert "invalid token file" in told[0]
         assert re.search(reason, told[0])
         for token in ("old", "unknown"):
             answer = client.get("/files", headers=bearer(token), status=503)
@@ -208,7 +208,7 @@ def test_a_file_that_cannot_be_relied_on(client: TestApp, path: Path, clock: Clo
         client.get("/files", headers=bearer("new"))
         client.get("/files", headers=bearer("old"), status=401)
         assert client.get("/readyz").json == {"status": "ok"}
-        assert len([text for text in told if "is not as it should be" in text]) == 1
+        assert len([text for text in told if "invalid token file" in text]) == 1
     finally:
         logger.remove(sink)
         logger.disable("wsgi_store")
@@ -228,7 +228,7 @@ def test_a_line_that_cannot_be_read(client: TestApp, path: Path, clock: Clock) -
             client.get("/files", headers=bearer("all"))
             ready = client.get("/readyz").json
         assert ready["status"] == "degraded"
-        assert "tokens" in ready["reason"]
+        assert "token file" in ready["reason"]
         assert len(told) == 1
         assert f"{path}, line 1: expected a name" in told[0]
         path.write_text(OLD)
@@ -319,7 +319,7 @@ def test_bad_lines(path: Path, text: str) -> None:
         Tokens(str(path))
     assert "0" * 60 not in str(error.value)
     path.write_text("\n" + text + "\n" + text + "\n", errors="surrogateescape")
-    with pytest.raises(ConfigError, match="; so are 1 more"):
+    with pytest.raises(ConfigError, match="; 1 more malformed"):
         Tokens(str(path))
 
 
@@ -353,7 +353,7 @@ def statuses(server: Server, token: str, path: str = "/files") -> set[int]:
 def test_a_server(tmp_path: Path, path: Path) -> None:
     """Of the shipped server: a typo, a file that is gone, one that all may write, and the way back."""
     with gunicorn(tmp_path, workers=2, WSGI_STORE_TOKENS=str(path)) as server:
-        server.expected.append("file of tokens")
+        server.expected.append("token file")
         assert statuses(server, "old") == {200}
         put(path, OLD + "typo\n")
         assert statuses(server, "old") == {200} and statuses(server, "old", "/readyz") == {200}

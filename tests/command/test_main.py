@@ -143,7 +143,7 @@ def test_nothing_is_replaced(url: str, tmp_path: Path) -> None:
         ),
         (["get", "--token", "writer", NONE], 4, "this needs the scope read"),
         (["ls", "--token", "reader"], 4, "this needs the scope list"),
-        (["ls", "--token", "unknown-secret"], 4, "this token is not known"),
+        (["ls", "--token", "unknown-secret"], 4, "unknown token"),
         (["ls", "--token", "un printable-secret"], 2, "the token: expected printable ASCII"),
         (["ls", "--token-file", "nothing"], 1, "nothing: No such file or directory"),
         (["ls", "--url", "ftp://u:secret@x"], 2, "the URL of the server: expected http://"),
@@ -321,7 +321,7 @@ MANY = [f"f{number}" for number in range(100)]
     ("arguments", "status", "message"),
     [
         (["--url", "http://127.0.0.1:1", "--retries", "0"], 6, "Connection refused"),
-        (["--token", "unknown"], 4, "this token is not known"),
+        (["--token", "unknown"], 4, "unknown token"),
         (["--url", "{url}/wrong"], 9, "/wrong/ answered 404: there is no store at http://"),
         (["--token", "lister"], 4, "this needs the scope"),
     ],

@@ -12,7 +12,6 @@ from contextlib import suppress
 from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from operator import call
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from tests.support.commands import install, run
 from tests.support.kinds import KINDS, LocalKind, digest_of, put, refusing_nameless
 from tests.support.servers import PROJECT
 from tests.support.strangers import NOBODY, exchanging, give, home, snapshot
-from wsgi_store.access.tickets import Tickets
+from wsgi_store.access.tickets import UsedTickets
 from wsgi_store.cli.owner import LATER, become_owner
 from wsgi_store.client.save import save
 from wsgi_store.digest import Algorithm
@@ -216,7 +215,7 @@ def _exercise(store: LocalStore, staging: Staging, number: int) -> Iterator[Call
     yield lambda: store.update_note(".note", lambda _: b"note")
     yield lambda: store.expire(digest, store.stat(digest).modified)
     yield lambda: store.remove(digest)
-    yield lambda: call(Tickets(f"{store.root}/.tickets").spend(1, str(number)))
+    yield lambda: UsedTickets(f"{store.root}/.tickets").add(str(number), 1)
     yield lambda: LocalStore(store.root, store.algorithm)
 
 

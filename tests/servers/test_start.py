@@ -25,7 +25,7 @@ REFUSED: dict[str, tuple[dict[str, str], str]] = {
     "public without tokens": ({"PUBLIC_READ": "yes"}, "PUBLIC_READ: means nothing without WSGI_STORE_TOKENS"),
     "no file of tokens": ({"TOKENS": "{here}/nothing"}, "TOKENS: cannot read .*/nothing: No such file"),
     "a bad file of tokens": ({"TOKENS": "{here}/bad"}, "TOKENS: .*/bad, line 1: expected a name"),
-    "a file of tokens for all": ({"TOKENS": "{here}/all"}, "TOKENS: .*/all can be written to by others"),
+    "a file of tokens for all": ({"TOKENS": "{here}/all"}, "TOKENS: .*/all can be written by others"),
     "a directory of tokens": ({"TOKENS": "{here}"}, "TOKENS: .*(Is a directory|no regular file)"),
     "tokens misspelt": ({"TOKEN": "{here}/tokens"}, "TOKEN: .*not a file: set WSGI_STORE_TOKENS"),
     "a place without nginx": (

@@ -1,27 +1,24 @@
-"""Who may do what: a token, a signed link or an upload ticket becomes a grant."""
+"""Turns the credentials of a request into a grant: a token, a signed link or an upload ticket."""
 
 import base64
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs
 
 from wsgi_store.access.grant import EVERYTHING, Authorize, Grant
 from wsgi_store.access.signing import Signer
-from wsgi_store.access.tickets import Tickets
+from wsgi_store.access.tickets import UsedTickets
 from wsgi_store.access.tokens import Tokens
 from wsgi_store.config import Config
 from wsgi_store.errors import Unauthenticated
 
-if TYPE_CHECKING:
-    pass
-
 
 class Authorizer:
-    """Turns the credentials of a request into a grant, as the settings have it."""
+    """Turns the credentials of a request into a grant."""
 
     def __init__(
-        self, tokens: Tokens, signer: Signer | None, tickets: Tickets, *, public_read: bool = False
+        self, tokens: Tokens, signer: Signer | None, tickets: UsedTickets, *, public_read: bool = False
     ) -> None:
         self._tokens = tokens
         self._signer = signer
@@ -30,7 +27,7 @@ class Authorizer:
         self._nobody = Grant(frozenset({"read"}) if public_read else frozenset(), private=self._private)
 
     def check(self) -> bool:
-        """Whether all that is known of tokens counts; raises StoreUnavailable when none can be judged."""
+        """Return whether the whole token file is valid; raises StoreUnavailable if it is unusable."""
         return self._tokens.check()
 
     def __call__(self, environ: Mapping[str, Any]) -> Grant:
@@ -40,9 +37,7 @@ class Authorizer:
             grant = self._tokens.find(token) if token else None
             if grant is None:
                 bearer = field.strip()[:6].lower() == "bearer"
-                raise Unauthenticated(
-                    "this token is not known", bearer_error="invalid_token" if bearer else None
-                )
+                raise Unauthenticated("unknown token", bearer_error="invalid_token" if bearer else None)
             return replace(grant, private=self._private)
         query = environ.get("QUERY_STRING", "")
         if self._signer is not None and ("link=" in query or "ticket=" in query):
@@ -55,25 +50,25 @@ class Authorizer:
 
 
 def _token(field: str) -> bytes | None:
-    """The token in an Authorization field: Bearer (RFC 6750), or the password of Basic (RFC 7617)."""
+    """Return the token in an Authorization field: Bearer (RFC 6750), or the password of Basic (RFC 7617)."""
     scheme, _, rest = field.strip().partition(" ")
     if scheme.lower() == "bearer":
         return rest.strip().encode("latin-1", "replace")  # PEP 3333
     if scheme.lower() == "basic":
         try:
             pair = base64.b64decode(rest.strip(), validate=True)
-        except ValueError:  # binascii.Error is one too
+        except ValueError:  # the base of binascii.Error
             return None
         return pair.partition(b":")[2]
     return None
 
 
 def authorizer(config: Config, tickets: str) -> Authorize:
-    """What the settings say about access; `tickets` is a directory that notes used tickets.
+    """Return what authorizes requests by the settings; `tickets` is the directory for used tickets.
 
     Raises ConfigError.
     """
     if config.tokens is None:
         return lambda environ: EVERYTHING
     signer = Signer(list(config.signing_keys)) if config.signing_keys else None
-    return Authorizer(Tokens(config.tokens), signer, Tickets(tickets), public_read=config.public_read)
+    return Authorizer(Tokens(config.tokens), signer, UsedTickets(tickets), public_read=config.public_read)

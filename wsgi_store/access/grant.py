@@ -1,6 +1,7 @@
 """What a caller may do."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,27 +12,24 @@ SCOPES = frozenset({"read", "write", "delete", "list", "admin"})
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a caller may do, and with what."""
+    """What a caller may do, and its limits."""
 
     scopes: frozenset[str]
     name: str | None = None
-    """Who it is, for the log; None for nobody known, who is asked to say so (401)."""
+    """The caller's name, for the log; None for an unknown caller, who gets 401 instead of 403."""
     hash: str | None = None
-    """The only blob it is for."""
+    """The only blob that the caller may read or upload."""
     filename: str | None = None
-    """The only file name that blob may be given."""
+    """The only file name under which the caller may download it."""
     max_size: int | None = None
-    """The largest upload, in bytes."""
-    spend: Callable[[], Callable[[], object] | None] | None = None
-    """Called before an upload is published; raises Denied when the grant has been used up.
-
-    What it returns, if anything, is called when the upload is not published after all.
-    """
+    """The largest upload in bytes."""
+    ticket: AbstractContextManager[object] | None = None
+    """Entered around the publication of an upload; raises Denied if the grant is used up."""
     private: bool = True
-    """Whether answers must not be shared with others by a cache."""
+    """Whether caches must not share responses between users."""
 
     def require(self, scope: str | None, hash_: str | None = None, filename: str | None = None) -> None:
-        """Raise Unauthenticated or Denied unless this may be done."""
+        """Raise Unauthenticated or Denied unless the caller may do this."""
         if scope is not None and scope not in self.scopes:
             if self.name is None:
                 raise Unauthenticated("this needs a token")

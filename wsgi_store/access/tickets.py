@@ -1,8 +1,7 @@
-"""Which upload tickets were used, remembered on the local disk until they are refused for their time."""
+"""Upload tickets and their single use, remembered on the local disk until they could not be used anyway."""
 
 import os
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 from threading import Lock
@@ -10,31 +9,52 @@ from threading import Lock
 from wsgi_store.errors import Denied
 from wsgi_store.filesystem import NAME, Directory, disk_errors, make_directory
 
-# An upload that began in time may end so many seconds after its ticket expired. Its use is remembered
-# as long, lest another one that takes as long finds it unused.
+# An upload that began in time may end this many seconds after its ticket expired. The use is remembered
+# for as long, or a second upload that takes as long would find the ticket unused.
 REMEMBERED = 24 * 60 * 60
-# Seconds of one directory: those that expire together are forgotten together.
+# Seconds of one directory: tickets that expire together are forgotten together.
 HOUR = 3600
-# A process looks for what can be forgotten no more often, in seconds, and forgets so many at a time: no
-# upload pays for what others have left.
+# Seconds between two looks of a process for what it can forget, and the number of files removed at a
+# time: no upload pays for all the others.
 PAUSE = 60.0
 AT_ONCE = 100
 
 
-class Tickets:
-    """A file for each ticket that was used, in a directory for the hour in which it expires.
+class Ticket:
+    """One ticket: a context manager around the publication of its upload.
 
-    Versions before this one kept them side by side as `<expiry>-<identity>`. These count as used, too, and
-    are moved a few at a time.
+    Entering marks the ticket as used; raises Denied if it was used before or expired too long ago, and
+    StoreUnavailable if that cannot be noted. If the publication raises, the ticket is given back.
     """
+
+    def __init__(self, used: "UsedTickets", identity: str, expires: int) -> None:
+        self._used = used
+        self._identity = identity
+        self._expires = expires
+
+    def __enter__(self) -> None:
+        if time.time() >= self._expires + REMEMBERED:
+            raise Denied("this ticket has expired")
+        self._used.add(self._identity, self._expires)
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is not None:
+            self._used.discard(self._identity, self._expires)
+
+
+class UsedTickets:
+    """A file for each used ticket, in a directory for the hour in which it expires."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._sweeping = Lock()
         self._next = 0.0
 
-    def spend(self, expires: int, identity: str) -> Callable[[], None]:
-        """Note that a ticket was used, and return what takes that back; raises Denied when it was before."""
+    def add(self, identity: str, expires: int) -> None:
+        """Note the use of a ticket that expires at `expires` (seconds since the epoch).
+
+        Raises Denied if it was noted before, and StoreUnavailable.
+        """
         hour = _hour(expires)
         with disk_errors("cannot note the use of a ticket"):
             make_directory(self._directory)
@@ -42,9 +62,6 @@ class Tickets:
                 with suppress(FileExistsError):
                     os.mkdir(hour, dir_fd=used.fd)
                 with Directory(hour, NAME, used.fd) as own:
-                    # The older name first: when it has just been moved, the new one is there.
-                    if _exists(f"{expires}-{identity}", used.fd):
-                        raise Denied("this ticket has been used")
                     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
                     try:
                         os.close(os.open(identity, flags, 0o600, dir_fd=own.fd))
@@ -52,25 +69,24 @@ class Tickets:
                         raise Denied("this ticket has been used") from None
         self._sweep()
 
-        def undo() -> None:
-            with (
-                suppress(OSError),  # then it stays used
-                Directory(self._directory, NAME) as used,
-                Directory(hour, NAME, used.fd) as own,
-            ):
-                os.unlink(identity, dir_fd=own.fd)
-
-        return undo
+    def discard(self, identity: str, expires: int) -> None:
+        """Forget the use of a ticket, if the disk permits that."""
+        with (
+            suppress(OSError),
+            Directory(self._directory, NAME) as used,
+            Directory(_hour(expires), NAME, used.fd) as own,
+        ):
+            os.unlink(identity, dir_fd=own.fd)
 
     def _sweep(self) -> None:
-        """Forget some of what is refused for its time; another upload, or process, may be at it, too."""
-        # pylint: disable-next=consider-using-with  # not where another thread is at it
+        """Forget some of the tickets that are refused because of their age."""
+        # pylint: disable-next=consider-using-with  # a thread that finds it locked goes on without it
         if time.monotonic() < self._next or not self._sweeping.acquire(blocking=False):
             return
         try:
             self._next = time.monotonic() + PAUSE
             with suppress(OSError), Directory(self._directory) as used:
-                if _tidy(used.fd) >= AT_ONCE:
+                if _forget_old(used.fd) >= AT_ONCE:
                     self._next = 0.0  # there may be more
         finally:
             self._sweeping.release()
@@ -80,47 +96,27 @@ def _hour(expires: int) -> str:
     return str(min(expires // HOUR, 10**9))
 
 
-def _exists(name: str, around: int) -> bool:
-    try:
-        os.stat(name, dir_fd=around, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _tidy(used: int) -> int:
-    """Forget hours that are over and move what an older version left; returns how many files it were."""
+def _forget_old(used: int) -> int:
+    """Forget tickets of hours that are over, AT_ONCE at most; returns how many files were removed."""
     done = 0
     with os.scandir(used) as entries:
         for entry in entries:
             if done >= AT_ONCE:
                 break
-            number, older, identity = entry.name.partition("-")
-            if not number.isdecimal():
-                continue
-            with suppress(OSError):  # what cannot be moved or removed must not keep the others
-                if older:
-                    _move(entry.name, _hour(int(number)), identity, used)
-                    done += 1
-                elif (int(number) + 1) * HOUR + REMEMBERED < time.time():
-                    done += _forget(entry.name, used, AT_ONCE - done)
+            name = entry.name
+            if name.isdecimal() and (int(name) + 1) * HOUR + REMEMBERED < time.time():
+                with suppress(OSError):  # the other hours can still be forgotten
+                    done += _forget_hour(name, used, AT_ONCE - done)
     return done
 
 
-def _move(name: str, hour: str, identity: str, used: int) -> None:
-    with suppress(FileExistsError):
-        os.mkdir(hour, dir_fd=used)
-    with Directory(hour, NAME, used) as own:
-        os.rename(name, identity, src_dir_fd=used, dst_dir_fd=own.fd)
-
-
-def _forget(hour: str, used: int, most: int) -> int:
+def _forget_hour(hour: str, used: int, most: int) -> int:
     done = 0
     with Directory(hour, around=used) as old, os.scandir(old.fd) as entries:
         for entry in islice(entries, most):
             with suppress(OSError):
                 os.unlink(entry.name, dir_fd=old.fd)
                 done += 1
-    with suppress(OSError):  # there is more
+    with suppress(OSError):  # not empty yet
         os.rmdir(hour, dir_fd=used)
     return done

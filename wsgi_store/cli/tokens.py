@@ -3,16 +3,14 @@
 import fcntl
 import hashlib
 import os
-import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import click
 
 from wsgi_store.access.grant import SCOPES
-from wsgi_store.access.tokens import EXPECTED, parsed
+from wsgi_store.access.token_file import EXPECTED, Entry, comment_of, entries, is_name, name_of
 from wsgi_store.cli.output import Output, json_option
 from wsgi_store.cli.owner import become_owner
 from wsgi_store.errors import ConfigError
@@ -51,17 +49,17 @@ def token() -> None:
 @json_option
 def add(name: str, scopes: tuple[str, ...], replace: bool, path: str) -> None:
     """Make a token and print it; the file gets only its SHA-256, so it is shown this once."""
-    if not re.fullmatch(r"[^\s#]+", name) or not name.isprintable():
-        raise ConfigError("a name is one word without #")
+    if not is_name(name):
+        raise ConfigError("expected a name of one word, without #")
     made = secrets.token_hex(32)
-    entry = f"{name} {','.join(sorted(set(scopes)))} {hashlib.sha256(made.encode()).hexdigest()}"
+    entry = Entry(name, frozenset(scopes), hashlib.sha256(made.encode()).hexdigest()).line()
     with _edited(path, right=True) as lines:
-        places = [number for number, line in enumerate(lines) if _name(line) == name]
+        places = [number for number, line in enumerate(lines) if name_of(line) == name]
         if places and not replace:
             raise ConfigError(f"{path} has a token {name}: revoke it, or --replace it")
         if places:
-            _, separator, comment = lines[places[0]].rstrip("\n").partition("#")
-            lines[places[0]] = f"{entry}{' #' + comment if separator else ''}\n"
+            comment = comment_of(lines[places[0]])
+            lines[places[0]] = f"{entry}{' ' if comment else ''}{comment}\n"
             for number in reversed(places[1:]):
                 del lines[number]
         else:
@@ -78,10 +76,8 @@ def list_(path: str) -> None:
     """List the names and scopes of the tokens."""
     output = Output(["name", "scopes"])
     path = _owned(path)
-    _require_right(path)
-    for line in _lines(path):
-        if name := _name(line):
-            output.row(name=name, scopes=line.split()[1].split(","))
+    for entry in _valid_entries(path):
+        output.row(name=entry.name, scopes=sorted(entry.scopes))
 
 
 @token.command()
@@ -91,7 +87,7 @@ def list_(path: str) -> None:
 def revoke(name: str, path: str) -> None:
     """Remove a token from the file."""
     with _edited(path) as lines:
-        left = [line for line in lines if _name(line) != name]
+        left = [line for line in lines if name_of(line) != name]
         if left == lines:
             raise ConfigError(f"{path} has no token {name}")
         lines[:] = left
@@ -111,7 +107,7 @@ def _edited(path: str, *, right: bool = False) -> Iterator[list[str]]:
         fcntl.flock(directory, fcntl.LOCK_EX)
         there = os.path.exists(path)
         if there and right:
-            _require_right(path)
+            _valid_entries(path)
         lines = _lines(path) if there else []
         yield lines
         if not lines:
@@ -155,20 +151,16 @@ def _keep(fd: int, before: os.stat_result, path: str) -> None:
         os.fchmod(fd, before.st_mode & 0o7777)
 
 
-def _require_right(path: str) -> None:
+def _valid_entries(path: str) -> list[Entry]:
     try:
-        _, wrong = parsed(Path(path).read_bytes())
+        found, malformed = entries(_lines(path))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    if wrong:
-        raise ConfigError(f"{path}, line {wrong[0]}: {EXPECTED}")
+    if malformed:
+        raise ConfigError(f"{path}, line {malformed[0]}: {EXPECTED}")
+    return found
 
 
 def _lines(path: str) -> list[str]:
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         return file.readlines()
-
-
-def _name(line: str) -> str | None:
-    fields = line.partition("#")[0].split()
-    return fields[0] if fields else None

@@ -134,14 +134,14 @@ class Request:
                 length=length,
                 expected=expected + digests,
                 max_size=grant.max_size,
-                confirm=grant.spend,
+                ticket=grant.ticket,
             )
             return receipt, None
         self.backend.staging.admit(max(0, (length or 0) - FORM_OVERHEAD), grant.max_size)
         # Digest fields cover the whole body (RFC 9530), `hash` covers the file in it.
         form = Form(checked(chunks(read, length), digests), options.get("boundary", ""))
         receipt = self.backend.staging.receive(
-            form.file(), expected=expected, max_size=grant.max_size, confirm=grant.spend
+            form.file(), expected=expected, max_size=grant.max_size, ticket=grant.ticket
         )
         return receipt, form.name
 

@@ -5,6 +5,7 @@ import os
 import select
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.support.kinds import BucketKind, content, digest_of
 from tests.support.servers import Server, gunicorn, until
 from tests.support.wire import Connection, message
 from wsgi_store.digest import Algorithm
-from wsgi_store.errors import ConfigError, DigestMismatch, IncompleteBody, StoreUnavailable
+from wsgi_store.errors import Denied, DigestMismatch, IncompleteBody, StoreUnavailable
 from wsgi_store.staging import Staging
 from wsgi_store.store.bucket.parts import PART
 from wsgi_store.store.contract import Added, Store
@@ -101,13 +102,15 @@ def test_another_upload_comes_first(store: Store) -> None:
     assert content(store, digest) == DATA
 
 
-@pytest.mark.parametrize("failure", ["other bytes", "cut", "broken off", "not confirmed"])
+@pytest.mark.parametrize("failure", ["other bytes", "cut", "broken off", "used ticket"])
 def test_what_fails_is_dropped(tmp_path: Path, store: Store, failure: str) -> None:
     """An upload that is not what it said, or breaks off, leaves nothing, though all its parts are up."""
 
-    def confirm() -> None:
-        if failure == "not confirmed":
-            raise ConfigError("no")
+    @contextmanager
+    def ticket() -> Iterator[None]:
+        if failure == "used ticket":
+            raise Denied("no")
+        yield
 
     def body() -> Iterator[bytes]:
         yield from blocks(DATA[:-BLOCK])
@@ -115,12 +118,12 @@ def test_what_fails_is_dropped(tmp_path: Path, store: Store, failure: str) -> No
         if failure == "broken off":
             raise ConnectionResetError
         if failure != "cut":
-            yield DATA[-BLOCK:] if failure == "not confirmed" else bytes(BLOCK)
+            yield DATA[-BLOCK:] if failure == "used ticket" else bytes(BLOCK)
 
-    kinds = (DigestMismatch, IncompleteBody, ConnectionResetError, ConfigError)
+    kinds = (DigestMismatch, IncompleteBody, ConnectionResetError, Denied)
     with pytest.raises(kinds):
         Staging(store).receive(
-            body(), length=SIZE, expected=[digest_of(store.algorithm, DATA)], confirm=confirm
+            body(), length=SIZE, expected=[digest_of(store.algorithm, DATA)], ticket=ticket()
         )
     assert not unfinished(tmp_path / "store")
     assert not list(store.iterate())
