@@ -11,7 +11,7 @@ from wsgi_store.store.open import open_store
 from wsgi_store.web.access_log import AccessLog
 from wsgi_store.web.application import Application
 from wsgi_store.web.backend import Backend
-from wsgi_store.web.origins import KnownHosts
+from wsgi_store.web.hosts import KnownHosts
 from wsgi_store.web.redirects import Redirects
 
 

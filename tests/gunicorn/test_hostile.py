@@ -82,7 +82,7 @@ def test_a_failed_answer_is_counted_once(tmp_path: Path) -> None:
         gunicorn(tmp_path, "--threads", "2", "--worker-connections", "4", workers=1) as server,
         Crowd() as crowd,
     ):
-        server.expected = ["an answer broke off: the blob .* is shorter"]
+        server.expected = ["a response broke off: the blob .* is shorter"]
         hold_big(server)
         path = server.root / BIG_HASH[:2] / BIG_HASH
         path.chmod(0o600)
@@ -95,7 +95,7 @@ def test_a_failed_answer_is_counted_once(tmp_path: Path) -> None:
                 with contextlib.suppress(ConnectionResetError):
                     while connection.socket.recv(1 << 20):
                         pass
-            server.await_log("an answer broke off: the blob .* is shorter", count)
+            server.await_log("a response broke off: the blob .* is shorter", count)
             os.truncate(path, len(BIG))
         crowd.gather(server.port, 10, HALF_HEAD)
         until(lambda: in_backlog(server.port) == 6, "four to be accepted")

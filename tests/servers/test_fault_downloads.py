@@ -41,8 +41,8 @@ UNREADABLE = {
 
 LATER = {"later", "later in a range", "no longer there"}
 # The one line for what fails once an answer has begun, with the reason.
-HANDLING = f"GET /{HASH}: an answer broke off: "
-SHORTER = f"an answer broke off: the blob {HASH} is shorter"
+HANDLING = f"GET /{HASH}: a response broke off: "
+SHORTER = f"a response broke off: the blob {HASH} is shorter"
 
 
 @pytest.fixture(name="server", scope="module")

@@ -12,7 +12,7 @@ from tests.support.calling import Answer, Untouched, call, held
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.web.application import Application
-from wsgi_store.web.origins import KnownHosts
+from wsgi_store.web.hosts import KnownHosts
 
 HELLO = b"hello\n"
 MD5 = "b1946ac92492d2347c6235b4d2611184"

@@ -343,7 +343,7 @@ def begun(text: str) -> bytes:
         (begun("--b\n: x\n\nx\n--b--\n"), "malformed form"),
         (
             begun("--b\nX: " + "x" * 20_000),
-            "malformed form: more than 1000 parts, or 16384 bytes in the header of one",
+            "malformed form: more than 1000 parts, or a part header of more than 16384 bytes",
         ),
     ],
     ids=range(7),

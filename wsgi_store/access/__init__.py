@@ -1,1 +1,1 @@
-"""Who may do what: tokens, signed links and tickets."""
+"""Access control: grants, tokens, signed links and tickets."""

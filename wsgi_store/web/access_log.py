@@ -1,4 +1,4 @@
-"""The line in the log for each request: who asked for what, and what became of it."""
+"""The access log: a line for each request, with its caller and its outcome."""
 
 import time
 from contextlib import suppress
@@ -27,7 +27,7 @@ class Line:
 
 
 class AccessLog:
-    """Writes lines of requests, where the level of the log lets them through."""
+    """Writes the lines, unless the level of the log is above `info`."""
 
     def __init__(self, level: LogLevel, form: LogFormat) -> None:
         self._json = form is LogFormat.JSON
@@ -52,14 +52,14 @@ class AccessLog:
             if exchange.hash is not None:
                 extra |= {"hash": exchange.hash, "size": exchange.size}
         else:
-            # A host may name callers as it likes: a name must not look like what stands beside it.
+            # Quoted: a host application chooses the name, which must not look like another field.
             user = "" if exchange.user is None else f" user={quote(exchange.user, safe=':@')}"
             blob = "" if exchange.hash is None else f" hash={exchange.hash} size={exchange.size}"
             message += f" client={line.client or '-'}{user}{blob}"
             extra = {"request_id": exchange.request_id}
         text = logs.json_line if self._json else logs.text_line
         # Written past loguru, which formats far more slowly.
-        with suppress(OSError):  # requests are answered all the same
+        with suppress(OSError):  # a full disk must not fail the request
             logs.access.write(text(time.time(), "INFO", message, extra))
 
     def answer(self, environ: "WSGIEnvironment", status: str, length: int, seconds: float) -> None:

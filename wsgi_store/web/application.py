@@ -16,7 +16,8 @@ from wsgi_store.web.access_log import AccessLog
 from wsgi_store.web.backend import Backend
 from wsgi_store.web.body import Source, chunks_of
 from wsgi_store.web.download import download
-from wsgi_store.web.origins import SAFE, HostCheck, Origins, asked_host
+from wsgi_store.web.hosts import HostCheck, asked_host
+from wsgi_store.web.origins import SAFE, Origins
 from wsgi_store.web.problems import problem, status_of
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import Response

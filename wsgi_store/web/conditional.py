@@ -1,4 +1,4 @@
-"""Conditions and ranges of a request (RFC 9110 sections 13 and 14), decided for one blob."""
+"""Conditional requests and range requests (RFC 9110 sections 13 and 14)."""
 
 import re
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,22 +21,22 @@ FIELDS = frozenset(
         "HTTP_RANGE",
     }
 )
-# More parts than this after coalescing cost more than they save, and are how a request of
-# a few bytes asks for gigabytes (RFC 9110 section 17.15): the whole blob is sent instead.
+# If more ranges are left after coalescing, the whole blob is sent: many ranges cost more than they save, and
+# let a small request ask for gigabytes (RFC 9110 section 17.15).
 MAX_RANGES = 32
-# More than this are not even coalesced.
+# More commas than this in a Range field make it ignored, before it is parsed.
 MAX_ITEMS = 1000
-# Two ranges nearer than the header of a part are cheaper as one (RFC 9110 section 15.3.7.2).
+# Bytes of a gap that costs less than the header of another part (RFC 9110 section 15.3.7.2).
 GAP = 128
 
-# The last second that a date field can tell (RFC 9110 section 5.6.7).
+# The last second that a date field can express (RFC 9110 section 5.6.7).
 LATEST = 253402300799
 
 _RANGE = re.compile(r"([0-9]+)-([0-9]*)|-([0-9]+)")
 
 
 class Range(NamedTuple):
-    """Bytes from `start` up to and without `stop`."""
+    """The bytes from `start` to `stop`, which is excluded."""
 
     start: int
     stop: int
@@ -47,15 +47,15 @@ class Range(NamedTuple):
 
 
 def last_modified(blob: Blob) -> int:
-    """When a blob was last added, in seconds since the epoch, as near as a date field can tell it."""
-    # A file on a disk may have any time at all.
+    """Return when the blob was last added, in seconds since the epoch, within the range of date fields."""
+    # A file can have any time, even before 1970 or after 9999.
     return min(max(int(blob.modified), 0), LATEST)
 
 
 def not_modified(environ: "WSGIEnvironment", blob: Blob) -> bool:
-    """Evaluate the preconditions in the order of RFC 9110 section 13.2.2.
+    """Return whether to answer 304; raises PreconditionFailed.
 
-    True where a GET is answered 304. Raises PreconditionFailed.
+    The preconditions are evaluated in the order of RFC 9110 section 13.2.2.
     """
     etag = blob.digest.hex
     modified = last_modified(blob)
@@ -76,10 +76,10 @@ def not_modified(environ: "WSGIEnvironment", blob: Blob) -> bool:
 
 
 def ranges(environ: "WSGIEnvironment", blob: Blob) -> list[Range] | None:
-    """The ranges a GET asks for, apart and in the order of the request; None for the whole blob.
+    """Return the ranges to send, coalesced and in the order of the request; None for the whole blob.
 
-    What is malformed or of another unit is ignored, as RFC 9110 section 14.2 has it.
-    Raises RangeNotSatisfiable when none of them overlaps the blob.
+    A malformed field or another unit is ignored (RFC 9110 section 14.2). Raises RangeNotSatisfiable if no
+    range overlaps the blob.
     """
     wanted = _parse(environ.get("HTTP_RANGE", ""), blob.size)
     if wanted is None or not _if_range(environ, blob):
@@ -94,14 +94,14 @@ def ranges(environ: "WSGIEnvironment", blob: Blob) -> list[Range] | None:
             merged.append(one)
     if len(merged) > MAX_RANGES:
         return None
-    # As asked for (RFC 9110 section 15.3.7.2): a reader may want the index at the end first.
+    # In the order of the request (RFC 9110 section 15.3.7.2): a reader may want the index at the end first.
     return sorted(
         merged, key=lambda one: next(i for i, part in enumerate(wanted) if part.start in range(*one))
     )
 
 
 def _parse(value: str, size: int) -> list[Range] | None:
-    """The satisfiable ranges of a Range field; None when it is to be ignored."""
+    """Return the satisfiable ranges of a Range field; None to ignore the field."""
     unit, _, text = value.partition("=")
     if unit.strip().lower() != "bytes":
         return None
@@ -124,7 +124,7 @@ def _parse(value: str, size: int) -> list[Range] | None:
         if first is None:
             start, stop = max(0, size - (suffix or 0)), size
             if suffix and not size:
-                return None  # satisfied by the empty whole, which no Content-Range can name
+                return None  # satisfiable, but Content-Range cannot express an empty range
         else:
             if last is not None and last < first:
                 return None
@@ -135,7 +135,7 @@ def _parse(value: str, size: int) -> list[Range] | None:
 
 
 def _if_range(environ: "WSGIEnvironment", blob: Blob) -> bool:
-    """Whether If-Range lets the Range field count (RFC 9110 section 13.1.5)."""
+    """Whether If-Range permits sending a range (RFC 9110 section 13.1.5)."""
     value = environ.get("HTTP_IF_RANGE")
     if value is None:
         return True
@@ -144,9 +144,9 @@ def _if_range(environ: "WSGIEnvironment", blob: Blob) -> bool:
 
 
 def _date(environ: "WSGIEnvironment", name: str) -> int | None:
-    """A date field in seconds since the epoch; None when absent or malformed."""
+    """Return a date field in seconds since the epoch; None if it is absent or malformed."""
     try:
         date = parse_date(environ.get(name))
     except OverflowError:
-        return None  # a number in it is more than the machine's integers hold
+        return None  # a number in it exceeds a C integer
     return None if date is None else int(date.timestamp())

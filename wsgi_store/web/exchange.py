@@ -1,4 +1,4 @@
-"""One request and its answer: what the application and the server tell each other about them."""
+"""What the application and the server tell each other about one request and its response."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ KEY = "wsgi_store.exchange"
 
 @dataclass(slots=True)
 class Exchange:
-    """A request and its answer, shared by the application and the server through the environ."""
+    """One request and its response, shared by the application and the server in the environ."""
 
     request_id: str | None = None
     user: str | None = None
@@ -25,12 +25,12 @@ class Exchange:
     own_worker: bool = False
     """Whether this package's gunicorn worker serves the request.
 
-    It counts the bytes it sends, and logs the request and an answer that breaks off.
+    It counts the bytes it sends, and logs the request and a response that breaks off.
     """
     count_sent: Callable[[int], None] | None = None
     """Counts bytes of response bodies in the metrics; None when metrics are off."""
     logged: bool = False
-    """Whether the access log has this request."""
+    """Whether the request is in the access log."""
 
 
 def exchange_of(environ: "WSGIEnvironment") -> Exchange:

@@ -1,21 +1,22 @@
-"""The file of a form (multipart/form-data, RFC 7578)."""
+"""The file in a form (multipart/form-data, RFC 7578)."""
 
 import re
 from collections.abc import Iterator
 
+# pylint: disable-next=no-name-in-module  # python-multipart, which others use, has a package of this name
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 from werkzeug.http import parse_options_header
 
 from wsgi_store.digest import Chunk
 from wsgi_store.errors import BadRequest, mapped
 
-# Boundaries, part headers and ordinary fields that may come with a file in a form.
+# Bytes of a form beside the file: boundaries, part headers and ordinary fields.
 FORM_OVERHEAD = 4 << 20
 FORM_PARTS = 1000
 FORM_HEADER = 16 << 10
 LIMITS = {ParserLimitReached: BadRequest}
-TOO_MUCH = f"malformed form: more than {FORM_PARTS} parts, or {FORM_HEADER} bytes in the header of one"
-BOUNDARY = re.compile("[ -~]{1,70}")  # RFC 2046 section 5.1.1; clients use more characters than it names
+TOO_MUCH = f"malformed form: more than {FORM_PARTS} parts, or a part header of more than {FORM_HEADER} bytes"
+BOUNDARY = re.compile("[ -~]{1,70}")  # clients use more characters than RFC 2046 section 5.1.1 permits
 
 
 class Form:
@@ -26,8 +27,8 @@ class Form:
         self._files = 0
         self._chunks = chunks
         if not BOUNDARY.fullmatch(boundary):
-            raise BadRequest("malformed form: its boundary must have 1 to 70 ASCII characters")
-        # File names come in any encoding: latin-1 decodes every byte, `_file_name` undoes it.
+            raise BadRequest("malformed form: the boundary must have 1 to 70 printable ASCII characters")
+        # File names come in any encoding: latin-1 decodes every byte, and `_file_name` encodes it again.
         self._parser = PushMultipartParser(
             boundary, max_header_size=FORM_HEADER, max_segment_count=FORM_PARTS, header_charset="latin1"
         )
@@ -42,8 +43,8 @@ class Form:
             for event in self._parse(chunk):
                 if isinstance(event, MultipartSegment):
                     name = _file_name(event)
-                    # Without a name it is a file only when it has bytes: a browser sends an
-                    # empty part with an empty name where no file was chosen.
+                    # A part without a name is a file only if it has bytes: a browser sends an empty part
+                    # with an empty name if no file was chosen.
                     is_file = bool(name)
                     if is_file:
                         self._begin(name)
@@ -53,10 +54,10 @@ class Form:
                         self._begin(None)
                     beside -= len(event)
                     yield event
-            # What follows the last boundary is read too, and ignored (RFC 2046 section 5.1.1).
+            # The epilogue after the last boundary is read and ignored (RFC 2046 section 5.1.1).
             if beside > FORM_OVERHEAD:
-                raise BadRequest("malformed form: too much beside the file", limit=FORM_OVERHEAD)
-        next(self._parse(b""), None)  # tells the parser of the end; raises before the last boundary
+                raise BadRequest("malformed form: too many bytes beside the file", limit=FORM_OVERHEAD)
+        next(self._parse(b""), None)  # the end: raises if the last boundary is missing
         if self._files != 1:
             raise BadRequest("a form must have exactly one file part", files=self._files)
 
@@ -68,14 +69,14 @@ class Form:
 
     def _parse(self, chunk: Chunk) -> Iterator[MultipartSegment | bytes | None]:
         with mapped({MultipartError: BadRequest}, "malformed form"), mapped(LIMITS, TOO_MUCH):
-            # The parser takes nothing else, and keeps what may be the beginning of a boundary.
+            # A copy: the parser accepts only bytes, and keeps what may be the beginning of a boundary.
             yield from self._parser.parse(bytes(chunk))
 
 
 def _file_name(part: MultipartSegment) -> str | None:
-    """The name a part gives its file, replacing what is not UTF-8; None when it is no file."""
+    """Return the file name of a part, with non-UTF-8 bytes replaced; None if the part is not a file."""
     name: str | None = part.filename
     if name is not None:
         return name.encode("latin-1", "replace").decode("utf-8", "replace")
-    # RFC 7578 forbids `filename*`, some clients send it all the same.
+    # Some clients send `filename*`, although RFC 7578 forbids it.
     return parse_options_header(part.header("Content-Disposition"))[1].get("filename")

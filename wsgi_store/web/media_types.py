@@ -1,4 +1,4 @@
-"""What a file name says of a blob: Content-Type and Content-Disposition."""
+"""Content-Type and Content-Disposition of a download, from its file name."""
 
 import mimetypes
 from functools import lru_cache
@@ -7,13 +7,13 @@ from urllib.parse import quote
 from werkzeug.http import dump_options_header
 
 UNKNOWN = "application/octet-stream"
-# Types a browser shows without running anything. SVG, HTML, XML and PDF can carry scripts.
+# Types that a browser shows without running scripts; SVG, HTML, XML and PDF can contain some.
 INLINE = frozenset(
     {"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp", "text/plain"}
 )
 INLINE_FAMILIES = ("audio/", "video/")
-# A compressed file is its own type: saying Content-Encoding would make clients unpack it,
-# and the bytes would no longer be those of the hash.
+# A compressed file gets a type of its own: with Content-Encoding clients would decompress it, and the bytes
+# would no longer match the hash.
 COMPRESSED = {
     "gzip": "application/gzip",
     "bzip2": "application/x-bzip2",
@@ -21,8 +21,8 @@ COMPRESSED = {
     "br": "application/x-brotli",
     "compress": "application/x-compress",
 }
-# Built without the machine's own tables, so that every server answers alike. Some versions of Python
-# lack these, or have them only for who is not strict.
+# Without the machine's own tables, so that every server answers the same. Some versions of Python lack the
+# types below, or know them only in non-strict mode.
 TYPES = mimetypes.MimeTypes()
 for _kind, _ending in (
     ("image/avif", ".avif"),
@@ -39,7 +39,7 @@ for _kind, _ending in (
 
 @lru_cache(32)
 def describe(filename: str | None) -> tuple[str, str]:
-    """Content-Type and Content-Disposition (RFC 6266) for a file name."""
+    """Return Content-Type and Content-Disposition (RFC 6266) for a file name."""
     if not filename:
         return UNKNOWN, "attachment"
     guess, encoding = TYPES.guess_type("/" + quote(filename))
@@ -48,7 +48,7 @@ def describe(filename: str | None) -> tuple[str, str]:
     if kind.startswith("text/"):
         kind += "; charset=utf-8"
     options = {"filename": filename.encode("ascii", "replace").decode()}
-    # The plain form for old clients, the extended one (RFC 8187) where it says more.
+    # The plain form is for old clients; the extended one (RFC 8187) is added if it differs.
     options["filename"] = "".join(
         c if c.isprintable() and c not in '"\\%' else "_" for c in options["filename"]
     )

@@ -1,95 +1,53 @@
-"""What pages of other sites may have a browser do here: whom a request is meant for, and who sends it."""
+"""Requests that pages of other sites make a browser send: cross-origin checks and CORS."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
-from wsgi_store.authority import DEFAULT_PORTS, Authority, authority_of, parse_authority, parse_origin
-from wsgi_store.errors import BadRequest, CrossOrigin, UnknownHost
-from wsgi_store.web.loopback import is_loopback, on_loopback_only
+from wsgi_store.authority import DEFAULT_PORTS, Authority, parse_origin
+from wsgi_store.errors import CrossOrigin
+from wsgi_store.web.hosts import Environ
 
-Environ = Mapping[str, Any]
-# Raises UnknownHost.
-HostCheck = Callable[[Environ, Authority], None]
-
-# What asks and changes nothing (RFC 9110 section 9.2.1).
+# Methods that change nothing (RFC 9110 section 9.2.1).
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-# A page of this service, or nobody's page: an address typed in, a bookmark (Fetch Metadata).
+# Values of Sec-Fetch-Site for a page of this service, and for an address typed in or a bookmark.
 OWN = frozenset({"same-origin", "none"})
 
 
-def asked_host(environ: Environ) -> Authority | None:
-    """The host a request is meant for, None where it names none; raises BadRequest."""
-    named = environ.get("HTTP_HOST")
-    # Only some servers tell it. Where it names a host, Host does not count (RFC 9112 section 3.2.2).
-    target = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
-    instead = (target or None) if environ["REQUEST_METHOD"] == "CONNECT" else authority_of(target)
-    try:
-        host = parse_authority(named) if named else None
-        return host if instead is None else parse_authority(instead)
-    except ValueError as error:
-        raise BadRequest(f"malformed host: {error}") from None
-
-
-# What a page may read of an answer beside the fields that every page may.
+# Response fields that a page may read, beside those that every page may read.
 EXPOSED = (
     "Accept-Ranges, Allow, Content-Disposition, Content-Range, ETag, Location, Repr-Digest, Retry-After, "
     "Vary, WWW-Authenticate, X-Request-ID"
 )
-# `*` stands for all others but Authorization (Fetch standard, section 3.3).
+# Request fields that a page may send; `*` does not include Authorization (Fetch standard, section 3.3).
 TAKEN = (
     "Authorization, Content-Digest, Content-Type, If-Match, If-Modified-Since, If-None-Match, If-Range, "
     "If-Unmodified-Since, Range, Repr-Digest, X-Request-ID, *"
 )
-# Seconds that a browser may keep the answer: more than these, two hours, Chromium does not.
+# Seconds that a browser may cache a preflight response; Chromium caps it at two hours.
 MAX_AGE = "7200"
 
 
-class KnownHosts:
-    """The host names of a service that only this machine reaches and that asks for no tokens.
-
-    A page of any site reaches it once the name of that site is resolved to a loopback address (DNS
-    rebinding): to the browser it is then a page of the service, and only Host tells otherwise.
-    """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._names = {name.lower().removesuffix(".") for name in names}
-
-    def __call__(self, environ: Environ, asked: Authority) -> None:
-        host = asked.host.removesuffix(".")
-        if not (is_loopback(host) or host in self._names) and _came_by_loopback(environ):
-            raise UnknownHost(host=host)
-
-
-def _came_by_loopback(environ: Environ) -> bool:
-    # gunicorn names the listening socket's own address. Unix sockets have none: there it is what the
-    # client has called the host, and no loopback address, for those are known.
-    if "gunicorn.socket" in environ:
-        return is_loopback(environ["SERVER_NAME"])
-    return on_loopback_only()
-
-
 class Origins:
-    """The sites whose pages may use this service as its own may."""
+    """The sites whose pages may use this service like its own pages."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._all = "*" in names
         self._known = {parse_origin(name) for name in names if name != "*"}
 
     def check(self, environ: Environ, asked: Authority | None) -> None:
-        """Raise CrossOrigin where a page of another site has the browser send what may change something."""
+        """Raise CrossOrigin if a page of another site makes a browser send a request that may change data."""
         site, origin = environ.get("HTTP_SEC_FETCH_SITE"), environ.get("HTTP_ORIGIN")
         if site in OWN or (site is None and (origin is None or _is_same(origin, asked))):
             return
-        # Whoever says `*` trusts no site with what a browser adds by itself: a password, a cookie.
+        # `*` does not cover credentials that a browser adds by itself: a password or a cookie.
         everyone = self._all and not _is_ambient(environ)
         if origin is None or not (everyone or self._knows(origin)):
             raise CrossOrigin(origin=origin)
 
     def admit(self, environ: Environ, headers: list[tuple[str, str]], methods: Iterable[str]) -> None:
-        """Let the browser show an answer to the page that asked, if it may see it (CORS)."""
+        """Add the CORS fields that let a browser show the response to the page that sent the request."""
         origin = environ.get("HTTP_ORIGIN")
         if not self._all:
-            # Also of the answer to a request without: a cache must not give it to a page.
+            # Also if the request has no Origin: a cache must not give that response to a page.
             _vary_by_origin(headers)
         if origin is None or not (self._all or self._knows(origin)):
             return
@@ -102,7 +60,7 @@ class Origins:
             ("Access-Control-Allow-Headers", TAKEN),
             ("Access-Control-Max-Age", MAX_AGE),
         ]
-        # From the public network to a private one: whoever named the site has it so.
+        # A page on the public network asks for a private one; naming its site permits that.
         if environ.get("HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK") == "true":
             headers.append(("Access-Control-Allow-Private-Network", "true"))
 
@@ -122,13 +80,13 @@ def _vary_by_origin(headers: list[tuple[str, str]]) -> None:
 
 
 def _is_ambient(environ: Environ) -> bool:
-    """Whether a request has credentials that a browser may have added unasked."""
+    """Whether a request has credentials that a browser may have added by itself."""
     field = environ.get("HTTP_AUTHORIZATION", "bearer")
     return "HTTP_COOKIE" in environ or not field.strip().lower().startswith("bearer")
 
 
 def _is_same(origin: str, asked: Authority | None) -> bool:
-    """Whether a page is of the host and port asked for: behind TLS proxies nobody knows the scheme."""
+    """Whether an origin has the host and port of the request; behind a TLS proxy the scheme is unknown."""
     try:
         scheme, host, port = parse_origin(origin)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Failures as answers: problem documents (RFC 9457) and the header fields that go with them."""
+"""Error responses: problem documents (RFC 9457) and their header fields."""
 
 from wsgi_store import errors
 from wsgi_store.access.grant import SCOPES
@@ -7,14 +7,14 @@ from wsgi_store.web.response import NO_SNIFFING, PHRASES, Response, to_json
 
 # RFC 6750 section 3.
 BEARER = 'Bearer realm="wsgi_store"'
-RETRY_AFTER = "5"  # seconds: a guess at how soon a disk or a mount comes back
+RETRY_AFTER = "5"  # seconds; a guess at how soon a disk or a mount is back
 
 
 def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exception | None = None) -> Response:
-    """A failure as application/problem+json (RFC 9457); the server's own are logged."""
+    """Return an error as application/problem+json (RFC 9457), and log it if it is the server's fault."""
     status, code = status_of(error)
     if status >= 500 and not isinstance(error, (errors.RequestError, errors.Busy)):
-        # The cause names paths: they are the operator's business, not the client's.
+        # The cause may contain paths, which clients must not see.
         cause = f" ({error.__cause__})" if error.__cause__ else ""
         traced = f"\n{trace(unforeseen)}" if unforeseen else ""
         logger.bind(request_id=identity, code=code).error("{}{}{}", error.message, cause, traced)
@@ -42,6 +42,6 @@ def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exceptio
 
 
 def status_of(error: errors.WSGIStoreError) -> tuple[int, str]:
-    """The status and the code that an answer shows; no answer tells more of what only operators mend."""
+    """Return the status and the code for a response; errors without a status are internal errors."""
     kind = errors.WSGIStoreError if error.status is None else type(error)
     return kind.status or 500, kind.code

@@ -17,14 +17,14 @@ BLOCK = 1 << 18
 
 
 def pieces(reader: BlobReader, length: int) -> Iterator[bytes]:
-    """Read so many bytes; there are fewer only where `close` will say so."""
+    """Yield `length` bytes; fewer only if `close` will raise."""
     while length and (data := reader.read(min(BLOCK, length))):
         length -= len(data)
         yield data
 
 
 class Body:
-    """The body of an answer that is read piece by piece."""
+    """A response body that is read in pieces."""
 
     def __init__(self, environ: "WSGIEnvironment", reader: BlobReader) -> None:
         self._environ = environ
@@ -39,7 +39,8 @@ class Body:
             if exchange.own_worker:
                 raise
             logger.bind(request_id=exchange.request_id).error("{}", broke_off(error))
-            # Only an exception makes a server cut the answer; it prints the traceback, which names paths.
+            # A server cuts the response only if an exception reaches it, and prints its traceback, which
+            # contains paths.
             raise error.with_traceback(None) from None
 
     def _blocks(self) -> Iterator[bytes]:
@@ -47,12 +48,12 @@ class Body:
 
 
 def broke_off(error: StoreError) -> str:
-    """What the log says of an answer that the store did not let end."""
-    return f"an answer broke off: {error.message}{f' ({error.__cause__})' if error.__cause__ else ''}"
+    """Return the log message about a response that the store broke off."""
+    return f"a response broke off: {error.message}{f' ({error.__cause__})' if error.__cause__ else ''}"
 
 
 class Stream(Body):
-    """A blob that comes from elsewhere; the answer begins when its first bytes are there."""
+    """A blob read from an object store; the first bytes are read before the response begins."""
 
     def __init__(self, environ: "WSGIEnvironment", reader: BlobReader) -> None:
         super().__init__(environ, reader)
@@ -68,7 +69,7 @@ class Stream(Body):
 
 
 class Parts(Body):
-    """The body of a multipart/byteranges response: what each part begins with, and the part."""
+    """The body of a multipart/byteranges response: the head of each part, and the part."""
 
     def __init__(
         self,

@@ -214,7 +214,7 @@ def test_a_download_broken(relayed: Server, relay: Relay, kind: Break, field: st
     hash_ = told(ask(relayed, upload(data)))[0]
     # obstore goes on where it broke, a few times.
     relay.break_after(kind, Way.DOWN, LARGE // 20)
-    line = rf" ERROR .*GET /{hash_}: an answer broke off: cannot read the blob \(.*\) id="
+    line = rf" ERROR .*GET /{hash_}: a response broke off: cannot read the blob \(.*\) id="
     relayed.expected.append(line)
     with Connection(relayed.port) as client:
         client.send(message("GET", f"/{hash_}", **({"Range": field} if field else {})))
@@ -250,7 +250,7 @@ def test_downloads_under_other_servers(tmp_path: Path, relay: Relay, start: Call
         part = ask(server, message("GET", f"/{hash_}", Range="bytes=1000-9000000"))
         assert (part.status, part.body) == (206, data[1000:9000001])
         relay.break_after(Break.CUT, Way.DOWN, LARGE // 20)
-        line = r" ERROR .*an answer broke off: cannot read the blob \(.*\) id="
+        line = r" ERROR .*a response broke off: cannot read the blob \(.*\) id="
         server.expected += [line, "Traceback", f"ERROR:waitress:Exception while serving /{hash_}"]
         with Connection(server.port) as client:
             client.send(message("GET", f"/{hash_}"))
