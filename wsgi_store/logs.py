@@ -1,4 +1,4 @@
-"""The log of this package, by loguru: silent until a server or a host turns it on."""
+"""The log of this package (loguru), silent until a server or a host application enables it."""
 
 import json
 import logging
@@ -32,20 +32,19 @@ __all__ = [
     "main",
     "text_line",
     "trace",
-    "write",
 ]
 
-# A host that never touched loguru has a sink that writes to standard error. Libraries stay silent until
-# the host says `logger.enable("wsgi_store")`.
+# loguru's default sink writes to standard error. A library stays silent until the host application calls
+# `logger.enable("wsgi_store")`.
 PACKAGE = "wsgi_store"
 logger.disable(PACKAGE)
 
-# Made once: json.dumps would make one for each line, which takes as long as the line.
+# One for all: json.dumps would make an encoder for each line.
 _encode = json.JSONEncoder(default=str).encode
 
 
 class Output:
-    """Where lines go: standard error, or a file to which several processes append."""
+    """Where lines are written: standard error, or a file to which several processes append."""
 
     def __init__(self) -> None:
         self._path: str | None = None
@@ -53,7 +52,7 @@ class Output:
         self._fd = -1
 
     def open(self, path: str | None, owner: tuple[int, int] = (-1, -1)) -> None:
-        """Write to this file, for which `owner` is to be a user and a group, or to standard error."""
+        """Write to a file that belongs to `owner`, a user and a group id, or to standard error for None."""
         if self._fd >= 0:
             os.close(self._fd)
         self._path, self._owner, self._fd = path, owner, -1
@@ -61,15 +60,15 @@ class Output:
             self._fd = self._open(path)
 
     def reopen(self) -> None:
-        """Go on in the file that has the name now (logrotate(8)); raises OSError, and the old one stays."""
+        """Open the file of this name again (logrotate(8)); raises OSError, and keeps the old file."""
         if self._path is not None:
             fd = self._open(self._path)
-            # Threads that write meanwhile know the number.
+            # Keeps the number of the descriptor, which other threads may be writing to.
             os.dup2(fd, self._fd, inheritable=False)
             os.close(fd)
 
     def write(self, line: str) -> None:
-        """Write a line, at once."""
+        """Write a line without buffering."""
         if self._fd < 0:
             sys.stderr.write(line)
             sys.stderr.flush()
@@ -80,34 +79,33 @@ class Output:
 
     def _open(self, path: str) -> int:
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        with suppress(OSError):  # workers that may not open it anew go on with this one
+        with suppress(OSError):  # only root may change the owner
             os.fchown(fd, *self._owner)
         return fd
 
 
-# The log of this process, like standard error itself, and the lines of requests where they go elsewhere.
+# The log of this process, and its access log, which may be another file.
 main = Output()
 access = Output()
 
 
 def configure(level: LogLevel, form: LogFormat) -> None:
-    """Make `main` the one log of this process.
+    """Make `main` the only sink of loguru in this process.
 
-    Called after the fork: a sink with a queue or one inherited over a fork can leave a lock
-    held by a process that is gone.
+    To be called after a fork: a sink inherited from the parent may hold a lock that nobody releases.
     """
     logger.enable(PACKAGE)
     logger.remove()
     sink = _write_json if form is LogFormat.JSON else _write_text
-    # `diagnose` would print the values of variables, secrets included. The format is constant:
-    # loguru would parse one that has the request's id in it anew for each line.
+    # `diagnose` would print the values of variables, including secrets. The format is constant because loguru
+    # would parse one that contains the request id again for each line.
     logger.add(sink, level=level.name, diagnose=False, format="{message}")
 
 
 def trace(error: BaseException) -> str:
-    """The traceback of an exception and of those behind it, the first one first, without any values.
+    """Format an exception and its causes, the first cause first, without their messages.
 
-    Messages are made of values, those of a request are secret: of a failed call it says what failed.
+    Messages may contain values from a request, which may be secret. An OSError is shown with its errno.
     """
     found: dict[int, BaseException] = {}
     queue: list[BaseException | None] = [error]
@@ -129,7 +127,7 @@ def _trace_of_one(error: BaseException) -> str:
 
 
 def text_line(time: float, level: str, message: str, extra: Mapping[str, object]) -> str:
-    """A line for people: of what is bound to the message it has the request's id.
+    """Format a line for people, with the request id out of `extra`.
 
     `time` is in seconds since the epoch.
     """
@@ -141,7 +139,7 @@ def text_line(time: float, level: str, message: str, extra: Mapping[str, object]
 
 
 def json_line(time: float, level: str, message: str, extra: Mapping[str, object]) -> str:
-    """A line for programs, with all that is bound to the message."""
+    """Format a line for programs: a JSON object with everything in `extra`."""
     date, zone = _second(int(time))
     line = {
         "time": f"{date}.{int(time % 1 * 1000):03}{zone}",
@@ -153,21 +151,16 @@ def json_line(time: float, level: str, message: str, extra: Mapping[str, object]
     return _encode(line) + "\n"
 
 
-# Thousands of lines may be of one second.
+# A busy server writes thousands of lines in the same second.
 @lru_cache(1)
 def _second(second: int) -> tuple[str, str]:
-    """The local date and time, and the offset from UTC."""
+    """Return the local date and time, and the offset from UTC."""
     text = datetime.fromtimestamp(second).astimezone().isoformat()
     return text[:19], text[19:]
 
 
-def write(line: str) -> None:
-    """Write to the log, at once."""
-    main.write(line)
-
-
 class Seldom:
-    """Warnings of which one is logged each second; the others are counted."""
+    """Logs one warning a second, and counts the others."""
 
     def __init__(self) -> None:
         self._again = 0.0
@@ -175,7 +168,7 @@ class Seldom:
         self._lock = threading.Lock()
 
     def warn(self, message: str, **extra: object) -> None:
-        """Log it, or count it."""
+        """Log the warning, or count it."""
         with self._lock:
             now = monotonic()
             if now < self._again:
@@ -185,7 +178,7 @@ class Seldom:
         logger.bind(**extra).warning("{}", message)
 
     def catch_up(self) -> None:
-        """Say how many were left out, if any; to be called now and then."""
+        """Log how many warnings were left out, if any; to be called regularly."""
         if not self._left_out:
             return
         with self._lock:
@@ -194,18 +187,18 @@ class Seldom:
                 return
             count, self._left_out = self._left_out, 0
             self._again = now + 1
-        logger.warning("{} more like that", count)
+        logger.warning("{} more warnings like this one", count)
 
 
 class Intercept(logging.Handler):
-    """Passes the standard library's log records on to loguru."""
+    """Passes log records of the standard library to loguru."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log `record` under its own level and origin."""
+        """Log `record` with its own level and the name of its logger."""
         try:
             message = record.getMessage()
         except Exception:  # pylint: disable=broad-exception-caught
-            self.handleError(record)  # the arguments do not fit the message: no reason to fail
+            self.handleError(record)  # the arguments do not match the message
             return
         try:
             level: str | int = logger.level(record.levelname).name
@@ -218,7 +211,7 @@ def _write_text(message: "Message") -> None:
     record = message.record
     text = record["message"]
     line = text_line(record["time"].timestamp(), record["level"].name, text, record["extra"])
-    write(line + message[len(text) + 1 :])  # the traceback
+    main.write(line + message[len(text) + 1 :])  # the traceback
 
 
 def _write_json(message: "Message") -> None:
@@ -226,4 +219,4 @@ def _write_json(message: "Message") -> None:
     extra = record["extra"]
     if record["exception"] is not None:
         extra = {**extra, "exception": "".join(traceback.format_exception(*record["exception"]))}
-    write(json_line(record["time"].timestamp(), record["level"].name, record["message"], extra))
+    main.write(json_line(record["time"].timestamp(), record["level"].name, record["message"], extra))

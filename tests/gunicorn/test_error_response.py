@@ -190,7 +190,9 @@ def test_flood(tmp_path: Path) -> None:
                 assert connection.ask(b"BAD\r\n\r\n").status == 400
 
         def counted() -> int:
-            more = sum(int(match[1]) for match in server.logged(r"WARNING.* (\d+) more like that"))
+            more = sum(
+                int(match[1]) for match in server.logged(r"WARNING.* (\d+) more warnings like this one")
+            )
             return more + len(server.logged("WARNING.* refused a request"))
 
         until(lambda: counted() == 300, "all to be counted")
