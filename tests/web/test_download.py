@@ -22,10 +22,10 @@ from wsgi_store.errors import StoreUnavailable
 from wsgi_store.store.contract import Blob
 from wsgi_store.web.application import Application
 from wsgi_store.web.download import IN_MEMORY
-from wsgi_store.web.response_body import BLOCK
+from wsgi_store.web.response_body import SEND_SIZE
 
-LARGE = os.urandom(3 * BLOCK + 5)
-WAYS = ["bytes=0-", f"bytes=5-{2 * BLOCK}", "bytes=0-9,600-100000,-100000", None]
+LARGE = os.urandom(3 * SEND_SIZE + 5)
+WAYS = ["bytes=0-", f"bytes=5-{2 * SEND_SIZE}", "bytes=0-9,600-100000,-100000", None]
 
 
 def put(application: Application, data: bytes) -> str:
@@ -54,7 +54,7 @@ def send_all(file: Any, _: int) -> Iterator[bytes]:
         file.close()
 
 
-@pytest.mark.parametrize("size", [0, 1, IN_MEMORY, IN_MEMORY + 1, BLOCK, 3 * BLOCK + 5])
+@pytest.mark.parametrize("size", [0, 1, IN_MEMORY, IN_MEMORY + 1, SEND_SIZE, 3 * SEND_SIZE + 5])
 def test_sizes(application: Application, config: Config, size: int) -> None:
     """Blobs around the sizes where the way of sending changes arrive whole."""
     data = LARGE[:size]

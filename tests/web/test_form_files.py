@@ -17,10 +17,10 @@ from tests.support.forms import CHUNKED, FIELD, FILE, HELLO, MD5, check_refused,
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.web.application import Application
-from wsgi_store.web.body import BLOCK
+from wsgi_store.web.body import READ_SIZE
 from wsgi_store.web.form import FORM_OVERHEAD
 
-PIECE = BLOCK // 4
+PIECE = READ_SIZE // 4
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ HUGE = b"x" * (FORM_OVERHEAD + 1)
 )
 def test_too_much_beside_the_file(application: Application, body: bytes) -> None:
     """Fields, and what surrounds a form, are bounded: reading stops soon, and nothing is stored."""
-    endless = Body(body + bytes(2 * BLOCK))
+    endless = Body(body + bytes(2 * READ_SIZE))
     answer = post(application, endless, **CHUNKED)
     check_refused(application, answer)
     assert answer.json["limit"] == FORM_OVERHEAD
-    assert endless.tell() <= len(body) + BLOCK
+    assert endless.tell() <= len(body) + READ_SIZE
 
 
 def test_one_byte_too_much(application: Application) -> None:
@@ -102,10 +102,10 @@ def test_one_byte_too_much(application: Application) -> None:
 
 def test_second_file_is_not_read(application: Application) -> None:
     """A second file ends the reading where it begins."""
-    second = part('name="b"; filename="b"', bytes(4 * BLOCK))
+    second = part('name="b"; filename="b"', bytes(4 * READ_SIZE))
     body = Body(form(FILE, second))
     check_refused(application, post(application, body, **CHUNKED))
-    assert body.tell() <= BLOCK
+    assert body.tell() <= READ_SIZE
 
 
 @pytest.mark.parametrize("size", [1, FORM_OVERHEAD, 2 * FORM_OVERHEAD + 1])

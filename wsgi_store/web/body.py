@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Source: TypeAlias = "Chunk | bytearray | SupportsRead[bytes] | Iterable[Chunk]"
 
 # Bytes of a read: servers hand over a body in large reads far faster than in small ones.
-BLOCK = 1 << 20
+READ_SIZE = 1 << 20
 # Each server raises exceptions of its own for a broken connection or bad framing; none of them may be
 # taken for the end of the body.
 BODY_ERRORS = {TimeoutError: RequestTimeout, OSError: IncompleteBody, Exception: BadRequest}
@@ -53,7 +53,7 @@ def open_body(environ: "WSGIEnvironment", *, announced: bool) -> tuple[Callable[
         raise BadRequest("malformed Content-Length")
     if uwsgi.serves(environ):
         return uwsgi.timed(stream.read), int(text)
-    return (_in_turns(stream) if int(text) > BLOCK else stream.read), int(text)
+    return (_in_turns(stream) if int(text) > READ_SIZE else stream.read), int(text)
 
 
 def _is_trusted(environ: "WSGIEnvironment") -> bool:
@@ -70,8 +70,8 @@ def _in_turns(stream: Any) -> Callable[[int], Chunk]:
         read: Callable[[int], bytes] = stream.read
         return read
     # mmap: untouched pages are never allocated, and a chunked body may be small.
-    memory = memoryview(mmap.mmap(-1, 2 * BLOCK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-    buffers = itertools.cycle([memory[:BLOCK], memory[BLOCK:]])
+    memory = memoryview(mmap.mmap(-1, 2 * READ_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    buffers = itertools.cycle([memory[:READ_SIZE], memory[READ_SIZE:]])
 
     def read_into(size: int) -> memoryview:
         buffer = next(buffers)[:size]
@@ -85,7 +85,7 @@ def chunks(read: Callable[[int], Chunk], length: int | None) -> Iterator[Chunk]:
     left = length
     while left is None or left > 0:
         with mapped(BODY_ERRORS, "cannot read the body"):
-            chunk = read(BLOCK if left is None else min(BLOCK, left))
+            chunk = read(READ_SIZE if left is None else min(READ_SIZE, left))
         if not chunk:
             break
         if left is not None:
@@ -100,5 +100,5 @@ def chunks_of(source: Source) -> Iterable[Chunk]:
     if isinstance(source, bytes | bytearray | memoryview):
         return [memoryview(source).cast("B")]
     if hasattr(source, "read"):
-        return iter(partial(source.read, BLOCK), b"")
+        return iter(partial(source.read, READ_SIZE), b"")
     return source

@@ -21,7 +21,7 @@ from wsgi_store.web.digest_fields import format_field
 from wsgi_store.web.media_types import describe
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import NO_SNIFFING, Headers, Response
-from wsgi_store.web.response_body import BLOCK, Parts, Stream, pieces
+from wsgi_store.web.response_body import SEND_SIZE, Parts, Stream, pieces
 
 # Up to this many bytes one read and one write cost less than setting up sendfile(2).
 IN_MEMORY = 64 << 10
@@ -122,10 +122,10 @@ def _send(request: Request, reader: BlobReader, part: Range | None, filename: st
         body: Any = Stream(environ, reader)
     elif part is None or "gunicorn.socket" in environ:
         # gunicorn sends Content-Length bytes from the current offset, so its wrapper also sends ranges.
-        body = wrap_file(environ, reader, BLOCK)  # type: ignore[arg-type]
+        body = wrap_file(environ, reader, SEND_SIZE)  # type: ignore[arg-type]
     else:
         # uWSGI's wrapper ignores the offset and sends the whole file.
-        body = FileWrapper(reader, BLOCK)  # type: ignore[arg-type]
+        body = FileWrapper(reader, SEND_SIZE)  # type: ignore[arg-type]
     return Response(body, status, headers)
 
 

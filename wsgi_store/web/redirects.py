@@ -12,7 +12,7 @@ from wsgi_store.web.media_types import describe
 from wsgi_store.web.response import Response
 
 # WSGI_STORE_REDIRECT=large redirects downloads of more bytes than this.
-LARGE = 1 << 20
+REDIRECTED_ABOVE = 1 << 20
 # Seconds that a signed URL is valid, and that clients may keep the redirect: a client that follows it as
 # late as possible still has half the time to begin.
 SIGNED_FOR = 600
@@ -31,7 +31,7 @@ class Redirects:
     def __init__(self, kind: Redirect, store: Store) -> None:
         self._locate: Callable[..., str | None] | None = None
         if kind is not Redirect.NEVER and isinstance(store, SignedURLs):
-            above = LARGE if kind is Redirect.LARGE else -1
+            above = REDIRECTED_ABOVE if kind is Redirect.LARGE else -1
             self._locate = lru_cache(1024)(partial(_locate, store, store.url, above))
 
     def redirect(self, digest: Digest, filename: str | None) -> Response | None:

@@ -13,12 +13,13 @@ from wsgi_store.web.exchange import exchange_of
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-BLOCK = 1 << 18
+# Bytes of a read and a write while a response is sent.
+SEND_SIZE = 1 << 18
 
 
 def pieces(reader: BlobReader, length: int) -> Iterator[bytes]:
     """Yield `length` bytes; fewer only if `close` will raise."""
-    while length and (data := reader.read(min(BLOCK, length))):
+    while length and (data := reader.read(min(SEND_SIZE, length))):
         length -= len(data)
         yield data
 
@@ -58,14 +59,14 @@ class Stream(Body):
     def __init__(self, environ: "WSGIEnvironment", reader: BlobReader) -> None:
         super().__init__(environ, reader)
         try:
-            self._first = reader.read(BLOCK)
+            self._first = reader.read(SEND_SIZE)
         except StoreError:
             reader.close()
             raise
 
     def _blocks(self) -> Iterator[bytes]:
         yield self._first
-        yield from iter(partial(self._reader.read, BLOCK), b"")
+        yield from iter(partial(self._reader.read, SEND_SIZE), b"")
 
 
 class Parts(Body):

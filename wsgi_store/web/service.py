@@ -79,6 +79,6 @@ def openapi(request: Request) -> Response:
 def metrics(request: Request) -> Response:
     """Send the metrics for Prometheus; raises NotFound when they are off."""
     if request.backend.metrics is None:
-        raise NotFound("metrics are off: WSGI_STORE_METRICS")
+        raise NotFound("metrics are off; see WSGI_STORE_METRICS")
     body, kind = request.backend.metrics.render(request.store, request.backend.staging, request.accept)
     return Response(body, 200, [("Content-Type", kind), NO_SNIFFING, ("Cache-Control", "no-store")])

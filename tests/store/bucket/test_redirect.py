@@ -23,10 +23,10 @@ from wsgi_store.assembly import create_app
 from wsgi_store.client import Client
 from wsgi_store.config import Config, Redirect
 from wsgi_store.web.application import Application
-from wsgi_store.web.redirects import LARGE, SIGNED_FOR
+from wsgi_store.web.redirects import REDIRECTED_ABOVE, SIGNED_FOR
 
 SMALL = b"<script>alert(1)</script>"
-BIG = bytes(range(256)) * (LARGE // 256) + b"!"
+BIG = bytes(range(256)) * (REDIRECTED_ABOVE // 256) + b"!"
 NAMES = ["page.html", "größe €.txt", 'a"b;c&d=e+f g%20h.pdf', "semi;colon, comma.png"]
 
 
