@@ -6,7 +6,6 @@ from typing import NamedTuple
 from gunicorn.http import wsgi
 from gunicorn.util import is_hoppish
 
-
 # Characters of the longest value that is cached.
 LONGEST_CACHED = 512
 
