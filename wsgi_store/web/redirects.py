@@ -13,8 +13,8 @@ from wsgi_store.web.response import Response
 
 # WSGI_STORE_REDIRECT=large redirects downloads of more bytes than this.
 REDIRECTED_ABOVE = 1 << 20
-# Seconds that a signed URL is valid, and that clients may keep the redirect: a client that follows it as
-# late as possible still has half the time to begin.
+# Seconds that a signed URL is valid. Clients may keep the redirect for half of that, so that there is always
+# time left to begin the download.
 SIGNED_FOR = 600
 CACHING = ("Cache-Control", f"private, max-age={SIGNED_FOR // 2}")
 # Seconds for which a signed URL is given again without asking the object store.
