@@ -19,7 +19,7 @@ from tests.support.servers import DEPLOY, Server, gunicorn, refusal, until
 from tests.support.wire import Answer, Connection, message
 
 pytestmark = pytest.mark.alone
-PLACES = 7  # of eight threads
+SLOTS = 7  # of eight threads
 # In seconds: after it a transfer can be too slow.
 WINDOW = 5
 BIG = os.urandom(32 << 20)
@@ -29,7 +29,7 @@ DATA = os.urandom(1 << 20)
 
 @contextlib.contextmanager
 def serving(directory: Path, **env: str) -> Iterator[Server]:
-    """A worker with a place for each of seven transfers, on a store that has a large blob."""
+    """A worker with a slot for each of seven transfers, on a store that has a large blob."""
     with gunicorn(directory, "--threads", "8", workers=1, **env) as server:
         assert ask(server, message("POST", "/", BIG)).status == 200
         yield server
@@ -41,7 +41,7 @@ def ask(server: Server, request: bytes) -> Answer:
         return connection.ask(request)
 
 
-def uploads(server: Server, stack: contextlib.ExitStack, number: int = PLACES) -> list[Connection]:
+def uploads(server: Server, stack: contextlib.ExitStack, number: int = SLOTS) -> list[Connection]:
     """Uploads that begin at once and go on slowly."""
     found = [stack.enter_context(Connection(server.port)) for _ in range(number)]
     for connection in found:
@@ -106,7 +106,7 @@ def test_the_slowest_download_makes_room(tmp_path: Path) -> None:
     """A download that is not read is cut for an upload, and for a download; one that is read is not."""
     with serving(tmp_path) as server, contextlib.ExitStack() as stack:
         slow = downloads(server, stack)
-        assert len(slow) == PLACES * 15 // 16
+        assert len(slow) == SLOTS * 15 // 16
         read, end = slow.pop(), time.monotonic() + WINDOW + 2
         while time.monotonic() < end:
             assert read.socket.recv(1 << 14)
@@ -130,8 +130,8 @@ def was_cut(download: Connection) -> bool:
         return True
 
 
-def test_a_download_without_a_place(tmp_path: Path) -> None:
-    """While nobody is too slow a large download gets 503, and what needs no place is answered."""
+def test_a_download_without_a_slot(tmp_path: Path) -> None:
+    """While nobody is too slow a large download gets 503, and what needs no slot is answered."""
     with serving(tmp_path) as server, contextlib.ExitStack() as stack:
         uploads(server, stack)
         answer = ask(server, message("GET", f"/{BIG_HASH}"))
@@ -145,7 +145,7 @@ def test_a_download_without_a_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}])
 def test_uploads_wait_without_a_thread(tmp_path: Path, expect: dict[str, str]) -> None:
-    """What finds no place waits, gets one that is left, and 503 after WSGI_STORE_IDLE_TIMEOUT."""
+    """An upload without a slot waits, gets one that becomes free, or 503 after WSGI_STORE_IDLE_TIMEOUT."""
     env = {"WSGI_STORE_IDLE_TIMEOUT": "3s", "WSGI_STORE_MIN_RATE": "0"}
     with serving(tmp_path, **env) as server, contextlib.ExitStack() as stack:
         slow = uploads(server, stack)
@@ -161,7 +161,7 @@ def test_uploads_wait_without_a_thread(tmp_path: Path, expect: dict[str, str]) -
         assert set(statuses) == {503, 100 if expect else 408}
 
 
-def test_what_no_thread_waits_for_needs_no_place(tmp_path: Path) -> None:
+def test_what_no_thread_waits_for_needs_no_slot(tmp_path: Path) -> None:
     """An upload whose bytes have come is taken, in however many pieces, and one whose client left is gone."""
     with serving(tmp_path, WSGI_STORE_MIN_RATE="0") as server, contextlib.ExitStack() as stack:
         uploads(server, stack)
@@ -205,7 +205,7 @@ def test_a_length_that_is_no_number(tmp_path: Path) -> None:
 
 
 def test_a_stop_while_uploads_wait(tmp_path: Path) -> None:
-    """Uploads that wait for a place when the server is stopped end well."""
+    """Uploads that wait for a slot when the server is stopped end well."""
     with serving(tmp_path) as server, contextlib.ExitStack() as stack:
         slow = uploads(server, stack)
         waiting = stack.enter_context(Connection(server.port))
@@ -221,7 +221,7 @@ def test_a_stop_while_uploads_wait(tmp_path: Path) -> None:
 
 
 def test_many_small_answers_that_nobody_reads(tmp_path: Path) -> None:
-    """Who asks without reading takes a place with what does not fit, and no more of the threads."""
+    """A client that asks without reading takes one slot, and no more of the threads."""
     with serving(tmp_path) as server, contextlib.ExitStack() as stack:
         small = json.loads(ask(server, message("POST", "/", os.urandom(60_000))).body)["url"]
         for _ in range(20):
