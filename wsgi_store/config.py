@@ -102,7 +102,7 @@ class Config:
 
     root: str = field(
         default="./store",
-        metadata=_row(parse_text, "Where the blobs lie: a directory, or a bucket as `s3://bucket/prefix`."),
+        metadata=_row(parse_text, "Where the blobs are: a directory, or a bucket as `s3://bucket/prefix`."),
     )
     hash: Algorithm = field(
         default=Algorithm.MD5,
@@ -113,11 +113,11 @@ class Config:
     )
     max_size: int | None = field(
         default=None,
-        metadata=_row(optional(parse_size), "The largest file taken, such as `10GiB`, or `none`."),
+        metadata=_row(optional(parse_size), "The largest upload, such as `10GiB`, or `none`."),
     )
     min_free: int = field(
         default=64 << 20,
-        metadata=_row(parse_size, "Space that uploads leave free on the disk, such as `1GiB`."),
+        metadata=_row(parse_size, "Free space that uploads leave on the disk, such as `1GiB`."),
     )
     durability: Durability = field(
         default=Durability.FULL,
@@ -131,16 +131,15 @@ class Config:
         default=False,
         metadata=_row(
             flag,
-            "Whether the store is only read, on a read-only disk, from a copy, or with keys that may not "
-            "write: `yes` or `no`.",
+            "Whether the service only reads the store and writes nothing into it: `yes` or `no`.",
         ),
     )
     sendfile: Sendfile = field(
         default=Sendfile.OFF,
         metadata=_row(
             choice(Sendfile),
-            "Who sends a blob's bytes: `off` (this server), or the one in front, told by "
-            "`x-sendfile` or `x-accel`.",
+            "Who sends a blob's bytes: `off` (this server), or a proxy in front, by `x-sendfile` or "
+            "`x-accel`.",
         ),
     )
     accel_location: str = field(
@@ -149,31 +148,29 @@ class Config:
     )
     s3_staging: str = field(
         default="./staging",
-        metadata=_row(parse_text, "The local directory where uploads to a bucket are received."),
+        metadata=_row(parse_text, "The local directory that receives uploads to a bucket."),
     )
     s3_endpoint: str | None = field(
         default=None,
         metadata=_row(
             optional(parse_endpoint),
-            "The object store, such as `https://s3.example.org`; else what `AWS_ENDPOINT_URL` says, or AWS.",
+            "The object store, such as `https://s3.example.org`; by default `AWS_ENDPOINT_URL`, or AWS.",
         ),
     )
     s3_path_style: bool = field(
         default=True,
-        metadata=_row(
-            flag, "Whether the bucket is named in the path of URLs, not in the host: `yes` or `no`."
-        ),
+        metadata=_row(flag, "Whether URLs name the bucket in the path instead of the host: `yes` or `no`."),
     )
     s3_timeout: float = field(
         default=10.0,
-        metadata=_row(parse_time, "How long the object store may leave a request unanswered, such as `10s`."),
+        metadata=_row(parse_time, "How long a request to the object store may take, such as `10s`."),
     )
     redirect: Redirect = field(
         default=Redirect.NEVER,
         metadata=_row(
             choice(Redirect),
-            "Which downloads are sent to the object store by a signed URL: `never`, `large` (blobs over "
-            "1 MiB) or `always`.",
+            "Which downloads redirect to a signed URL of the object store: `never`, `large` (blobs over 1 "
+            "MiB) or `always`.",
         ),
     )
     idle_timeout: float = field(
@@ -186,15 +183,15 @@ class Config:
     )
     min_rate: int = field(
         default=1 << 10,
-        metadata=_row(parse_size, "Bytes a second below which a transfer ends when others wait (gunicorn)."),
+        metadata=_row(parse_size, "Bytes per second below which a transfer ends if others wait (gunicorn)."),
     )
     tokens: str | None = field(
         default=None,
-        metadata=_row(optional(parse_text), "The file of tokens; without it everybody may do everything."),
+        metadata=_row(optional(parse_text), "The file of tokens; without it anybody may do everything."),
     )
     public_read: bool = field(
         default=False,
-        metadata=_row(flag, "Whether blobs are read without a token: `yes` or `no`."),
+        metadata=_row(flag, "Whether anybody may read blobs without a token: `yes` or `no`."),
     )
     signing_keys: tuple[str, ...] = field(
         default=(),
@@ -209,8 +206,8 @@ class Config:
         default=(),
         metadata=_row(
             optional(parse_names, ()),
-            "Names, separated by commas, under which a service on a loopback address and without tokens is "
-            "reached, beside `localhost`.",
+            "Host names, besides `localhost`, of a service on a loopback address without tokens, "
+            "separated by commas.",
         ),
     )
     cors_origins: tuple[str, ...] = field(
@@ -225,8 +222,8 @@ class Config:
         default=MetricsAccess.OFF,
         metadata=_row(
             choice(MetricsAccess),
-            "Whether requests are counted for `/metrics`, which needs the scope `admin` unless "
-            "`public`: `off`, `on` or `public`.",
+            "Whether to count for `/metrics`: `off`, `on` (with the scope `admin`) or `public` (for "
+            "anybody).",
         ),
     )
     log_level: LogLevel = field(
@@ -238,7 +235,7 @@ class Config:
     )
     log_format: LogFormat = field(
         default=LogFormat.TEXT,
-        metadata=_row(choice(LogFormat), "How log lines are written: `text` or `json`."),
+        metadata=_row(choice(LogFormat), "The format of log lines: `text` or `json`."),
     )
 
     def __post_init__(self) -> None:
