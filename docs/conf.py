@@ -26,7 +26,11 @@ nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!wsgi_store\.).*")]
 
 # Documents beside this directory, and the pages that include them.
-OUTSIDE = {"../CHANGELOG.md": "changelog.md", "../benchmarks/RESULTS.md": "results.md"}
+OUTSIDE = {
+    "../CHANGELOG.md": "changelog.md",
+    "../SECURITY.md": "security.md",
+    "../benchmarks/RESULTS.md": "results.md",
+}
 
 
 def _stay_inside(_: Sphinx, __: str, source: list[str]) -> None:

@@ -47,6 +47,10 @@ INDEX = re.compile(r"""install ["'`]*wsgi-store(\[[a-z0-9,]+\])?["'`]*(?! @)""")
 # Where files of this project are.
 FOLDERS = ("deploy", "tests", "docs", "benchmarks", "examples", "wsgi_store")
 SETTINGS = {variable(row) for row in fields(Config)} | {"WSGI_STORE_URL", "WSGI_STORE_TOKEN"}
+# Pages about the code, which name its files without the package.
+ABOUT_CODE = [
+    page for page in PAGES if page.startswith(("docs/architecture/", "docs/decisions/", "CONTRIBUTING"))
+]
 # Puts the command on the path of a shell.
 ON_PATH = 'export PATH="$PWD/.venv/bin:$PATH"\n'
 
@@ -243,6 +247,8 @@ def test_what_is_named_is_there(page: str) -> None:
         assert pkgutil.resolve_name(name) is not None, name
     for name in re.findall(r"(?<![\w])WSGI_STORE_[A-Z0-9_]*[A-Z0-9]\b(?!…)", text):
         assert name in SETTINGS, name
+    for name in re.findall(r"`((?:\w+/)*\w+\.(?:py|json))`", text) if page in ABOUT_CODE else ():
+        assert any(PROJECT.glob(f"wsgi_store/**/{name}")) or any(PROJECT.glob(f"*/**/{name}")), name
     for name in re.findall(r"`wsgi-store ([a-z]+)", text):
         assert name in COMMANDS, name
 
