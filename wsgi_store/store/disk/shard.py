@@ -60,6 +60,10 @@ class Shard(Directory):
             self._replace(staged, held, staging_directory)
             return Added.HELD if whole else Added.HEALED
 
+    def sync(self) -> None:
+        """Make the names that were given and taken away survive a power failure (fsync(2))."""
+        os.fsync(self.fd)
+
     def expire(self, digest: Digest, modified: float) -> bool:
         """Take a name away unless its file was added since; see Store."""
         with locked(self.fd):

@@ -113,7 +113,7 @@ class LocalStore:
                         # After a dedup hit as well: whoever linked the blob may not have synced
                         # yet, and this upload is about to be acknowledged too.
                         if self._full:
-                            os.fsync(shard.fd)
+                            shard.sync()
                     break
                 except FileNotFoundError:
                     self._shards.discard(name)  # it may be the shard that was removed
@@ -136,7 +136,7 @@ class LocalStore:
                             check(blob)
                         os.unlink(digest.hex, dir_fd=shard.fd)
                     if self._full:
-                        os.fsync(shard.fd)
+                        shard.sync()
                     return blob
             except ABSENT:
                 raise self._absent(digest) from None
@@ -160,7 +160,7 @@ class LocalStore:
                     if moved and self._full:
                         with Directory(self._quarantine) as quarantine:
                             os.fsync(quarantine.fd)
-                        os.fsync(shard.fd)
+                        shard.sync()
                     return moved
             # A directory is in the way in quarantine: there it is no sign that the blob is absent.
             except (FileNotFoundError, NotADirectoryError):
