@@ -21,7 +21,7 @@ from tests.support.servers import PROJECT, Server, until
 from wsgi_store import errors
 from wsgi_store.cli import output, progress, upload
 from wsgi_store.cli.main import COMMANDS, main
-from wsgi_store.cli.measures import counted
+from wsgi_store.cli.output import counted
 from wsgi_store.client import Client
 
 __all__ = ["fixture_server", "fixture_url"]  # imported for tests to ask for them
@@ -87,13 +87,13 @@ def test_directories(url: str, tmp_path: Path) -> None:
         *("d/c", "d/to-c", "d/a/x/deep", "d/b/1", "d/b/2", "d/c")
     ]
     assert sorted(result.stderr.splitlines()) == [
-        "wsgi-store: d/a/up: a link to a directory is not followed",
+        "wsgi-store: d/a/up: links to directories are not followed",
         "wsgi-store: d/broken: No such file or directory",
-        "wsgi-store: d/pipe: no file, left out",
+        "wsgi-store: d/pipe: not a file, skipped",
     ]
     (tmp_path / "to-a").symlink_to("d/a/x")
     assert run("put", "-r", "to-a").stdout.endswith("\tto-a/deep\n")
-    assert "is a directory: with -r" in run("put", "d", status=1).stderr
+    assert "is a directory: use -r" in run("put", "d", status=1).stderr
     assert len(run("ls").stdout.splitlines()) == 4
     assert url in result.stdout
 

@@ -111,7 +111,7 @@ def test_a_way_that_others_decide(theirs: Path, owner: int) -> None:
     give(theirs, owner)
     done = become(theirs)
     assert done.returncode == 1
-    assert f"others can exchange {theirs.parent}" in done.stderr
+    assert f"others can replace {theirs.parent}" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -120,12 +120,12 @@ def test_a_way_that_all_may_write_to() -> None:
     with home(0) as path:
         (path / "store").mkdir()
         path.chmod(0o777)
-        assert f"others can exchange {path}" in become(path / "store").stderr
+        assert f"others can replace {path}" in become(path / "store").stderr
         path.chmod(0o1777)
         assert become(path / "store").returncode == 0
         (path / "link").symlink_to("store")
         os.chown(path / "link", NOBODY, NOBODY, follow_symlinks=False)
-        assert f"others can exchange {path / 'link'}" in become(path / "link").stderr
+        assert f"others can replace {path / 'link'}" in become(path / "link").stderr
 
 
 @pytest.mark.uncounted  # the owner may not write what was counted

@@ -244,7 +244,7 @@ def test_interrupted(verifying: subprocess.Popen[bytes], program: Path) -> None:
     assert (verifying.returncode, err) == (130, b"")
     said = re.fullmatch(
         r"incomplete: checked ([\d,]+) of 4,500 blobs, .* MB of 9.0 MB \(\d+\.\d%\), 0 corrupt, "
-        r"0 unreadable, .*, interrupted, the next run goes on from here\n",
+        r"0 unreadable, .*, interrupted, the next run continues from here\n",
         out.decode(),
     )
     assert said, out

@@ -137,11 +137,11 @@ def test_directories_and_sockets(url: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "d" / "pipe")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "d" / "socket"))
-        assert "with -r the files below it" in run("put", "d", status=1).stderr
+        assert "use -r to upload the files below it" in run("put", "d", status=1).stderr
         done = CliRunner().invoke(main, ["put", "-r", "d"])
         assert paths(done.stdout) == ["d/file"]
         assert done.stderr.splitlines() == [
-            f"wsgi-store: d/{name}: no file, left out" for name in ("pipe", "socket")
+            f"wsgi-store: d/{name}: not a file, skipped" for name in ("pipe", "socket")
         ]
         assert not done.exit_code
         assert run("put", "d/socket", status=1).stderr.startswith("wsgi-store: d/socket: ")

@@ -122,7 +122,7 @@ def test_the_command_while_it_counts(
         count = len(rows)
         assert said == (
             f"corrupt: checked {count} blobs, {6 * count} bytes, {count} corrupt, 0 unreadable, "
-            "interrupted, the next run goes on from here"
+            "interrupted, the next run continues from here"
         )
 
 

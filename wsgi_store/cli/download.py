@@ -1,4 +1,4 @@
-"""Commands that bring blobs from a server: get, cat."""
+"""Commands that download blobs: get, cat."""
 
 import os
 import stat
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from wsgi_store.cli.output import Output, quiet_option
+from wsgi_store.cli.options import hashes_argument, quiet_option, remote
+from wsgi_store.cli.output import Output
 from wsgi_store.cli.parallel import in_parallel
 from wsgi_store.cli.progress import Bar, meter
-from wsgi_store.cli.servers import STDIN, Servers, each, hashes_argument, remote
+from wsgi_store.cli.servers import STDIN, Servers, each
 
 if TYPE_CHECKING:
     from wsgi_store.client import Client, RemoteBlob
@@ -31,9 +32,9 @@ Job = tuple[Wanted, str]
     "--output",
     "target",
     type=click.Path(),
-    help="The file to write, or the directory for several; - for standard output.  [default: HASH, here]",
+    help="The file to write, a directory for several, or - for standard output.  [default: ./HASH]",
 )
-@click.option("-f", "--force", is_flag=True, help="Replace files that are there.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite existing files.")
 @click.option(
     "-j",
     "--jobs",
@@ -47,12 +48,12 @@ Job = tuple[Wanted, str]
 def get(hashes: tuple[str, ...], target: str | None, force: bool, jobs: int, **options: Any) -> None:
     """Download blobs to files; prints the path of each.
 
-    Each HASH may also be the URL of a blob, with a signed link perhaps, or - for a list on
-    standard input, a line each, as `put`, `ls` and `link` print them. A file is called as its URL
-    says, else by its hash.
+    HASH may also be the URL of a blob, which may carry a signed link, or - to read a list from
+    standard input, as `put`, `ls` and `link` print it. A file gets the name in its URL, else its
+    hash.
 
-    The bytes are compared with the hash before a file takes its name. What has come of a
-    download that is cut off stays in FILE.part, and the next one carries on from there.
+    The bytes are compared with the hash before a file gets its name. An interrupted download
+    stays in FILE.part, and the next one continues it.
     """
     if target is not None and (target == STDIN or _is_stream(target)):
         cat_to(sys.stdout.buffer if target == STDIN else target, hashes, options)
@@ -62,7 +63,7 @@ def get(hashes: tuple[str, ...], target: str | None, force: bool, jobs: int, **o
         if target is not None and not _is_directory(target):
             wanted = list(islice(wanted, 2))
             if len(wanted) > 1:
-                raise click.UsageError("-o names a file, and there are several blobs: name a directory")
+                raise click.UsageError("-o names a file, but there are several blobs: name a directory")
         received = bars.add("receiving")
 
         def save(job: Job) -> "RemoteBlob":
@@ -86,14 +87,14 @@ def get(hashes: tuple[str, ...], target: str | None, force: bool, jobs: int, **o
 def cat(hashes: tuple[str, ...], **options: Any) -> None:
     """Write blobs to standard output, one after the other.
 
-    Each HASH may also be the URL of a blob, or - for a list on standard input. The last bytes of
-    a blob are written when all of them were compared with its hash.
+    HASH may also be the URL of a blob, or - to read a list from standard input. The last bytes
+    of a blob are written only if all its bytes match the hash.
     """
     cat_to(sys.stdout.buffer, hashes, options)
 
 
 def cat_to(target: BinaryIO | str, hashes: Iterable[str], options: dict[str, Any]) -> None:
-    """Write blobs to a stream, or to a file that is one; ends the command."""
+    """Write blobs to a stream, or to the pipe or device at a path; ends the command."""
     output = Output([])
     with Servers(**options) as servers, output.progress() as bars:
         received = bars.add("receiving")
@@ -113,7 +114,7 @@ def _write(client: "Client", name: "Name", file: BinaryIO, received: Bar) -> Non
 
 
 def _is_stream(path: str) -> bool:
-    """Whether a path is that of a pipe or a device, to which no file can be moved."""
+    """Whether a path is a pipe or a device, which a rename would replace."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -126,17 +127,17 @@ def _is_directory(path: str) -> bool:
 
 
 def _paths(wanted: Iterable[Wanted], target: str | None) -> Iterator[Job]:
-    """Blobs and the paths that they go to: in a directory by the names in their URLs, or their hashes."""
-    told: set[str] = set()
+    """Yield blobs with their paths, by the names in their URLs or their hashes; each path once."""
+    seen: set[str] = set()
     for client, name in wanted:
         own = name.file_name or name.hash
-        # What would be in another directory, or hidden, is no name to take from others.
+        # A server must not choose another directory or a hidden file.
         if "/" in own or "\0" in own or own.startswith("."):
             own = name.hash
         path = own
         if target is not None:
             path = os.path.join(target, own) if _is_directory(target) else target
-        # A list may name a file twice that was uploaded twice.
-        if path not in told:
-            told.add(path)
+        # A list names a file twice that was uploaded twice.
+        if path not in seen:
+            seen.add(path)
             yield (client, name), path

@@ -1,4 +1,4 @@
-"""The files that arguments of `put` mean."""
+"""Finds the files to upload."""
 
 import errno
 import os
@@ -10,11 +10,11 @@ from wsgi_store.cli.servers import STDIN
 
 
 class Excluded:
-    """Patterns of names that are left out.
+    """Patterns of files and directories to leave out.
 
-    One without a slash is held against the name of each file and directory, one with slashes
-    against its path below the argument, where * stands for slashes too. One that ends with a
-    slash means directories alone. What is in a directory that is left out is left out.
+    A pattern without a slash is compared with the name of each file and directory, one with a
+    slash with its path below the argument; * matches slashes too. A pattern that ends with a slash
+    matches only directories. A directory is left out with all that is below it.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
@@ -38,7 +38,7 @@ def find(
     complain: Callable[[OSError], None],
     note: Callable[[str, str], None],
 ) -> Iterator[str]:
-    """The files that are meant, those below directories in order; tells what it leaves out."""
+    """Yield the files to upload, those below directories in sorted order; reports what it leaves out."""
     for file in files:
         if file == STDIN:
             yield file
@@ -47,7 +47,7 @@ def find(
         elif not os.path.isdir(file):
             yield file
         elif not recursive:
-            complain(OSError(errno.EISDIR, "is a directory: with -r the files below it are uploaded", file))
+            complain(OSError(errno.EISDIR, "is a directory: use -r to upload the files below it", file))
         else:
             yield from _below(file, excluded, complain, note)
 
@@ -64,11 +64,11 @@ def _below(
 
         below[:] = kept(below, True)
         for path in (os.path.join(directory, name) for name in below):
-            # It may lead round in a circle; passed over in silence, files would be missed.
+            # A link may lead in a circle; but skipping it silently would lose files.
             if os.path.islink(path):
-                complain(OSError(errno.EISDIR, "a link to a directory is not followed", path))
+                complain(OSError(errno.EISDIR, "links to directories are not followed", path))
         for path in (os.path.join(directory, name) for name in kept(names, False)):
-            # Nobody means the pipes and sockets of a directory; a broken link is complained of.
+            # Nobody wants the pipes and sockets of a directory; a broken link is reported when it is opened.
             try:
                 is_file = stat.S_ISREG(os.stat(path).st_mode)
             except OSError:
@@ -76,4 +76,4 @@ def _below(
             if is_file:
                 yield path
             else:
-                note(path, "no file, left out")
+                note(path, "not a file, skipped")

@@ -1,41 +1,101 @@
-"""The command `wsgi-store`, installed with the extra `cli`."""
+"""The command `wsgi-store`: its table of commands, and how it ends; the extra `cli` installs it."""
 
+import logging
+import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 try:
     import click
 except ModuleNotFoundError:
-    sys.exit("wsgi-store: the command needs more than the server: install the extra cli (docs/deployment.md)")
+    sys.exit("wsgi-store: click is missing: install the extra cli (docs/deployment.md)")
 
-from wsgi_store.cli.output import EXITS, JSON, QUIET, ending
+from wsgi_store import errors
+from wsgi_store.cli.output import EXITS, JSON, QUIET, say, status_of, tell
 from wsgi_store.version import __version__
 
-# Each command with its module, which is imported when it is used, and what it does in a line.
+# For each command its module, imported only when the command runs, and a line of help.
 COMMANDS = {
     "serve": ("serve", "Run a server."),
     "put": ("upload", "Upload files."),
     "get": ("download", "Download blobs to files."),
     "cat": ("download", "Write blobs to standard output."),
-    "stat": ("remote", "Tell about blobs."),
+    "stat": ("remote", "Show the sizes and URLs of blobs."),
     "ls": ("remote", "List blobs."),
     "rm": ("remote", "Remove blobs."),
     "link": ("signing", "Make a signed URL to download a blob."),
     "ticket": ("signing", "Make a signed URL to upload a file."),
     "verify": ("upkeep", "Check a store for damage."),
     "collect": ("upkeep", "Remove leftovers and old blobs from a store."),
-    "du": ("upkeep", "Count what a store holds."),
-    "manifest": ("upkeep", "List a store for md5sum or sha256sum."),
+    "du": ("upkeep", "Show the number and size of the files in a store."),
+    "manifest": ("upkeep", "List the blobs of a store for md5sum or sha256sum."),
     "token": ("tokens", "Make, list and revoke tokens."),
 }
 
 
+class _Lines(logging.Handler):
+    """Prints log messages for people, such as why the command waits for a server."""
+
+    def __init__(self, silent: Callable[[], bool]) -> None:
+        super().__init__(logging.WARNING)
+        self._silent = silent
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message as a line."""
+        if not self._silent():
+            say(record.getMessage())
+
+
+def _open_streams() -> None:
+    """Replace standard streams that are closed, so that no other file gets their descriptors."""
+    for name, flags, mode in (
+        ("stdin", os.O_PATH, "r"),
+        ("stdout", os.O_PATH, "w"),
+        ("stderr", os.O_WRONLY, "w"),
+    ):
+        if getattr(sys, name) is None:
+            # pylint: disable-next=consider-using-with  # stays open
+            setattr(sys, name, open(os.open(os.devnull, flags), mode, encoding="utf-8"))
+
+
+@contextmanager
+def ending(as_json: Callable[[], bool], quiet: Callable[[], bool]) -> Iterator[None]:
+    """Turn a failure of a command into a line and an exit status; raises SystemExit."""
+    _open_streams()
+    lines = _Lines(lambda: as_json() or quiet())
+    logging.getLogger().addHandler(lines)
+    try:
+        yield
+        sys.stdout.flush()
+    except (KeyboardInterrupt, BrokenPipeError) as error:
+        # sys.exit would wait for the threads that still transfer.
+        os._exit(status_of(error))  # pylint: disable=protected-access
+    except (errors.WSGIStoreError, OSError) as error:
+        tell(error, as_json=as_json())
+        _end(error)
+    finally:
+        logging.getLogger().removeHandler(lines)
+
+
+def _end(error: Exception) -> NoReturn:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Python flushes once more when it exits; that must not fail again.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    sys.exit(status_of(error))
+
+
 class Commands(click.Group):
-    """The commands of the table; what they raise becomes a line and an exit status."""
+    """The commands of the table, imported when they run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names, in the order of the table."""
+        """Return the names in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -62,7 +122,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="wsgi-store")
 def main() -> None:
-    """A content-addressed file store: run a server, move files to one and back, look after a store.
+    """A content-addressed file store: run a server, move files to and from it, maintain a store.
 
-    `wsgi-store COMMAND --help` tells the options of a command.
+    `wsgi-store COMMAND --help` shows the options of a command.
     """

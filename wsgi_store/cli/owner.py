@@ -1,4 +1,4 @@
-"""Root at work on what belongs to another user: as that user, or not at all."""
+"""Root works on the files of another user only as that user."""
 
 import errno
 import os
@@ -12,8 +12,8 @@ from wsgi_store.errors import ConfigError
 
 NOBODY = 65534
 MAX_LINKS = 40
-# What commands import when they need it. Afterwards it is too late where only root can read Python, as
-# it lies in root's home.
+# Modules that commands import late. Root imports them before it becomes another user, who may be unable to
+# read a Python that is in root's home.
 LATER = (
     "multiprocessing.popen_fork",
     "multiprocessing.synchronize",
@@ -25,21 +25,21 @@ LATER = (
 
 
 def become_owner(directory: str) -> None:
-    """Where root works in a directory of another user, be that user from now on.
+    """If this is root and the directory belongs to another user, become that user for good.
 
-    Whoever owns a directory, or one on the way to it, can exchange what lies there for links, and
-    root would follow them. Raises ConfigError where root cannot become that user, or where others
-    decide what the path leads to; raises OSError.
+    The owner of a directory, or of one on the path to it, can put links in the place of files, and
+    root would follow them. Raises ConfigError if root cannot become that user, or if a third user
+    controls the path; raises OSError.
     """
     if os.geteuid() != 0:
         return
     owner = os.stat(directory).st_uid
     for path, status in _way(directory):
         if not _belongs_to_root(status):
-            # Nothing further on is sure to stay as it is.
+            # Beyond this directory its owner can change everything.
             if owner == 0 or status.st_uid not in (0, owner):
                 raise ConfigError(
-                    f"root does not work in {directory}, because others can exchange {path}: "
+                    f"root does not work in {directory}, because others can replace {path}: "
                     f"run this as {_name(owner or status.st_uid)}"
                 )
             break
@@ -52,7 +52,7 @@ def _become(user: int, directory: str) -> None:
         entry = pwd.getpwuid(user)
         group, groups = entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
     except KeyError:
-        # Not the group of the directory: its user need not be in it.
+        # Not the group of the directory: the user may not belong to it.
         group, groups = NOBODY, []
     for module in LATER:
         import_module(module)
@@ -75,17 +75,17 @@ def _name(user: int) -> str:
 
 
 def _belongs_to_root(status: os.stat_result) -> bool:
-    """Whether nobody but root can put something else in the place of what lies there."""
+    """Whether only root can replace the entries of this directory."""
     if status.st_uid != 0:
         return status.st_uid == _unmapped_user()
     if not stat.S_ISDIR(status.st_mode) or status.st_mode & stat.S_ISVTX:
-        return True  # in a sticky directory only the owner of a thing renames it
+        return True  # in a sticky directory only the owner of an entry can rename it
     others = stat.S_IWOTH if status.st_gid == 0 else stat.S_IWOTH | stat.S_IWGRP
     return not status.st_mode & others
 
 
 def _unmapped_user() -> int | None:
-    """Whom files of the world around belong to where root is only that of a user namespace."""
+    """The user id of foreign files in a user namespace (user_namespaces(7)); None outside of one."""
     try:
         inside = Path("/proc/self/uid_map").read_text(encoding="ascii").split() != ["0", "0", "4294967295"]
         return int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii")) if inside else None
@@ -94,9 +94,9 @@ def _unmapped_user() -> int | None:
 
 
 def _way(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield all that lies on the way to a path, links included, and it itself; raises OSError.
+    """Yield every directory and link on the way to a path, and the path itself; raises OSError.
 
-    Each is looked at after the one around it was yielded.
+    Each is examined only after the caller has judged the one before.
     """
     at, links = "/", 0
     yield at, os.stat(at)

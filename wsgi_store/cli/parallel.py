@@ -1,4 +1,4 @@
-"""Many things done at a time, and told in their order."""
+"""Works on many things at once and reports them in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -8,24 +8,26 @@ from typing import Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-# So many things for each thread are handed over ahead, so that none of them waits for more.
+# Things per thread that are queued ahead, so that no thread runs out of work.
 AHEAD = 16
-# Of things that are done so many may wait for one that is not, and stands before them.
-BACKLOG = 100_000
-SOON = 0.1  # seconds after which what is done is told
+# Seconds after which finished work is reported.
+SOON = 0.1
 
 
 class Job(NamedTuple, Generic[T, R]):
-    """A thing, and what will have come of it."""
+    """A thing to work on, and its outcome."""
 
     thing: T
     outcome: "Future[R]"
 
 
 def in_parallel(
-    work: Callable[[T], R], things: Iterable[T], threads: int, backlog: int = BACKLOG
+    work: Callable[[T], R], things: Iterable[T], threads: int, *, backlog: int = 100_000
 ) -> Iterator[list[Job[T, R]]]:
-    """Work on so many things at a time, and not far ahead; yields those that are done, in their order."""
+    """Call `work` on things in so many threads; yields finished jobs in the order of the things.
+
+    At most `backlog` finished jobs wait in memory for an earlier one.
+    """
     pool = ThreadPoolExecutor(threads)
     untold: deque[Job[T, R]] = deque()
     running: list[Future[R]] = []
@@ -41,23 +43,22 @@ def in_parallel(
             running = _pause(running)
             yield _done(untold)
     except BaseException:
-        # Who was interrupted does not wait for what is under way.
+        # Ctrl-C must not wait for running work.
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()
 
 
 def _pause(running: "list[Future[R]]") -> "list[Future[R]]":
-    """Wait until more is done; returns what is not."""
-    # Of small files half are done by then: to be woken for each of them takes as long as to read and
-    # hash it.
+    """Wait until more work is done; return what is still running."""
+    # Waiting for the one in the middle wakes this thread seldom: a wake-up costs as much as a small file.
     if running:
         wait([running[len(running) // 2]], SOON)
     return [outcome for outcome in running if not outcome.done()]
 
 
 def _done(untold: deque[Job[T, R]]) -> list[Job[T, R]]:
-    """Take the jobs that are done off the front."""
+    """Remove the finished jobs from the front."""
     done = []
     while untold and untold[0].outcome.done():
         done.append(untold.popleft())

@@ -1,4 +1,4 @@
-"""How far transfers are, as bars on standard error."""
+"""Progress bars on standard error."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Bar:
-    """A bar that is shown when something is told to it; to be told by any number of threads."""
+    """A bar that appears with its first bytes; threads may share it."""
 
     def __init__(self, bars: "Progress | None", what: str, total: int | None) -> None:
         self._bars = bars
@@ -19,31 +19,31 @@ class Bar:
         )
 
     def advance(self, added: int) -> None:
-        """Tell of bytes that are done."""
+        """Add bytes that are done."""
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, advance=added, visible=True)
 
     def expect(self, more: int) -> None:
-        """Tell of bytes that are still to come."""
+        """Add bytes that are still to come."""
         if self._bars is not None and self._task is not None:
             total = self._bars.tasks[self._task].total or 0
             self._bars.update(self._task, total=total + more, visible=True)
 
 
 class Bars:
-    """The bars of a command."""
+    """The bars of a command; without rich's `bars` they show nothing."""
 
     def __init__(self, bars: "Progress | None") -> None:
         self._bars = bars
 
     def add(self, what: str, total: int | None = None) -> Bar:
-        """Add one; `total` is None where nobody knows how much will come."""
+        """Add a bar; `total`, in bytes, is None if unknown."""
         return Bar(self._bars, what, total)
 
 
 @contextmanager
 def bars() -> Iterator[tuple[Bars, Callable[[str], None] | None]]:
-    """Show bars, and how to print above them where standard output is on the same screen."""
+    """Show bars; also gives a function that prints above them, if standard output is a terminal too."""
     from rich import progress  # pylint: disable=import-outside-toplevel  # slow to import
     from rich.console import Console  # pylint: disable=import-outside-toplevel
 
@@ -66,7 +66,7 @@ def bars() -> Iterator[tuple[Bars, Callable[[str], None] | None]]:
 
 
 def meter(advance: Callable[[int], None]) -> Callable[[int], None]:
-    """Turns what is told of one of several transfers, its bytes so far, into what they add."""
+    """Return a function that takes the bytes of one transfer so far and advances a bar by the new ones."""
     before = 0
 
     def tell_so_far(done: int) -> None:

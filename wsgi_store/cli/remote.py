@@ -6,15 +6,16 @@ from typing import Any
 
 import click
 
+from wsgi_store.cli.options import hashes_argument, remote
 from wsgi_store.cli.output import Output
-from wsgi_store.cli.servers import Servers, connect, each, hashes_argument, remote
+from wsgi_store.cli.servers import Servers, connect, each
 
 
 @click.command()
 @hashes_argument
 @remote
 def rm(hashes: tuple[str, ...], **options: Any) -> None:
-    """Remove blobs from a server; prints the hashes of those removed."""
+    """Remove blobs from a server; prints the hashes of the removed ones."""
     output = Output(["hash"])
     with Servers(**options) as servers:
         for client, name in servers.holding(hashes, output):
@@ -28,7 +29,7 @@ def rm(hashes: tuple[str, ...], **options: Any) -> None:
 @hashes_argument
 @remote
 def stat(hashes: tuple[str, ...], **options: Any) -> None:
-    """Tell the size in bytes and the URL of blobs."""
+    """Show the size in bytes and the URL of blobs."""
     output = Output(["hash", "size", "url"])
     with Servers(**options) as servers:
         for client, name in servers.holding(hashes, output):
@@ -38,8 +39,8 @@ def stat(hashes: tuple[str, ...], **options: Any) -> None:
 
 
 @click.command()
-@click.option("--after", metavar="HASH", help="Begin behind this hash.")
-@click.option("--limit", type=click.IntRange(min=0), help="List no more than so many.")
+@click.option("--after", metavar="HASH", help="List only hashes greater than this one.")
+@click.option("--limit", type=click.IntRange(min=0), help="List at most this many.")
 @remote
 def ls(after: str | None, limit: int | None, **options: Any) -> None:
     """List the blobs of a server, in the order of their hashes, with their sizes in bytes."""

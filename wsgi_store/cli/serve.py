@@ -1,4 +1,4 @@
-"""`wsgi-store serve`: gunicorn with the settings that come with this package."""
+"""The command that runs a server: serve."""
 
 import os
 import sys
@@ -16,16 +16,16 @@ SETTINGS = "python:wsgi_store.gunicorn.conf"
 def serve(arguments: tuple[str, ...]) -> None:
     """Run a server on http://127.0.0.1:8000 with its data in ./store.
 
-    Settings are the environment variables WSGI_STORE_…; what stands behind -- goes to gunicorn:
+    The environment variables WSGI_STORE_… are its settings; options after -- go to gunicorn:
 
     \b
         WSGI_STORE_ROOT=/srv/store wsgi-store serve -- --bind :9000 --workers 4
     """
     try:
         os.getcwd()
-    except OSError as error:  # gunicorn would end in a traceback
+    except OSError as error:  # gunicorn would print a traceback
         raise ConfigError(f"the current directory: {error.strerror}") from None
-    # Not -m: on SIGUSR2 gunicorn would start its __main__.py, beside which its own http hides Python's.
+    # Not by -m: on SIGUSR2 gunicorn runs its __main__.py, where gunicorn/http hides Python's http.
     (script,) = (str(file.locate()) for file in files("gunicorn") or () if file.name == "gunicorn")
-    # In the place of this process: signals and the status are gunicorn's.
+    # gunicorn replaces this process, so that signals reach it and its exit status is kept.
     os.execv(sys.executable, [sys.executable, script, "-c", SETTINGS, *arguments])

@@ -1,17 +1,14 @@
-"""The servers that commands ask: options, clients, and failures that concern one blob or all."""
+"""The servers that commands talk to, and failures that concern one blob or all of them."""
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
-import click
-
-from wsgi_store.cli.measures import measure
-from wsgi_store.cli.output import Output, json_option
+from wsgi_store.cli.output import Output
 from wsgi_store.errors import (
     Denied,
     MalformedHash,
@@ -22,65 +19,32 @@ from wsgi_store.errors import (
     Unreachable,
     WSGIStoreError,
 )
-from wsgi_store.values import parse_time
 
 if TYPE_CHECKING:
     from wsgi_store.client import Client
     from wsgi_store.client.names import Name
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 STDIN = "-"
-hashes_argument = click.argument("hashes", nargs=-1, required=True, metavar="HASH...")
-
-url_option = click.option(
-    "--url",
-    envvar="WSGI_STORE_URL",
-    show_envvar=True,
-    default="http://127.0.0.1:8000",
-    show_default=True,
-    help="The server, with the prefix it is mounted under.",
-)
-CONNECTION = [
-    url_option,
-    click.option(
-        "--token",
-        envvar="WSGI_STORE_TOKEN",
-        show_envvar=True,
-        help="The token; others see it in the list of processes, so rather use the variable or a file.",
-    ),
-    click.option("--token-file", type=click.Path(dir_okay=False), help="A file that holds the token."),
-    click.option("--retries", default=4, show_default=True, help="How often to try again what may pass."),
-    measure("--timeout", parse_time, "How long a connection may stand still, such as 10s.", default="60s"),
-    json_option,
-]
-
-
-def remote(command: F) -> F:
-    """Give a command the options that `connect` takes, and --json."""
-    for option in reversed(CONNECTION):
-        command = option(command)
-    return command
 
 
 def connect(*, url: str, token: str | None, token_file: str | None, **options: Any) -> "Client":
-    """The client of the server that the options name, which was asked whether it is a store.
+    """Return a client of the server that the options name, once that has answered.
 
-    Raises ConfigError, OSError, and what keeps the server from answering.
+    Raises ConfigError, OSError, and why the server does not answer.
     """
     from wsgi_store.client import Client  # pylint: disable=import-outside-toplevel  # slow to import
 
     if token_file is not None:
         token = Path(token_file).read_text(encoding="ascii", errors="replace").strip()
     client = Client(url, token or None, **options)
-    _ = client.algorithm  # a server that is not there is told of once, not for each file
+    _ = client.algorithm  # reports a server that is down once, and not for each file
     return client
 
 
 def concerns_all(client: "Client", error: Exception) -> bool:
-    """Whether what failed for one file or blob will fail for each."""
+    """Whether a failure of one blob will hit every blob."""
     if isinstance(error, Denied):
-        return "scope" in error.evidence  # not the token, but what a proxy thinks of one of them
+        return "scope" in error.evidence  # without a scope it may be a proxy that blocks one of them
     if isinstance(error, Unreachable) or (
         isinstance(error, StoreUnavailable) and "hash" not in error.evidence
     ):
@@ -94,9 +58,9 @@ def concerns_all(client: "Client", error: Exception) -> bool:
 
 @contextmanager
 def each(client: "Client", output: Output, *kinds: type[Exception], **about: object) -> Iterator[None]:
-    """Tell of a failure with what it is about, and go on with the next one; unless it concerns all.
+    """Report a failure of one blob and suppress it, unless it will hit every blob.
 
-    `kinds` of exceptions may be raised beside those of the client.
+    `kinds` are the exceptions to expect beside those of the client.
     """
     expected: tuple[type[Exception], ...] = (WSGIStoreError, *kinds)
     try:
@@ -108,7 +72,7 @@ def each(client: "Client", output: Output, *kinds: type[Exception], **about: obj
 
 
 def listed(arguments: Iterable[str]) -> Iterator[str]:
-    """What is named; by - on standard input, a line each, as `put`, `ls` and `link` print them."""
+    """Yield the arguments; for - the lines of standard input, as `put`, `ls` and `link` print them."""
     for argument in arguments:
         if argument == STDIN:
             yield from filter(None, map(_first, sys.stdin))
@@ -117,7 +81,7 @@ def listed(arguments: Iterable[str]) -> Iterator[str]:
 
 
 def _first(line: str) -> str:
-    """What a line names: by its first field, or as JSON."""
+    """The name in a line: its first field, or `hash` of a JSON object."""
     if line.startswith("{"):
         with suppress(ValueError, KeyError, TypeError):
             return str(json.loads(line)["hash"])
@@ -125,9 +89,9 @@ def _first(line: str) -> str:
 
 
 class Servers:
-    """Clients of the servers that blobs are on: that of the options, and others by URLs of blobs.
+    """Clients of the server that the options name, and of other servers that URLs of blobs name.
 
-    None of the others is told the token, which is for the one.
+    Only the server of the options gets the token.
     """
 
     def __init__(self, *, url: str, token: str | None, token_file: str | None, **options: Any) -> None:
@@ -145,7 +109,7 @@ class Servers:
         self._stack.close()
 
     def holding(self, names: Iterable[str], output: Output) -> "Iterator[tuple[Client, Name]]":
-        """The blobs that are named, each with a client of its server; tells which are malformed."""
+        """Yield each blob with a client of its server; reports malformed names."""
         # pylint: disable=import-outside-toplevel  # slow to import
         from wsgi_store.client.address import base, parse
         from wsgi_store.client.names import parse_name

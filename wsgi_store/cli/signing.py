@@ -8,9 +8,8 @@ from urllib.parse import quote
 
 import click
 
-from wsgi_store.cli.measures import measure
-from wsgi_store.cli.output import Output, json_option
-from wsgi_store.cli.servers import url_option
+from wsgi_store.cli.options import json_option, measure, url_option
+from wsgi_store.cli.output import Output
 from wsgi_store.config import Config
 from wsgi_store.errors import ConfigError
 from wsgi_store.values import parse_size, parse_time

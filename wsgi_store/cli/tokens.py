@@ -1,4 +1,4 @@
-"""Commands that change the file of tokens: token add, list, revoke."""
+"""Commands that edit the file of tokens: token add, list, revoke."""
 
 import fcntl
 import hashlib
@@ -11,7 +11,8 @@ import click
 
 from wsgi_store.access.grant import SCOPES
 from wsgi_store.access.token_file import EXPECTED, Entry, comment_of, entries, is_name, name_of
-from wsgi_store.cli.output import Output, json_option
+from wsgi_store.cli.options import json_option
+from wsgi_store.cli.output import Output
 from wsgi_store.cli.owner import become_owner
 from wsgi_store.errors import ConfigError
 
@@ -28,9 +29,9 @@ file_option = click.option(
 
 @click.group()
 def token() -> None:
-    """Make, list and revoke the tokens that a server takes.
+    """Make, list and revoke the tokens of a server.
 
-    A running server takes a change up with the next request.
+    A running server reads a changed file before the next request.
     """
 
 
@@ -42,13 +43,13 @@ def token() -> None:
     multiple=True,
     required=True,
     type=click.Choice(sorted(SCOPES)),
-    help="What it may do.",
+    help="What the token allows; may be repeated.",
 )
-@click.option("--replace", is_flag=True, help="Put it in the place of the token that has this name.")
+@click.option("--replace", is_flag=True, help="Replace the token of this name.")
 @file_option
 @json_option
 def add(name: str, scopes: tuple[str, ...], replace: bool, path: str) -> None:
-    """Make a token and print it; the file gets only its SHA-256, so it is shown this once."""
+    """Make a token and print it, this once: the file holds only its SHA-256."""
     if not is_name(name):
         raise ConfigError("expected a name of one word, without #")
     made = secrets.token_hex(32)
@@ -56,7 +57,7 @@ def add(name: str, scopes: tuple[str, ...], replace: bool, path: str) -> None:
     with _edited(path, right=True) as lines:
         places = [number for number, line in enumerate(lines) if name_of(line) == name]
         if places and not replace:
-            raise ConfigError(f"{path} has a token {name}: revoke it, or --replace it")
+            raise ConfigError(f"{path} already has a token {name}: use --replace, or revoke it")
         if places:
             comment = comment_of(lines[places[0]])
             lines[places[0]] = f"{entry}{' ' if comment else ''}{comment}\n"
@@ -96,14 +97,14 @@ def revoke(name: str, path: str) -> None:
 
 @contextmanager
 def _edited(path: str, *, right: bool = False) -> Iterator[list[str]]:
-    """The lines of the file, to be changed; they replace it whole and at once, unless that fails.
+    """Give the lines of the file to change, and replace the file atomically afterwards.
 
-    Where it has to be `right` one with a wrong line is not changed.
+    With `right`, raises ConfigError if a line of the file is wrong.
     """
     path = _owned(path)
     directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # Two who change it at once would undo each other's change.
+        # Two commands at once would undo each other's change.
         fcntl.flock(directory, fcntl.LOCK_EX)
         there = os.path.exists(path)
         if there and right:
@@ -111,7 +112,7 @@ def _edited(path: str, *, right: bool = False) -> Iterator[list[str]]:
         lines = _lines(path) if there else []
         yield lines
         if not lines:
-            lines.append("# no tokens\n")  # an empty file looks as if it were still being written
+            lines.append("# no tokens\n")  # servers take an empty file for one that is still being written
         draft = f"{path}.{secrets.token_hex(8)}"
         fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
@@ -132,7 +133,7 @@ def _edited(path: str, *, right: bool = False) -> Iterator[list[str]]:
 
 
 def _owned(path: str) -> str:
-    """Where the file really lies; from now on this process has only the rights that its directory takes."""
+    """Return the real path of the file; root becomes the owner of its directory."""
     become_owner(os.path.dirname(os.path.abspath(path)))
     path = os.path.realpath(path)
     become_owner(os.path.dirname(path))
@@ -140,7 +141,7 @@ def _owned(path: str) -> str:
 
 
 def _keep(fd: int, before: os.stat_result, path: str) -> None:
-    """Give a new file owner and mode of the one before: the server has to go on reading it."""
+    """Give the new file the owner and mode of the old one, so that the server can still read it."""
     now = os.fstat(fd)
     if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
         try:

@@ -1,4 +1,4 @@
-"""Commands that work on a store itself, also beside a server: verify, collect, du, manifest."""
+"""Commands that maintain a store, also while a server runs: verify, collect, du, manifest."""
 
 import os
 import signal
@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import click
 from rich.filesize import decimal
 
-from wsgi_store.cli.measures import counted, measure
-from wsgi_store.cli.output import DAMAGED, UNVERIFIED, Output, json_option
+from wsgi_store.cli.options import json_option, measure
+from wsgi_store.cli.output import DAMAGED, UNVERIFIED, Output, counted
 from wsgi_store.cli.owner import become_owner
 from wsgi_store.cli.progress import meter
 from wsgi_store.config import CLIENT, Config
@@ -30,7 +30,7 @@ from wsgi_store.values import parse_size, parse_time
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# What `collect` removes, one and many.
+# The words for what `collect` removes: for one, and for many unless by -s.
 THINGS = {
     collecting.Kind.STAGED: ("staged file",),
     collecting.Kind.UPLOAD: ("upload",),
@@ -46,18 +46,18 @@ root_option = click.option(
     show_envvar=True,
     default="./store",
     show_default=True,
-    help="The store; its hash is that of its own marker.",
+    help="The store; its marker says which algorithm it uses.",
 )
 
 
 def opened(root: str) -> Store:
-    """The store there; raises StoreUnavailable where there is none, rather than making one."""
+    """Open an existing store; raises StoreUnavailable if there is none."""
     environ = {name: value for name, value in os.environ.items() if name not in CLIENT}
     config = replace(Config.from_env(environ), root=root)
     directory = root
     if "://" in root:
         directory = os.path.abspath(config.remote.staging)
-        while not os.path.isdir(directory):  # it will be made
+        while not os.path.isdir(directory):  # staging is made later, below this one
             directory = os.path.dirname(directory)
     try:
         become_owner(directory)
@@ -70,7 +70,7 @@ def _share(_: click.Context, __: click.Parameter, value: float | None) -> float 
     # click.FloatRange takes nan.
     if value is None or 0 < value <= 1:
         return value
-    raise click.BadParameter(f"expected a share of more than 0 and at most 1, not {value}")
+    raise click.BadParameter(f"expected a number greater than 0 and at most 1, not {value}")
 
 
 @click.command()
@@ -79,21 +79,25 @@ def _share(_: click.Context, __: click.Parameter, value: float | None) -> float 
     metavar="SHARE",
     type=float,
     callback=_share,
-    help="Check only this share of the blobs, such as 0.1, drawn by lot.",
+    help="Check only this share of the blobs, such as 0.1, chosen at random.",
 )
-@measure("--budget", parse_size, "End when so many bytes were read, such as 100GiB.")
-@measure("--rate", parse_size, "Read at most so much a second, such as 50MB.")
-@click.option("--workers", type=click.IntRange(min=1), help="Blobs read at once; by default the processors.")
+@measure("--budget", parse_size, "Stop after reading this many bytes, such as 100GiB.")
+@measure("--rate", parse_size, "Read at most this many bytes per second, such as 50MB.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="How many blobs to read at once.  [default: the number of processors]",
+)
 @root_option
 @json_option
 def verify(
     sample: float | None, budget: int | None, rate: int | None, workers: int | None, root: str
 ) -> None:
-    """Hash what a store holds and move what is damaged to quarantine.
+    """Hash the blobs of a store and move damaged ones to quarantine.
 
-    What was not verified for longest comes first, and the next run goes on where one ended:
-    every night a part. Ends with 5 when blobs are damaged, and with 8 when some could not be
-    read or it did not come to its end.
+    It begins with the blobs that were verified longest ago, so each run continues the last one.
+    Exits with 5 if blobs are damaged, and with 8 if some could not be read or the run did not
+    finish.
     """
     store = opened(root)
     output = Output(["state", "hash", "detail"])
@@ -114,7 +118,7 @@ def verify(
                         move()
         except (KeyboardInterrupt, StoreError) as error:
             stopped = error
-        found()  # also what was moved while it ended
+        found()  # the end may have moved more to quarantine
         _conclude(report, output, interrupted=stopped is not None)
     if stopped is not None:
         raise stopped
@@ -123,15 +127,15 @@ def verify(
 
 @contextmanager
 def _interrupted_once() -> Iterator[None]:
-    """Have SIGTERM interrupt like Ctrl-C, and neither once more while what was found is told."""
-    # What ran in the background of a script may be told to ignore the one.
+    """Let SIGTERM interrupt like Ctrl-C, and ignore both after the first, while results are printed."""
+    # A script's background job ignores SIGINT, and must go on doing so.
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     heeded = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
     asked = os.getpid()
 
     def interrupt(*_: object) -> None:
         if os.getpid() != asked:
-            return  # a worker that has hardly begun, and is told by the one who asked
+            return  # a worker process that has just been forked; its parent will stop it
         for number in heeded:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
@@ -146,13 +150,13 @@ def _interrupted_once() -> Iterator[None]:
 
 
 def _following(report: Report, advance: Callable[[int], None]) -> Callable[[], None]:
-    """What advances to where the report is, and never back."""
+    """Return a function that advances the bar to the report, never back."""
     advance_to = meter(advance)
     farthest = 0
 
     def move() -> None:
         nonlocal farthest
-        # What turns out not to be readable to its end does not count any more.
+        # The report drops the bytes of a blob that turns out to be unreadable.
         farthest = max(farthest, report.checked_bytes + report.reading_bytes)
         advance_to(farthest)
 
@@ -160,7 +164,7 @@ def _following(report: Report, advance: Callable[[int], None]) -> Callable[[], N
 
 
 def _findings(report: Report, output: Output) -> Callable[[], None]:
-    """What prints the damaged and the unreadable blobs that were found since it was last called."""
+    """Return a function that prints the blobs found damaged or unreadable since its last call."""
     told: set[object] = set()
 
     def tell() -> None:
@@ -180,11 +184,11 @@ def _findings(report: Report, output: Output) -> Callable[[], None]:
 
 def _conclude(report: Report, output: Output, *, interrupted: bool) -> None:
     blobs, size = counted(report.checked_blobs, "blob"), decimal(report.checked_bytes)
-    # Till the store was counted nobody knows of how much that is.
+    # The total is unknown until the store was counted.
     if report.counted:
         covered = report.checked_bytes / report.total_bytes if report.total_bytes else 1.0
         if report.unreadable:
-            covered = min(covered, 0.999)  # how large they are may not be known
+            covered = min(covered, 0.999)  # their sizes may be unknown
         blobs = f"{report.checked_blobs:,} of {counted(report.total_blobs, 'blob')}"
         size += f" of {decimal(report.total_bytes)} ({_percent(covered)})"
     words = [
@@ -192,12 +196,12 @@ def _conclude(report: Report, output: Output, *, interrupted: bool) -> None:
         f"{len(report.corrupt):,} corrupt",
         f"{len(report.unreadable):,} unreadable",
     ]
-    if report.counted and report.oldest:  # of a blob that cannot be looked at nobody knows since when
+    if report.counted and report.oldest:  # unknown if a blob cannot be examined
         words.append(f"the longest unverified for {_age(time.time() - report.oldest)}")
     if report.unnoted:
-        words.append(f"the next run cannot go on from here: {report.unnoted}")
+        words.append(f"the next run cannot continue from here: {report.unnoted}")
     elif interrupted:
-        words.append("interrupted, the next run goes on from here")
+        words.append("interrupted, the next run continues from here")
     counts = {name: getattr(report, name) for name in ("checked_blobs", "checked_bytes", "gone")}
     for name in ("total_blobs", "total_bytes", "oldest"):
         counts[name] = getattr(report, name) if report.counted else None
@@ -213,7 +217,7 @@ def _conclude(report: Report, output: Output, *, interrupted: bool) -> None:
 
 
 def _percent(share: float) -> str:
-    # Rounded down: 100% is said when everything was read, and not before.
+    # Rounded down, so that 100% means that everything was read.
     return f"{int(share * 1000) / 10}%"
 
 
@@ -225,22 +229,22 @@ def _age(seconds: float) -> str:
 
 
 @click.command()
-@measure("--older", parse_time, "Remove blobs that were last uploaded longer ago, such as 90d.")
-@measure("--max-size", parse_size, "Remove the oldest blobs until all together are no larger.")
-@measure("--quarantined-older", parse_time, "Remove what is in quarantine for longer, such as 30d.")
+@measure("--older", parse_time, "Remove blobs whose last upload is older than this, such as 90d.")
+@measure("--max-size", parse_size, "Remove the oldest blobs until the rest is no larger than this.")
+@measure("--quarantined-older", parse_time, "Remove quarantined blobs older than this, such as 30d.")
 @measure(
     "--uploads-older",
     parse_time,
-    "Abort uploads to an object store that got no part for so long, and remove locks as old.",
+    "Abort uploads to an object store that have been idle for this long, and remove locks as old.",
     default="1d",
 )
-@click.option("--dry-run", is_flag=True, help="Remove nothing, tell what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Remove nothing; print what would be removed.")
 @root_option
 @json_option
 def collect(max_size: int | None, dry_run: bool, root: str, **older: Any) -> None:
-    """Remove what may go: always what killed processes left of uploads; the rest if asked.
+    """Remove what killed processes left of uploads and, if asked, old blobs.
 
-    A blob that is uploaded meanwhile stays.
+    A blob that is uploaded again meanwhile stays.
     """
     output = Output(["kind", "hash", "size"])
     counts: Counter[collecting.Kind] = Counter()
@@ -262,7 +266,7 @@ def collect(max_size: int | None, dry_run: bool, root: str, **older: Any) -> Non
 @root_option
 @json_option
 def du(root: str) -> None:
-    """Count blobs, staged files and what is in quarantine, with their bytes."""
+    """Show the number and size of blobs, staged files and quarantined blobs."""
     used = usage(opened(root))
     Output(["kind", "count", "size"]).table(
         {"kind": kind, "count": count, "size": size}
@@ -277,6 +281,6 @@ def du(root: str) -> None:
 @click.command()
 @root_option
 def manifest(root: str) -> None:
-    """Print a line for each blob, for `md5sum -c`, `sha256sum -c` and the like in the store's directory."""
+    """Print a line for each blob, for `md5sum -c` or `sha256sum -c` in the directory of the store."""
     for line in list_manifest(opened(root)):
         print(line)

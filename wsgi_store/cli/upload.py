@@ -1,4 +1,4 @@
-"""The command that moves files to a server: put."""
+"""The command that uploads files: put."""
 
 import os
 import stat
@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from wsgi_store.cli.find import Excluded, find
-from wsgi_store.cli.output import Output, quiet_option
+from wsgi_store.cli.options import quiet_option, remote
+from wsgi_store.cli.output import Output
 from wsgi_store.cli.parallel import in_parallel
 from wsgi_store.cli.progress import Bar, meter
-from wsgi_store.cli.servers import STDIN, connect, each, remote
+from wsgi_store.cli.servers import STDIN, connect, each
 from wsgi_store.errors import BlobNotFound, Denied, Unauthenticated
 from wsgi_store.hashing import Hasher
 
 if TYPE_CHECKING:
     from wsgi_store.client import Client, Uploaded
 
-# Up to here a file is sent without asking first whether it is there: one request is less than two.
-SMALL = 1 << 20
-BLOCK = 1 << 20
+# Bytes up to which a file is sent without asking whether the server has it: that saves a request.
+SEND_UNASKED = 1 << 20
+# Bytes that are read and hashed at once.
+READ_SIZE = 1 << 20
 
 
 @click.command()
@@ -30,18 +32,18 @@ BLOCK = 1 << 20
     "-r",
     "--recursive",
     is_flag=True,
-    help="Upload what is below directories; links to directories are not followed.",
+    help="Upload the files below directories; links to directories are not followed.",
 )
 @click.option(
     "--exclude",
     metavar="GLOB",
     multiple=True,
-    help="Leave out files and directories of such a name, or path below FILE where GLOB has a slash.",
+    help="Skip files and directories of this name, or path below FILE if GLOB has a slash.",
 )
 @click.option(
-    "-f", "--force", is_flag=True, help="Send also what the server has, which heals damage of some kinds."
+    "-f", "--force", is_flag=True, help="Send files that the server has, too; this heals damaged copies."
 )
-@click.option("-n", "--dry-run", is_flag=True, help="Send nothing, tell what would be sent.")
+@click.option("-n", "--dry-run", is_flag=True, help="Send nothing; print what would be sent.")
 @click.option(
     "-j", "--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="Uploads at the same time."
 )
@@ -58,10 +60,10 @@ def put(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
 ) -> None:
     """Upload files, or with - the standard input; prints the hash, the URL and the path of each.
 
-    Large files that the server has are not sent again, unless the copy there has another size.
-    A file that cannot be uploaded does not keep the others from it: each is told of, and the
-    status is the highest of theirs. What would keep all of them from it ends the command at once.
-    Pipes are read to their end; devices that have none are refused.
+    Large files that the server has are not sent again, unless its copy has another size. If a
+    file cannot be uploaded, the others are uploaded still, and the exit status is the highest of
+    all failures. A failure that would hit every file ends the command at once. Pipes are read to
+    their end; endless devices are refused.
     """
     output = Output(["state", "hash", "url", "path"] if dry_run else ["hash", "url", "path"])
     excluded = Excluded(exclude)
@@ -71,7 +73,7 @@ def put(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
             for path in find(files, recursive, excluded, lambda error: None, lambda path, why: None):
                 size = _size(path)
                 sending.expect(size)
-                if size > SMALL:
+                if size > SEND_UNASKED:
                     hashing.expect(size)
         upload = _Upload(client, hashing, sending, force=force, dry_run=dry_run)
         paths = find(files, recursive, excluded, output.failed, output.note)
@@ -94,7 +96,7 @@ def _size(path: str) -> int:
 
 
 def _row(path: str, blob: "Uploaded", dry_run: bool) -> dict[str, object]:
-    # dataclasses.asdict takes ten times as long, which can be seen with many small files.
+    # dataclasses.asdict is slow enough to matter for many small files.
     row = {"path": path, "hash": blob.hash, "size": blob.size, "url": blob.url, "created": blob.created}
     if dry_run:
         return {**row, "state": "would send" if blob.created else "there", "dry_run": True}
@@ -102,7 +104,7 @@ def _row(path: str, blob: "Uploaded", dry_run: bool) -> dict[str, object]:
 
 
 class _Upload:
-    """Uploads files that the server lacks; used by several threads."""
+    """Uploads files that the server lacks; threads share it."""
 
     def __init__(self, client: "Client", hashing: Bar, sending: Bar, *, force: bool, dry_run: bool) -> None:
         self._client = client
@@ -112,7 +114,7 @@ class _Upload:
         self._may_ask = not force
 
     def __call__(self, path: str) -> "Uploaded":
-        """Upload a file by its path; raises OSError and what the server refuses."""
+        """Upload the file at a path; raises OSError and what the client raises."""
         from wsgi_store.client import source  # pylint: disable=import-outside-toplevel  # slow to import
 
         if path == STDIN:
@@ -122,7 +124,7 @@ class _Upload:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 return self._stream(file)
-            if status.st_size <= SMALL:
+            if status.st_size <= SEND_UNASKED:
                 return self._small(file)
             hash_ = self._hash(file, self._hashing.advance)
             file.seek(0)
@@ -141,25 +143,24 @@ class _Upload:
         return self._hash(file, sizes.append), sum(sizes)
 
     def _small(self, file: BinaryIO) -> "Uploaded":
-        # Read once, and not once to be hashed and once more to be sent. To its end, for a file of the
-        # kernel says that it has no bytes.
+        # Read once, to hash and to send it; and to its end, because files in /proc claim to have no bytes.
         data = file.read()
         digest = self._client.algorithm.new()
         digest.update(data)
         hash_ = digest.hexdigest()
-        # To ask first would take one request more, unless nothing is to be sent.
+        # Asking first would cost a request, unless nothing is sent anyway.
         known = self._known(hash_, len(data)) if self._dry_run else None
         return known or self._client.put(data, hash_=hash_, progress=meter(self._sending.advance))
 
     def _hash(self, file: BinaryIO, advance: Callable[[int], None]) -> str:
         hasher = Hasher(self._client.algorithm)
-        while data := file.read(BLOCK):
+        while data := file.read(READ_SIZE):
             hasher.update(data)
             advance(len(data))
         return hasher.finish().hex
 
     def _known(self, hash_: str, size: int) -> "Uploaded | None":
-        """What the server has under a hash, or would; None for what is to be sent."""
+        """Return what the server has, or with --dry-run would have; None if the file must be sent."""
         from wsgi_store.client import Uploaded  # pylint: disable=import-outside-toplevel  # slow to import
 
         if self._may_ask:

@@ -312,7 +312,7 @@ def test_upkeep(tmp_path: Path) -> None:
         assert done.returncode == 5
         found, said = done.stdout.decode().splitlines()
         assert found == f"corrupt\t{bad.name}\tnot moved to quarantine: this store is read-only"
-        assert said.endswith(", the next run cannot go on from here: this store is read-only")
+        assert said.endswith(", the next run cannot continue from here: this store is read-only")
         done = run(program, "collect", "--older", "1s", **env)
         assert (done.returncode, done.stderr.decode()) == (4, "wsgi-store: this store is read-only\n")
         for command in (("collect", "--dry-run"), ("du",), ("manifest",)):
