@@ -48,7 +48,11 @@ def test_every_failure_has_one_base() -> None:
         (WSGIStoreError("it failed", limit=3), "it failed", {"limit": 3}),
         (WSGIStoreError("it failed"), "it failed", {}),
         (BlobNotFound(hash="ab"), "no blob ab in this store", {"hash": "ab"}),
-        (DigestCollision(hash="ab"), "a different file with the hash ab is already held", {"hash": "ab"}),
+        (
+            DigestCollision(hash="ab"),
+            "the store already has a different file with the hash ab",
+            {"hash": "ab"},
+        ),
         (
             IncompleteBody(expected=2, actual=1),
             "the body ended early",
@@ -57,11 +61,11 @@ def test_every_failure_has_one_base() -> None:
         (TooLarge(limit=5), "the file is larger than 5 bytes", {"limit": 5}),
         (
             DigestMismatch(expected=1, actual=2),
-            "the bytes do not have every announced digest",
+            "the bytes do not match an announced digest",
             {"expected": "1", "actual": "2"},
         ),
         (MethodNotAllowed(allowed=["GET"]), "this method is not allowed here", {"allowed": ["GET"]}),
-        (RangeNotSatisfiable(size=7), "no requested range lies within 7 bytes", {"size": 7}),
+        (RangeNotSatisfiable(size=7), "no requested range overlaps a blob of 7 bytes", {"size": 7}),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )

@@ -42,11 +42,11 @@ class ConfigError(WSGIStoreError, code="config_error"):
     """A setting is unknown, malformed or contradicts another; the message names it."""
 
 
-# What a store says.
+# Raised by stores.
 
 
 class StoreError(WSGIStoreError):
-    """The base of what a store raises."""
+    """The base of the failures of a store."""
 
 
 class BlobNotFound(StoreError, code="blob_not_found", status=404):
@@ -63,7 +63,7 @@ class DigestCollision(StoreError, code="digest_collision", status=409):
 
     # pylint: disable-next=redefined-builtin  # called as in the answer
     def __init__(self, message: str | None = None, /, *, hash: str | None = None, **evidence: object) -> None:
-        message = message or f"a different file with the hash {hash} is already held"
+        message = message or f"the store already has a different file with the hash {hash}"
         super().__init__(message, hash=hash, **evidence)
         self.hash = hash
 
@@ -94,11 +94,11 @@ class WrongStore(StoreError, code="wrong_store"):
     """The directory or bucket is not a store of the configured kind; the message says what to do."""
 
 
-# What is wrong with a request.
+# Raised for requests.
 
 
 class RequestError(WSGIStoreError):
-    """The base of what a client did wrong."""
+    """The base of the failures that a request causes."""
 
 
 class BadRequest(RequestError, code="bad_request", status=400):
@@ -135,7 +135,7 @@ class DigestMismatch(RequestError, code="digest_mismatch", status=422):
 
     def __init__(
         self,
-        message: str = "the bytes do not have every announced digest",
+        message: str = "the bytes do not match an announced digest",
         /,
         *,
         expected: object = None,
@@ -167,7 +167,7 @@ class CrossOrigin(RequestError, code="cross_origin", status=403):
 
     def __init__(
         self,
-        message: str = "a page of another site sent this, and WSGI_STORE_CORS_ORIGINS does not allow it",
+        message: str = "a page of another origin sent this, and WSGI_STORE_CORS_ORIGINS does not list it",
         /,
         *,
         origin: str | None = None,
@@ -216,8 +216,8 @@ class UnknownHost(RequestError, code="unknown_host", status=421):
     """The request names a host that is not one of this server's."""
 
     def __init__(self, message: str | None = None, /, *, host: str | None = None, **evidence: object) -> None:
-        known = f"this service is not known as {host}: WSGI_STORE_HOSTS names the hosts it is known as"
-        super().__init__(message or known, host=host, **evidence)
+        message = message or f"{host} is not a host of this service; WSGI_STORE_HOSTS lists its hosts"
+        super().__init__(message, host=host, **evidence)
         self.host = host
 
 
@@ -229,11 +229,12 @@ class RangeNotSatisfiable(RequestError, code="range_not_satisfiable", status=416
     """No requested range overlaps the blob; `size` is that of the blob, in bytes."""
 
     def __init__(self, message: str | None = None, /, *, size: int | None = None, **evidence: object) -> None:
-        super().__init__(message or f"no requested range lies within {_bytes(size)}", size=size, **evidence)
+        message = message or f"no requested range overlaps a blob of {_bytes(size)}"
+        super().__init__(message, size=size, **evidence)
         self.size = size
 
 
-# What only a client meets.
+# Raised by the client only.
 
 
 class Unreachable(WSGIStoreError, code="unreachable"):
