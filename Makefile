@@ -1,38 +1,38 @@
 # Two commands for a fresh clone with Python and make: `make serve` and `make test`.
 #
 #   make serve                                   on http://127.0.0.1:8000, data in store/
-#   make serve GUNICORN_CMD_ARGS='--bind :9000'  with options of gunicorn
-#   WSGI_STORE_HASH=sha256 make serve            with settings of the service
+#   make serve GUNICORN_CMD_ARGS='--bind :9000'  with options for gunicorn
+#   WSGI_STORE_HASH=sha256 make serve            with settings for the service
 #   make test                                    everything: style, types, tests, coverage
-#   make test ARGS='-x tests/test_digest.py'     some tests; what ARGS holds goes to pytest
-#   make clients                                 real clients, browsers and servers that others made
+#   make test ARGS='-x tests/test_digest.py'     some tests; ARGS goes to pytest
+#   make clients                                 tests with foreign clients, browsers and servers
 #   make docs                                    the documents as a site, in build/site
 #   make soak                                    servers killed with -9 under load, for 15 minutes
-#   make bench                                   measure it beside its peers
-#   make bench ARGS=--quick                      a first look at that
+#   make bench                                   measure this project and its peers
+#   make bench ARGS=--quick                      the same, quickly
 #   make bench-s3                                the same for a bucket, on a Ceph of its own
-#   make PYTHON=python3.13 ...                   with this Python (it is used to make .venv)
+#   make PYTHON=python3.13 ...                   make .venv with this Python
 
-# The first Python here that is new enough.
+# The first installed Python that is new enough.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet
-# What loses files when it is wrong has a gate of its own.
+# Bugs in these files lose data, so their coverage must be higher.
 CORE := wsgi_store/store/*,wsgi_store/staging.py,wsgi_store/web/download.py
 TEST := $(RUN) -X dev -W error -m pytest
-# A file at a time in each of more processes than there are processors: many tests wait.
+# More processes than processors, because many tests wait; each process takes one file at a time.
 BESIDE := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
-# The floor is in pyproject.toml, and what is below it is said once, when all have run.
+# The required coverage is in pyproject.toml and is checked once, after all tests.
 COUNTED := --cov --cov-report= --cov-fail-under=0
 
 .PHONY: serve test clients docs soak lint format bench bench-s3 clean
-# Half an environment is none.
+# An interrupted rule must not leave its target behind.
 .DELETE_ON_ERROR:
 
 serve: $(VENV)/.installed
-	@echo 'make: the command is $(VENV)/bin/wsgi-store; to find it by its name: export PATH="$$PWD/$(VENV)/bin:$$PATH"'
+	@echo 'make: the command is $(VENV)/bin/wsgi-store; to put it on the path: export PATH="$$PWD/$(VENV)/bin:$$PATH"'
 	$(RUN) $(VENV)/bin/gunicorn -c deploy/gunicorn.conf.py
 
 ifdef ARGS
@@ -48,16 +48,16 @@ test: $(VENV)/.installed-test lint
 	echo 'make: the coverage of these files must be 98 % or more' >&2; exit 1; }
 endif
 
-# One after the other: they start whole programs, and many measure.
+# In one process: these tests start whole programs, and many measure.
 clients: $(VENV)/.installed-clients
 	$(TEST) -m clients $(ARGS)
 
-# A link that leads nowhere and a type that is not described are failures.
+# -W makes failures of dead links and undocumented types.
 docs: $(VENV)/.installed-docs
 	$(RUN) -m sphinx -W --keep-going --quiet docs build/site
 	@echo 'make: the site begins at build/site/index.html'
 
-# As a part of the tests they are killed a few times. CRASH_SEED repeats the choices of a run.
+# `make test` kills the servers only a few times. CRASH_SEED repeats a run.
 soak: export CRASH_KILLS ?= 200
 soak: $(VENV)/.installed-test
 	$(TEST) --capture=no --verbose --timeout=3600 tests/servers/test_crash.py
@@ -80,14 +80,14 @@ bench: $(VENV)/.installed-bench
 bench-s3: $(VENV)/.installed-bench
 	$(RUN) -m benchmarks.bucket $(ARGS)
 
-# An environment whose Python was removed has nothing installed. Said before make looks at times.
+# If the Python of the environment is gone, everything must be installed again.
 $(shell test -x $(RUN) || rm -f $(VENV)/.installed*)
 
 $(RUN):
-	@test -n '$(PYTHON)' || { echo 'make: no Python 3.11 or newer here:' \
-	'install one, or name it: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@test -n '$(PYTHON)' || { echo 'make: no Python 3.11 or newer found:' \
+	'install one, or pass its path: make PYTHON=/path/to/python3' >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'make: $(PYTHON) is' \
-	'not Python 3.11 or newer: name another: make PYTHON=/path/to/python3' >&2; exit 1; }
+	'not Python 3.11 or newer: pass another: make PYTHON=/path/to/python3' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'make: $(PYTHON) lacks the module' \
 	'venv: install it (Debian, Ubuntu: apt install python3-venv)' >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)

@@ -5,17 +5,17 @@ from collections.abc import Mapping, Sequence
 
 
 class WSGIStoreError(Exception):
-    """The base of all failures of this package: a message for people and evidence for programs.
+    """The base of all failures of this package: a message for people, evidence for programs.
 
-    Every class is made in the same way, by a server that fails and by a client that is told of it:
-    the message first, evidence by keyword. `evidence` holds what is known of it, None left out,
-    and is part of the answer (RFC 9457 section 3.2).
+    The server that raises a failure and the client that receives it construct it alike: the message
+    first, evidence by keyword. `evidence` becomes the extension members of the problem document
+    (RFC 9457 section 3.2); None is left out.
     """
 
     code: str = "internal_error"
-    """What names this failure in answers, logs and the output of the command; it never changes."""
+    """The stable name of the failure in answers, logs, metrics and the command's JSON."""
     status: int | None = 500
-    """The HTTP status of the answer; None for a failure that no server answers with."""
+    """The HTTP status of the answer; None if no server answers with this failure."""
 
     def __init_subclass__(cls, *, code: str | None = None, status: int | None = None) -> None:
         super().__init_subclass__()
@@ -31,7 +31,7 @@ class WSGIStoreError(Exception):
 
 
 BY_CODE: dict[str, type[WSGIStoreError]] = {WSGIStoreError.code: WSGIStoreError}
-"""Each class that a server answers with, by its code; filled by the definitions below."""
+"""The classes that a server answers with; the definitions below fill it."""
 
 
 def _bytes(number: int | None) -> str:

@@ -174,7 +174,7 @@ needs_make = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
     [
         (
             "exit 1",
-            "make: bin/python3 is not Python 3.11 or newer: name another: make PYTHON=/path/to/python3",
+            "make: bin/python3 is not Python 3.11 or newer: pass another: make PYTHON=/path/to/python3",
         ),
         (
             'case "$*" in *ensurepip*) exit 1;; esac',
@@ -195,7 +195,7 @@ def test_no_python_is_said(clone: Path) -> None:
     """Where no interpreter is new enough, make says what to do."""
     result = make(clone, "serve", "PYTHON=")
     assert result.returncode
-    assert result.stderr.startswith("make: no Python 3.11 or newer here: install one, or name it: ")
+    assert result.stderr.startswith("make: no Python 3.11 or newer found: install one, or pass its path: ")
 
 
 @needs_make
