@@ -49,36 +49,36 @@ GIB = 1 << 30
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller and fewer: a first look")
-    parser.add_argument("--rounds", type=int, help="how often everything is done")
+    parser.add_argument("--quick", action="store_true", help="smaller files and fewer rounds")
+    parser.add_argument("--rounds", type=int, help="the number of rounds")
     parser.add_argument(
         "--places", nargs="+", choices=PLACES, default=PLACES, metavar="PLACE", help="%(choices)s"
     )
     parser.add_argument(
-        "--peers", nargs="+", metavar="NAME", help="only these beside wsgi_store (part of a title)"
+        "--peers", nargs="+", metavar="NAME", help="compare with these servers only (part of a title)"
     )
-    parser.add_argument("--work", nargs="+", choices=[work.name for work in WORKS], help="only this")
+    parser.add_argument("--work", nargs="+", choices=[work.name for work in WORKS], help="do only this work")
     parser.add_argument("--memory", default="/dev/shm", type=Path, help="a directory on tmpfs")
     parser.add_argument("--disk", default="/var/tmp", type=Path, help="a directory on a disk")
     parser.add_argument(
         "--grow",
         default="memory",
         choices=("memory", "disk"),
-        help="where the growing store lies; removing a million files from a disk takes minutes",
+        help="where to make the growing store; removing a million files from a disk takes minutes",
     )
     parser.add_argument("--dry", action="store_true", help="print, do not write RESULTS.md and the plot")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measure what was asked for."""
+    """Measure what the command line selects."""
     options = arguments()
     together_at = {"memory", "disk"} & {*options.places}
     if together_at and any(work.name in BY_WRK for work in chosen_works(options)):
         needs.require("make bench", ["wrk"])
-    # So that nothing is left running or lying about.
+    # SystemExit stops the servers and removes the directories.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     begin = time.monotonic()
     quick = options.quick
@@ -101,7 +101,7 @@ def main() -> None:
     text = report.text(bench, (growth.title(counts[0]), growth.title(counts[1])), how)
     print(text)
     if not options.dry:
-        # Loaded only now: it is large, and its memory would be the client's.
+        # Imported late, to keep the client small while it measures.
         from benchmarks import plot  # pylint: disable=import-outside-toplevel
 
         report.write(text)
@@ -110,17 +110,17 @@ def main() -> None:
 
 
 def chosen_works(options: argparse.Namespace) -> list[Work]:
-    """The work that is asked for."""
+    """Return the selected work."""
     return [work for work in WORKS if not options.work or work.name in options.work]
 
 
 def measure(
     options: argparse.Namespace, directories: dict[str, Path], counts: tuple[int, int], bench: Bench
 ) -> None:
-    """Go from place to place."""
+    """Measure at each selected place."""
     missing = needs.missing(sorted(set(lineup.PROGRAMS.values())))
     if missing:
-        bench.note(f"left out, for they are not here: {needs.told(missing)}")
+        bench.note(f"skipped, not installed: {needs.told(missing)}")
 
     def chosen(kinds: list[type[Server]]) -> list[type[Server]]:
         wanted = ["wsgi_store", *options.peers] if options.peers else [""]
@@ -140,7 +140,7 @@ def measure(
 
 
 def together(place: str, kinds: list[type[Server]], directory: Path, works: list[Work], bench: Bench) -> None:
-    """Run servers side by side and give them the work."""
+    """Run servers side by side and give each the same work."""
     big, small = directory / "big", directory / "small"
     bench.big = bench.payload.write(big, bench.size)
     bench.small = bench.payload.write(small, SMALL)

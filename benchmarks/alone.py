@@ -1,4 +1,4 @@
-"""What a server costs by itself: how long it takes to start, what it holds in memory."""
+"""The cost of one server alone: time to start, memory."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from benchmarks.servers import Server, head
 from benchmarks.work import Bench, Key
 
 PLACE = "alone"
-# After a start or a request a server may still be busy with itself.
+# Seconds after a start or a request before memory is measured: a server may still be at work.
 SETTLE = 0.5
 STATEMENT = """
 import time
@@ -28,7 +28,7 @@ print(time.perf_counter() - begin)
 
 
 def measure(kinds: Sequence[type[Server]], directory: Path, big: Path, bench: Bench) -> None:
-    """Start servers one at a time, so many times; in the last round big files go in and out."""
+    """Start each server once per round; in the last round it also moves big files."""
     for number in range(bench.rounds):
         print(f"{PLACE}: round {number + 1} of {bench.rounds}", file=sys.stderr)
         bench.figures[Key(PLACE, "import", WSGIStore.title)][number] = import_time(directory) * 1000
@@ -45,7 +45,7 @@ def measure(kinds: Sequence[type[Server]], directory: Path, big: Path, bench: Be
 
 
 def import_time(directory: Path) -> float:
-    """The seconds that a new process takes to import the application."""
+    """Return the seconds that a new process needs to import the application."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WSGI_STORE_")}
     environ = {**kept, "WSGI_STORE_ROOT": str(directory / "imported")}
     command = [sys.executable, "-c", STATEMENT]
@@ -85,7 +85,7 @@ def _one(server: Server, number: int, bench: Bench) -> None:
 
 
 def highest(server: Server, move: Callable[[], None]) -> int:
-    """The most memory that a server holds while something is done."""
+    """Return the highest memory of a server during `move`, in bytes."""
     with _watched(server) as seen:
         move()
     return max(seen)

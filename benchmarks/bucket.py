@@ -1,7 +1,7 @@
-"""`python -m benchmarks.bucket`: this project on a bucket, beside direct use of the same object store.
+"""`python -m benchmarks.bucket`: this project on a bucket, compared with direct use of the object store.
 
-The object store is the Ceph that the tests start, whose programs are needed, and wrk; what is missing
-is said at once. All of it shares the processors of this machine.
+The object store is the Ceph that the tests start. Client, service and Ceph share the processors of
+this machine.
 """
 
 import argparse
@@ -41,13 +41,13 @@ TURNS = itertools.count()
 
 
 class Bucket(WSGIStore):
-    """This project on a bucket; uploads are received on tmpfs."""
+    """This project on a bucket, with staging on tmpfs."""
 
     title = PROXIED
     redirect = "never"
 
     def environ(self) -> dict[str, str]:
-        """As told by the variables of AWS."""
+        """Return the settings; the endpoint and the keys are in the variables of AWS."""
         return {
             **super().environ(),
             "WSGI_STORE_ROOT": f"s3://{ceph.BUCKET}/bench",
@@ -57,26 +57,26 @@ class Bucket(WSGIStore):
 
 
 class Redirecting(Bucket):
-    """The same, where downloads are sent to the object store."""
+    """The same, with downloads redirected to the object store."""
 
     title = REDIRECTED
     redirect = "always"
 
 
 class Figures(defaultdict[tuple[str, str], list[float]]):
-    """Every figure by work and by who did it."""
+    """The figures by work and server."""
 
     def __init__(self) -> None:
         super().__init__(list)
 
     def ratio(self, work: str, ours: str, other: str, of: str | None = None) -> str:
-        """The median of the ratios within the rounds."""
+        """Return the median of the ratios of each round."""
         pairs = zip(self[work, ours], self[of or work, other], strict=True)
         return f"{statistics.median(one / two for one, two in pairs):.2f} ×"
 
 
 def located(server: Server, path: str) -> tuple[int, str]:
-    """The port and the target of the URL that a download is sent to."""
+    """Return the port and the target of the URL that a download is redirected to."""
     with Connection(server.port) as connection:
         answer = connection.ask(head("GET", path))
     url = urlsplit(answer.field("Location") or "")
@@ -86,7 +86,7 @@ def located(server: Server, path: str) -> tuple[int, str]:
 
 
 def download(port: int, target: str, size: int) -> None:
-    """Get a blob and drop it."""
+    """Download a blob and discard it."""
     with Connection(port) as connection:
         answer = connection.download(head("GET", target))
     if answer != (200, size):
@@ -94,7 +94,7 @@ def download(port: int, target: str, size: int) -> None:
 
 
 def puts(client: S3Store, seconds: float) -> float:
-    """Objects of 4 KiB that as many threads as there are connections elsewhere put, in objects a second."""
+    """Return the objects of 4 KiB per second that threads put, one thread for each connection of wrk."""
     counts: list[int] = []
     end = time.monotonic() + seconds
     body = b"x" * load.SMALL
@@ -115,7 +115,7 @@ def puts(client: S3Store, seconds: float) -> float:
 
 
 class Round:
-    """A large file and many small ones, moved each way by everybody."""
+    """One round: every server moves a large file and many small ones, both ways."""
 
     def __init__(self, directory: Path, size: int, seconds: float, payload: Payload, found: Figures) -> None:
         self.directory = directory
@@ -137,14 +137,13 @@ class Round:
         self.local = Unsynced(directory / started / "local")
 
     def run(self) -> None:
-        """Measure once."""
+        """Measure one round."""
         with self.proxied, self.redirecting, self.local:
             self._large()
             self._small()
 
     def _time(self, work: str, moves: dict[str, Callable[[], object]]) -> None:
-        # Each is the first one in turn: the disk of the engine takes 1.1 to 5 s of the processors for
-        # the same upload, by what came before it.
+        # The servers take turns at being first, because what came before changes the cost of an upload.
         names = list(moves)
         first = next(TURNS) % len(names)
         for who in names[first:] + names[:first]:
@@ -154,7 +153,7 @@ class Round:
 
     def _large(self) -> None:
         big, got = str(self.directory / "big"), str(self.directory / "got")
-        # Two bodies, for the second upload of the same bytes would find them held.
+        # Two bodies, because the store would already have the second upload of the same bytes.
         path, length = f"/{self.body.digest}", self.body.size
         other = announced(self.payload.body("raw", self.size))
         uploads: dict[str, Callable[[], object]] = {
@@ -197,19 +196,19 @@ class Round:
 
 
 def upload(server: Server, body: Body) -> None:
-    """Send a blob."""
+    """Upload a blob."""
     with Connection(server.port) as connection:
         server.upload(connection, body)
 
 
 def announced(body: Body) -> Body:
-    """The same body, with its hash told before it, as `wsgi-store put` does."""
+    """Return the same body with its hash announced before it, as `wsgi-store put` does."""
     field = base64.b64encode(bytes.fromhex(body.digest)).decode()
     return replace(body, fields=(f"Repr-Digest: sha-256=:{field}:",))
 
 
 def s3cmd(*arguments: str) -> None:
-    """Run a plain client of S3."""
+    """Run s3cmd, a plain S3 client."""
     host = urlsplit(os.environ["AWS_ENDPOINT_URL"]).netloc
     options = ["--no-ssl", "--no-progress", "--quiet", "--force", "--no-check-md5"]
     options += [f"--access_key={ceph.KEY}", f"--secret_key={ceph.SECRET}"]
@@ -219,7 +218,7 @@ def s3cmd(*arguments: str) -> None:
 
 
 def growth(directory: Path, size: int, payload: Payload) -> dict[str, float]:
-    """The MiB by which the server's memory grows while a large file moves."""
+    """Return by how many MiB the memory of the server grows while a large file moves."""
     body = payload.body("raw", size)
     found = {}
     with Bucket(directory / "growth") as server:
@@ -236,11 +235,11 @@ def growth(directory: Path, size: int, payload: Payload) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bucket", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--size", type=int, default=1 << 30, help="of the large file, in bytes")
-    parser.add_argument("--seconds", type=float, default=2, help="of each load of small requests")
+    parser.add_argument("--size", type=int, default=1 << 30, help="size of the large file, in bytes")
+    parser.add_argument("--seconds", type=float, default=2, help="duration of each load of small requests")
     options = parser.parse_args()
     needs.require("make bench-s3", [*ceph.PROGRAMS, "setpriv", "wrk"])
     ceph.cluster()

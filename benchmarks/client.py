@@ -1,4 +1,4 @@
-"""A client that costs next to nothing: files go out by sendfile(2), what comes is thrown away unread."""
+"""A client that costs almost no time: it sends files by sendfile(2) and discards answers unread."""
 
 import hashlib
 import os
@@ -23,39 +23,39 @@ LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class Failure(Exception):
-    """A server did not do its work."""
+    """A server answered wrong or not at all."""
 
 
 class Answer(NamedTuple):
-    """A response; `fields` is its head as it came."""
+    """A response; `fields` is its unparsed head."""
 
     status: int
     fields: bytes
     body: bytes
 
     def field(self, name: str) -> str | None:
-        """The value of a header field."""
+        """Return the value of a header field, if any."""
         match = re.search(rf"\r\n{name}: *(.*?)\r\n".encode(), self.fields, re.IGNORECASE)
         return match[1].decode("latin-1") if match else None
 
 
 @dataclass(frozen=True)
 class Body:
-    """A body of `times` the same file, between bytes that are new each time."""
+    """A body: `times` the same file, between bytes that make it unique."""
 
     name: str
-    digest: str  # of the file it brings, not of the body
+    digest: str  # of the uploaded file, not of the body
     before: bytes
     file: IO[bytes]
     times: int
     after: bytes
-    size: int  # of the file it brings
+    size: int  # of the uploaded file
     length: int | None  # of the body, None when it is chunked
     fields: tuple[str, ...]
 
 
 class Payload:
-    """The bytes of all uploads: 64 MiB of noise, also as it is framed by the chunked coding."""
+    """The bytes of all uploads: 64 MiB of noise, plain and in the chunked coding."""
 
     def __init__(self, directory: Path, chunk: int = CHUNK) -> None:
         noise = os.urandom(UNIT)
@@ -75,7 +75,7 @@ class Payload:
         self.chunked.close()
 
     def body(self, kind: str, size: int, form: tuple[str, tuple[tuple[str, str], ...]] = ("", ())) -> Body:
-        """A body of about `size` bytes that no server has seen; `form` names its parts."""
+        """Return a body of about `size` bytes that no server has seen; `form` names its parts."""
         times = size // UNIT
         name = secrets.token_hex(16)
         unique = name.encode()
@@ -94,7 +94,7 @@ class Payload:
         return Body(name, digest.hexdigest(), before, file, times, after, size, length, fields)
 
     def write(self, path: Path, size: int) -> str:
-        """Write a file of `size` bytes; returns its digest."""
+        """Write a file of `size` bytes; return its digest."""
         data = self._noise[: min(size, UNIT)]
         digest = hashlib.sha256()
         with path.open("wb") as file:
@@ -104,7 +104,7 @@ class Payload:
         return digest.hexdigest()
 
     def _hash(self, times: int) -> "hashlib._Hash":
-        """The state of the hash after so many times the file."""
+        """Return the hash state after `times` the file."""
         if times not in self._hashes:
             state = hashlib.sha256()
             for _ in range(times):
@@ -114,7 +114,7 @@ class Payload:
 
 
 def form_frame(field: str, others: tuple[tuple[str, str], ...], name: str) -> tuple[bytes, bytes]:
-    """What comes before and behind the file in a form (RFC 7578)."""
+    """Return what comes before and after the file in a form (RFC 7578)."""
     parts = [
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'
         for key, value in others
@@ -127,12 +127,12 @@ def form_frame(field: str, others: tuple[tuple[str, str], ...], name: str) -> tu
 
 
 class Connection:
-    """A connection to a server; closed when it is left as a context manager."""
+    """A connection to a server, as a context manager."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # The kernel's own timeouts: those of Python would make the socket non-blocking.
+        # Timeouts of the kernel, because those of Python make the socket non-blocking.
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self.socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", SECONDS, 0))
 
@@ -158,33 +158,33 @@ class Connection:
         return self.answer(request.startswith(b"HEAD "))
 
     def answer(self, bodiless: bool = False) -> Answer:
-        """Receive a response whole."""
+        """Receive a whole response."""
         status, fields, data, length = self._head()
         if bodiless or status in (204, 304):
             return Answer(status, fields, b"")
         while len(data) < length:
             more = self.socket.recv(MIB)
             if not more:
-                raise Failure("a response was cut")
+                raise Failure("a response was cut off")
             data += more
         return Answer(status, fields, data)
 
     def download(
         self, request: bytes, look: Callable[["ReadableBuffer"], object] | None = None
     ) -> tuple[int, int]:
-        """Receive a response and throw its body away, or show it; returns its status and length."""
+        """Receive a response and discard its body, or pass it to `look`; return its status and length."""
         self.socket.sendall(request)
         status, _, data, length = self._head()
         left = length - len(data)
         buffer = memoryview(bytearray(MIB))
-        # The kernel drops the bytes instead of copying them (tcp(7), MSG_TRUNC).
+        # With MSG_TRUNC the kernel discards the bytes instead of copying them (tcp(7)).
         flags = 0 if look else socket.MSG_TRUNC
         if look:
             look(data)
         while left:
             received = self.socket.recv_into(buffer, min(left, MIB), flags)
             if not received:
-                raise Failure("a download was cut")
+                raise Failure("a download was cut off")
             if look:
                 look(buffer[:received])
             left -= received

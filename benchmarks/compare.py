@@ -30,7 +30,7 @@ ROUNDS = 15
 
 
 class Measured(NamedTuple):
-    """How much was done a second, the processor's seconds for each, by how many MiB the memory grew."""
+    """Units of work per second, processor seconds per unit, growth of the memory in MiB."""
 
     rate: float
     cost: float
@@ -41,7 +41,7 @@ Figures = defaultdict[str, list[tuple[Measured, Measured]]]
 
 
 class Tree(WSGIStore):
-    """This project as it is in a work tree."""
+    """This project, from a work tree."""
 
     def __init__(self, directory: Path, tree: Path, options: argparse.Namespace) -> None:
         super().__init__(directory, sync=options.sync)
@@ -50,23 +50,23 @@ class Tree(WSGIStore):
         self._environ = dict(setting.split("=", 1) for setting in options.set)
 
     def command(self) -> list[str]:
-        """With the tree's own environment, where it has one."""
+        """Return the command, with the tree's own environment if it has one."""
         python = self.project / ".venv/bin/python"
         command = [str(python) if python.exists() else sys.executable, "-m", "gunicorn"]
         command += ["-c", str(self.settings), "--workers", "2"]
         return [*command, "--bind", f"127.0.0.1:{self.port}"]
 
     def environ(self) -> dict[str, str]:
-        """As told."""
+        """Return the settings of the command line."""
         return {**super().environ(), **self._environ}
 
     def peak(self) -> "Peak":
-        """Watch how much memory it takes from now on."""
+        """Watch the memory from now on."""
         return Peak(self.processes())
 
 
 class Peak:
-    """The most memory that processes have held since this was made (proc(5), clear_refs)."""
+    """The highest memory of processes since this object was made (proc(5), clear_refs)."""
 
     def __init__(self, processes: list[int]) -> None:
         self._before = {pid: _memory(pid, "VmRSS") for pid in processes}
@@ -74,7 +74,7 @@ class Peak:
             Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
 
     def growth(self) -> int:
-        """How much more than then, in bytes."""
+        """Return by how many bytes the memory grew."""
         return sum(_memory(pid, "VmHWM") - before for pid, before in self._before.items())
 
 
@@ -86,7 +86,7 @@ def _memory(pid: int, name: str) -> int:
 
 
 class Works:
-    """What both trees are given; each returns how much was done: requests or bytes."""
+    """The work for both trees; each kind returns how much was done, in requests or bytes."""
 
     def __init__(self, payload: Payload, options: argparse.Namespace) -> None:
         self._payload = payload
@@ -97,7 +97,7 @@ class Works:
         self._small = self._big = ""
 
     def begin(self, tree: Tree) -> None:
-        """Give it the blobs that are asked for."""
+        """Give a server the blobs to download."""
         with Connection(tree.port) as connection:
             body = b"x" * SMALL
             answer = connection.ask(tree.request("", SMALL) + body)
@@ -107,7 +107,7 @@ class Works:
             self._big = json.loads(connection.answer().body)["hash"]
 
     def all(self) -> dict[str, Callable[[Tree], float]]:
-        """By name."""
+        """Return the kinds of work by name."""
         return {
             "get": lambda tree: self._load(tree, head("GET", tree.path(self._small))),
             "get-new": lambda tree: self._load(
@@ -154,7 +154,7 @@ class Works:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.compare",
         description=__doc__,
@@ -162,22 +162,28 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("trees", nargs=2, type=Path, metavar="TREE")
     parser.add_argument("--work", nargs="+", default=["get", "get-new", "post", "upload", "download"])
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="by default %(default)s")
-    parser.add_argument("--seconds", type=int, default=1, help="of each load by wrk; by default %(default)s")
-    parser.add_argument("--connections", type=int, default=CONNECTIONS, help="of wrk, by default %(default)s")
-    parser.add_argument("--size", type=int, default=256, help="of big files in MiB, a multiple of 64")
-    parser.add_argument("--times", type=int, default=1, help="how often a big file is moved in each round")
-    parser.add_argument("--chunk", type=int, default=64, help="the chunks of chunked uploads in KiB")
-    parser.add_argument("--sync", action="store_true", help="durability full; goes with a disk")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
+    parser.add_argument(
+        "--seconds", type=int, default=1, help="duration of each load by wrk; default: %(default)s"
+    )
+    parser.add_argument(
+        "--connections", type=int, default=CONNECTIONS, help="connections of wrk; default: %(default)s"
+    )
+    parser.add_argument("--size", type=int, default=256, help="size of big files in MiB, a multiple of 64")
+    parser.add_argument("--times", type=int, default=1, help="how often a big file moves in each round")
+    parser.add_argument("--chunk", type=int, default=64, help="size of the chunks of chunked uploads in KiB")
+    parser.add_argument("--sync", action="store_true", help="use durability full; for a disk")
     parser.add_argument("--at", type=Path, default="/dev/shm", help="where to make the stores")
-    parser.add_argument("--conf", type=Path, help="settings of gunicorn for the second one, see without/")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="environment of both")
+    parser.add_argument("--conf", type=Path, help="gunicorn settings for the second tree, see without/")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="environment of both servers"
+    )
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measure, and print a table."""
-    # So that nothing is left running or lying about.
+    """Measure and print a table."""
+    # SystemExit stops the servers and removes the directories.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     options = arguments()
     figures: Figures = defaultdict(list)
@@ -193,7 +199,7 @@ def main() -> None:
             servers.append(stack.enter_context(server))
             works.begin(server)
             server.keep()
-        for number in range(-1, options.rounds):  # the first one warms up
+        for number in range(-1, options.rounds):  # the first round warms up
             for name in options.work:
                 found = {}
                 for which in (0, 1) if number % 2 else (1, 0):

@@ -18,7 +18,7 @@ from benchmarks.report import table
 ROUNDS = 7
 COUNTED = 100_000
 SUMMED = 10
-# As many series as a worker has that has seen some routes.
+# The number of series of a worker that has answered a few routes.
 SERIES = 20
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -26,7 +26,7 @@ Counter = list[Callable[[float], object]]
 
 
 def ours(directory: str) -> tuple[Counter, Callable[[], object]]:
-    """What counts in each series, and what adds up."""
+    """Return what counts in each series, and what adds up."""
     # pylint: disable-next=import-outside-toplevel
     from wsgi_store.metrics.shared import Counts, Durations, Key
 
@@ -36,9 +36,9 @@ def ours(directory: str) -> tuple[Counter, Callable[[], object]]:
 
 
 def theirs(directory: str) -> tuple[Counter, Callable[[], object]]:
-    """The same by prometheus-client in its mode for several processes."""
+    """Return the same of prometheus-client, in its multiprocess mode."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
-    # It looks at the environment when it is imported.
+    # It reads the environment when it is imported.
     # pylint: disable-next=import-outside-toplevel
     from prometheus_client import CollectorRegistry, Histogram
 
@@ -52,7 +52,7 @@ def theirs(directory: str) -> tuple[Counter, Callable[[], object]]:
 
 
 def in_a_child(work: Callable[[], float]) -> float:
-    """Do it in a process of its own."""
+    """Run a function in a new process."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -67,7 +67,7 @@ def in_a_child(work: Callable[[], float]) -> float:
 
 
 def microseconds(counter: Counter) -> float:
-    """What it takes to count one duration."""
+    """Return the time to count one duration."""
     begin = time.perf_counter()
     for number in range(COUNTED):
         counter[number % SERIES](0.003)
@@ -77,7 +77,7 @@ def microseconds(counter: Counter) -> float:
 def measure(
     make: Callable[[str], tuple[Counter, Callable[[], object]]], directory: str, ended: int
 ) -> list[str]:
-    """A row of the table."""
+    """Return a row of the table."""
     counter, add_up = make(directory)
 
     def summed() -> float:
@@ -110,13 +110,15 @@ def measure(
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.counting",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--ended", type=int, default=500, help="processes; by default %(default)s")
+    parser.add_argument(
+        "--ended", type=int, default=500, help="the number of ended processes; default: %(default)s"
+    )
     parser.add_argument("--memory", default="/dev/shm", type=Path, help="where to make the directories")
     options = parser.parse_args()
     rows = []

@@ -1,4 +1,4 @@
-"""The least that a durable upload of 4 KiB costs: write, fsync, link, fsync of the directory, in a loop."""
+"""The lower bound for a durable upload of 4 KiB: write, fsync, link and fsync of the directory in a loop."""
 
 import json
 import os
@@ -15,26 +15,26 @@ from benchmarks.servers import WORKERS, Server, Target
 
 
 class BareLoop(Server):
-    """No server at all: as many processes and threads as an upload meets, each in a loop."""
+    """No server: a loop in as many processes and threads as a server has."""
 
     title = "bare loop of syncs"
     takes = frozenset()
 
     def start(self) -> float:
-        """Make the directories between which the files are spread, as in a store."""
+        """Make the directories that the files are spread over, as in a store."""
         for number in range(256):
             (self.data / f"{number:02x}").mkdir(exist_ok=True)
         return 0.0
 
     def target(self, name: str) -> Target:
-        """Nothing is sent."""
+        """Return nothing, because nothing is sent."""
         raise NotImplementedError
 
     def run(self, seconds: float) -> Load:
-        """Store files for so long."""
+        """Store files for this many seconds."""
         command = [sys.executable, "-m", "benchmarks.durable", str(self.data), str(seconds)]
         project = Path(__file__).parent.parent
-        # pylint: disable-next=consider-using-with  # they are awaited below
+        # pylint: disable-next=consider-using-with  # waited for below
         running = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=project) for _ in range(WORKERS)]
         outputs = [process.communicate(timeout=seconds + 60)[0] for process in running]
         if any(process.returncode for process in running):
@@ -62,7 +62,7 @@ def loop(directory: str, deadline: float, waited: list[float]) -> None:
 
 
 def main(directory: str, seconds: float) -> None:
-    """One process of the loop; writes how long each file took."""
+    """Run one process of the loop; write how long each file took."""
     waited: list[float] = []
     deadline = time.monotonic() + seconds
     threads = [

@@ -1,4 +1,4 @@
-"""Fill a store with blobs, straight on disk: `python -m benchmarks.fill DIRECTORY COUNT`."""
+"""`python -m benchmarks.fill DIRECTORY COUNT`: write the blobs of a store directly to disk."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from wsgi_store.store.open import open_store
 
 
 def fill(root: Path, count: int) -> None:
-    """Make a store of sha256 that holds the numbers below `count`, each as a file of its digits."""
+    """Make a sha256 store of the numbers below `count`; each blob is the digits of one."""
     open_store(str(root), Algorithm.SHA256, Durability.NONE)
     for number in range(256):
         (root / f"{number:02x}").mkdir(exist_ok=True)
@@ -24,7 +24,7 @@ def fill(root: Path, count: int) -> None:
 
 
 def digest(number: int) -> str:
-    """The name of the blob of a number."""
+    """Return the hash of the blob of a number."""
     return hashlib.sha256(str(number).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What a request costs as the store grows: two stores, asked in turn."""
+"""The cost of a request as the store grows: a small and a large store, asked in turn."""
 
 import hashlib
 import json
@@ -24,12 +24,12 @@ PAGES = 30
 
 
 def title(count: int) -> str:
-    """The name of a store of so many blobs."""
+    """Return the title of a store with this many blobs."""
     return f"{count:,} blobs"
 
 
 def measure(directory: Path, counts: tuple[int, int], bench: Bench) -> None:
-    """Measure the latency of single requests, memory and the time of a restart."""
+    """Measure the latency of single requests, the memory, and the time of a restart."""
     with ExitStack() as stack:
         servers = {}
         for count in counts:
@@ -38,14 +38,14 @@ def measure(directory: Path, counts: tuple[int, int], bench: Bench) -> None:
             fill.fill(server.data, count)
             print(f"filled a store with {title(count)} in {time.monotonic() - begin:.0f} s", file=sys.stderr)
             servers[count] = stack.enter_context(server)
-        # Writing a million files to disk goes on for long after they were made.
+        # The kernel goes on writing a million files to disk long after they were made.
         os.sync()
         order = random.Random(0)
         for number in range(-1, bench.rounds):
             print(f"{PLACE}: round {number + 1} of {bench.rounds}", file=sys.stderr)
             for count in order.sample(counts, len(counts)):
                 for work, value in _round(servers[count], count, order).items():
-                    if number >= 0:  # the first one warms up
+                    if number >= 0:  # the first round warms up
                         bench.figures[Key(PLACE, work, title(count))][number] = value
         for number in range(bench.rounds):
             for count in order.sample(counts, len(counts)):
@@ -58,7 +58,7 @@ def measure(directory: Path, counts: tuple[int, int], bench: Bench) -> None:
 
 
 def _round(server: Server, count: int, order: random.Random) -> dict[str, float]:
-    """The median latency of each kind of request in milliseconds."""
+    """Return the median latency of each kind of request, in milliseconds."""
     held = [head("GET", f"/{fill.digest(order.randrange(count))}") for _ in range(REQUESTS)]
     pages = [head("GET", f"/files?after={order.randbytes(32).hex()}") for _ in range(PAGES)]
     uploads = []
@@ -78,7 +78,7 @@ def _round(server: Server, count: int, order: random.Random) -> dict[str, float]
 
 
 def _walk(connection: Connection) -> float:
-    """The median latency in milliseconds of pages that follow each other."""
+    """Return the median latency of successive pages, in milliseconds."""
     waited = []
     target = "/files"
     for _ in range(PAGES):
@@ -86,7 +86,7 @@ def _walk(connection: Connection) -> float:
         answer = connection.ask(head("GET", target))
         waited.append(time.perf_counter() - begin)
         if answer.status != 200:
-            raise Failure(f"{answer.status} to {target}")
+            raise Failure(f"{target} answered {answer.status}")
         target = json.loads(answer.body)["next"] or "/files"
     return statistics.median(waited) * 1000
 
@@ -98,5 +98,5 @@ def _median(connection: Connection, requests: Iterable[bytes]) -> float:
         answer = connection.ask(request)
         waited.append(time.perf_counter() - begin)
         if answer.status != 200:
-            raise Failure(f"{answer.status} to {request[:80]!r}")
+            raise Failure(f"{request[:80]!r} answered {answer.status}")
     return statistics.median(waited) * 1000

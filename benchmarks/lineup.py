@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is started, configured and spoken to."""
+"""The servers that are compared: how to configure, start and address each."""
 
 import getpass
 import os
@@ -15,17 +15,17 @@ ALL = frozenset({"raw", "chunked", "form"})
 
 
 class Gunicorn(Server):
-    """An application on gunicorn with the shipped settings: the log, the threads, everything."""
+    """An application on gunicorn with the shipped settings, log and threads included."""
 
     application = ""
 
     def command(self) -> list[str]:
-        """The shipped configuration with another application."""
+        """Return the command: the shipped configuration, another application."""
         command = [sys.executable, "-m", "gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py")]
         return [*command, "--bind", f"127.0.0.1:{self.port}", "--workers", str(WORKERS), self.application]
 
     def environ(self) -> dict[str, str]:
-        """The settings that this project's configuration asks for; peers read the root."""
+        """Return the settings of the shipped configuration; peers read the root."""
         return {
             "WSGI_STORE_ROOT": str(self.data),
             "WSGI_STORE_HASH": "sha256",
@@ -33,7 +33,7 @@ class Gunicorn(Server):
         }
 
     def target(self, name: str) -> Target:
-        """Named by its bytes, not by the client."""
+        """Return the path of a blob; its hash names it."""
         return Target("POST", "/")
 
 
@@ -52,11 +52,11 @@ class UWSGI(WSGIStore):
     title = "uWSGI"
 
     def command(self) -> list[str]:
-        """The shipped configuration, which has two workers."""
+        """Return the command with the shipped configuration, which has two workers."""
         return [str(Path(sys.executable).parent / "pyuwsgi"), "--ini", str(DEPLOY / "uwsgi.ini")]
 
     def environ(self) -> dict[str, str]:
-        """It is told the address so, too."""
+        """Return the settings, with the address."""
         return {**super().environ(), "BIND": f"127.0.0.1:{self.port}"}
 
 
@@ -66,7 +66,7 @@ class Unsynced(WSGIStore):
     title = "wsgi_store, unsynced"
 
     def environ(self) -> dict[str, str]:
-        """As told to acknowledge what is only in memory."""
+        """Return the settings, with durability none."""
         return {**super().environ(), "WSGI_STORE_DURABILITY": "none"}
 
 
@@ -79,27 +79,27 @@ class Limit(Gunicorn):
     keeps = False
 
     def file(self, digest: str) -> Path:
-        """Side by side."""
+        """Return the path of a file; all are in one directory."""
         return self.data / digest
 
     def start(self) -> float:
-        """Start it with a file to answer from."""
+        """Start it with a file to serve."""
         (self.data / "ready").write_bytes(b"ready\n")
         return super().start()
 
 
 class Stock(Limit):
-    """The same on gunicorn's own thread worker: what the server allows without this project."""
+    """The same on gunicorn's own thread worker, to see what the server alone can do."""
 
     title = "limit, gunicorn's own worker"
 
     def command(self) -> list[str]:
-        """With the other worker, and all other settings."""
+        """Return the command with the other worker and otherwise the same settings."""
         return [*super().command(), "--worker-class", "gthread"]
 
 
 class Pipeline(Limit):
-    """The same, storing what it receives."""
+    """The same, and it stores what it receives."""
 
     title = "pipeline limit"
     keeps = True
@@ -107,7 +107,7 @@ class Pipeline(Limit):
 
 
 class Naive(Gunicorn):
-    """A store in Flask as it is written in half an hour, on the same gunicorn."""
+    """A simple store in Flask, as written in half an hour, on the same gunicorn."""
 
     title = "naive Flask"
     takes = frozenset({"form"})
@@ -115,7 +115,7 @@ class Naive(Gunicorn):
 
 
 class Nginx(Server):
-    """nginx with static files and its DAV module."""
+    """nginx: static files and the DAV module."""
 
     title = "nginx"
     names_by_digest = False
@@ -147,8 +147,8 @@ class Nginx(Server):
     """
 
     def command(self) -> list[str]:
-        """A configuration written for this directory."""
-        # Only root may name another user, and has to: nobody may not read these files.
+        """Return the command, with a configuration for this directory."""
+        # As root, nginx would become nobody, who cannot read these files.
         user = f"user {getpass.getuser()};" if os.getuid() == 0 else ""
         text = self.main.format(user=user, workers=WORKERS, directory=self.directory, site=self.site())
         (self.directory / "nginx.conf").write_text(text, encoding="utf-8")
@@ -156,26 +156,26 @@ class Nginx(Server):
         return [program, "-p", str(self.directory), "-c", "nginx.conf", "-e", "stderr"]
 
     def site(self) -> str:
-        """What stands within `http`."""
+        """Return the contents of the `http` block."""
         return f"server {{ listen 127.0.0.1:{self.port}; {self.server.format(data=self.data)} }}"
 
     def target(self, name: str) -> Target:
-        """Named by the client."""
+        """Return the path of a file; the client names it."""
         return Target("PUT", f"/{name}")
 
     def file(self, digest: str) -> Path:
-        """Side by side."""
+        """Return the path of a file; all are in one directory."""
         return self.data / digest
 
 
 class Direct(Nginx):
-    """nginx before this project, told by the shipped recipe to serve blobs from the directory."""
+    """nginx in front of this project, which serves blobs from disk as the shipped recipe says."""
 
     title = "nginx, store's directory"
     takes = frozenset()
 
     def site(self) -> str:
-        """deploy/nginx.conf, with what is for public reading, for this address and directory."""
+        """Return deploy/nginx.conf with public reading, for this address and directory."""
         text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
         public = (DEPLOY / "nginx-public-read.conf").read_text(encoding="utf-8")
         for shipped, here in {
@@ -190,17 +190,17 @@ class Direct(Nginx):
         return text
 
     def file(self, digest: str) -> Path:
-        """As in a store."""
+        """Return the path of a blob in the directory of a store."""
         return self.data / digest[:2] / digest
 
     @property
     def ready(self) -> str:  # type: ignore[override]
-        """A blob: what is not one needs the service, which is not there."""
+        """Return the path of a blob, because everything else needs the service, which does not run."""
         return self.path(next(self.data.glob("??/*")).name)
 
 
 class Registry(Server):
-    """Docker's registry, Debian's package."""
+    """Docker's registry, from Debian's package."""
 
     title = "docker-registry"
     takes = frozenset({"raw"})
@@ -208,7 +208,7 @@ class Registry(Server):
     repository = "/v2/bench/blobs"
 
     def command(self) -> list[str]:
-        """A configuration with nothing but a directory and an address."""
+        """Return the command, with a minimal configuration."""
         (self.directory / "config.yml").write_text(
             f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {self.data}}}}}\n"
             f'http: {{addr: "127.0.0.1:{self.port}"}}\nlog: {{level: error}}\n',
@@ -217,15 +217,15 @@ class Registry(Server):
         return [shutil.which("docker-registry") or "docker-registry", "serve", f"{self.directory}/config.yml"]
 
     def target(self, name: str) -> Target:
-        """Where an upload begins."""
+        """Return the path that starts an upload."""
         return Target("POST", f"{self.repository}/uploads/")
 
     def upload(self, connection: Connection, body: Body) -> None:
-        """Ask for an upload, then send it whole with its digest."""
+        """Start an upload, then send the whole body with its digest."""
         answer = connection.ask(self.request("", 0))
         location = answer.field("Location")
         if answer.status != 202 or location is None:
-            raise Failure(f"{self.title} began no upload: {answer.status}")
+            raise Failure(f"{self.title} refused to start an upload: {answer.status}")
         path = "/" + location.split("/", 3)[3]
         framing = "Transfer-Encoding: chunked" if body.length is None else f"Content-Length: {body.length}"
         fields = ("Content-Type: application/octet-stream", framing)
@@ -235,15 +235,15 @@ class Registry(Server):
             raise Failure(f"{self.title} answered {answer.status} to an upload: {answer.body[:200]!r}")
 
     def path(self, digest: str) -> str:
-        """In a repository."""
+        """Return the path of a blob in a repository."""
         return f"{self.repository}/sha256:{digest}"
 
     def file(self, digest: str) -> Path:
-        """In the layout of its file system driver."""
+        """Return the path on disk, in the layout of the file system driver."""
         return self.data / "docker/registry/v2/blobs/sha256" / digest[:2] / digest / "data"
 
     def place(self, source: Path, digest: str) -> None:
-        """A blob and its link in the repository."""
+        """Write a blob and its link in the repository."""
         super().place(source, digest)
         link = self.data / "docker/registry/v2/repositories/bench/_layers/sha256" / digest / "link"
         link.parent.mkdir(parents=True)
@@ -251,7 +251,7 @@ class Registry(Server):
 
 
 class Copyparty(Server):
-    """copyparty, open to all, without thumbnails."""
+    """copyparty, open to everybody, without thumbnails."""
 
     title = "copyparty"
     names_by_digest = False
@@ -260,29 +260,29 @@ class Copyparty(Server):
     file_field = "f"
 
     def command(self) -> list[str]:
-        """One volume that everybody may read and write."""
+        """Return the command: one volume that everybody may read and write."""
         command = [sys.executable, "-m", "copyparty", "-i", "127.0.0.1", "-p", str(self.port)]
         return [*command, "-j", str(WORKERS), "-v", f"{self.data}::rw", "--no-thumb"]
 
     def environ(self) -> dict[str, str]:
-        """Its own files beside the data."""
+        """Return the settings, which keep its own files beside the data."""
         return {"XDG_CONFIG_HOME": str(self.directory), "HOME": str(self.directory)}
 
     def target(self, name: str) -> Target:
-        """Named by the client."""
+        """Return the path of a file; the client names it."""
         return Target("PUT", f"/{name}")
 
     def request(self, name: str, length: int | None, fields: tuple[str, ...] = ()) -> bytes:
-        """A form is posted to a directory."""
+        """Return the path of the directory that forms are posted to."""
         text = super().request(name, length, fields)
         return text.replace(f"PUT /{name} ".encode(), b"POST / ") if fields else text
 
     def file(self, digest: str) -> Path:
-        """Side by side."""
+        """Return the path of a file; all are in one directory."""
         return self.data / digest
 
 
-# In tables, after this project and what it is held to.
+# The order in tables, after this project and its reference.
 ORDER: list[type[Server]] = [
     WSGIStore,
     Unsynced,
@@ -298,5 +298,5 @@ ORDER: list[type[Server]] = [
 ]
 
 
-# What servers need beside Python.
+# The programs that servers need.
 PROGRAMS: dict[type[Server], str] = {Nginx: "nginx", Direct: "nginx", Registry: "docker-registry"}

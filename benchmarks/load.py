@@ -1,4 +1,4 @@
-"""Many small requests at once: by wrk, which HEAD confuses, so that HEAD has a loop of its own."""
+"""Many small requests at once, by wrk; HEAD has a loop of its own, because wrk waits for its body."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ PLACE = "@" * 16
 
 
 class Load(NamedTuple):
-    """Requests per second, and the latency in seconds that half and 99 % of them had at most."""
+    """Requests per second, and the latencies at the 50th and the 99th percentile, in seconds."""
 
     rate: float
     p50: float
@@ -28,7 +28,7 @@ class Load(NamedTuple):
 
 
 def wrk(port: int, request: bytes, seconds: float, connections: int = CONNECTIONS) -> Load:
-    """Send a request over and over on so many connections."""
+    """Send a request repeatedly on many connections."""
     program = shutil.which("wrk")
     if program is None:
         raise Failure("wrk is missing (apt install wrk)")
@@ -36,7 +36,7 @@ def wrk(port: int, request: bytes, seconds: float, connections: int = CONNECTION
         file.write(request)
         file.flush()
         script = Path(__file__).with_name("requests.lua")
-        # wrk takes whole seconds only.
+        # wrk accepts only whole seconds.
         command = [program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(script)]
         command += [f"http://127.0.0.1:{port}", "--", file.name, secrets.token_hex(4)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + 60)
@@ -49,7 +49,7 @@ def wrk(port: int, request: bytes, seconds: float, connections: int = CONNECTION
 
 
 def heads(port: int, request: bytes, seconds: float) -> Load:
-    """The same for HEAD: wrk would wait for the body that Content-Length speaks of."""
+    """Do the same for HEAD, whose Content-Length would make wrk wait for a body."""
     waited = []
     with contextlib.ExitStack() as stack:
         poller = stack.enter_context(contextlib.closing(select.epoll()))
@@ -73,7 +73,7 @@ def heads(port: int, request: bytes, seconds: float) -> Load:
                         raise Failure("a connection was closed")
                     data += more
                 if not data.startswith((b"HTTP/1.1 2", b"HTTP/1.1 304")):
-                    raise Failure(f"HEAD was answered {data[:30]!r}")
+                    raise Failure(f"HEAD got {data[:30]!r}")
                 now = time.perf_counter()
                 waited.append(now - since[number])
                 since[number] = now
@@ -83,17 +83,17 @@ def heads(port: int, request: bytes, seconds: float) -> Load:
 
 
 def get(server: Server, digest: str, seconds: float) -> Load:
-    """Ask for a small blob."""
+    """Load with GET of a small blob."""
     return wrk(server.port, head("GET", server.path(digest)), seconds)
 
 
 def ask_head(server: Server, digest: str, seconds: float) -> Load:
-    """Ask about a small blob."""
+    """Load with HEAD of a small blob."""
     return heads(server.port, head("HEAD", server.path(digest)), seconds)
 
 
 def not_modified(server: Server, digest: str, seconds: float) -> Load:
-    """Ask for a small blob that the client has."""
+    """Load with conditional GETs, answered 304."""
     with Connection(server.port) as connection:
         answer = connection.ask(head("GET", server.path(digest)))
     if etag := answer.field("ETag"):
@@ -108,7 +108,7 @@ def not_modified(server: Server, digest: str, seconds: float) -> Load:
 
 
 def post(server: Server, _: str, seconds: float) -> Load:
-    """Store small files, each a new one."""
+    """Load with uploads of small files, each a new one."""
     body = PLACE.encode() + b"x" * (SMALL - len(PLACE))
     fields: tuple[str, ...] = ()
     if "raw" not in server.takes:

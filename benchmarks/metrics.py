@@ -1,4 +1,4 @@
-"""What counting for Prometheus takes of a GET of 4 KiB: `python -m benchmarks.metrics`."""
+"""`python -m benchmarks.metrics`: what metrics cost a GET of 4 KiB."""
 
 import argparse
 import hashlib
@@ -21,15 +21,15 @@ class Counting(WSGIStore):
     title = "wsgi_store, counting"
 
     def environ(self) -> dict[str, str]:
-        """As told to count."""
+        """Return the settings, with metrics."""
         return {**super().environ(), "WSGI_STORE_METRICS": "on"}
 
 
 def main() -> None:
-    """Measure both in turn, print the medians and the median of their ratios."""
+    """Measure both in turn; print the medians, and the median of the ratios."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.metrics", description=__doc__)
     parser.add_argument("--memory", default="/dev/shm", type=Path, help="where to make the stores")
-    parser.add_argument("--rounds", default=ROUNDS, type=int, help="by default 41")
+    parser.add_argument("--rounds", default=ROUNDS, type=int, help="default: 41")
     options = parser.parse_args()
     rates: dict[str, list[float]] = {WSGIStore.title: [], Counting.title: []}
     with (
@@ -45,7 +45,7 @@ def main() -> None:
         for number in range(options.rounds + 1):
             for server in servers[:: -1 if number % 2 else 1]:
                 rate = get(server, digest, SECONDS).rate
-                if number:  # the first one warms up
+                if number:  # the first round warms up
                     rates[server.title].append(rate)
     for title, found in rates.items():
         print(f"{title}: {statistics.median(found):,.0f} GETs of 4 KiB a second")

@@ -1,4 +1,4 @@
-"""Programs beside Python's that a benchmark needs: what is missing is said before it begins."""
+"""The programs that a benchmark needs, checked before it begins."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 
 PATH = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
-# The packages of Debian and Ubuntu that programs are in, where they are called otherwise.
+# Packages of Debian and Ubuntu whose name is not that of the program.
 PACKAGES = {
     "ceph": "ceph-common",
     "monmaptool": "ceph-base",
@@ -18,18 +18,18 @@ PACKAGES = {
 
 
 def missing(programs: Iterable[str]) -> list[str]:
-    """Those that are not here."""
+    """Return the programs that are not installed."""
     return [program for program in programs if shutil.which(program, path=PATH) is None]
 
 
 def told(programs: Iterable[str]) -> str:
-    """Programs, and what installs them."""
+    """Return the names of programs and how to install them."""
     programs = list(programs)
     packages = sorted({PACKAGES.get(program, program) for program in programs})
     return f"{', '.join(programs)} (apt install {' '.join(packages)})"
 
 
 def require(target: str, programs: Iterable[str]) -> None:
-    """End the process with one line unless they are all here."""
+    """Exit with one line unless all programs are installed."""
     if lacking := missing(programs):
         sys.exit(f"{target} needs programs that are not here: {told(lacking)}")

@@ -1,4 +1,4 @@
-"""The figures that matter most as a picture for README.md."""
+"""The most important figures as a picture for README.md."""
 
 import statistics
 from pathlib import Path
@@ -23,7 +23,7 @@ COLOR, PEERS = "#1f6feb", "#b0b7c0"
 
 def write(figures: Figures) -> None:
     """Draw a bar for each server in each panel."""
-    # The same figures give the same file; text stays text.
+    # A fixed salt gives the same file for the same figures; text stays text.
     matplotlib.rcParams.update({"svg.hashsalt": "wsgi_store", "svg.fonttype": "none", "font.size": 8})
     figure = Figure(figsize=(10, 6), layout="constrained")
     for axes, (place, work, title) in zip(figure.subplots(3, 2).flat, PANELS, strict=True):

@@ -1,4 +1,4 @@
-"""How near `wsgi-store put -r` of small files comes to the server's own rate: `python -m benchmarks.put`."""
+"""`python -m benchmarks.put`: the rate of `wsgi-store put -r` for small files, beside the server's own."""
 
 import argparse
 import os
@@ -22,7 +22,7 @@ COMMAND = [sys.executable, "-c", "from wsgi_store.cli.main import main; main()",
 
 
 def put(directory: Path, port: int) -> float:
-    """Upload files that are new to the server; returns how many a second, start of the command included."""
+    """Upload new files; return the files per second, including the start of the command."""
     directory.mkdir()
     for number in range(FILES):
         (directory / f"{number:04}").write_bytes(os.urandom(SMALL))
@@ -39,15 +39,17 @@ def put(directory: Path, port: int) -> float:
     seconds = time.perf_counter() - begin
     shutil.rmtree(directory)
     if done.returncode or done.stdout.count(b"\n") != FILES:
-        raise Failure(f"put ended with {done.returncode}: {done.stderr[-500:].decode()}")
+        raise Failure(f"put exited with {done.returncode}: {done.stderr[-500:].decode()}")
     return FILES / seconds
 
 
 def main() -> None:
-    """Measure both in turn, print the medians and the median of their ratios."""
+    """Measure both in turn; print the medians, and the median of the ratios."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.put", description=__doc__)
-    parser.add_argument("--memory", default="/dev/shm", type=Path, help="where to make store and files")
-    parser.add_argument("--rounds", default=ROUNDS, type=int, help="by default 5")
+    parser.add_argument(
+        "--memory", default="/dev/shm", type=Path, help="where to make the store and the files"
+    )
+    parser.add_argument("--rounds", default=ROUNDS, type=int, help="default: 5")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.memory) as directory:
         rounds = []

@@ -1,4 +1,4 @@
-"""The figures as tables, and RESULTS.md around them."""
+"""The figures as tables, and RESULTS.md."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ from benchmarks.needs import PATH
 from benchmarks.work import WORKS, Bench, Figures, Key
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-# What a person writes: kept as it is when the rest is written anew.
+# People write this section; it survives when the rest is rewritten.
 BY_HAND = "## Tried, and did not help"
 GOAL = ("", "target", "median (range)", "")
 TITLES = {work.name: work.title for work in WORKS}
@@ -27,9 +27,9 @@ LATENCIES = {f"{name} {part}": f"{TITLES[name]}, {part}, ms" for name in LOADS f
 ON_TMPFS = "wsgi_store with durability `none`: nothing is synced, and nobody else syncs."
 ON_DISK = """\
 wsgi_store and the pipeline limit sync the file and its directory before they answer. No other server
-here does: what it has acknowledged is lost with the power."""
+here does: what it has acknowledged is lost in a power failure."""
 ALONE = """\
-One server at a time; PSS counts what processes share in parts. The growth is the most that was seen
+One server at a time; PSS divides shared memory among the processes. The growth is the highest seen
 while {transfer} went in, in one upload, or out."""
 AS_IT_GROWS = "On tmpfs unless told otherwise, durability `none`, one request at a time."
 COSTS = {
@@ -44,15 +44,15 @@ GROWTH = {
     "get": "GET, ms",
     "post": "POST of 4 KiB, ms",
     "delete": "DELETE, ms",
-    "walk": "page of /files, behind the one before, ms",
-    "page": "page of /files, anywhere, ms",
+    "walk": "page of /files, in sequence, ms",
+    "page": "page of /files, at random, ms",
     "memory": "PSS of all processes, MiB",
     "restart": "start to first answer, ms",
 }
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, lined up to be read as text."""
+    """Return a Markdown table with aligned columns."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
@@ -62,7 +62,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def figures_table(figures: Figures, place: str, rows: dict[str, str], ours: str = targets.OURS) -> str:
-    """Medians with their range, and how many times that of each server this project's figure is."""
+    """Return medians with their ranges, and the ratio of this project's figure to each server's."""
     servers = {key.server for key in figures if key.place == place and key.work in rows}
     order = sorted(servers, key=lambda server: (server != ours, *_rank(server)))
     lines = []
@@ -97,7 +97,7 @@ def _number(value: float) -> str:
 
 
 def text(bench: Bench, counts: tuple[str, str], how: str) -> str:
-    """All but the part that is written by hand; `counts` name the small and the grown store."""
+    """Return all but the section written by hand; `counts` are the titles of the two stores."""
     parts = [
         "# Results",
         f"Measured on {date.today()} by `make bench`{how}. {machine()}",
@@ -134,14 +134,14 @@ All servers run at once on loopback, two workers each; an idle one costs nothing
 server the same work, one after the other in an order that changes from round to round; a figure is the
 median of the rounds, its range in parentheses, and the number of times that wsgi_store's figure is
 that of the server, computed within each round, in bold. A big file is {size}. The client sends files by
-sendfile(2) and has the kernel drop what it downloads, so that the processors are the servers'. Small
+sendfile(2) and lets the kernel discard what it downloads, which leaves the processors to the servers. Small
 requests come from wrk over 16 kept connections (HEAD from a loop of its own: wrk waits for the body
 that Content-Length announces). All servers write their access logs; those on gunicorn have the settings
-of `deploy/gunicorn.conf.py`. Before anything is measured, each server has returned what it was given,
-byte by byte.
+of `deploy/gunicorn.conf.py`. Before the measurements each server returned what it was given, byte by
+byte.
 
 - *uWSGI*: wsgi_store under uWSGI, with `deploy/uwsgi.ini`
-- *limit*: a bare WSGI callable: throws uploads away, sends files by sendfile, answers 4 KiB from memory
+- *limit*: a bare WSGI callable: discards uploads, sends files by sendfile, answers 4 KiB from memory
 - *limit, gunicorn's own worker*: the same without this project's worker class: what the server itself allows
 - *pipeline limit*: limit, but an upload is read by 1 MiB, hashed, written and named
 - *naive Flask*: `request.files["file"].read()`; it takes only forms, which stand in its row of uploads
@@ -150,14 +150,14 @@ byte by byte.
 
 
 def write(body: str) -> None:
-    """Write RESULTS.md, keeping what was written by hand."""
+    """Write RESULTS.md and keep the section written by hand."""
     old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
     _, found, kept = old.partition(BY_HAND)
     RESULTS.write_text(f"{body}\n\n{BY_HAND}{kept if found else chr(10)}", encoding="utf-8")
 
 
 def machine() -> str:
-    """The machine in a sentence."""
+    """Describe the machine in a sentence."""
     cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
     name = cpu[1] if cpu else platform.machine()
@@ -167,7 +167,7 @@ def machine() -> str:
 
 
 def versions() -> str:
-    """What was compared."""
+    """Return the versions of what was compared."""
     found = {"wsgi_store": wsgi_store.__version__, "Python": platform.python_version()}
     found |= {name: version(name) for name in ("gunicorn", "werkzeug", "flask", "copyparty")}
     for program, command in {

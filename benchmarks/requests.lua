@@ -1,5 +1,5 @@
--- Sends the request in a file (wrk ... -- FILE PREFIX). Where the file holds the placeholder, a name
--- stands that is new each time: PREFIX and a number, 16 characters together.
+-- Sends the request in a file (wrk ... -- FILE PREFIX). Each request has a new name in place of the
+-- placeholder: PREFIX and a number, 16 characters together.
 local PLACE = "@@@@@@@@@@@@@@@@"
 local parts, prefix, count = {}, "", 0
 

@@ -27,27 +27,27 @@ SECONDS = 30
 
 
 class Counting(Tree):
-    """A work tree with metrics, and workers that start quickly."""
+    """This project from a work tree, with metrics and workers that start quickly."""
 
     def command(self) -> list[str]:
-        """Loaded by the master."""
+        """Return the command, which loads the application in the master."""
         return [*super().command(), "--preload", "--workers", str(self.workers)]
 
     workers = 2
 
     def environ(self) -> dict[str, str]:
-        """As told to count."""
+        """Return the settings, with metrics."""
         return {**super().environ(), "WSGI_STORE_METRICS": "on"}
 
     def figures(self) -> Path:
-        """Where the workers count together."""
+        """Return the directory of the shared counts."""
         for link in Path(f"/proc/{self.processes()[0]}/fd").iterdir():
             if (path := Path(os.readlink(link))).name.startswith(PREFIX):
                 return path
         raise Failure("it does not count")
 
     def be_asked(self) -> None:
-        """Answer so many requests of several kinds."""
+        """Send requests of several kinds."""
         for number in range(REQUESTS):
             for request in (
                 head("POST", "/", "Content-Length: 8") + b"%8d" % number,
@@ -58,7 +58,7 @@ class Counting(Tree):
                     connection.ask(request)
 
     def replace(self) -> None:
-        """Have all workers end, and others begin."""
+        """Replace all workers."""
         assert self.process is not None
         before = set(self.processes()[1:])
         self.process.send_signal(signal.SIGHUP)
@@ -85,8 +85,8 @@ class Counting(Tree):
 
 
 def main() -> None:
-    """Measure, and print a table."""
-    # So that nothing is left running or lying about.
+    """Measure and print a table."""
+    # SystemExit stops the servers and removes the directories.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scrape",
@@ -95,7 +95,7 @@ def main() -> None:
     )
     parser.add_argument("trees", nargs="+", type=Path, metavar="TREE")
     parser.add_argument("--workers", nargs="+", type=int, default=[2, 8])
-    parser.add_argument("--gone", type=int, default=500, help="workers that have ended in the end")
+    parser.add_argument("--gone", type=int, default=500, help="how many workers to replace")
     parser.add_argument("--at", type=Path, default="/dev/shm", help="where to make the stores")
     options = parser.parse_args()
     options.sync, options.set = False, []

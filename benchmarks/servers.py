@@ -1,4 +1,4 @@
-"""Servers under test: started on a free loopback port, watched from /proc, stopped by their id."""
+"""Servers under test: started on a free loopback port, watched through /proc, stopped by process id."""
 
 import contextlib
 import os
@@ -14,13 +14,13 @@ from typing import NamedTuple, Self
 from benchmarks.client import Body, Connection, Failure
 
 WORKERS = 2
-# What steers a server and is none of the benchmark's.
+# Variables that change how servers run.
 STEERING = ("WSGI_STORE_", "GUNICORN_", "WEB_CONCURRENCY", "SCRIPT_NAME", "PYTHON")
 START_SECONDS = 30.0
 
 
 class Target(NamedTuple):
-    """Where an upload goes."""
+    """The target of an upload."""
 
     method: str
     path: str
@@ -34,13 +34,13 @@ class Server:
     """
 
     title = ""
-    takes = frozenset({"raw", "chunked"})  # kinds of bodies; none: it has no uploads, only small blobs
-    form_fields: tuple[tuple[str, str], ...] = ()  # what a form has beside the file
+    takes = frozenset({"raw", "chunked"})  # kinds of bodies; empty for a server without uploads
+    form_fields: tuple[tuple[str, str], ...] = ()  # fields of a form beside the file
     file_field = "file"
     ready = "/"
-    keeps = True  # what is uploaded can be asked for
+    keeps = True  # whether uploads can be downloaded
     names_by_digest = True
-    project = Path(__file__).parent.parent  # where it is started
+    project = Path(__file__).parent.parent  # its working directory
 
     def __init__(self, directory: Path, *, sync: bool = False) -> None:
         self.directory = directory
@@ -52,50 +52,50 @@ class Server:
         self.data.mkdir(parents=True)
 
     def command(self) -> list[str]:
-        """The program and its arguments; `self.port` is set."""
+        """Return the program and its arguments; `self.port` is set."""
         raise NotImplementedError
 
     def environ(self) -> dict[str, str]:
-        """The variables it is told beside those of every process."""
+        """Return the variables to add to the environment."""
         return {}
 
     def target(self, name: str) -> Target:
-        """Where to send an upload that is called `name` where a name is needed."""
+        """Return the target of an upload; `name` is for servers whose clients name files."""
         raise NotImplementedError
 
     def upload(self, connection: Connection, body: Body) -> None:
-        """Send a body and await the answer."""
+        """Send a body and wait for the answer."""
         connection.send(self.request(body.name, body.length, body.fields), body)
         answer = connection.answer()
         if answer.status not in (200, 201, 204):
             raise Failure(f"{self.title} answered {answer.status} to an upload: {answer.body[:200]!r}")
 
     def request(self, name: str, length: int | None, fields: tuple[str, ...] = ()) -> bytes:
-        """The head of an upload."""
+        """Return the head of an upload."""
         method, path = self.target(name)
         framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
         return head(method, path, framing, *fields)
 
     def path(self, digest: str) -> str:
-        """The path of a URL under which a blob is asked for."""
+        """Return the path of a blob's URL."""
         return f"/{digest}"
 
     def stored(self, body: Body) -> str:
-        """What an upload is asked for by: its hash, or the name it was given."""
+        """Return what names an upload: its hash, or the name that the client gave it."""
         return body.digest if self.names_by_digest else body.name
 
     def file(self, digest: str) -> Path:
-        """Where a blob lies on disk; a link made there is a blob."""
+        """Return the path of a blob on disk; a link made there is a blob."""
         return self.data / digest[:2] / digest
 
     def place(self, source: Path, digest: str) -> None:
-        """Give it a blob without an upload."""
+        """Add a blob without an upload."""
         file = self.file(digest)
         file.parent.mkdir(parents=True, exist_ok=True)
         os.link(source, file)
 
     def start(self) -> float:
-        """Start it; returns the seconds until its first answer."""
+        """Start the server; return the seconds until its first answer."""
         inherited = unsteered()
         self.port = _free_port()
         command = self.command()
@@ -107,7 +107,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 cwd=self.project,
-                # Their temporary files belong on the file system that is measured.
+                # Temporary files must be on the file system that is measured.
                 env={**inherited, **self.environ(), "TMPDIR": str(self.directory)},
                 start_new_session=True,
             )
@@ -119,7 +119,7 @@ class Server:
         return time.perf_counter() - begin
 
     def stop(self) -> None:
-        """End it and all its processes."""
+        """Stop the server with all its processes."""
         if self.process is None:
             return
         self.process.terminate()
@@ -138,12 +138,12 @@ class Server:
         self.stop()
 
     def processes(self) -> list[int]:
-        """The ids of its processes; the first one first."""
+        """Return its process ids, the parent first."""
         assert self.process is not None
         return list(_descendants(self.process.pid))
 
     def cpu(self) -> float:
-        """The seconds of a processor that its living processes have used."""
+        """Return the processor time of its living processes, in seconds."""
         ticks = 0
         for pid in self.processes():
             fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
@@ -151,20 +151,20 @@ class Server:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def pss(self) -> list[int]:
-        """The memory of each process in bytes, what is shared counted in parts; the first one first."""
+        """Return the PSS of each process in bytes, the parent first (proc(5), smaps_rollup)."""
         found = []
         for pid in self.processes():
-            with contextlib.suppress(OSError):  # it has ended
+            with contextlib.suppress(OSError):  # it has exited
                 text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
                 found += [int(size) << 10 for size in re.findall(r"^Pss: +(\d+) kB", text, re.MULTILINE)]
         return found
 
     def keep(self) -> None:
-        """Remember what is there: `clear` removes the rest."""
+        """Remember the files of now; `clear` removes all others."""
         self._kept = set(self._files())
 
     def clear(self) -> None:
-        """Remove what was uploaded, and let the disk come to rest."""
+        """Remove what was uploaded, and wait for the disk."""
         for path in self._files():
             if path not in self._kept:
                 with contextlib.suppress(FileNotFoundError):
@@ -189,12 +189,12 @@ class Server:
 
 
 def unsteered() -> dict[str, str]:
-    """The environment, but for what would have the programs run in another way than they do for users."""
+    """Return the environment without variables that change how the programs run."""
     return {name: value for name, value in os.environ.items() if not name.startswith(STEERING)}
 
 
 def head(method: str, path: str, *fields: str) -> bytes:
-    """The head of a request."""
+    """Return the head of a request."""
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *fields, "", ""]).encode()
 
 

@@ -1,4 +1,4 @@
-"""What was set out to be reached, as ratios within one run where it can be one."""
+"""The goals, as ratios within one run where possible."""
 
 import statistics
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ STOCK = "limit, gunicorn's own worker"
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure, or its ratio to another one of the same round, and the bound it has to keep."""
+    """A goal: a bound for a figure, or for its ratio to another figure of the same round."""
 
     title: str
     bound: float
@@ -23,7 +23,7 @@ class Goal:
     unit: str = "×"
 
     def values(self, figures: Figures) -> list[float]:
-        """The value in every round that has one."""
+        """Return the value of every round that has one."""
         ours = figures.get(self.figure, {})
         if self.other is None:
             return list(ours.values())
@@ -31,17 +31,17 @@ class Goal:
         return [value / theirs[number] for number, value in ours.items() if theirs.get(number)]
 
     def bounds(self) -> str:
-        """The bound as it is written."""
+        """Return the bound as text."""
         return f"{'≤' if self.at_most else '≥'} {self.bound:g} {self.unit}"
 
     def verdict(self, value: float) -> str:
-        """Whether a value keeps the bound, and by how much it does or does not."""
+        """Return whether a value meets the bound, and by how much."""
         met = value <= self.bound if self.at_most else value >= self.bound
         return f"{'met' if met else '**missed**'} by {abs(value / self.bound - 1):.0%}"
 
 
 def row(goal: Goal, figures: Figures) -> tuple[str, str, str, str]:
-    """A goal, its bound, the median with its range, and the verdict."""
+    """Return a row: the goal, its bound, the median with its range, and the verdict."""
     values = goal.values(figures)
     if not values:
         return goal.title, goal.bounds(), "not measured", ""
@@ -52,7 +52,7 @@ def row(goal: Goal, figures: Figures) -> tuple[str, str, str, str]:
 
 
 def goals(counts: tuple[str, str]) -> Iterator[Goal]:
-    """All of them; `counts` are the names of the small and of the grown store."""
+    """Return all goals; `counts` are the titles of the small and the large store."""
 
     yield _ratio("upload ÷ pipeline limit", 1.0, "upload", "pipeline limit")
     yield _ratio("upload ÷ nginx DAV", 1.0, "upload", "nginx")

@@ -1,4 +1,4 @@
-"""How near verifying a store comes to the speed of hashing: `python -m benchmarks.verify`."""
+"""`python -m benchmarks.verify`: the rate of verifying a store, beside plain hashing."""
 
 import argparse
 import multiprocessing
@@ -27,13 +27,13 @@ GIB = 1 << 30
 
 
 def sizes(count: int, total: int) -> list[int]:
-    """Sizes of blobs that together are about `total`: many small ones, some large ones."""
+    """Return sizes of blobs that add up to about `total`: many small ones, some large ones."""
     order = random.Random(0)
     return [int(order.expovariate(count / total)) for _ in range(count)]
 
 
 def fill(root: Path, algorithm: Algorithm, lengths: list[int]) -> None:
-    """Write blobs of these lengths, straight on disk."""
+    """Write blobs of these lengths directly to disk."""
     open_store(str(root), algorithm, Durability.NONE)
     for number in range(256):
         (root / f"{number:02x}").mkdir()
@@ -56,7 +56,7 @@ def _fill(root: Path, algorithm: Algorithm, lengths: list[int], seed: int) -> No
 
 
 def _hash(algorithm: Algorithm, lengths: list[int]) -> None:
-    """Hash as many bytes in memory, in the blocks that verifying reads."""
+    """Hash as many bytes in memory, in the blocks that verify reads."""
     block = memoryview(os.urandom(BLOCK))
     for length in lengths:
         hashed = algorithm.new()
@@ -66,7 +66,7 @@ def _hash(algorithm: Algorithm, lengths: list[int]) -> None:
 
 
 def _read(algorithm: Algorithm, paths: list[str]) -> None:
-    """Open, read, hash and close files: the least that has to be done."""
+    """Open, read, hash and close files: the lower bound."""
     buffer = memoryview(bytearray(BLOCK))
     for path in paths:
         hashed = algorithm.new()
@@ -80,7 +80,7 @@ def _read(algorithm: Algorithm, paths: list[str]) -> None:
 
 
 def _in_processes(work: Callable[[list[T]], None], everything: list[T]) -> None:
-    # Forked anew each time: verifying forks too, unless a pool's threads are there.
+    # A new fork each time, because verify forks too.
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=work, args=(share,)) for share in _shares(everything)]
     for process in processes:
@@ -91,14 +91,14 @@ def _in_processes(work: Callable[[list[T]], None], everything: list[T]) -> None:
 
 
 def timed(work: Callable[[], None]) -> float:
-    """Seconds that it takes."""
+    """Return how long it takes, in seconds."""
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
 
 
 def measure(root: Path, algorithm: Algorithm, lengths: list[int]) -> list[float]:
-    """Medians of the seconds that hashing, reading and hashing, and verifying take, in turn."""
+    """Return the median seconds of hashing, of reading and hashing, and of verifying, in turn."""
     fill(root, algorithm, lengths)
     store = open_store(str(root), algorithm, Durability.NONE)
     paths = sorted(map(str, root.glob("??/*")))
@@ -115,7 +115,7 @@ def measure(root: Path, algorithm: Algorithm, lengths: list[int]) -> list[float]
 
     works = [hash_, read, check]
     for work in works:
-        work()  # the pages are cached
+        work()  # fills the page cache
     rounds = []
     for _ in range(ROUNDS):
         rounds.append({work: timed(work) for work in works})
@@ -124,12 +124,12 @@ def measure(root: Path, algorithm: Algorithm, lengths: list[int]) -> list[float]
 
 
 def main() -> None:
-    """Measure, print the medians and their ratios."""
+    """Measure; print the medians and their ratios."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verify", description=__doc__)
     parser.add_argument("--memory", default="/dev/shm", type=Path, help="where to make the store")
-    parser.add_argument("--algorithm", default="sha256", type=Algorithm, help="by default sha256")
-    parser.add_argument("--blobs", default=20_000, type=int, help="how many")
-    parser.add_argument("--size", default=4.0, type=float, help="of all of them, in GiB")
+    parser.add_argument("--algorithm", default="sha256", type=Algorithm, help="default: sha256")
+    parser.add_argument("--blobs", default=20_000, type=int, help="the number of blobs")
+    parser.add_argument("--size", default=4.0, type=float, help="the size of all blobs together, in GiB")
     options = parser.parse_args()
     lengths = sizes(options.blobs, int(options.size * GIB))
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.memory) as directory:

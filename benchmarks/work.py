@@ -1,4 +1,4 @@
-"""The work that every server is given, and how it is done on all of them round by round."""
+"""The work for every server, done on all of them round by round."""
 
 import hashlib
 import random
@@ -22,45 +22,45 @@ PARALLEL = 16
 
 
 class Key(NamedTuple):
-    """Which figure: where it was measured, of what work, of which server."""
+    """The key of a figure: place, work, server."""
 
     place: str
     work: str
     server: str
 
 
-# Every figure of every round in which there is one.
+# The figures of every round.
 Figures = defaultdict[Key, dict[int, float]]
 
 
 @dataclass
 class Bench:
-    """What the work needs: bytes to send, blobs to ask for, how much and how long."""
+    """The parameters of the work: bytes to send, blobs to ask for, how much and how long."""
 
     payload: Payload
     rounds: int
-    size: int  # of what is big
-    transfer: int  # of what is moved while the memory is watched
-    seconds: float  # of each load
+    size: int  # of a big file
+    transfer: int  # of what moves while the memory is watched
+    seconds: float  # the duration of each load
     big: str = ""
     small: str = ""
     figures: Figures = field(default_factory=lambda: defaultdict(dict))
     failures: list[str] = field(default_factory=list)
 
     def body(self, server: Server, kind: str, size: int) -> Body:
-        """A new body; a form where the server takes nothing else."""
+        """Return a new body; a form if the server accepts nothing else."""
         if kind not in server.takes:
             kind = "form"
         return self.payload.body(kind, size, (server.file_field, server.form_fields))
 
     def note(self, failure: str) -> None:
-        """Remember what did not work, and say so at once."""
+        """Remember a failure, and print it at once."""
         self.failures.append(failure)
         print(f"! {failure}", file=sys.stderr)
 
 
 class Work(NamedTuple):
-    """A piece of work, measured in MB/s or in requests per second."""
+    """A kind of work, measured in MB/s or in requests per second."""
 
     name: str
     title: str
@@ -69,7 +69,7 @@ class Work(NamedTuple):
 
 
 def upload(kind: str) -> Callable[[Server, Bench], float]:
-    """Upload one big file in this kind of body."""
+    """Upload one big file in a body of this kind."""
 
     def run(server: Server, bench: Bench) -> float:
         body = bench.body(server, kind, bench.size)
@@ -129,7 +129,7 @@ def _download(server: Server, request: bytes, status: int, length: int, times: i
 
 
 def post(server: Server, bench: Bench) -> Load:
-    """Store small files, on a server or without one."""
+    """Store small files, with or without a server."""
     if isinstance(server, BareLoop):
         return server.run(bench.seconds)
     return load.post(server, bench.small, bench.seconds)
@@ -140,7 +140,7 @@ def _serves(server: Server) -> bool:
 
 
 def _one_request(server: Server) -> bool:
-    # The registry's upload is two requests, the second of which names the hash and what the first gave.
+    # The registry needs two requests, and the second one repeats a value from the answer to the first.
     return not isinstance(server, Direct | Registry)
 
 
@@ -162,12 +162,12 @@ WORKS = [
     Work("304", "GET answered 304", _loading(load.not_modified), _serves),
     Work("post", "POST of 4 KiB", post, _one_request),
 ]
-# What wrk does of it.
+# The work that wrk does.
 BY_WRK = {"get", "304", "post"}
 
 
 def check(server: Server, bench: Bench) -> None:
-    """See once that a server does what is measured: its blobs come whole and uploads are kept."""
+    """Check once that a server returns its blobs whole and keeps uploads."""
     if isinstance(server, BareLoop):
         return
     digests = {bench.small: bench.small}
@@ -184,12 +184,12 @@ def check(server: Server, bench: Bench) -> None:
         with Connection(server.port) as connection:
             status, _ = connection.download(head("GET", server.path(name)), sha256.update)
         if status != 200 or sha256.hexdigest() != digest:
-            raise Failure(f"{server.title} answered {status} with other bytes than it was given")
+            raise Failure(f"{server.title} answered {status} with wrong bytes")
     server.clear()
 
 
 def prepare(servers: Sequence[Server], bench: Bench, big: Path, small: Path) -> list[Server]:
-    """Give every server its blobs and start it; returns those that work."""
+    """Give every server its blobs and start it; return the servers that work."""
     working = []
     for server in servers:
         server.place(big, bench.big)
@@ -206,7 +206,7 @@ def prepare(servers: Sequence[Server], bench: Bench, big: Path, small: Path) -> 
 
 
 def rounds(place: str, servers: Sequence[Server], works: Sequence[Work], bench: Bench) -> None:
-    """Do all the work on all the servers in turn, in an order that changes, so many times."""
+    """Do all the work on all servers in turn, in an order that changes from round to round."""
     order = random.Random(0)
     for number in range(bench.rounds):
         print(f"{place}: round {number + 1} of {bench.rounds}", file=sys.stderr)

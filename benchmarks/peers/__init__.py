@@ -1,1 +1,1 @@
-"""Applications for the same gunicorn with the same settings, to compare with."""
+"""Applications to compare with, for the same gunicorn with the same settings."""

@@ -1,4 +1,4 @@
-"""What a bare WSGI callable can do on this server: an upload is thrown away, a file sent by sendfile."""
+"""The upper bound for a WSGI callable on this server: it discards uploads and sends files by sendfile."""
 
 import os
 import re
@@ -10,12 +10,12 @@ BLOCK = 1 << 20
 SMALL = 64 << 10
 RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
-# What is small is read once and answered from memory from then on.
+# Small files are read once, and then served from memory.
 small: dict[str, bytes] = {}
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Drain a POST; answer a GET, HEAD, range or condition, looking at nothing that it need not."""
+    """Drain a POST; answer GET, HEAD, ranges and conditions with as little parsing as possible."""
     method = environ["REQUEST_METHOD"]
     if method == "POST":
         read = environ["wsgi.input"].read

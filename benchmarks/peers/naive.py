@@ -1,4 +1,4 @@
-"""A content-addressed store as it is written in half an hour, with Flask."""
+"""A simple content-addressed store in Flask, as written in half an hour."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""The least work that an honest store must do with an upload: read, hash, write, name by the hash."""
+"""The least work for an upload in any content-addressed store: read, hash, write, name by the hash."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ SYNC = os.environ.get("WSGI_STORE_DURABILITY") == "full"
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Store a POST under its sha256; what is asked for is served by `limit`."""
+    """Store a POST under its sha256; `limit` answers everything else."""
     if environ["REQUEST_METHOD"] != "POST":
         return limit.application(environ, start_response)
     read = environ["wsgi.input"].read
