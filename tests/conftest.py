@@ -19,7 +19,11 @@ from tests.support.commands import COUNTING
 from tests.support.kinds import BucketKind
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
+from wsgi_store.digest import Algorithm
 from wsgi_store.logs import PACKAGE, logger
+from wsgi_store.staging import Staging
+from wsgi_store.store.contract import Store
+from wsgi_store.store.disk.store import LocalStore
 from wsgi_store.web.application import Application
 
 # As a host does that wants to see it: tests look at what is logged.
@@ -134,6 +138,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def fixture_root(tmp_path: Path) -> Path:
     """Where the store is."""
     return tmp_path / "store"
+
+
+@pytest.fixture(name="store")
+def fixture_store(root: Path) -> LocalStore:
+    """An empty store on a local disk."""
+    return LocalStore(str(root), Algorithm.MD5)
+
+
+@pytest.fixture(name="staging")
+def fixture_staging(store: Store) -> Staging:
+    """The way into the store."""
+    return Staging(store)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.calling import call
+from tests.support.clock import Clock, stopped
 from wsgi_store import readiness as module
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.readiness import REMEMBERED, Readiness
@@ -15,22 +16,10 @@ from wsgi_store.staging import Staging
 from wsgi_store.web.application import Application
 
 
-class Clock:
-    """Seconds, moved on by a test."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        """What it shows."""
-        return self.now
-
-
 @pytest.fixture(name="clock")
 def fixture_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which an outcome gets old."""
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+    return stopped(module, monkeypatch)
 
 
 def test_an_outcome_is_remembered_for_a_second(clock: Clock) -> None:
@@ -51,7 +40,7 @@ def test_an_outcome_is_remembered_for_a_second(clock: Clock) -> None:
     failure.__cause__ = OSError("why")
     outcome.append(failure)
     ready.require()
-    clock.now += REMEMBERED
+    clock.past += REMEMBERED
     told = []
     for _ in range(3):
         with pytest.raises(StoreUnavailable, match="^no room$") as caught:
@@ -60,7 +49,7 @@ def test_an_outcome_is_remembered_for_a_second(clock: Clock) -> None:
         told.append(caught.value)
     assert (len(looks), len(set(map(id, told)))) == (2, 3)
     outcome.clear()
-    clock.now += REMEMBERED
+    clock.past += REMEMBERED
     ready.require()
     assert len(looks) == 3
 
@@ -128,7 +117,7 @@ def test_what_is_no_failure_of_the_store_is_not_remembered(clock: Clock) -> None
     for _ in range(2):
         with pytest.raises(ValueError, match="a bug"):
             ready.require()
-    assert len(looks) == 2 and clock.now == 0.0
+    assert len(looks) == 2 and clock.past == 0.0
 
 
 def test_anybody_may_ask(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:

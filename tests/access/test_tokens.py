@@ -4,7 +4,6 @@ import errno
 import os
 import re
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from webtest import TestApp
 
 from tests.support.access import ALL, HELLO, KEY, bearer, code, line, soon
+from tests.support.clock import Clock, stopped
 from tests.support.servers import Server, gunicorn, until
 from tests.support.wire import Connection, message
 from wsgi_store.access import tokens as module
@@ -27,27 +27,10 @@ from wsgi_store.logs import logger
 OLD = line("old", "list") + line("all", ALL)
 
 
-class Clock:
-    """A clock for the tokens that a test moves on."""
-
-    def __init__(self) -> None:
-        self.past = 0.0
-
-    def time(self) -> float:
-        """The time of day, which files are stamped with."""
-        return time.time() + self.past
-
-    def monotonic(self) -> float:
-        """Seconds."""
-        return self.past
-
-
 @pytest.fixture(name="clock")
 def fixture_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """It stands still until it is moved on."""
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+    return stopped(module, monkeypatch)
 
 
 @pytest.fixture(name="path")

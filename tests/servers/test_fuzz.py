@@ -1,23 +1,15 @@
 """A fuzz of a real server with raw requests: no failure, no hang, nothing stored that is not whole."""
 
 import hashlib
-from collections.abc import Iterator
 
 import h11
-import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.exchanges import form
-from tests.support.fuzzing import HELD_HASH, exchange, judge, patient
+from tests.support.fuzzing import HELD_HASH, exchange, judge
 from tests.support.servers import Server
 from tests.support.wire import chunked, message
-
-
-@pytest.fixture(scope="module", name="server")
-def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all."""
-    yield from patient(tmp_path_factory.mktemp("patient"))
 
 
 def uploads(data: bytes) -> set[str]:

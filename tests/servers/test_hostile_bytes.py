@@ -2,25 +2,18 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import pytest
 
 from tests.support.exchanges import form
-from tests.support.fuzzing import ANSWER, HELD, HELD_HASH, SECONDS, exchange, judge, patient
+from tests.support.fuzzing import ANSWER, HELD, HELD_HASH, SECONDS, exchange, judge
 from tests.support.servers import Server
 from tests.support.wire import chunked, message
 
 pytestmark = pytest.mark.long(70)
 EVERY_BYTE = [bytes([value]) for value in range(256)]
-
-
-@pytest.fixture(scope="module", name="server")
-def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all."""
-    yield from patient(tmp_path_factory.mktemp("patient"))
 
 
 def test_requests_that_just_stop(server: Server) -> None:

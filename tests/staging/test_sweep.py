@@ -31,12 +31,6 @@ HASH = hashlib.md5(DATA.encode()).hexdigest()
 LEFTOVER = "0" * 31
 
 
-@pytest.fixture(name="store")
-def fixture_store(tmp_path: Path) -> LocalStore:
-    """An empty store."""
-    return LocalStore(str(tmp_path / "store"), Algorithm.MD5)
-
-
 @contextlib.contextmanager
 def uploading(store: LocalStore, kind: LocalKind = NAMED) -> Iterator["subprocess.Popen[bytes]"]:
     """A process in the middle of an upload; it goes on when its standard input ends."""

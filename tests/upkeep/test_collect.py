@@ -23,12 +23,6 @@ DAY = 86400.0
 DATA = b"some bytes"
 
 
-@pytest.fixture(name="store")
-def fixture_store(root: Path) -> LocalStore:
-    """An empty store."""
-    return LocalStore(str(root), Algorithm.MD5)
-
-
 def age(store: LocalStore, digest: Digest, days: float) -> None:
     """Make a blob so old."""
     then = time.time() - days * DAY

@@ -1,7 +1,6 @@
 """An engine that cannot hold a store is found out before anything is written, and nothing is damaged."""
 
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -10,9 +9,8 @@ from urllib.parse import unquote
 import obstore
 import pytest
 
-from tests.support import ceph
 from tests.support.buckets import environ, serving
-from tests.support.engines import Answer, Between, Request, between
+from tests.support.engines import Answer, Between, Request
 from tests.support.exchanges import told
 from tests.support.faults import UNAVAILABLE, refused, upload
 from tests.support.kinds import BucketKind, content, digest_of, put
@@ -33,13 +31,6 @@ GUNICORN = ["gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py"), "--bind", "127.0
 NOT_IMPLEMENTED = b"<Error><Code>NotImplemented</Code></Error>"
 DATA = b"some bytes"
 DIGEST = digest_of(Algorithm.SHA256, DATA)
-
-
-@pytest.fixture(name="proxy")
-def fixture_proxy() -> Iterator[Between]:
-    """What stands before the object store."""
-    with between(ceph.cluster().port) as proxy:
-        yield proxy
 
 
 def opened(proxy: Between, directory: Path, timeout: float = 5.0) -> Store:

@@ -1,13 +1,12 @@
 """What operations cost in requests to the object store, as the table of docs/object-storage.md says."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support import ceph
-from tests.support.engines import Between, between
+from tests.support.engines import Between
 from tests.support.kinds import BucketKind, content, digest_of, put
 from wsgi_store.digest import Algorithm
 from wsgi_store.staging import Staging
@@ -16,13 +15,6 @@ from wsgi_store.store.open import open_store
 
 MIB = 1 << 20
 SMALL, MIDDLE, LARGE = b"s" * 1000, b"m" * MIB, b"l" * (17 * MIB)
-
-
-@pytest.fixture(name="proxy")
-def fixture_proxy() -> Iterator[Between]:
-    """What stands before the object store and counts."""
-    with between(ceph.cluster().port) as proxy:
-        yield proxy
 
 
 @pytest.fixture(name="store")

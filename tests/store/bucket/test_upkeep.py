@@ -31,22 +31,10 @@ DATA = b"some bytes"
 LARGE = bytes(range(256)) * (WHOLE // 256 + 1)
 
 
-@pytest.fixture(name="root")
-def fixture_root(tmp_path: Path) -> Path:
-    """Where uploads to the store are staged."""
-    return tmp_path / "store"
-
-
 @pytest.fixture(name="store")
 def fixture_store(root: Path) -> Store:
     """An empty store."""
     return KIND.open(root, Algorithm.SHA256)
-
-
-@pytest.fixture(name="staging")
-def fixture_staging(store: Store) -> Staging:
-    """The way into the store."""
-    return Staging(store)
 
 
 def upload(staging: Staging, data: bytes) -> Added:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.kinds import KINDS, LocalKind, content, digest_of, put
+from tests.support.kinds import LocalKind, content, digest_of, put
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StorageFull, StoreUnavailable
 from wsgi_store.staging import Staging
@@ -43,13 +43,6 @@ def no_more_descriptors(spare: int = 0) -> Iterator[None]:
     finally:
         for fd in held[spare:]:
             os.close(fd)
-
-
-@pytest.fixture(name="kind", params=KINDS, ids=str)
-def fixture_kind(request: pytest.FixtureRequest) -> LocalKind:
-    """One kind of store after another."""
-    kind: LocalKind = request.param
-    return kind
 
 
 @pytest.fixture(name="store")

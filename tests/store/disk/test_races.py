@@ -1,7 +1,6 @@
 """Removals that cross an upload, at the very moments where it matters."""
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -13,18 +12,6 @@ from wsgi_store.store.disk.store import LocalStore
 
 DATA = b"some bytes"
 DIGEST = digest_of(Algorithm.MD5, DATA)
-
-
-@pytest.fixture(name="store")
-def fixture_store(tmp_path: Path) -> LocalStore:
-    """An empty store."""
-    return LocalStore(str(tmp_path / "store"), Algorithm.MD5)
-
-
-@pytest.fixture(name="staging")
-def fixture_staging(store: LocalStore) -> Staging:
-    """The way into the store."""
-    return Staging(store)
 
 
 def test_a_removal_crosses_an_upload(store: LocalStore, staging: Staging) -> None:

@@ -22,24 +22,6 @@ from wsgi_store.store.disk.store import LocalStore
 DATA = b"some bytes"
 
 
-@pytest.fixture(name="root")
-def fixture_root(tmp_path: Path) -> Path:
-    """Where the store is made."""
-    return tmp_path / "store"
-
-
-@pytest.fixture(name="store")
-def fixture_store(root: Path) -> LocalStore:
-    """An empty store."""
-    return LocalStore(str(root), Algorithm.MD5)
-
-
-@pytest.fixture(name="staging")
-def fixture_staging(store: LocalStore) -> Staging:
-    """The way into the store."""
-    return Staging(store)
-
-
 def path_of(root: Path, data: bytes) -> Path:
     """Where the blob of some bytes lies."""
     hash_ = hashlib.md5(data, usedforsecurity=False).hexdigest()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.kinds import KINDS, LocalKind, put
+from tests.support.kinds import LocalKind, put
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import IncompleteBody, StoreUnavailable
 from wsgi_store.store.contract import Durability
@@ -72,13 +72,6 @@ def test_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: Dur
         Durability.NONE: ["rename"],
     }
     assert spy.done == synced[durability]
-
-
-@pytest.fixture(name="kind", params=KINDS, ids=str)
-def fixture_kind(request: pytest.FixtureRequest) -> LocalKind:
-    """One kind of store after another."""
-    kind: LocalKind = request.param
-    return kind
 
 
 @pytest.fixture(name="spy")
