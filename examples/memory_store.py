@@ -7,7 +7,7 @@ examples/test_memory_store.py holds it to the contract.
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Lock
 
@@ -84,9 +84,6 @@ class MemoryStore:
         stop = blob.size if length is None else min(start + length, blob.size)
         return Reader(blob, data, start, stop)
 
-    def begin(self, staged: StagedFile, size: int | None, expected: Sequence[Digest]) -> None:
-        """Nothing can be done before the bytes are whole."""
-
     def add(self, staged: StagedFile) -> Added:
         """Copy a staged file, unless the same bytes are there."""
         data = os.pread(staged.fd, os.fstat(staged.fd).st_size, 0)
@@ -138,12 +135,8 @@ class MemoryStore:
             if self._quarantine.pop(digest, None) is None:
                 raise BlobNotFound(hash=digest.hex)
 
-    def abandoned(self, before: float, *, remove: bool) -> Iterator[Blob]:
-        """Whatever a process left is gone with it."""
-        return iter(())
-
     def litter(self, before: float, *, remove: bool) -> Iterator[int]:
-        """The same."""
+        """Whatever a process left is gone with it."""
         return iter(())
 
     def load_note(self, name: str) -> bytes | None:
@@ -160,14 +153,6 @@ class MemoryStore:
         with self._lock:
             blobs = sorted(map(self._stat, self.blobs), key=lambda blob: blob.digest.raw)
         return (blob for blob in blobs if after is None or blob.digest.raw > after.raw)
-
-    def local_path(self, digest: Digest) -> str | None:
-        """No front server reads this memory."""
-        return None
-
-    def url(self, digest: Digest, seconds: int, content_type: str, disposition: str) -> str | None:
-        """Nobody else sends this memory."""
-        return None
 
     def _stat(self, digest: Digest) -> Blob:
         try:
