@@ -3,7 +3,6 @@
 examples/test_memory_store.py holds it to the contract.
 """
 
-# pylint: disable=unused-argument  # the contract names them
 import hashlib
 import os
 import time
@@ -134,10 +133,6 @@ class MemoryStore:
         with self._lock:
             if self._quarantine.pop(digest, None) is None:
                 raise BlobNotFound(hash=digest.hex)
-
-    def litter(self, before: float, *, remove: bool) -> Iterator[int]:
-        """Whatever a process left is gone with it."""
-        return iter(())
 
     def load_note(self, name: str) -> bytes | None:
         """Read a note."""
