@@ -17,7 +17,8 @@ from wsgi_store.digest import Algorithm
 from wsgi_store.store.contract import Durability
 from wsgi_store.store.open import open_store
 from wsgi_store.upkeep.pagecache import BLOCK
-from wsgi_store.upkeep.verify import Result, verify
+from wsgi_store.upkeep.report import Result
+from wsgi_store.upkeep.verify import verify
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ from wsgi_store.client import Client
 from wsgi_store.digest import Algorithm
 from wsgi_store.store.contract import Durability
 from wsgi_store.store.open import open_store
-from wsgi_store.upkeep.ledger import Verified
+from wsgi_store.upkeep.ledger import Ledger
 
 pytestmark = pytest.mark.long(44)
 # So many small blobs are read by processes.
@@ -252,12 +252,12 @@ def test_interrupted(verifying: subprocess.Popen[bytes], program: Path) -> None:
     assert 0 < covered < MANY
     until(lambda: all(map(gone, pids)), "the end of the workers")
     store = open_store(str(program.parent / "store"), Algorithm.SHA256, Durability.NONE)
-    known = Verified.load(store)
+    known = Ledger.load(store)
     assert known.blobs == covered
     assert sum(len(list(part.blobs(store))) for part in known.parts() if part.time) == covered
     done = run(program, "verify", "--budget", f"{(MANY - covered) * SIZE}")
     assert done.returncode == 0
-    assert all(part.time for part in Verified.load(store).parts() if list(part.blobs(store)))
+    assert all(part.time for part in Ledger.load(store).parts() if list(part.blobs(store)))
 
 
 def test_killed(verifying: subprocess.Popen[bytes], program: Path) -> None:

@@ -8,7 +8,7 @@ from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Durability, Store
 from wsgi_store.store.open import open_store
-from wsgi_store.upkeep.verify import Report
+from wsgi_store.upkeep.report import Report
 
 NUMBER = 40
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support.upkeep import NUMBER, digests, last
 from wsgi_store.digest import Algorithm
 from wsgi_store.store.contract import Store
-from wsgi_store.upkeep.ledger import MAX_PARTS, NOTE, Verified
+from wsgi_store.upkeep.ledger import MAX_PARTS, NOTE, Ledger
 from wsgi_store.upkeep.verify import verify
 
 HASHES = st.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}")
@@ -35,7 +35,7 @@ def test_a_note_that_makes_no_sense(local: Store, note: bytes) -> None:
     """A broken note is one that is not there."""
     local.update_note(NOTE, lambda _: note)
     assert last(verify(local)).checked_blobs == NUMBER
-    assert all(part.time for part in Verified.load(local).parts())
+    assert all(part.time for part in Ledger.load(local).parts())
 
 
 def test_a_clock_that_was_ahead(local: Store) -> None:
@@ -44,7 +44,7 @@ def test_a_clock_that_was_ahead(local: Store) -> None:
     ends = [["7f" * 16, 1000.0], ["bf" * 16, time.time() + 1000], ["ff" * 16, float("nan")]]
     note = {"parts": ends, "unreadable": [bad.hex], "blobs": 3, "bytes": 2, "corrupt": 1}
     local.update_note(NOTE, lambda _: json.dumps(note).encode())
-    known = Verified.load(local)
+    known = Ledger.load(local)
     assert [part.time for part in known.parts()] == [1000.0, 0, 0]
     assert known.unreadable == {bad}
     assert (known.blobs, known.bytes, known.corrupt) == (3, 2, 1)
@@ -53,7 +53,7 @@ def test_a_clock_that_was_ahead(local: Store) -> None:
 @given(marks=st.lists(st.tuples(HASHES, HASHES), max_size=20), asked=st.lists(HASHES, max_size=20))
 def test_marks(marks: list[tuple[str, str]], asked: list[str]) -> None:
     """Each digest was verified when it was last within what was marked."""
-    known = Verified(Algorithm.MD5)
+    known = Ledger(Algorithm.MD5)
     for when, (one, two) in enumerate(marks, 1):
         if one != two:
             known.mark(min(one, two), max(one, two), float(when))
@@ -69,12 +69,12 @@ def test_the_note_stays_small(local: Store) -> None:
     """Parts too many are merged, and nothing counts as verified later than it was."""
     number_of_marks = 2 * MAX_PARTS
 
-    def mark(known: Verified) -> None:
+    def mark(known: Ledger) -> None:
         for number in range(number_of_marks):
             known.mark(f"{2 * number:032x}", f"{2 * number + 1:032x}", 1000.0 + number)
 
-    Verified.update(local, mark)
-    known = Verified.load(local)
+    Ledger.update(local, mark)
+    known = Ledger.load(local)
     assert len(known.parts()) <= MAX_PARTS
     for part in known.parts():
         for number in range(number_of_marks):

@@ -24,8 +24,9 @@ from wsgi_store.store.contract import Added, Durability, Store
 from wsgi_store.store.disk.store import LocalStore
 from wsgi_store.upkeep import check as checking
 from wsgi_store.upkeep.check import Tuning
-from wsgi_store.upkeep.ledger import Verified
-from wsgi_store.upkeep.verify import Report, Result, verify
+from wsgi_store.upkeep.ledger import Ledger
+from wsgi_store.upkeep.report import Report, Result
+from wsgi_store.upkeep.verify import verify
 
 pytestmark = pytest.mark.long(55)
 
@@ -149,12 +150,12 @@ def test_an_unreadable_blob_is_not_forgotten(
             report = last(verify(local, **asked, tuning=tuning))  # type: ignore[arg-type]
             assert (report.result, list(report.unreadable)) == (Result.INCOMPLETE, [bad])
             assert report.oldest == pytest.approx(age)
-            assert (Verified.load(local).oldest, Verified.load(local).unreadable) == (0, {bad})
+            assert (Ledger.load(local).oldest, Ledger.load(local).unreadable) == (0, {bad})
     report = last(verify(local, **asked, tuning=tuning))  # type: ignore[arg-type]
     assert report.result is Result.CLEAN
     assert report.checked_blobs <= report.total_blobs == NUMBER
     assert report.oldest is not None and report.oldest > age + 900
-    assert Verified.load(local).oldest > age + 900
+    assert Ledger.load(local).oldest > age + 900
 
 
 def test_more_unreadable_blobs_than_are_remembered(local: LocalStore) -> None:
@@ -165,12 +166,12 @@ def test_more_unreadable_blobs_than_are_remembered(local: LocalStore) -> None:
         assert (
             len(last(verify(local, tuning=tuning)).unreadable) == NUMBER - 1
         )  # of the empty one nothing is read
-    known = Verified.load(local)
+    known = Ledger.load(local)
     assert len(known.unreadable) == 3
     unverified = [blob for part in known.parts() if not part.time for blob in part.blobs(local)]
     assert len(unverified) >= NUMBER - 8
     assert last(verify(local)).result is Result.CLEAN
-    assert not Verified.load(local).unreadable
+    assert not Ledger.load(local).unreadable
 
 
 def test_a_blob_that_reads_differently(local: LocalStore) -> None:
@@ -241,7 +242,7 @@ def test_a_sample(store: LocalStore, counting: dict[str, int]) -> None:
     report = last(verify(store, sample=0.5, tuning=Tuning(**counting)))
     assert 5 < report.checked_blobs < 35
     assert (report.result, report.total_blobs) == (Result.CLEAN, NUMBER)
-    known = Verified.load(store)
+    known = Ledger.load(store)
     assert not any(part.time for part in known.parts())
     assert (known.blobs, known.bytes) == (report.checked_blobs, report.checked_bytes)
 
@@ -267,7 +268,7 @@ def test_progress_within_a_blob(kind: Kind, root: Path, way: str, monkeypatch: p
 
 def test_nobody_looks(local: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers wait for nobody who would have to be told how far they are."""
-    monkeypatch.setattr(checking, "TOLD", 0.0)
+    monkeypatch.setattr(checking, "REPORT_INTERVAL", 0.0)
     stop = threading.Event()
     ours, theirs = multiprocessing.Pipe(duplex=False)
     with ours, theirs:
@@ -275,10 +276,10 @@ def test_nobody_looks(local: LocalStore, monkeypatch: pytest.MonkeyPatch) -> Non
         progress = checking.Progress(theirs)
         for _ in range(1 << 16):  # of eight bytes each: more than a pipe holds
             progress.add(1)
-        assert 0 < progress.told < 1 << 16
+        assert 0 < progress.reported < 1 << 16
         ours.close()
         checked = checking.Checker(local, stop, None, theirs).check([each.raw for each in digests(local)])
-    assert (checked.blobs, checked.told) == (NUMBER, 0)
+    assert (checked.blobs, checked.reported) == (NUMBER, 0)
 
 
 def test_a_rate(store: Store, way: dict[str, int]) -> None:
@@ -291,16 +292,17 @@ def test_a_rate(store: Store, way: dict[str, int]) -> None:
 def test_a_run_that_is_ended(store: Store, way: dict[str, int]) -> None:
     """What was verified till the end of a run is remembered, and the next run begins behind it."""
     tuning = Tuning(**way, batch_blobs=1)
-    with closing(verify(store, rate=2000, workers=2, tuning=tuning)) as reports:
-        report = next(report for report in reports if report.checked_blobs > 9)
+    with closing(verify(store, rate=2000, workers=2, tuning=tuning)) as run:
+        next(report for report in run if report.checked_blobs > 9)
+    report = run.report
     assert report.result is Result.INCOMPLETE
     done = report.checked_blobs
     assert done < NUMBER
-    fresh = [part for part in Verified.load(store).parts() if part.time]
+    fresh = [part for part in Ledger.load(store).parts() if part.time]
     assert sum(len(list(part.blobs(store))) for part in fresh) == done
     rest = last(verify(store, budget=sum(range(NUMBER)) - report.checked_bytes, tuning=tuning))
     assert rest.oldest is not None
-    assert all(part.time for part in Verified.load(store).parts() if list(part.blobs(store)))
+    assert all(part.time for part in Ledger.load(store).parts() if list(part.blobs(store)))
 
 
 def test_a_run_that_is_killed(store: LocalStore) -> None:
@@ -308,7 +310,17 @@ def test_a_run_that_is_killed(store: LocalStore) -> None:
     tuning = Tuning(batch_blobs=1, save_interval=0)
     with closing(verify(store, rate=2000, workers=1, tuning=tuning)) as reports:
         report = next(report for report in reports if report.checked_blobs > 5)
-        assert Verified.load(store).blobs == report.checked_blobs
+        assert Ledger.load(store).blobs == report.checked_blobs
+
+
+def test_reports_are_snapshots(store: LocalStore) -> None:
+    """A report stays as it was when the run goes on, and so do the lists in it."""
+    run = verify(store, workers=1, tuning=Tuning(batch_blobs=1))
+    reports = [(report, replace(report, corrupt=[*report.corrupt])) for report in run]
+    assert all(report == copy for report, copy in reports)
+    assert [report.checked_blobs for report, _ in reports] != [NUMBER] * len(reports)
+    assert run.report == reports[-1][0]
+    assert run.report.corrupt is not run.report.corrupt
 
 
 def test_two_runs_at_once(store: LocalStore) -> None:
@@ -316,7 +328,7 @@ def test_two_runs_at_once(store: LocalStore) -> None:
     tuning = Tuning(batch_blobs=1, save_interval=0)
     with ThreadPoolExecutor(2) as pool:
         reports = list(pool.map(lambda _: last(verify(store, workers=1, tuning=tuning)), range(2)))
-    known = Verified.load(store)
+    known = Ledger.load(store)
     assert known.blobs == sum(report.checked_blobs for report in reports) == 2 * NUMBER
     assert known.bytes == sum(report.checked_bytes for report in reports)
 

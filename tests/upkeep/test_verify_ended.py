@@ -25,8 +25,9 @@ from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Blob, Durability
 from wsgi_store.store.disk.store import LocalStore
 from wsgi_store.upkeep.check import Checkers, Tuning
-from wsgi_store.upkeep.ledger import Verified
-from wsgi_store.upkeep.verify import Report, verify
+from wsgi_store.upkeep.ledger import Ledger
+from wsgi_store.upkeep.report import Report
+from wsgi_store.upkeep.verify import verify
 
 NUMBER = 40
 SMALL = Tuning(batch_blobs=3)
@@ -55,7 +56,7 @@ def fixture_failing(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
         until(lambda: moved(Path(store.root)), "a blob in quarantine")
         raise StoreUnavailable("the disk is not there any more")
 
-    Verified.update(store, lambda known: known.mark("", "f" * 32, 1.0))  # it begins with the first one
+    Ledger.update(store, lambda known: known.mark("", "f" * 32, 1.0))  # it begins with the first one
     monkeypatch.setattr(store, "iterate", failing)
 
 
@@ -67,7 +68,7 @@ def moved(root: Path) -> set[str]:
 def told(store: LocalStore, report: Report) -> None:
     """Assert that the report and the note tell of what was moved, and of as much as was read."""
     assert {digest.hex for digest in report.corrupt} == moved(Path(store.root))
-    known = Verified.load(store)
+    known = Ledger.load(store)
     assert (known.corrupt, known.blobs) == (len(report.corrupt), report.checked_blobs)
 
 
@@ -76,12 +77,13 @@ def test_in_the_middle_of_a_batch(store: LocalStore, root: Path, processes_from:
     """Those blobs of a batch that were read before the end are told, and the next run begins behind them."""
     tuning = Tuning(processes_from=processes_from)
     held = {blob.digest for blob in store.iterate()}
-    with closing(verify(store, rate=100, workers=2, tuning=tuning)) as reports:
-        next(reports)
-        report = next(reports)
+    with closing(verify(store, rate=100, workers=2, tuning=tuning)) as run:
+        next(run)
+        next(run)
         until(lambda: moved(root), "a blob in quarantine")
+    report = run.report
     told(store, report)
-    fresh = [part for part in Verified.load(store).parts() if part.time]
+    fresh = [part for part in Ledger.load(store).parts() if part.time]
     seen = {one for one in held for part in fresh if part.after < one.hex <= part.upto}
     assert seen == set(report.corrupt)
     *_, report = verify(store, tuning=tuning)
@@ -91,10 +93,11 @@ def test_in_the_middle_of_a_batch(store: LocalStore, root: Path, processes_from:
 @pytest.mark.usefixtures("failing")
 def test_while_it_counts(store: LocalStore) -> None:
     """A store that cannot be listed to its end has been verified so far."""
-    report = Report()
+    run = verify(store, workers=1, tuning=SMALL)
     with pytest.raises(StoreUnavailable, match="not there any more"):
-        for report in verify(store, workers=1, tuning=SMALL):
+        for report in run:
             assert not report.counted
+    report = run.report
     told(store, report)
     assert report.corrupt and not report.complete
 

@@ -17,8 +17,9 @@ from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Durability, Store
 from wsgi_store.store.disk.store import LocalStore
-from wsgi_store.upkeep.ledger import Verified
-from wsgi_store.upkeep.verify import Report, Result, verify
+from wsgi_store.upkeep.ledger import Ledger
+from wsgi_store.upkeep.report import Report, Result
+from wsgi_store.upkeep.verify import verify
 from wsgi_store.web.application import Application
 
 BLOBS = 40
@@ -92,7 +93,7 @@ def test_verify(store: Store, monkeypatch: pytest.MonkeyPatch, budget: int | Non
         pass
     assert (report.result, list(report.unreadable)) == (Result.INCOMPLETE, [bad])
     assert (report.checked_blobs, report.total_blobs, report.oldest) == (BLOBS - 1, BLOBS, 0)
-    assert Verified.load(store).unreadable == {bad}
+    assert Ledger.load(store).unreadable == {bad}
     for report in verify(store, budget=budget):
         pass
     assert (report.result, list(report.unreadable)) == (Result.INCOMPLETE, [bad])

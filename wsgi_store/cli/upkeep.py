@@ -25,7 +25,7 @@ from wsgi_store.upkeep import collect as collecting
 from wsgi_store.upkeep import verify as verifying
 from wsgi_store.upkeep.usage import manifest as list_manifest
 from wsgi_store.upkeep.usage import usage
-from wsgi_store.upkeep.verify import Report, Result
+from wsgi_store.upkeep.report import Report, Result
 from wsgi_store.values import parse_size, parse_time
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -102,23 +102,24 @@ def verify(
     store = opened(root)
     output = Output(["state", "hash", "detail"])
     with _interrupted_once():
-        reports = verifying.verify(store, sample=sample, budget=budget, rate=rate, workers=workers)
-        report = next(reports)
-        found = _findings(report, output)
+        run = verifying.verify(store, sample=sample, budget=budget, rate=rate, workers=workers)
+        next(run)
+        found = _findings(output)
         stopped: BaseException | None = None
         try:
-            with closing(reports):
-                next(reports)
+            with closing(run):
+                report = next(run)
                 total = int(report.total_bytes * (1 if sample is None else sample))
                 with output.progress() as bars:
                     total = total if budget is None else min(budget, total)
-                    move = _following(report, bars.add("verifying", total).advance)
-                    for _ in reports:
-                        found()
-                        move()
+                    move = _following(bars.add("verifying", total).advance)
+                    for report in run:
+                        found(report)
+                        move(report)
         except (KeyboardInterrupt, StoreError) as error:
             stopped = error
-        found()  # the end may have moved more to quarantine
+        report = run.report  # with what was moved while the run ended
+        found(report)
         _conclude(report, output, interrupted=stopped is not None)
     if stopped is not None:
         raise stopped
@@ -149,12 +150,12 @@ def _interrupted_once() -> Iterator[None]:
             signal.signal(number, before[number])
 
 
-def _following(report: Report, advance: Callable[[int], None]) -> Callable[[], None]:
-    """Return a function that advances the bar to the report, never back."""
+def _following(advance: Callable[[int], None]) -> Callable[[Report], None]:
+    """Return a function that advances the bar to a report, never back."""
     advance_to = meter(advance)
     farthest = 0
 
-    def move() -> None:
+    def move(report: Report) -> None:
         nonlocal farthest
         # The report drops the bytes of a blob that turns out to be unreadable.
         farthest = max(farthest, report.checked_bytes + report.reading_bytes)
@@ -163,11 +164,11 @@ def _following(report: Report, advance: Callable[[int], None]) -> Callable[[], N
     return move
 
 
-def _findings(report: Report, output: Output) -> Callable[[], None]:
+def _findings(output: Output) -> Callable[[Report], None]:
     """Return a function that prints the blobs found damaged or unreadable since its last call."""
     told: set[object] = set()
 
-    def tell() -> None:
+    def tell(report: Report) -> None:
         for digest in report.corrupt:
             if digest not in told:
                 reason = report.unmoved.get(digest)

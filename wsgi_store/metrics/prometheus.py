@@ -36,7 +36,7 @@ from wsgi_store.errors import (
 from wsgi_store.metrics.shared import Counts, Durations, Key, Number
 from wsgi_store.staging import Receipt, Staging
 from wsgi_store.store.contract import Added, Store
-from wsgi_store.upkeep.ledger import Verified
+from wsgi_store.upkeep.ledger import Ledger
 from wsgi_store.version import __version__
 
 P = ParamSpec("P")
@@ -224,17 +224,17 @@ class _State(Collector):
                 "wsgi_store_quarantined_blobs", "Damaged blobs out of service.", value=held
             )
         with suppress(StoreError):
-            verified = Verified.load(self._store)
+            ledger = Ledger.load(self._store)
             yield GaugeMetricFamily(
                 "wsgi_store_oldest_verification_timestamp_seconds",
                 "When the part of the store was verified, or made, that was verified longest ago.",
                 # What never was is no older than the store; what cannot be read is as good as never verified.
-                value=verified.oldest if verified.oldest or verified.unreadable else self._store.made(),
+                value=ledger.oldest if ledger.oldest or ledger.unreadable else self._store.made(),
             )
             for name, text, value in (
-                ("verified_blobs", "Blobs read and hashed by verify.", verified.blobs),
-                ("verified_bytes", "Bytes read and hashed by verify.", verified.bytes),
-                ("corrupt_blobs", "Blobs that verify found to be damaged.", verified.corrupt),
+                ("verified_blobs", "Blobs read and hashed by verify.", ledger.blobs),
+                ("verified_bytes", "Bytes read and hashed by verify.", ledger.bytes),
+                ("corrupt_blobs", "Blobs that verify found to be damaged.", ledger.corrupt),
             ):
                 yield CounterMetricFamily(f"wsgi_store_{name}", text, value=value)
 

@@ -1,4 +1,4 @@
-"""Checking blobs many at a time: by processes where files are local and many, else by threads."""
+"""Checking blobs in parallel: by processes for many local files, otherwise by threads."""
 
 import multiprocessing
 import os
@@ -23,37 +23,38 @@ from wsgi_store.store.abilities import LocalPaths
 from wsgi_store.store.contract import Store
 from wsgi_store.upkeep.pagecache import Blocks
 
-# How often a worker tells how far it is, and who waits for it looks: seconds.
-TOLD = 0.25
+# Seconds between two reports of a worker on a blob that it is reading.
+REPORT_INTERVAL = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """How a run divides its work, and how much of it is remembered."""
+    """How a run divides its work, and how much of it the ledger names."""
 
     batch_blobs: int = 512
-    """What a worker is given at once: enough that handing it over takes little time beside reading it."""
+    """Blobs in a batch for one worker: so many that handing it over takes little of the time."""
     batch_bytes: int = 32 << 20
+    """The bytes of blobs that complete a batch."""
     processes_from: int = 8
-    """With fewer batches a thread is done before a process has begun."""
+    """The least number of batches for processes: with fewer, threads are done before they have started."""
     ahead: int = 100_000
-    """So many blobs are handed out while the store is still being counted."""
+    """Blobs that are handed out while the store is still being counted."""
     save_interval: float = 60.0
-    """How often what was verified is written down, for a run that is killed: seconds."""
+    """Seconds after which the ledger is saved, in case the run is killed."""
     max_unreadable: int = 1000
-    """More unreadable blobs are not remembered one by one."""
+    """Unreadable blobs that the ledger names one by one."""
 
 
 TUNING = Tuning()
 
 
 class Stopped(Exception):
-    """The run was ended while a blob was read."""
+    """The run ended while a blob was being read."""
 
 
 @dataclass
-class Checked:
-    """What became of a batch of blobs."""
+class BatchReport:
+    """The outcome of checking a batch of blobs."""
 
     blobs: int = 0
     bytes: int = 0
@@ -61,47 +62,47 @@ class Checked:
     corrupt: list[Digest] = field(default_factory=list)
     unmoved: dict[Digest, str] = field(default_factory=dict)
     unreadable: dict[Digest, str] = field(default_factory=dict)
-    told: int = 0
-    """The bytes that were told of while they were read."""
+    reported: int = 0
+    """The bytes that were reported while they were read."""
 
     @property
-    def seen(self) -> int:
-        """How many of them, in their order: fewer than there are where the run was ended meanwhile."""
+    def reached(self) -> int:
+        """How many blobs were tried, from the first on: fewer than all if the run ended meanwhile."""
         return self.blobs + self.gone + len(self.unreadable)
 
 
 @dataclass
 class Checker:
-    """Checks batches, at most at `rate` bytes a second, and tells meanwhile how far it is."""
+    """Checks batches, at most at `rate` bytes a second, and reports its progress meanwhile."""
 
     store: Store
     stop: threading.Event
     rate: float | None
-    told: Connection
+    reports: Connection
 
-    def check(self, raws: list[bytes]) -> Checked:
-        """Hash the blobs of these digests, until told to stop, and move what is damaged to quarantine."""
-        checked = Checked()
+    def check(self, raws: list[bytes]) -> BatchReport:
+        """Hash the blobs of these digests until stopped, and move damaged ones to quarantine."""
+        report = BatchReport()
         pace = Pace(self.stop, self.rate)
-        progress = Progress(self.told)
+        progress = Progress(self.reports)
         blocks = Blocks()
         for raw in raws:
             digest = Digest(self.store.algorithm, raw)
             try:
                 size, actual, modified = self._hash(digest, pace, progress, blocks)
                 if actual != digest.raw:
-                    self._quarantine(digest, modified, checked)
+                    self._quarantine(digest, modified, report)
             except Stopped:
-                break  # what was moved till then is told
+                break  # the report still names what was moved
             except BlobNotFound:
-                checked.gone += 1
+                report.gone += 1
             except StoreError as error:
-                checked.unreadable[digest] = error.message
+                report.unreadable[digest] = error.message
             else:
-                checked.blobs += 1
-                checked.bytes += size
-        checked.told = progress.told
-        return checked
+                report.blobs += 1
+                report.bytes += size
+        report.reported = progress.reported
+        return report
 
     def _hash(
         self, digest: Digest, pace: "Pace", progress: "Progress", blocks: Blocks
@@ -119,31 +120,31 @@ class Checker:
             reader.close()
         return size, hashed.digest(), reader.blob.modified
 
-    def _quarantine(self, digest: Digest, modified: float, checked: Checked) -> None:
+    def _quarantine(self, digest: Digest, modified: float, report: BatchReport) -> None:
         try:
             moved = self.store.quarantine(digest)  # pylint: disable=assignment-from-no-return
         except BlobNotFound:
             raise
         except StoreError as error:
-            checked.unmoved[digest] = error.message
+            report.unmoved[digest] = error.message
         else:
             if not moved:
                 if self.store.stat(digest).modified == modified:
                     raise StoreUnavailable("it reads differently each time")
-                return  # healed meanwhile
-        checked.corrupt.append(digest)
+                return  # an upload healed it meanwhile
+        report.corrupt.append(digest)
 
 
 @dataclass
 class Pace:
-    """Waits where bytes come faster than they may."""
+    """Slows reading down to a rate."""
 
     stop: threading.Event
     rate: float | None
     due: float = field(default_factory=time.monotonic)
 
     def keep(self, size: int) -> None:
-        """Wait as long as so many bytes should have taken; raises Stopped."""
+        """Wait until `size` bytes may have been read; raises Stopped."""
         if self.rate is not None:
             self.due += size / self.rate
             self.stop.wait(max(0.0, self.due - time.monotonic()))
@@ -153,81 +154,80 @@ class Pace:
 
 @dataclass
 class Progress:
-    """Tells through a pipe of the bytes that are read, now and then.
+    """Reports through a pipe how many bytes were read, every REPORT_INTERVAL.
 
-    It neither waits, however full the pipe is, nor needs a lock, which a process that is killed would
-    leave locked: the kernel writes so few bytes at once or not at all (pipe(7)).
+    It does not wait if the pipe is full, and takes no lock that a killed process would leave locked: so
+    few bytes are written atomically or not at all (pipe(7)).
     """
 
     pipe: Connection
-    told: int = 0
-    _untold: int = 0
-    _due: float = field(default_factory=lambda: time.monotonic() + TOLD)
+    reported: int = 0
+    _unreported: int = 0
+    _due: float = field(default_factory=lambda: time.monotonic() + REPORT_INTERVAL)
 
     def add(self, size: int) -> None:
-        """So many bytes more were read."""
-        self._untold += size
+        """Count `size` more bytes."""
+        self._unreported += size
         if (now := time.monotonic()) < self._due:
             return
-        self._due = now + TOLD
-        with suppress(OSError):  # it is full, or nobody reads it any more
-            os.write(self.pipe.fileno(), struct.pack("q", self._untold))
-            self.told += self._untold
-            self._untold = 0
+        self._due = now + REPORT_INTERVAL
+        with suppress(OSError):  # the pipe is full, or its reader is gone
+            os.write(self.pipe.fileno(), struct.pack("q", self._unreported))
+            self.reported += self._unreported
+            self._unreported = 0
 
 
 class Checkers:
-    """Workers that check batches as long as this is used as a context manager.
+    """Workers that check batches while this is used as a context manager.
 
-    Hashing lets other threads run, but opening and reading many small files does so too seldom:
-    where there are `many` batches, the files of a local store are read by processes.
+    Hashing releases the GIL, but opening and reading many small files holds it most of the time: with
+    `many` batches, processes read the files of a local store.
     """
 
     def __init__(self, store: Store, workers: int, rate: int | None, *, many: bool) -> None:
         share = rate / workers if rate else None
         local = isinstance(store, LocalPaths)
-        self._check: Callable[[list[bytes]], Checked]
+        self._check: Callable[[list[bytes]], BatchReport]
         self._executor: Executor
         self._stop: Callable[[], None]
         self._read = 0
         with ExitStack() as stack:
-            self._told, told = (stack.enter_context(end) for end in multiprocessing.Pipe(duplex=False))
-            os.set_blocking(self._told.fileno(), False)
-            os.set_blocking(told.fileno(), False)
+            self._reports, reports = (stack.enter_context(end) for end in multiprocessing.Pipe(duplex=False))
+            os.set_blocking(self._reports.fileno(), False)
+            os.set_blocking(reports.fileno(), False)
             if not (
-                local and workers > 1 and many and self._have_processes(stack, workers, store, share, told)
+                local and workers > 1 and many and self._have_processes(stack, workers, store, share, reports)
             ):
                 stop = threading.Event()
                 self._stop = stop.set
                 self._executor = ThreadPoolExecutor(workers)
-                self._check = Checker(store, stop, share, told).check
+                self._check = Checker(store, stop, share, reports).check
             self._closing = stack.pop_all()
 
     def _have_processes(self, stack: ExitStack, workers: int, *given: Any) -> bool:
-        # A process that has threads must not be forked, and importing everything anew takes
-        # as long as hashing some hundred megabytes.
+        # Forking is faster than importing everything anew, but unsafe in a process that has threads.
         context = multiprocessing.get_context("fork" if _alone() else "spawn")
-        # Not an event: a process that is killed while it asks one leaves it locked.
+        # Not an event: a process that is killed while it waits for one leaves it locked.
         ours, theirs = (stack.enter_context(end) for end in context.Pipe(duplex=False))
         try:
             self._executor = ProcessPoolExecutor(workers, context, _begin, (*given, ours))
         except OSError:
-            return False  # their locks need /dev/shm
+            return False  # the locks of a pool need /dev/shm
         self._stop = partial(theirs.send_bytes, b"stop")
         self._check = _check
         return True
 
-    def submit(self, raws: list[bytes]) -> "Future[Checked]":
-        """Have the blobs of these digests checked."""
+    def submit(self, raws: list[bytes]) -> "Future[BatchReport]":
+        """Start to check the blobs of these digests."""
         return self._executor.submit(self._check, raws)
 
-    def under_way(self, taken: Checked | None) -> int:
-        """The bytes read of all batches but those that were taken, of which this may be one more."""
+    def under_way(self, finished: BatchReport | None) -> int:
+        """Return the bytes read of unfinished batches; `finished` has been one of them until now."""
         with suppress(BlockingIOError):
-            while told := os.read(self._told.fileno(), 1 << 12):
-                self._read += sum(array("q", told))
-        if taken:
-            self._read -= taken.told
+            while data := os.read(self._reports.fileno(), 1 << 12):
+                self._read += sum(array("q", data))
+        if finished:
+            self._read -= finished.reported
         return self._read
 
     def __enter__(self) -> Self:
@@ -237,36 +237,36 @@ class Checkers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._closing:
-            self._stop()  # nothing runs any more unless the run was ended early
+            self._stop()  # something still runs if the run ended early
             self._executor.shutdown(cancel_futures=True)
 
 
 def _alone() -> bool:
-    """Whether this process has no other threads, those included that Python does not know of."""
+    """Whether this process has one thread, counting those that Python does not know of."""
     try:
         return len(os.listdir("/proc/self/task")) == 1
     except OSError:
-        return False  # it cannot be told where /proc is not mounted
+        return False  # /proc is not mounted
 
 
-_checker: list[Checker] = []  # the one of a process that does nothing else
+_checker: list[Checker] = []  # of a process of the pool
 
 
-def _begin(store: Store, rate: float | None, told: Connection, stop: Connection) -> None:
-    # Ctrl-C, timeout(1) and systemd end all processes at once. Here that would lose what was found: the
-    # one who asked tells the others.
+def _begin(store: Store, rate: float | None, reports: Connection, stop: Connection) -> None:
+    # Ctrl-C, timeout(1) and systemd signal all processes at once. A worker that died of it would lose its
+    # report, so the process that runs the pool stops the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_await_pool, daemon=True).start()
     stopped = threading.Event()
     threading.Thread(target=_await_end, args=(stop, stopped), daemon=True).start()
-    _checker.append(Checker(store, stopped, rate, told))
+    _checker.append(Checker(store, stopped, rate, reports))
 
 
 def _await_pool() -> None:
-    """End when the pool says so, which it does when one of its processes was killed.
+    """End when the pool says so, which it does if one of its processes was killed.
 
-    That one may have held the lock of what they share, for which this one would wait for ever.
+    A killed process may hold the lock of the pool's queue, for which this one would wait for ever.
     """
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
@@ -279,8 +279,8 @@ def _await_end(stop: Connection, stopped: threading.Event) -> None:
     if parent.sentinel not in connection.wait([parent.sentinel, stop]):
         stopped.set()
         connection.wait([parent.sentinel])
-    os._exit(1)  # it was killed, and nobody will ask for more
+    os._exit(1)  # the parent was killed, and no more batches will come
 
 
-def _check(raws: list[bytes]) -> Checked:
+def _check(raws: list[bytes]) -> BatchReport:
     return _checker[0].check(raws)

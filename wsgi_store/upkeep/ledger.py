@@ -1,4 +1,4 @@
-"""Which digests of a store were last verified when, and the counts of all runs: the note they leave."""
+"""The ledger of a store: when each range of digests was last verified, and the counts of all runs."""
 
 import json
 import secrets
@@ -13,8 +13,8 @@ from wsgi_store.errors import StoreError
 from wsgi_store.store.contract import Blob, Store
 
 NOTE = ".verified.json"
-# More would make the note grow; a part too many is merged with the neighbour verified at the
-# most similar time, and both count as verified at the earlier one.
+# Bounds the size of the note. A part too many is merged with the neighbour that was verified at the most
+# similar time; the earlier time counts for both.
 MAX_PARTS = 256
 NEVER = 0.0
 COUNTS = ("blobs", "bytes", "corrupt")
@@ -22,17 +22,16 @@ COUNTS = ("blobs", "bytes", "corrupt")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The digests behind `after` up to `upto`, in hex, and when all of them were verified."""
+    """The digests behind `after` up to `upto`, in hex, and when they were verified."""
 
-    after: str  # empty: from the first one on
+    after: str  # empty for the first part
     upto: str
-    time: float  # seconds since the epoch, NEVER where it is not known
+    time: float  # seconds since the epoch, or NEVER
 
     def blobs(self, store: Store) -> Iterator[Blob]:
         """Yield the blobs of this part in ascending order; raises StoreError.
 
-        Those that cannot be looked at are among them, without a size and a time: whoever reads
-        them is told why.
+        A blob that cannot be described has the size 0 and the time NEVER: reading it will say why.
         """
         last = bytes.fromhex(self.upto)
         for blob in _all(store, store.algorithm.parse(self.after) if self.after else None):
@@ -53,26 +52,24 @@ def _all(store: Store, after: Digest | None) -> Iterator[Blob]:
         yield Blob(after, 0, NEVER)
 
 
-class Verified:
-    """When which digests were verified, as parts that cover all there can be.
+class Ledger:
+    """When each digest was last verified, as parts that cover all possible digests.
 
-    A blob that was added later than its part was verified counts from then: its bytes were
-    hashed when it was added.
-
-    `blobs` and `bytes` were verified by all runs together, some again and again, and `corrupt`
-    blobs found.
+    A blob that was added after its part was verified counts as verified when it was added, because its
+    bytes were hashed then. `blobs`, `bytes` and `corrupt` are the sums over all runs: what they verified
+    and what they found.
     """
 
     def __init__(self, algorithm: Algorithm) -> None:
         self.unreadable: set[Digest] = set()
-        """What could not be read when its part was verified; the next run tries it first."""
+        """Blobs that could not be read when their part was verified; the next run tries them first."""
         self.blobs = self.bytes = self.corrupt = 0
         self._last = "f" * (2 * algorithm.size)
         self._ends = [(self._last, NEVER)]
 
     @classmethod
     def load(cls, store: Store) -> Self:
-        """Read the note of a store; without one, or with one that makes no sense, nothing is known.
+        """Read the ledger of a store, an empty one if there is none or if it is malformed.
 
         Raises StoreError.
         """
@@ -80,43 +77,43 @@ class Verified:
 
     @classmethod
     def update(cls, store: Store, change: Callable[[Self], None]) -> None:
-        """Change the note of a store, one run after the other; raises StoreError."""
+        """Change the ledger of a store while no other run does; raises StoreError."""
 
         def changed(data: bytes | None) -> bytes:
-            verified = cls._parse(store.algorithm, data)
-            change(verified)
-            return verified.as_note()
+            ledger = cls._parse(store.algorithm, data)
+            change(ledger)
+            return ledger.as_note()
 
         store.update_note(NOTE, changed)
 
     @classmethod
     def _parse(cls, algorithm: Algorithm, data: bytes | None) -> Self:
-        verified = cls(algorithm)
+        ledger = cls(algorithm)
         try:
             note = json.loads(data or b"{}")
             ends = [(str(end), _past(float(when))) for end, when in note["parts"]]
             unreadable = {algorithm.parse(name) for name in note["unreadable"]}
             counts = [int(note[name]) for name in COUNTS]
             if not all(0 <= count <= sys.maxsize for count in counts):
-                return verified
+                return ledger
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-            return verified
+            return ledger
         names = [end for end, _ in ends]
         fits = all(_is_hash(name, algorithm) for name in names) and names == sorted(set(names))
-        if fits and names[-1:] == [verified._last]:
-            verified._ends = ends
-            verified.unreadable = unreadable
-            verified.blobs, verified.bytes, verified.corrupt = counts
-        return verified
+        if fits and names[-1:] == [ledger._last]:
+            ledger._ends = ends
+            ledger.unreadable = unreadable
+            ledger.blobs, ledger.bytes, ledger.corrupt = counts
+        return ledger
 
     def as_note(self) -> bytes:
-        """What `load` reads."""
+        """Return the note that `load` reads."""
         note = {"parts": self._ends, "unreadable": sorted(digest.hex for digest in self.unreadable)}
         return json.dumps(note | {name: getattr(self, name) for name in COUNTS}).encode()
 
     @property
     def oldest(self) -> float:
-        """When the part that was verified longest ago was, NEVER where a blob could not be read."""
+        """When the part that is due was verified, NEVER if a blob could not be read."""
         return NEVER if self.unreadable else min(when for _, when in self._ends)
 
     def parts(self) -> list[Part]:
@@ -125,7 +122,7 @@ class Verified:
         return [Part(start, end, when) for start, (end, when) in zip(starts, self._ends, strict=False)]
 
     def oldest_first(self) -> list[Part]:
-        """All parts in the order in which to verify them; it begins anywhere when nothing is known."""
+        """All parts in the order in which to verify them; starts at random if none was verified."""
         parts = self.parts()
         if all(part.time == NEVER for part in parts):
             middle = secrets.token_hex(len(self._last) // 2)
@@ -134,7 +131,7 @@ class Verified:
         return sorted(parts, key=lambda part: part.time)
 
     def mark(self, after: str, upto: str, when: float) -> None:
-        """Remember that the digests behind `after` up to `upto` were verified."""
+        """Record that the digests behind `after` up to `upto` were verified."""
         ends: list[tuple[str, float]] = []
         for part in self.parts():
             if part.upto <= after or part.after >= upto:
@@ -159,7 +156,7 @@ def _merged(ends: list[tuple[str, float]]) -> list[tuple[str, float]]:
 
 
 def _past(when: float) -> float:
-    # A time to come was told by a clock that was wrong: what was read then is read again.
+    # A time in the future came from a wrong clock: that part is verified again.
     return when if 0 <= when <= time.time() else NEVER
 
 

@@ -1,94 +1,47 @@
-"""Verifying a store: hash what it holds, move what is damaged to quarantine, say how much was seen."""
+"""Verifying a store: hash its blobs, move damaged ones to quarantine, and report what was checked."""
 
-import enum
 import os
-import random
 import time
-from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import BrokenExecutor, Future
-from dataclasses import dataclass, field
 from itertools import chain, islice
 from queue import Empty, SimpleQueue
+from typing import Self
 
 from wsgi_store.digest import Digest
 from wsgi_store.errors import StoreError, StoreUnavailable
-from wsgi_store.store.contract import Blob, Store
-from wsgi_store.upkeep.check import TOLD, TUNING, Checked, Checkers, Tuning
-from wsgi_store.upkeep.ledger import NEVER, Part, Verified
+from wsgi_store.store.contract import Store
+from wsgi_store.upkeep.check import REPORT_INTERVAL, TUNING, BatchReport, Checkers, Tuning
+from wsgi_store.upkeep.ledger import NEVER, Ledger
+from wsgi_store.upkeep.plan import Batch, Plan
+from wsgi_store.upkeep.report import Report
 
 
-class Result(enum.Enum):
-    """What a run of `verify` says about the blobs that it set out to check."""
+class Verification:
+    """A run of `verify`: iterating over it checks the blobs and yields reports."""
 
-    CLEAN = "clean"
-    """All of them were read, and are what their names say."""
-    CORRUPT = "corrupt"
-    """Some are not, whatever else happened."""
-    INCOMPLETE = "incomplete"
-    """Some could not be read, or the run was ended before it had seen all."""
+    def __init__(self, steps: Generator[None, None, None], report: Report) -> None:
+        self._steps = steps
+        self._report = report
 
+    def __iter__(self) -> Self:
+        return self
 
-@dataclass
-class Report:
-    """What is known in the course of a run; sizes in bytes, times in seconds since the epoch.
+    def __next__(self) -> Report:
+        next(self._steps)
+        return self.report
 
-    `total_blobs` and `total_bytes` are what the store held in the beginning, `checked_blobs` and
-    `checked_bytes` what of it was read whole. A blob that was removed before its turn is only in
-    `gone`, and is no failure.
-    """
-
-    total_blobs: int = 0
-    total_bytes: int = 0
-    checked_blobs: int = 0
-    checked_bytes: int = 0
-    reading_bytes: int = 0
-    """What was read of blobs that are not in `checked_bytes` yet."""
-    counted: bool = False
-    """Whether the totals and `oldest` are of the whole store, and not of a part of it."""
-    gone: int = 0
-    corrupt: list[Digest] = field(default_factory=list)
-    """Those whose bytes are others; they are in quarantine unless they are in `unmoved` as well."""
-    unmoved: dict[Digest, str] = field(default_factory=dict)
-    """Corrupt ones that could not be moved to quarantine, and why."""
-    unreadable: dict[Digest, str] = field(default_factory=dict)
-    """Those that could not be read to their end, and why; they stay where they are."""
-    oldest: float | None = None
-    """When the blob that was not verified for longest was last verified or added; None: no blobs.
-
-    Of a run that is not complete it is what it was before, or earlier.
-    """
-    complete: bool = False
-    unnoted: str | None = None
-    """Why what was verified could not be written down in the store; the next run does not go on from here."""
+    def close(self) -> None:
+        """End the run; what was checked so far is saved."""
+        self._steps.close()
 
     @property
-    def result(self) -> Result:
-        """What this run may say so far."""
-        if self.corrupt:
-            return Result.CORRUPT
-        return Result.INCOMPLETE if self.unreadable or not self.complete else Result.CLEAN
-
-    def take(self, checked: Checked) -> None:
-        """Add what became of a batch."""
-        self.checked_blobs += checked.blobs
-        self.checked_bytes += checked.bytes
-        self.gone += checked.gone
-        self.corrupt += checked.corrupt
-        self.unmoved |= checked.unmoved
-        self.unreadable |= checked.unreadable
+    def report(self) -> Report:
+        """A report on the run as it is now, also after it was closed or interrupted."""
+        return self._report.snapshot()
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Blobs that are checked by one worker, and the digests that are verified by it."""
-
-    raws: list[bytes]  # their digests, which pass to a process in a tenth of the time as bytes
-    after: str
-    upto: str
-
-
-def verify(  # pylint: disable=too-many-arguments,too-many-locals
+def verify(  # pylint: disable=too-many-arguments
     store: Store,
     *,
     budget: int | None = None,
@@ -96,29 +49,41 @@ def verify(  # pylint: disable=too-many-arguments,too-many-locals
     rate: int | None = None,
     workers: int | None = None,
     tuning: Tuning = TUNING,
-) -> Generator[Report, None, None]:
-    """Hash the blobs of a store, those first that were not verified for longest.
+) -> Verification:
+    """Hash the blobs of a store, starting with those that have gone longest without verification.
 
-    Yields one report again and again: at once, when the store has been counted, then several times a
-    second, however large a blob is, and last when it is complete. `budget` ends the run with the blob
-    that brings the bytes read to so many; the next run goes on behind it. `sample`, a share between 0
-    and 1, reads only so many blobs, drawn by lot; that is not remembered. `rate` is a limit in bytes a
-    second, `workers` the number of blobs read at once, by default that of the processors this
-    process may use, `tuning` how the work is divided.
+    The first report comes at once, the second when the store has been counted, then several a second,
+    and the last when the run is complete. `budget` ends the run with the blob that brings the bytes read
+    to that many; the next run continues behind it. `sample`, a share between 0 and 1, reads that share
+    of the blobs, drawn at random, and is not remembered. `rate` limits the bytes read per second.
+    `workers` is the number of blobs read at once, by default the number of usable processors;
+    `tuning` sets how the work is divided.
 
-    It may run beside a server, and be ended at any time: close the generator, or interrupt it.
-    What was verified till then is remembered, and what was found is in the report. What could not
-    be read is tried again by every run until it can be. Raises StoreError when the store cannot be
-    listed, or a worker was killed.
+    A run may go on beside a server and end at any time: close or interrupt it. What was checked so far is
+    remembered and reported. Every run tries unreadable blobs again until it can read them. Iterating
+    raises StoreError if the store cannot be listed, or if a worker was killed.
     """
     report = Report()
-    yield report
+    return Verification(_steps(store, report, budget, sample, rate, workers, tuning), report)
+
+
+def _steps(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
+    store: Store,
+    report: Report,
+    budget: int | None,
+    sample: float | None,
+    rate: int | None,
+    workers: int | None,
+    tuning: Tuning,
+) -> Generator[None, None, None]:
+    """Do the run, bringing `report` up to date before each step."""
+    yield
     started = time.time()
     workers = workers or len(os.sched_getaffinity(0))
-    plan = _Plan(store, report, started, budget, sample, tuning)
+    plan = Plan(store, report, started, budget, sample, tuning)
     batches = plan.first()
     begun = list(islice(batches, tuning.processes_from))
-    done: list[tuple[Batch, Checked]] = []
+    unsaved: list[tuple[Batch, BatchReport]] = []
     last_save = time.monotonic()
     running = _Running(Checkers(store, workers, rate, many=len(begun) == tuning.processes_from))
     try:
@@ -126,125 +91,35 @@ def verify(  # pylint: disable=too-many-arguments,too-many-locals
             for batch in chain(begun, batches):
                 running.add(batch)
             report.counted = True
-            yield report
+            yield
             batches = plan.rest()
             while True:
                 for batch in islice(batches, max(0, 4 * workers - len(running))):
                     running.add(batch)
                 if not running:
                     break
-                ended = running.pop()
-                if ended:
-                    done.append(ended)
-                    report.take(ended[1])
-                report.reading_bytes = running.checkers.under_way(ended[1] if ended else None)
-                if ended and time.monotonic() > last_save + tuning.save_interval:
-                    _remember(store, report, done, None if sample else started, tuning.max_unreadable)
+                checked = running.pop()
+                if checked:
+                    unsaved.append(checked)
+                    report.add(checked[1])
+                report.reading_bytes = running.checkers.under_way(checked[1] if checked else None)
+                if checked and time.monotonic() > last_save + tuning.save_interval:
+                    _save(store, report, unsaved, None if sample else started, tuning.max_unreadable)
                     last_save = time.monotonic()
-                yield report
+                yield
     except BrokenExecutor:
         raise StoreUnavailable("a process that was reading blobs has been killed") from None
     finally:
         report.reading_bytes = 0
-        for ended in running.ended():
-            done.append(ended)
-            report.take(ended[1])
-        _remember(store, report, done, None if sample else started, tuning.max_unreadable)
+        for checked in running.rest():
+            unsaved.append(checked)
+            report.add(checked[1])
+        _save(store, report, unsaved, None if sample else started, tuning.max_unreadable)
     report.oldest = plan.oldest_after
     if report.oldest is not None:
         report.oldest = min([report.oldest, *(_added(store, digest) for digest in report.unreadable)])
     report.complete = True
-    yield report
-
-
-class _Plan:
-    """Which blobs a run checks, in which order; counts the store on the way."""
-
-    def __init__(  # pylint: disable=too-many-arguments,too-many-positional-arguments
-        self,
-        store: Store,
-        report: Report,
-        started: float,
-        budget: int | None,
-        sample: float | None,
-        tuning: Tuning,
-    ) -> None:
-        verified = Verified.load(store)
-        self._store = store
-        self._report = report
-        self._started = started
-        self._budget = budget
-        self._sample = sample
-        self._tuning = tuning
-        self._planned = 0
-        self._rest = verified.oldest_first()
-        self._again = {digest.raw for digest in verified.unreadable}
-        self.oldest_after: float | None = None
-        """What `oldest` will be when everything was checked; nothing where there are no blobs."""
-
-    def first(self) -> Iterator[Batch]:
-        """Count the store; yields what comes first already meanwhile."""
-        # Whatever else there is time for: what could not be read is not forgotten.
-        yield Batch(sorted(self._again), "", "")
-        ahead = self._tuning.ahead
-        parts, self._rest = self._rest, []
-        for part in parts:
-            counted = self._counted(part)
-            if ahead > 0:
-                for batch in self._batches(part, counted):
-                    yield batch
-                    part = Part(batch.upto, part.upto, part.time)
-                    ahead -= len(batch.raws)
-                    if ahead <= 0:
-                        break
-            deque(counted, maxlen=0)
-            if part.after < part.upto:
-                self._rest.append(part)
-
-    def rest(self) -> Iterator[Batch]:
-        """Yield what comes then."""
-        for part in self._rest:
-            yield from self._batches(part, part.blobs(self._store))
-
-    def _spent(self) -> bool:
-        return self._budget is not None and self._planned >= self._budget
-
-    def _counted(self, part: Part) -> Iterator[Blob]:
-        report = self._report
-        for blob in part.blobs(self._store):
-            again = blob.digest.raw in self._again
-            when = blob.modified if again else max(part.time, blob.modified)
-            checked = self._sample is None and (self._budget is None or report.total_bytes < self._budget)
-            after = self._started if checked or again else when
-            self.oldest_after = after if self.oldest_after is None else min(after, self.oldest_after)
-            report.oldest = when if report.oldest is None else min(when, report.oldest)
-            report.total_blobs += 1
-            report.total_bytes += blob.size
-            yield blob
-
-    def _batches(self, part: Part, blobs: Iterator[Blob]) -> Iterator[Batch]:
-        after = part.after
-        raws: list[bytes] = []
-        size = 0
-        if self._spent():
-            return
-        for blob in blobs:
-            raw = blob.digest.raw
-            if raw in self._again or (self._sample is not None and random.random() >= self._sample):
-                continue
-            if self._spent():
-                if raws:
-                    yield Batch(raws, after, raws[-1].hex())
-                return
-            raws.append(raw)
-            size += blob.size
-            self._planned += blob.size
-            if size >= self._tuning.batch_bytes or len(raws) >= self._tuning.batch_blobs:
-                yield Batch(raws, after, raw.hex())
-                after, raws, size = raw.hex(), [], 0
-        if after < part.upto:
-            # Also where there are no blobs any more: what is added there comes later.
-            yield Batch(raws, after, part.upto)
+    yield
 
 
 class _Running:
@@ -252,9 +127,9 @@ class _Running:
 
     def __init__(self, checkers: Checkers) -> None:
         self.checkers = checkers
-        self._batches: dict[Future[Checked], Batch] = {}
-        # Waiting for any of so many futures would look at all of them each time.
-        self._finished: SimpleQueue[Future[Checked]] = SimpleQueue()
+        self._batches: dict[Future[BatchReport], Batch] = {}
+        # concurrent.futures.wait would look at every future each time.
+        self._finished: SimpleQueue[Future[BatchReport]] = SimpleQueue()
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -265,52 +140,56 @@ class _Running:
         self._batches[future] = batch
         future.add_done_callback(self._finished.put)
 
-    def pop(self) -> tuple[Batch, Checked] | None:
-        """Wait for one, and return it with what became of it; None when none ends for a while."""
+    def pop(self) -> tuple[Batch, BatchReport] | None:
+        """Wait for a batch and return it with its report; None if none is finished soon."""
         try:
-            future = self._finished.get(timeout=TOLD)
+            future = self._finished.get(timeout=REPORT_INTERVAL)
         except Empty:
             return None
-        checked = future.result()
-        return self._batches.pop(future), checked
+        report = future.result()
+        return self._batches.pop(future), report
 
-    def ended(self) -> Iterator[tuple[Batch, Checked]]:
-        """Yield those that were ended before anybody waited for them, as far as they had come."""
+    def rest(self) -> Iterator[tuple[Batch, BatchReport]]:
+        """Yield the batches that ended before `pop` returned them, as far as they were checked."""
         for future, batch in self._batches.items():
             if future.done() and not future.cancelled() and not future.exception():
-                checked = future.result()
-                if raws := batch.raws[: checked.seen]:
+                report = future.result()
+                if raws := batch.raws[: report.reached]:
                     upto = batch.upto if raws == batch.raws else batch.upto and raws[-1].hex()
-                    yield Batch(raws, batch.after, upto), checked
+                    yield Batch(raws, batch.after, upto), report
 
 
-def _remember(
-    store: Store, report: Report, done: list[tuple[Batch, Checked]], started: float | None, most: int
+def _save(
+    store: Store,
+    report: Report,
+    unsaved: list[tuple[Batch, BatchReport]],
+    started: float | None,
+    max_unreadable: int,
 ) -> None:
-    def add(verified: Verified) -> None:
-        for batch, checked in done:
-            verified.blobs += checked.blobs
-            verified.bytes += checked.bytes
-            verified.corrupt += len(checked.corrupt)
+    def add(ledger: Ledger) -> None:
+        for batch, checked in unsaved:
+            ledger.blobs += checked.blobs
+            ledger.bytes += checked.bytes
+            ledger.corrupt += len(checked.corrupt)
             read = set(batch.raws)
-            verified.unreadable = {digest for digest in verified.unreadable if digest.raw not in read}
-            verified.unreadable |= set(checked.unreadable)
-            # With too many of them the part stays as it was, and is read again as a whole.
-            if started is not None and len(verified.unreadable) <= most:
-                verified.mark(batch.after, batch.upto, started)
-        verified.unreadable = set(sorted(verified.unreadable, key=lambda digest: digest.raw)[:most])
+            ledger.unreadable = {digest for digest in ledger.unreadable if digest.raw not in read}
+            ledger.unreadable |= set(checked.unreadable)
+            # If there are too many of them, the range stays unverified and is read again.
+            if started is not None and len(ledger.unreadable) <= max_unreadable:
+                ledger.mark(batch.after, batch.upto, started)
+        ledger.unreadable = set(sorted(ledger.unreadable, key=lambda digest: digest.raw)[:max_unreadable])
 
-    # A disk that cannot be written is verified all the same; the next run begins elsewhere.
+    # A store on a read-only disk is verified all the same; the next run starts elsewhere.
     try:
-        Verified.update(store, add)
+        Ledger.update(store, add)
         report.unnoted = None
     except StoreError as error:
         report.unnoted = error.message
-    done.clear()
+    unsaved.clear()
 
 
 def _added(store: Store, digest: Digest) -> float:
-    """When a blob that cannot be read was added, as far as that can be told."""
+    """When a blob that cannot be read was added, NEVER if that is unknown."""
     try:
         return store.stat(digest).modified
     except StoreError:

@@ -24,7 +24,8 @@ from wsgi_store.store.bucket import engine
 from wsgi_store.store.bucket.client import Bucket
 from wsgi_store.store.contract import Blob, Durability, Remote, Store
 from wsgi_store.store.open import open_store
-from wsgi_store.upkeep.verify import Result, verify
+from wsgi_store.upkeep.report import Result
+from wsgi_store.upkeep.verify import verify
 
 KIND = BucketKind()
 GUNICORN = ["gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py"), "--bind", "127.0.0.1:0"]

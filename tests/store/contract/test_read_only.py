@@ -32,8 +32,9 @@ from wsgi_store.store.contract import Durability, Store
 from wsgi_store.store.open import open_store
 from wsgi_store.store.staged import StagedFile
 from wsgi_store.upkeep.collect import collect
+from wsgi_store.upkeep.report import Result
 from wsgi_store.upkeep.usage import manifest, usage
-from wsgi_store.upkeep.verify import Result, verify
+from wsgi_store.upkeep.verify import verify
 
 SMALL = b"hello, replica"
 KINDS = [LocalKind(nameless=True), BucketKind()]
