@@ -16,7 +16,7 @@ from typing import TypeVar
 from wsgi_store.digest import Algorithm
 from wsgi_store.store.contract import Durability
 from wsgi_store.store.open import open_store
-from wsgi_store.upkeep.pagecache import BLOCK
+from wsgi_store.upkeep.pagecache import BLOCK_SIZE
 from wsgi_store.upkeep.report import Result
 from wsgi_store.upkeep.verify import verify
 
@@ -58,23 +58,23 @@ def _fill(root: Path, algorithm: Algorithm, lengths: list[int], seed: int) -> No
 
 def _hash(algorithm: Algorithm, lengths: list[int]) -> None:
     """Hash as many bytes in memory, in the blocks that verify reads."""
-    block = memoryview(os.urandom(BLOCK))
+    block = memoryview(os.urandom(BLOCK_SIZE))
     for length in lengths:
         hashed = algorithm.new()
-        for begin in range(0, length, BLOCK):
-            hashed.update(block[: min(BLOCK, length - begin)])
+        for begin in range(0, length, BLOCK_SIZE):
+            hashed.update(block[: min(BLOCK_SIZE, length - begin)])
         hashed.digest()
 
 
 def _read(algorithm: Algorithm, paths: list[str]) -> None:
     """Open, read, hash and close files: the lower bound."""
-    buffer = memoryview(bytearray(BLOCK))
+    buffer = memoryview(bytearray(BLOCK_SIZE))
     for path in paths:
         hashed = algorithm.new()
         file = os.open(path, os.O_RDONLY)
         while length := os.readv(file, [buffer]):
             hashed.update(buffer[:length])
-            if length < BLOCK:
+            if length < BLOCK_SIZE:
                 break
         os.close(file)
         assert path.endswith(hashed.hexdigest()), path

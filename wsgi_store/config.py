@@ -31,7 +31,7 @@ PREFIX = "WSGI_STORE_"
 # What the command `wsgi-store` reads on the side of the client, where it may be a server as well.
 CLIENT = {f"{PREFIX}URL", f"{PREFIX}TOKEN"}
 # Seconds that can be waited for: poll(2) counts milliseconds in 31 bits.
-LONGEST = 24 * 86400
+MAX_TIMEOUT = 24 * 86400
 
 
 class Sendfile(enum.Enum):
@@ -254,7 +254,7 @@ class Config:
             if value is not None and value < 0:
                 raise ConfigError(f"{PREFIX}{name.upper()}: must not be negative")
         for name in ("idle_timeout", "s3_timeout"):
-            if not 0 < getattr(self, name) <= LONGEST:
+            if not 0 < getattr(self, name) <= MAX_TIMEOUT:
                 raise ConfigError(f"{PREFIX}{name.upper()}: must be more than nothing and at most 24d")
         _check("hosts", self.hosts, parse_host)
         if self.cors_origins != ("*",):

@@ -20,7 +20,7 @@ FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # What open(2) says so of: a link, a socket, a device without a driver.
 NO_FILE = {errno.ELOOP, errno.ENXIO, errno.ENODEV}
 # Bytes of the longest file that is read at once.
-LONGEST = 1 << 20
+MAX_SMALL_FILE = 1 << 20
 # How modes and times are refused: to who is not the owner, or by file systems that have none.
 REFUSED = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 # What file systems answer that have no locks for a directory.
@@ -142,9 +142,9 @@ def read_file(path: str) -> bytes:
     """Read a small file; raises NoFile, also for a large one, and OSError."""
     fd, status = open_file(path)
     try:
-        if status.st_size > LONGEST:
+        if status.st_size > MAX_SMALL_FILE:
             raise NoFile(errno.EFBIG, "it is too large", path)
-        return os.read(fd, LONGEST)
+        return os.read(fd, MAX_SMALL_FILE)
     finally:
         os.close(fd)
 

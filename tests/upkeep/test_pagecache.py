@@ -17,15 +17,15 @@ from wsgi_store.upkeep import pagecache
 def test_what_is_cached_of_a_large_file(tmp_path: Path) -> None:
     """Of a file that is asked about part by part the answer is the same."""
     path = tmp_path / "file"
-    path.write_bytes(os.urandom(9 * pagecache.BLOCK + 5))
+    path.write_bytes(os.urandom(9 * pagecache.BLOCK_SIZE + 5))
     with open(path, "rb+", buffering=0) as file:
         os.fsync(file)
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # no reading ahead
         for block in (1, 5):
-            os.pread(file.fileno(), 1, block * pagecache.BLOCK)
+            os.pread(file.fileno(), 1, block * pagecache.BLOCK_SIZE)
         whole = pagecache.resident(file.fileno(), path.stat().st_size)
-        assert pagecache.resident(file.fileno(), path.stat().st_size, 2 * pagecache.BLOCK) == whole
+        assert pagecache.resident(file.fileno(), path.stat().st_size, 2 * pagecache.BLOCK_SIZE) == whole
     assert len(whole) == 10
     assert whole[1] and whole[5]
 
@@ -35,13 +35,13 @@ def test_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(pagecache, "resident")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         store = LocalStore(directory, Algorithm.MD5)
-        for size in (0, 1, pagecache.BLOCK, 3 * pagecache.BLOCK + 5):
+        for size in (0, 1, pagecache.BLOCK_SIZE, 3 * pagecache.BLOCK_SIZE + 5):
             data = os.urandom(size)
             with closing(store.open(put(Staging(store), data).digest)) as reader:
                 assert b"".join(map(bytes, pagecache.Blocks().of(reader))) == data
 
 
-@pytest.mark.parametrize(("size", "times"), [(100_000, 20), (3 * pagecache.BLOCK + 5, 3)])
+@pytest.mark.parametrize(("size", "times"), [(100_000, 20), (3 * pagecache.BLOCK_SIZE + 5, 3)])
 def test_the_page_cache(tmp_path: Path, size: int, times: int) -> None:
     """What was not cached before is not afterwards, what was cached stays, and the bytes are the same."""
     store = LocalStore(str(tmp_path / "store"), Algorithm.MD5)
@@ -61,4 +61,4 @@ def test_the_page_cache(tmp_path: Path, size: int, times: int) -> None:
             assert b"".join(map(bytes, pagecache.Blocks().of(reader))) == data
             assert all(pagecache.resident(reader.fileno(), size))
     # Of a small file the disk may be faster than the question whether it is cached.
-    assert dropped == times or (size <= pagecache.BLOCK and dropped > times / 2)
+    assert dropped == times or (size <= pagecache.BLOCK_SIZE and dropped > times / 2)

@@ -9,8 +9,8 @@ from wsgi_store.errors import StoreUnavailable
 from wsgi_store.store.contract import BlobReader
 from wsgi_store.store.disk.reader import LocalReader
 
-BLOCK = 256 << 10  # larger ones leave the processor's cache before they are hashed
-WINDOW = 1 << 30
+BLOCK_SIZE = 256 << 10  # larger ones leave the processor's cache before they are hashed
+WINDOW_SIZE = 1 << 30
 _LIBC = ctypes.CDLL(None)
 _LIBC.mmap.restype = ctypes.c_void_p
 _LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_ssize_t]
@@ -31,7 +31,7 @@ class Blocks:
     """
 
     def __init__(self) -> None:
-        self._buffer = memoryview(mmap.mmap(-1, BLOCK))
+        self._buffer = memoryview(mmap.mmap(-1, BLOCK_SIZE))
         self._in_memory: bool | None = None  # the file system, as of the first file
 
     def of(self, reader: BlobReader) -> Iterator[memoryview | bytes]:
@@ -53,7 +53,7 @@ class Blocks:
             while length := reader.fill(self._buffer):
                 yield self._buffer[:length]
                 offset = reader.tell() - length
-                if cached and not cached[min(offset // BLOCK, len(cached) - 1)]:
+                if cached and not cached[min(offset // BLOCK_SIZE, len(cached) - 1)]:
                     os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
         except OSError as error:
             message = f"cannot read the blob: {error.strerror}"
@@ -62,7 +62,7 @@ class Blocks:
     def _probe(self, reader: LocalReader) -> tuple[int, bytes | None]:
         """Tell which blocks are cached, None for all; a small file that is has been read by that."""
         fd, size = reader.fileno(), reader.blob.size
-        if size <= BLOCK:
+        if size <= BLOCK_SIZE:
             # mincore(2) takes a quarter of the time of hashing such a file. Where this starts to
             # read ahead, nothing but this file is read; a disk that has done so before the answer is
             # given makes the file pass for cached, and it stays.
@@ -77,7 +77,7 @@ class Blocks:
 
 
 def _other(reader: BlobReader) -> Iterator[bytes]:
-    while block := reader.read(BLOCK):
+    while block := reader.read(BLOCK_SIZE):
         yield block
 
 
@@ -89,7 +89,7 @@ def _in_memory(fd: int) -> bool:
     return ctypes.c_long.from_buffer(status).value in (_TMPFS, _RAMFS)
 
 
-def resident(fd: int, size: int, window: int = WINDOW) -> bytes:
+def resident(fd: int, size: int, window: int = WINDOW_SIZE) -> bytes:
     """Tell of each block of a file whether any page of it is in the page cache (mincore(2)), by 1 or 0.
 
     1 for all of them where the kernel does not tell, as of files that this user may not write.
@@ -101,7 +101,7 @@ def resident(fd: int, size: int, window: int = WINDOW) -> bytes:
 
 
 def _resident(fd: int, start: int, size: int) -> bytes:
-    number = -(-size // BLOCK)
+    number = -(-size // BLOCK_SIZE)
     address = _LIBC.mmap(None, size, _PROT_NONE, mmap.MAP_SHARED, fd, start)
     if address == _MAP_FAILED:
         return b"\1" * number
@@ -113,5 +113,5 @@ def _resident(fd: int, start: int, size: int) -> bytes:
         _LIBC.munmap(address, size)
     # The other bits of a byte are reserved.
     present = bytes(pages.raw).translate(bytes(value & 1 for value in range(256)))
-    per_block = BLOCK // mmap.PAGESIZE
+    per_block = BLOCK_SIZE // mmap.PAGESIZE
     return bytes(b"\1" in present[at : at + per_block] for at in range(0, len(present), per_block))

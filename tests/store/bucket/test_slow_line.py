@@ -18,7 +18,7 @@ from wsgi_store.staging import Staging
 from wsgi_store.store.bucket import uplink as uplink_module
 from wsgi_store.store.bucket.client import Bucket
 from wsgi_store.store.bucket.lock import locked
-from wsgi_store.store.bucket.parts import PART
+from wsgi_store.store.bucket.parts import MIN_PART_SIZE
 from wsgi_store.store.bucket.uplink import PARTS_AT_ONCE
 from wsgi_store.store.contract import Added, Durability, Remote
 
@@ -62,8 +62,8 @@ def test_a_lock_whose_answer_is_lost(relay: Relay, tmp_path: Path) -> None:
 def test_a_line_too_slow_for_four_parts(tmp_path: Path) -> None:
     """A large file gets through a slow line when it is tried again, with fewer parts at once."""
     rate, timeout = 8 << 20, 3.0
-    data = bytes(range(256)) * (5 * PART >> 8)
-    assert PARTS_AT_ONCE * PART > rate * timeout
+    data = bytes(range(256)) * (5 * MIN_PART_SIZE >> 8)
+    assert PARTS_AT_ONCE * MIN_PART_SIZE > rate * timeout
     with Relay(ceph.cluster().port, rate) as relay:
         staging = staging_behind(relay, tmp_path, timeout)
         with pytest.raises(StoreUnavailable):
@@ -77,9 +77,9 @@ def test_a_line_too_slow_for_four_parts(tmp_path: Path) -> None:
 
 def test_a_line_too_slow_for_a_part_of_each(tmp_path: Path) -> None:
     """Large files that come at once get through a line that carries one part in time, one by one."""
-    rate, timeout, size = 4 << 20, 3.5, 2 * PART + 1
+    rate, timeout, size = 4 << 20, 3.5, 2 * MIN_PART_SIZE + 1
     files = [bytes([number]) * size for number in range(3)]
-    assert PART < rate * timeout < 2 * PART
+    assert MIN_PART_SIZE < rate * timeout < 2 * MIN_PART_SIZE
     with Relay(ceph.cluster().port, rate) as relay:
         staging = staging_behind(relay, tmp_path, timeout)
 

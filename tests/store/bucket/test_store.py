@@ -19,13 +19,13 @@ from wsgi_store.errors import BlobNotFound, ConfigError, DigestCollision, StoreU
 from wsgi_store.staging import Staging
 from wsgi_store.store.bucket.client import Bucket
 from wsgi_store.store.bucket.lock import LOCKS
-from wsgi_store.store.bucket.upload import WHOLE
+from wsgi_store.store.bucket.upload import SINGLE_PUT_MAX
 from wsgi_store.store.contract import Durability, Remote, Store
 from wsgi_store.store.open import open_store
 from wsgi_store.testing.helpers import COLLIDING
 
 KIND = BucketKind()
-LARGE = bytes(range(256)) * ((WHOLE >> 8) + 1)
+LARGE = bytes(range(256)) * ((SINGLE_PUT_MAX >> 8) + 1)
 
 
 @pytest.fixture(name="store")
@@ -95,7 +95,9 @@ def test_large_uploads_at_once_that_collide(store: Store, staging: Staging) -> N
     assert answers.count(True) == 1
 
 
-@pytest.mark.parametrize("size", [WHOLE - 1, WHOLE, WHOLE + 1, 3 * WHOLE + 7])
+@pytest.mark.parametrize(
+    "size", [SINGLE_PUT_MAX - 1, SINGLE_PUT_MAX, SINGLE_PUT_MAX + 1, 3 * SINGLE_PUT_MAX + 7]
+)
 def test_sizes(store: Store, staging: Staging, bucket: Bucket, size: int) -> None:
     """Files around the size from which they go up in parts arrive whole, created once."""
     data = (LARGE * 4)[:size]

@@ -22,7 +22,7 @@ from tests.support.wire import Connection, message
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import Denied, DigestMismatch, IncompleteBody, StoreUnavailable
 from wsgi_store.staging import Staging
-from wsgi_store.store.bucket.parts import PART
+from wsgi_store.store.bucket.parts import MIN_PART_SIZE
 from wsgi_store.store.contract import Added, Store
 from wsgi_store.upkeep.collect import DAY, Kind, collect
 
@@ -63,8 +63,8 @@ def test_parts_go_up_while_the_rest_is_received(tmp_path: Path, store: Store) ->
 
     def body() -> Iterator[bytes]:
         for number, block in enumerate(blocks()):
-            if number == PART // BLOCK + 2:
-                until(lambda: unfinished(tmp_path / "store") == {key: PART}, "the first part")
+            if number == MIN_PART_SIZE // BLOCK + 2:
+                until(lambda: unfinished(tmp_path / "store") == {key: MIN_PART_SIZE}, "the first part")
                 assert not list(store.iterate())
             yield block
 
@@ -114,7 +114,7 @@ def test_what_fails_is_dropped(tmp_path: Path, store: Store, failure: str) -> No
 
     def body() -> Iterator[bytes]:
         yield from blocks(DATA[:-BLOCK])
-        until(lambda: sum(unfinished(tmp_path / "store").values()) >= PART, "a part")
+        until(lambda: sum(unfinished(tmp_path / "store").values()) >= MIN_PART_SIZE, "a part")
         if failure == "broken off":
             raise ConnectionResetError
         if failure != "cut":
@@ -163,7 +163,7 @@ def test_uploads_of_killed_processes_are_collected(  # pylint: disable=too-many-
     server = gunicorn(tmp_path, workers=1, **environ(tmp_path))
     try:
         with begin(server, data, 20 * BLOCK):
-            until(lambda: unfinished(tmp_path / "store") == {key: 2 * PART}, "two parts")
+            until(lambda: unfinished(tmp_path / "store") == {key: 2 * MIN_PART_SIZE}, "two parts")
             server.kill()
     finally:
         server.kill()
@@ -179,11 +179,11 @@ def test_uploads_of_killed_processes_are_collected(  # pylint: disable=too-many-
     (summary,) = collected()
     assert summary["upload"] == 0, "it is young"
     time.sleep(1.1)  # the engine tells whole seconds
-    row = {"kind": "upload", "hash": md5(data), "size": 2 * PART}
+    row = {"kind": "upload", "hash": md5(data), "size": 2 * MIN_PART_SIZE}
     for dry_run in (["--dry-run"], []):
         told_row, summary = collected("--uploads-older", "1s", *dry_run)
         assert told_row == row
-        assert (summary["upload"], summary["bytes"]) == (1, 2 * PART)
+        assert (summary["upload"], summary["bytes"]) == (1, 2 * MIN_PART_SIZE)
     assert [one["upload"] for one in collected("--uploads-older", "1s")] == [0]
     assert set(unfinished(tmp_path / "store")) == {"notes", f"sub/{key}"}
     for one, id_ in ids.items():
@@ -196,14 +196,14 @@ def test_an_upload_in_use_is_not_collected(tmp_path: Path) -> None:
     """An upload that began long ago stays while parts are added to it."""
     data = fresh(4, SIZE)
     store = KIND.open(tmp_path / "store", Algorithm.MD5)
-    with serving(tmp_path) as server, begin(server, data, PART + BLOCK) as client:
-        until(lambda: sum(unfinished(tmp_path / "store").values()) == PART, "a part")
+    with serving(tmp_path) as server, begin(server, data, MIN_PART_SIZE + BLOCK) as client:
+        until(lambda: sum(unfinished(tmp_path / "store").values()) == MIN_PART_SIZE, "a part")
         # The clock of the engine has whole seconds, and the second part must still be young afterwards.
         time.sleep(6.1)
-        client.send(data[PART + BLOCK : 2 * PART + BLOCK])
-        until(lambda: sum(unfinished(tmp_path / "store").values()) == 2 * PART, "another part")
+        client.send(data[MIN_PART_SIZE + BLOCK : 2 * MIN_PART_SIZE + BLOCK])
+        until(lambda: sum(unfinished(tmp_path / "store").values()) == 2 * MIN_PART_SIZE, "another part")
         assert not list(collect(store, uploads_older=5))
-        client.send(data[2 * PART + BLOCK :])
+        client.send(data[2 * MIN_PART_SIZE + BLOCK :])
         assert told(client.receive()) == (md5(data), SIZE, True)
     assert not list(collect(store, uploads_older=0))
 

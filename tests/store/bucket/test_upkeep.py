@@ -20,7 +20,7 @@ from wsgi_store.staging import Staging
 from wsgi_store.store.bucket.client import Bucket
 from wsgi_store.store.bucket.lock import locked
 from wsgi_store.store.bucket.store import ObjectStore
-from wsgi_store.store.bucket.upload import WHOLE
+from wsgi_store.store.bucket.upload import SINGLE_PUT_MAX
 from wsgi_store.store.contract import Added, Blob, Remote, Store
 from wsgi_store.upkeep.collect import Collected, Kind, collect
 from wsgi_store.upkeep.usage import Usage, manifest, usage
@@ -28,7 +28,7 @@ from wsgi_store.upkeep.usage import Usage, manifest, usage
 pytestmark = pytest.mark.long(75)
 KIND = BucketKind()
 DATA = b"some bytes"
-LARGE = bytes(range(256)) * (WHOLE // 256 + 1)
+LARGE = bytes(range(256)) * (SINGLE_PUT_MAX // 256 + 1)
 
 
 @pytest.fixture(name="store")

@@ -23,11 +23,11 @@ PROBES = ".probes"
 FIRST, SECOND = b"0123456789", b"another one"
 ATTRIBUTES = {"upload": "0123"}
 # So many ask for one free name at the same time.
-AT_ONCE = 4
+CONTENDERS = 4
 # What no object is: Ceph and S3 look at the tag, others at the version.
 NEVER: "UpdateVersion" = {"e_tag": "0" * 32, "version": "1"}
 # Seconds after which an engine that was found unfit is tried again: it may have been put right.
-AGAIN = 60.0
+RETRY_INTERVAL = 60.0
 
 
 class Engine:
@@ -83,7 +83,8 @@ class Engine:
         if not self._faults.done():
             return False
         return bool(
-            self._faults.exception() or (self._faults.result() and time.monotonic() >= self._since + AGAIN)
+            self._faults.exception()
+            or (self._faults.result() and time.monotonic() >= self._since + RETRY_INTERVAL)
         )
 
     def _try(self, faults: Future[list[str]]) -> None:
@@ -165,9 +166,9 @@ def _gives_names_once(bucket: Bucket, _: str) -> bool:
     with _thrown_away(bucket) as key:
         if not create(key) or create(key):
             return False
-    with _thrown_away(bucket) as key, ThreadPoolExecutor(AT_ONCE) as pool:
+    with _thrown_away(bucket) as key, ThreadPoolExecutor(CONTENDERS) as pool:
         # S3 may answer each of them 409, and then nobody has it.
-        return sum(pool.map(create, [key] * AT_ONCE)) <= 1
+        return sum(pool.map(create, [key] * CONTENDERS)) <= 1
 
 
 def _compares_tags(bucket: Bucket, _: str) -> bool:

@@ -11,12 +11,12 @@ from wsgi_store.store.bucket.engine import PROBES
 from wsgi_store.store.bucket.marked import MarkedBucket
 
 # Longer than any process needs one of them, and longer than clocks may differ: seconds.
-AGE = 3600.0
+MIN_AGE = 3600.0
 
 
 def litter(bucket: MarkedBucket, before: float, *, remove: bool) -> Iterator[int]:
     """Yield the sizes of those that are as old as that, removing each first; raises StoreUnavailable."""
-    before = min(before, time.time() - AGE)
+    before = min(before, time.time() - MIN_AGE)
     with asking("cannot list the locks"):
         probes, locks = (
             [

@@ -13,7 +13,7 @@ from wsgi_store.store.bucket.client import Bucket
 from wsgi_store.store.bucket.failures import asking
 from wsgi_store.store.bucket.uplink import Uplink
 
-PART = 8 << 20
+MIN_PART_SIZE = 8 << 20
 MAX_PARTS = 10_000  # the limit of S3
 
 
@@ -27,7 +27,7 @@ class Parts:
         self._fd = fd
         self._size = size
         pages = -(-size // MAX_PARTS // mmap.ALLOCATIONGRANULARITY)
-        self._part = max(PART, pages * mmap.ALLOCATIONGRANULARITY)
+        self._part = max(MIN_PART_SIZE, pages * mmap.ALLOCATIONGRANULARITY)
         # How many bytes there are, and at the end whether they are to appear.
         self._steps: SimpleQueue[int | bool] = SimpleQueue()
         if whole:

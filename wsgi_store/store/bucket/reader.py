@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Ask: TypeAlias = Callable[[int, int], "GetResult"]
 """Requests the bytes from a start to a stop."""
-BLOCK = 1 << 18
+READ_SIZE = 1 << 18
 
 
 class ObjectReader:
@@ -38,7 +38,7 @@ class ObjectReader:
     def begin(self, result: "GetResult") -> None:
         """Read from here on what the engine answers."""
         self._begun = time.monotonic()
-        self._stream = iter(result.stream(min_chunk_size=BLOCK))
+        self._stream = iter(result.stream(min_chunk_size=READ_SIZE))
 
     def read(self, size: int = -1, /) -> bytes:
         """Return up to `size` bytes; raises StoreUnavailable when they cannot be had."""
@@ -55,7 +55,7 @@ class ObjectReader:
         return data
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(partial(self.read, BLOCK), b"")
+        return iter(partial(self.read, READ_SIZE), b"")
 
     def _next(self) -> bytes:
         hash_ = self.blob.digest.hex

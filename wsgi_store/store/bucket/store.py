@@ -29,7 +29,7 @@ from wsgi_store.store.bucket.marked import MarkedBucket, algorithm_at
 from wsgi_store.store.bucket.parts import Parts
 from wsgi_store.store.bucket.reader import ObjectReader, compare
 from wsgi_store.store.bucket.signing import Signer
-from wsgi_store.store.bucket.upload import WHOLE, Upload, Version, look
+from wsgi_store.store.bucket.upload import SINGLE_PUT_MAX, Upload, Version, look
 from wsgi_store.store.contract import Added, Blob, Remote
 from wsgi_store.store.staged import StagedFile
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 STAGING = ".staging"
 # From here on it is cheaper to ask first than to send in vain what is held already.
-ASK_FIRST = 64 << 10
+LOOK_FIRST_MIN = 64 << 10
 # Each round of `add` that finds a blob and then does not was crossed by a removal.
 ROUNDS = 100
 # More than any object has, and within the integers that obstore takes.
@@ -119,7 +119,7 @@ class ObjectStore:
         """Start to send a large file whose key is known and free, unless the link is congested."""
         self._bucket.require_writable()
         named = [digest for digest in expected if digest.algorithm is self.algorithm]
-        if size is not None and size > WHOLE and named and not self._bucket.uplink.narrow:
+        if size is not None and size > SINGLE_PUT_MAX and named and not self._bucket.uplink.narrow:
             if look(self._bucket, key_of(named[0])) is None:
                 return Parts(self._bucket, key_of(named[0]), staged.fd, size, whole=False)
         return None
@@ -251,7 +251,7 @@ class ObjectStore:
     def _publish(self, staged: StagedFile) -> Added:
         digest = staged.digest
         upload = Upload(self._bucket, key_of(digest), staged)
-        ask = upload.size > ASK_FIRST and staged.ahead is None
+        ask = upload.size > LOOK_FIRST_MIN and staged.ahead is None
         there = look(self._bucket, key_of(digest)) if ask else None
         for _ in range(ROUNDS):
             added = Added.CREATED

@@ -15,7 +15,7 @@ from wsgi_store.store.bucket.client import MAX_CONNECT_TIMEOUT, Bucket
 from wsgi_store.store.bucket.endpoint import region
 from wsgi_store.store.bucket.engine import PROBES
 from wsgi_store.store.bucket.failures import Failure
-from wsgi_store.store.bucket.litter import AGE
+from wsgi_store.store.bucket.litter import MIN_AGE
 from wsgi_store.store.bucket.lock import locked
 from wsgi_store.store.bucket.marked import MarkedBucket
 
@@ -30,7 +30,7 @@ def abandoned(
     Only those below the prefix of the bucket, of keys that match, and those that tried the engine,
     which have no hash. Raises StoreUnavailable.
     """
-    tried = min(before, time.time() - AGE)
+    tried = min(before, time.time() - MIN_AGE)
     with _asking("cannot list unfinished uploads"):
         client = _connect(bucket)
         prefix = f"{bucket.prefix}/" if bucket.prefix else ""

@@ -13,7 +13,7 @@ PARTS_AT_ONCE = 4
 # Of files that go up in one request; one of this size or more goes up alone.
 BYTES_AT_ONCE = 64 << 20
 # Of all that, the part that is tried at least, and by how much more what got through allows.
-LEAST = 1 / 16
+MIN_SHARE = 1 / 16
 GROWTH = 1 / 16
 
 
@@ -113,7 +113,7 @@ class Uplink:
             with self._changed:
                 if time.monotonic() >= self._halved + self._timeout:
                     self._halved = time.monotonic()
-                    self._share = max(self._share / 2, LEAST)
+                    self._share = max(self._share / 2, MIN_SHARE)
             raise
         with self._changed:
             self._share = min(self._share + GROWTH * size / BYTES_AT_ONCE, 1.0)

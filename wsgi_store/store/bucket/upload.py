@@ -16,7 +16,7 @@ from wsgi_store.store.bucket.parts import Parts
 from wsgi_store.store.staged import StagedFile
 
 # Up to here a file goes up in one request, which the engine refuses when the blob is there.
-WHOLE = 16 << 20
+SINGLE_PUT_MAX = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Upload:
         Who passes a name on has the lock, as who takes it away: no other comes between the last
         look and this. A name that is free is given by the engine, to one of those who ask.
         """
-        if self.size > WHOLE:
+        if self.size > SINGLE_PUT_MAX:
             return self._put_parts(instead)
         with suppress(Held), self._bucket.uplink.room(self.size), asking("cannot write the blob"):
             return self._put_whole(instead)

@@ -9,7 +9,7 @@ from wsgi_store.errors import StoreUnavailable
 from wsgi_store.filesystem import disk_errors
 from wsgi_store.store.contract import Blob
 
-BLOCK = 1 << 18
+READ_SIZE = 1 << 18
 
 
 class LocalReader:
@@ -51,7 +51,7 @@ class LocalReader:
         return data
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(partial(self.read, BLOCK), b"")
+        return iter(partial(self.read, READ_SIZE), b"")
 
     def fill(self, buffer: memoryview, flags: int = 0) -> int:
         """Read the next bytes of the part into a buffer; returns how many, 0 only at its end.

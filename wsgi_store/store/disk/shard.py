@@ -14,7 +14,7 @@ from wsgi_store.filesystem import NAME, Directory, NoFile, locked, make_director
 from wsgi_store.store.contract import Added
 from wsgi_store.store.staged import StagedFile
 
-BLOCK = 1 << 20
+COMPARE_SIZE = 1 << 20
 
 
 class Shard(Directory):
@@ -129,7 +129,7 @@ def _hashes(fd: int, digest: Digest) -> bool:
 
 def _blocks(fd: int) -> Iterator[bytes]:
     offset = 0
-    while block := os.pread(fd, BLOCK, offset):
+    while block := os.pread(fd, COMPARE_SIZE, offset):
         yield block
         offset += len(block)
 
