@@ -1,1 +1,1 @@
-"""Where blobs live: the contract of a store, and the kinds that keep it."""
+"""Stores of blobs: the contract, and the kinds of store that implement it."""

@@ -1,4 +1,4 @@
-"""What a store is: the contract in its docstrings, and the values it deals in."""
+"""The contract of a store, in the docstrings of Store, and the values that it uses."""
 
 import enum
 from collections.abc import Callable, Iterator
@@ -15,27 +15,27 @@ class Durability(enum.Enum):
     FULL = "full"
     """The file and the directory that names it: survives a power failure."""
     FILE = "file"
-    """The file: after a power failure it may have lost its name."""
+    """The file: after a power failure its name may be missing."""
     NONE = "none"
-    """Nothing: survives the end of this process, not that of the machine."""
+    """Nothing: survives the end of the process, not that of the machine."""
 
 
 class Added(enum.Enum):
-    """What became of a staged file given to a store."""
+    """The result of adding a staged file to a store."""
 
     CREATED = "created"
-    """It is a blob now; there was none under its digest."""
+    """It became a blob; the store had none with its digest."""
     HELD = "held"
-    """There was such a blob already."""
+    """The store had the blob already."""
     HEALED = "healed"
-    """It is a blob now, in the place of a damaged one or of one in quarantine."""
+    """It became a blob, and replaced a damaged one or one in quarantine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """An immutable file in a store: its digest, its size in bytes, when it was last added.
+    """An immutable file in a store: its digest, its size in bytes, and when it was last added.
 
-    An upload that found it already held added it, too. See `Store.granularity`.
+    An upload of a blob that the store already has counts as adding it. See `Store.granularity`.
     """
 
     digest: Digest
@@ -45,131 +45,129 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """How an object store is reached, beside its URL and the variables that its clients know."""
+    """How to reach an object store, in addition to its URL and the variables that its clients read."""
 
     staging: str
-    """The local directory that uploads are received in."""
+    """The local directory in which uploads are received."""
     endpoint: str | None = None
     path_style: bool = True
     timeout: float = 10.0
-    """Seconds that the store may leave a request unanswered."""
+    """Seconds that the store may take to answer a request."""
 
 
 class BlobReader(Protocol):
-    """Part of a blob's bytes, read from its beginning to its end.
+    """Reads part of a blob from its beginning to its end.
 
-    A reader of a local file also has `fileno()`, whose offset is that of the first byte.
+    A reader of a local file also has `fileno()`; the offset of that descriptor is where the part begins.
     """
 
     blob: Blob
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return up to `size` bytes, b"" only at the end of the part."""
+        """Return up to `size` bytes, b"" only at the end of the part; raises StoreUnavailable."""
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield the rest in pieces, for servers and hosts that ask a body for no more than that."""
+        """Yield the rest in pieces, for servers that iterate over a body."""
 
     def seek(self, offset: int, /) -> int:
-        """Go on from `offset`, a number of bytes from the beginning of the blob."""
+        """Continue at `offset`, in bytes from the beginning of the blob."""
 
     def close(self) -> None:
-        """Release what the reader holds; more than once does no harm.
+        """Release the file or connection; may be called more than once.
 
-        Raises StoreUnavailable when the blob turned out to be damaged, so that no answer made
-        of it ends as if it were whole.
+        Raises StoreUnavailable if the blob turned out to be damaged, so that a response with its bytes does
+        not end as if it were complete.
         """
 
 
 class Store(Protocol):
     """Immutable blobs, each under the digest of its bytes.
 
-    `add` is given staged files only: whole, hashed, counted, and synced where it keeps them.
-    Implementations raise subclasses of StoreError, never OSError or a client library's own errors.
-    Every method may be called by any number of threads and processes at once. What only some stores can
+    `add` gets only staged files that are complete, hashed and, if `keeps_staged`, synced. Implementations
+    raise subclasses of StoreError, never OSError or the errors of a client library. Any number of threads
+    and processes may call every method at once. What only some stores can
     do is in `abilities`.
     """
 
     algorithm: Algorithm
     staging_directory: str
-    """Where a file has to be staged for `add` to take it."""
+    """The directory in which files for `add` are staged."""
     keeps_staged: bool
-    """Whether the staged file itself becomes the blob, so that it has to be synced before."""
+    """Whether the staged file itself becomes the blob, so that it has to be synced first."""
     granularity: float
-    """Seconds within which a blob may be added again and keep its `modified`."""
+    """Seconds within which a blob may be added again without a change of its `modified`."""
     read_only: bool
-    """Whether nothing is written to it; what would be raises ReadOnly."""
+    """Whether nothing is written to the store; methods that would raise ReadOnly."""
 
     def check(self) -> None:
-        """Ask the store now whether it is there and takes writes; raises StoreUnavailable.
+        """Test that the store is there and can be written; raises StoreUnavailable.
 
-        Raises WrongStore for what will not pass by itself.
+        Raises WrongStore for a problem that will not pass by itself.
         """
 
     def made(self) -> float:
-        """When the store was made, in seconds since the epoch; raises StoreUnavailable."""
+        """Return when the store was created, in seconds since the epoch; raises StoreUnavailable."""
 
     def stat(self, digest: Digest) -> Blob:
         """Describe a blob; raises BlobNotFound."""
 
     def open(self, digest: Digest, start: int = 0, length: int | None = None) -> BlobReader:
-        """Open `length` bytes from `start` on, to the end by default; raises BlobNotFound.
+        """Open `length` bytes from `start`, by default to the end; raises BlobNotFound.
 
-        Removing the blob afterwards does not disturb the reader.
+        A reader can go on when the blob is removed.
         """
 
     def add(self, staged: StagedFile) -> Added:
-        """Publish a staged file whole and at once; tells what there was before.
+        """Publish a staged file in one atomic step; returns what the store had before.
 
-        On return the blob survives a power failure, as far as the store was asked to see to
-        it. A blob held that has another size is damaged, and is healed: exactly one of the
-        uploads that find it so puts its bytes in that place. A blob in quarantine is healed
-        too, and what lay in quarantine is removed.
+        On return the blob survives a power failure, to the extent of the store's durability. A blob of
+        another size is damaged and gets healed: exactly one of the uploads that find it replaces it. A
+        blob in quarantine is healed too, and its bytes in quarantine are removed.
 
-        Where the algorithm is not collision resistant the bytes are compared as well. If they
-        are others, a blob that has its digest makes this raise DigestCollision, and one that
-        has not is damaged and healed.
+        If the algorithm is not collision resistant, the bytes are compared as well. If they differ and the
+        old blob has its digest, this raises DigestCollision; otherwise the old blob is damaged, and healed.
         """
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
-        """Remove a blob and tell what it was; raises BlobNotFound.
+        """Remove a blob and return its description; raises BlobNotFound.
 
-        What `check` raises of the blob keeps it: an upload that renews it comes before, and is
-        seen by that, or after, and then creates it.
+        The blob stays if `check` raises an error. An upload of the same blob happens either before, and
+        `check` sees that, or after, and creates the blob anew.
         """
 
     def expire(self, digest: Digest, modified: float) -> bool:
-        """Remove a blob unless it was added since it was `modified`; False when it stays or is gone.
+        """Remove a blob unless it was added again since `modified`; returns whether it was removed.
 
-        Safe beside uploads if `modified` was more than `granularity` ago when it was looked at; a
-        younger blob may stay. It is not synced: after a power failure the blob may be there again.
+        Safe beside uploads if `modified` was more than `granularity` ago when it was read; a younger blob
+        may stay. The removal is not synced: after a power failure the blob may be there again.
         """
 
     def quarantine(self, digest: Digest) -> bool:
-        """Take a blob out of service if its bytes do not have its digest; False when they do.
+        """Move a blob to quarantine if its bytes do not have its digest; returns whether they do not.
 
-        It is absent from then on, and its bytes are kept aside. The store reads them itself, so
-        that whatever others do meanwhile no good blob is moved away. Raises BlobNotFound.
+        From then on the blob is absent, but its bytes are kept. The store reads them itself, so that no
+        good blob is moved, whatever others do meanwhile. Raises BlobNotFound.
         """
 
     def quarantined(self) -> Iterator[Blob]:
-        """Yield what is in quarantine, in ascending order; `modified` is since when."""
+        """Yield the blobs in quarantine in ascending order; `modified` is when they came there."""
 
     def discard(self, digest: Digest) -> None:
-        """Remove what is in quarantine under a digest; raises BlobNotFound."""
+        """Remove a blob from quarantine; raises BlobNotFound."""
 
     def load_note(self, name: str) -> bytes | None:
-        """Read a note that was left in the store; None when there is none."""
+        """Return the contents of a note in the store, None if there is none."""
 
     def update_note(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
-        """Put what `change` makes of a note in its place, whole and at once; None where there was none.
+        """Replace a note atomically by the result of `change`, which gets the contents or None.
 
-        Of several updates at once each begins with what the one before left, wherever the store
-        has locks. A note holds what can be found out anew; its name is that of a hidden file.
+        Concurrent updates follow one another if the store has locks. A note holds only what can be found
+        out again; its name is that of a hidden file.
         """
 
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
-        """Yield the blobs in ascending order of digest, from the one behind `after` on.
+        """Yield the blobs in ascending order of digest, beginning behind `after`.
 
-        One that cannot be looked at raises StoreUnavailable with its `hash`; the others may still
-        be asked for from there on.
+        A blob that cannot be described raises StoreUnavailable with its `hash`; call this again with that
+        one as `after` for the rest.
         """

@@ -1,4 +1,4 @@
-"""The small file that says what a directory or a bucket holds: its algorithm and its layout."""
+"""The marker: a small file that names the algorithm and the layout of a store."""
 
 import json
 import re
@@ -12,12 +12,12 @@ LAYOUT = "ab/abcdef"
 
 
 def text(algorithm: Algorithm) -> bytes:
-    """The marker of a store."""
+    """Return the marker of a store of this algorithm."""
     return f"{json.dumps({'algorithm': algorithm.value, 'layout': LAYOUT})}\n".encode()
 
 
 def read(content: bytes, place: str) -> Algorithm:
-    """The algorithm that a marker tells; raises WrongStore when it is that of no store known here."""
+    """Return the algorithm that a marker names; raises WrongStore if it is not a valid marker."""
     try:
         marker = json.loads(content)
         held, layout = Algorithm(marker["algorithm"]), marker["layout"]
@@ -29,7 +29,7 @@ def read(content: bytes, place: str) -> Algorithm:
 
 
 def require(content: bytes, place: str, algorithm: Algorithm) -> None:
-    """Raise WrongStore unless this is the marker of a store of this algorithm."""
+    """Raise WrongStore unless this is the marker of a store of `algorithm`."""
     held = read(content, place)
     if held is not algorithm:
         raise WrongStore(
@@ -39,7 +39,7 @@ def require(content: bytes, place: str, algorithm: Algorithm) -> None:
 
 
 def check_unmarked(place: str, names: Iterable[str], algorithm: Algorithm) -> None:
-    """Raise WrongStore for files that a store of another algorithm left without its marker."""
+    """Raise WrongStore if `names` include blobs of another algorithm, whose marker is missing."""
     blob = re.compile("([0-9a-f]{2})/\\1[0-9a-f]{30,}")
     for name in filter(blob.fullmatch, names):
         if len(name) != 2 * algorithm.size + 3:

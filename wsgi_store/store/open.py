@@ -16,17 +16,16 @@ def open_store(
     *,
     read_only: bool = False,
 ) -> Store:
-    """Open the store at a directory, making it when it is not there, or in a bucket.
+    """Open the store in a directory or a bucket, creating it if it does not exist.
 
-    Without an algorithm, that of the store that is there; none is made, nor is one that is
-    `read_only`, to which nothing is ever written. Otherwise a bucket is first
-    asked when the store is used or checked, by the process that does so.
+    Without an algorithm, or with `read_only`, the store has to exist; `read_only` never writes to it. With
+    an algorithm, no request goes to a bucket before the store is used or checked.
 
-    Raises ConfigError for a kind of URL unknown here, WrongStore when the directory holds
-    another kind of store, StoreUnavailable when it cannot be used.
+    Raises ConfigError for an unknown kind of URL, WrongStore if the directory holds another kind of store,
+    StoreUnavailable if it cannot be used.
     """
     scheme, separator, _ = url.partition("://")
-    # Each kind of store is imported when it is used: what another one needs may not be there.
+    # A kind of store is imported only when it is used: the packages of another may not be installed.
     # pylint: disable=import-outside-toplevel,cyclic-import
     if scheme in BUCKETS and separator:
         try:

@@ -1,4 +1,4 @@
-"""Refusing to write to a store that is only read."""
+"""Stores that are only read."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from wsgi_store.errors import ReadOnly
 
 
 class Replica:
-    """Goes before a kind of store, and refuses what would write to it."""
+    """A mixin in front of a kind of store that refuses every write."""
 
     read_only = True
 
-    # Not NoReturn: pylint would take that for what every kind of store does.
+    # Not NoReturn: pylint would infer that of every kind of store.
     def add(self, *_: Any, **__: Any) -> Any:
         """Refuse: raises ReadOnly."""
         raise ReadOnly

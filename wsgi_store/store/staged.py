@@ -1,4 +1,4 @@
-"""Staged files: received and not yet published."""
+"""Staged files: received, not yet published."""
 
 import fcntl
 import os
@@ -16,23 +16,23 @@ STAGED_NAME = re.compile("[0-9a-f]{32}")
 
 
 class Ahead(Protocol):
-    """What a store does with a staged file while it is still received."""
+    """What a store does with a staged file while it is still being received."""
 
     def grown(self, size: int) -> None:
-        """Take note that so many bytes of it are there; raises StoreError when it is to no avail."""
+        """Learn that the file has `size` bytes now; raises StoreError if it cannot be sent on."""
 
     def close(self) -> None:
-        """Undo it, unless the file was added."""
+        """Undo everything, unless the file was added."""
 
 
 class StagedFile:
-    """A file received but not yet published: whole, hashed, counted and, where it matters, synced.
+    """A file that is being received or waits to be published.
 
-    It has a name only where the file system cannot link a nameless one. It is used as a
-    context manager; leaving it closes the descriptor and removes what was not published.
+    It has a name only if the file system cannot link a nameless file. Use it as a context manager:
+    leaving it closes the descriptor and removes an unpublished file.
     """
 
-    digest: Digest  # set once the bytes are whole
+    digest: Digest  # set when the file is complete
     ahead: Ahead | None = None
 
     def __init__(self, fd: int, path: str | None = None) -> None:
@@ -41,10 +41,7 @@ class StagedFile:
 
     @classmethod
     def named(cls, directory: str) -> Self:
-        """Make an empty one that has a name, and is locked as long as it is used (flock(2)).
-
-        Raises OSError.
-        """
+        """Create an empty file with a name, locked while it is in use (flock(2)); raises OSError."""
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
         while True:
             name = secrets.token_hex(16)
@@ -53,10 +50,10 @@ class StagedFile:
             with ExitStack() as stack:
                 staged = cls(fd, os.path.join(directory, name))
                 stack.enter_context(staged)
-                # Where there are no locks nothing is swept either.
+                # A file system without locks: sweeping cannot lock the file either, and skips it.
                 with suppress(OSError):
                     fcntl.flock(fd, fcntl.LOCK_EX)
-                # Without a link left it was swept before it was locked.
+                # A file without a link was swept before it was locked.
                 if os.fstat(fd).st_nlink:
                     stack.pop_all()
                     return staged
@@ -70,19 +67,19 @@ class StagedFile:
         if self.ahead is not None:
             self.ahead.close()
         try:
-            with disk_errors("cannot close the file"):  # NFS tells here what it could not write
+            with disk_errors("cannot close the file"):  # NFS reports write errors here
                 os.close(self.fd)
         finally:
-            # After it was closed, for NFS and FUSE rename an open file instead of removing it.
+            # After closing: NFS and FUSE rename a removed file while it is open.
             if self.path is not None:
-                # What cannot be removed now is swept later; the blob itself is not harmed by it.
+                # A file that cannot be removed now is swept later.
                 with suppress(OSError), Directory(os.path.dirname(self.path), NAME) as place:
                     os.unlink(os.path.basename(self.path), dir_fd=place.fd)
 
     def link(self, name: str, directory: int) -> None:
-        """Give it one more name, in an open directory; raises FileExistsError where it is taken, OSError."""
+        """Link the file under a name in an open directory; raises FileExistsError and other OSErrors."""
         if self.path is None:
-            # `dst_dir_fd` is what makes CPython call linkat(2), which can follow /proc's link.
+            # With `dst_dir_fd` CPython calls linkat(2), which can follow the link in /proc.
             os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=directory, follow_symlinks=True)
             return
         with Directory(os.path.dirname(self.path), NAME) as place:
@@ -90,7 +87,7 @@ class StagedFile:
             os.link(own, name, src_dir_fd=place.fd, dst_dir_fd=directory, follow_symlinks=False)
 
     def rename(self, name: str, directory: int) -> None:
-        """Pass a name in an open directory on to it, which takes the one it has; raises OSError."""
+        """Rename the file, which has a name, to one in an open directory; raises OSError."""
         assert self.path is not None
         with Directory(os.path.dirname(self.path), NAME) as place:
             os.rename(os.path.basename(self.path), name, src_dir_fd=place.fd, dst_dir_fd=directory)
@@ -98,17 +95,17 @@ class StagedFile:
 
 
 def sweep(directory: str) -> int:
-    """Remove the staged files that no process uses any more; returns how many they were.
+    """Remove the staged files that no process uses any more; returns how many.
 
-    Those that cannot be removed stay. Raises StoreError when the directory cannot be read.
+    Files that cannot be removed stay. Raises StoreError if the directory cannot be read.
     """
     return len(list(leftovers(directory, remove=True)))
 
 
 def leftovers(directory: str, *, remove: bool) -> Iterator[int]:
-    """Yield the sizes in bytes of the staged files that no process uses any more, removing each before.
+    """Yield the sizes in bytes of the staged files that no process uses any more, after removing each.
 
-    Those that cannot be removed stay. Raises StoreError when the directory cannot be read.
+    Files that cannot be removed stay. Raises StoreError if the directory cannot be read.
     """
     with disk_errors("cannot sweep the staged files"):
         try:
@@ -119,13 +116,13 @@ def leftovers(directory: str, *, remove: bool) -> Iterator[int]:
         with disk_errors("cannot sweep the staged files"):
             names = os.listdir(place.fd)
         for name in filter(STAGED_NAME.fullmatch, names):
-            with suppress(OSError):  # in use, gone, or nothing of ours: the others are swept all the same
+            with suppress(OSError):  # the file is in use, gone, or not ours
                 fd = os.open(
                     name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd
                 )
                 try:
-                    # Held until the file is gone: who makes one looks for that (StagedFile.named).
-                    # Shared, for NFS locks exclusively only what is open for writing.
+                    # Held until the file is gone: StagedFile.named checks for that after it got the lock.
+                    # Shared, because NFS needs write access for an exclusive lock.
                     fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
                     size = os.fstat(fd).st_size
                     if remove:

@@ -1,1 +1,1 @@
-"""Blobs as objects in a bucket."""
+"""A store in a bucket of an object store (S3 and others)."""

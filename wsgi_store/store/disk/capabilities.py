@@ -1,4 +1,4 @@
-"""What a file system has to do for a store in a directory, found out when the store is opened."""
+"""Checks that a file system can hold a store, made when the store is opened."""
 
 import errno
 import os
@@ -14,12 +14,12 @@ from wsgi_store.store.staged import StagedFile
 SHARD = re.compile("[0-9a-f]{2}")
 STAGING = ".staging"
 QUARANTINE = ".quarantine"
-# What is said of a call that a file system does not have, or does not allow to anybody.
+# Errors of calls that a file system lacks or allows nobody.
 CANNOT = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK}
 
 
 class able:  # pylint: disable=invalid-name  # used like a function
-    """Say that a directory cannot hold a store where the file system cannot do what is tried; WrongStore."""
+    """Raise WrongStore, naming the directory, if the file system lacks the call made inside."""
 
     def __init__(self, directory: str, what: str) -> None:
         self._directory = directory
@@ -36,7 +36,7 @@ class able:  # pylint: disable=invalid-name  # used like a function
 
 
 def try_names(directory: str) -> None:
-    """Try what is done with the names of files; raises WrongStore where it cannot be, and OSError."""
+    """Test linking, renaming and removing; raises WrongStore if one is not possible, and OSError."""
     name, other = secrets.token_hex(16), secrets.token_hex(16)
     with StagedFile.named(directory) as staged, Directory(directory, NAME) as place:
         with able(directory, "has no hard links"):
@@ -51,7 +51,7 @@ def try_names(directory: str) -> None:
 
 
 def require_directories(root: str) -> list[str]:
-    """The directories of a store that are there; raises WrongStore where one is a link, and OSError."""
+    """Return the directories of a store; raises WrongStore if one is a symbolic link, and OSError."""
     found = []
     with Root(root) as around:
         for name in sorted(os.listdir(around.fd)):
@@ -66,9 +66,9 @@ def require_directories(root: str) -> list[str]:
 
 
 def require_one_disk(root: str) -> None:
-    """Raise WrongStore where a directory of a store is a link or on another file system; OSError.
+    """Raise WrongStore if a directory of a store is a symbolic link or on another file system; OSError.
 
-    Files are linked and renamed from one directory to the other.
+    Files are linked and renamed between these directories.
     """
     names = require_directories(root)
     with Root(root) as around:
@@ -81,8 +81,8 @@ def require_one_disk(root: str) -> None:
 
 
 def _is_mounted(name: str, around: int) -> bool:
-    """Whether a directory is a mount, also one of the same file system (mount --bind)."""
-    # No directory can be linked, and Linux asks first whether both names are below the same mount.
+    """Whether a directory is a mount point, possibly of the same file system (mount --bind)."""
+    # Linux refuses to link a directory, but first checks whether both names are on the same mount.
     try:
         os.link(".", f"{name}/{secrets.token_hex(16)}", src_dir_fd=around, dst_dir_fd=around)
     except OSError as error:

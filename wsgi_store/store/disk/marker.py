@@ -1,4 +1,4 @@
-"""The marker of a store in a directory: made once, checked at each start."""
+"""The marker of a store in a directory: written once, checked at each start."""
 
 import os
 from contextlib import suppress
@@ -13,7 +13,7 @@ from wsgi_store.store.staged import StagedFile
 
 
 def check(root: str, algorithm: Algorithm) -> bool:
-    """Whether there is a marker; raises WrongStore when it is that of another store, and OSError."""
+    """Whether there is a marker; raises WrongStore if it is that of another store, and OSError."""
     try:
         content = _content(root)
     except FileNotFoundError:
@@ -23,7 +23,7 @@ def check(root: str, algorithm: Algorithm) -> bool:
 
 
 def algorithm_at(root: str) -> Algorithm:
-    """The algorithm of the store there; raises StoreUnavailable when there is none, and WrongStore."""
+    """Return the algorithm of a store; raises StoreUnavailable if there is none, and WrongStore."""
     try:
         content = _content(root)
     except OSError as error:
@@ -32,12 +32,12 @@ def algorithm_at(root: str) -> Algorithm:
 
 
 def claim(root: str, staging: str, algorithm: Algorithm) -> None:
-    """Write the marker, and make the directories, unless another process does first.
+    """Create the directories and the marker, unless another process is faster.
 
-    Raises WrongStore when the files there are not named by this algorithm, and OSError.
+    Raises WrongStore if the blobs there have another algorithm, and OSError.
     """
     names = (f"{path.name}/{name}" for path in _shards(root) for name in sorted(os.listdir(path)))
-    check_unmarked(root, names, algorithm)  # before anything is made in a directory not ours
+    check_unmarked(root, names, algorithm)  # before anything is written to a directory that is not ours
     made = [str(path) for path in (Path(root), *Path(root).parents) if not path.is_dir()]
     try:
         os.makedirs(staging, exist_ok=True)
@@ -53,12 +53,12 @@ def claim(root: str, staging: str, algorithm: Algorithm) -> None:
 
 def _claim(root: str, staging: str, algorithm: Algorithm, made: list[str]) -> None:
     try_names(staging)
-    # Written aside and linked: two servers starting at once agree on one marker.
+    # Written under another name and linked: two servers that start at once agree on one marker.
     with StagedFile.named(staging) as draft:
         os.write(draft.fd, text(algorithm))
         set_mode(draft.fd, 0o644)
         os.fsync(draft.fd)
-        # First, for who finds the marker takes the way to it for safe.
+        # First, because a process that finds the marker does not sync the directories above it.
         for path in made:
             sync_directory(os.path.dirname(path))
         with Root(root) as directory, suppress(FileExistsError):
@@ -69,7 +69,7 @@ def _content(root: str) -> bytes:
     try:
         return read_file(os.path.join(root, NAME))
     except NoFile:
-        return b""  # no marker of any store
+        return b""  # not a valid marker
 
 
 def _shards(root: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A blob of a local disk, read from its beginning to its end."""
+"""Reading a blob from a local disk."""
 
 import os
 import warnings
@@ -13,12 +13,12 @@ READ_SIZE = 1 << 18
 
 
 class LocalReader:
-    """Part of a local file, whose descriptor stands where the part begins.
+    """Reads part of a local file; the offset of its descriptor is where the part begins.
 
-    It has what servers ask of a file that they send themselves: `fileno`, `seek`, `tell`.
+    `fileno`, `seek` and `tell` are for servers that send the file themselves.
     """
 
-    closed = True  # until there is something to close
+    closed = True  # if __init__ fails, there is nothing to close
 
     def __init__(self, fd: int, blob: Blob, start: int, length: int | None) -> None:
         self.blob = blob
@@ -26,7 +26,7 @@ class LocalReader:
         self._fd = fd
         self._at = start
         self._stop = blob.size if length is None else min(start + length, blob.size)
-        self._whole = False  # whether the last byte was read, which proves that the file was not cut
+        self._whole = False  # whether the last byte was read, so that the file cannot have been truncated
         self.closed = False
 
     def __del__(self) -> None:
@@ -35,7 +35,7 @@ class LocalReader:
             os.close(self._fd)
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return up to `size` bytes of the part; raises StoreUnavailable when the file was cut."""
+        """Return up to `size` bytes of the part; raises StoreUnavailable if the file was truncated."""
         left = self._stop - self._at
         if size < 0 or size > left:
             size = left
@@ -54,9 +54,9 @@ class LocalReader:
         return iter(partial(self.read, READ_SIZE), b"")
 
     def fill(self, buffer: memoryview, flags: int = 0) -> int:
-        """Read the next bytes of the part into a buffer; returns how many, 0 only at its end.
+        """Read the next bytes of the part into a buffer; returns their number, 0 only at the end.
 
-        `flags` are those of preadv2(2). Raises OSError, and StoreUnavailable when the file was cut.
+        `flags` are those of preadv2(2). Raises OSError, and StoreUnavailable if the file was truncated.
         """
         left = self._stop - self._at
         if left <= 0:
@@ -69,7 +69,7 @@ class LocalReader:
         return length
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go on from `offset` in bytes, by default from the beginning of the blob (lseek(2))."""
+        """Continue at `offset` in bytes, by default from the beginning of the blob (lseek(2))."""
         if whence == os.SEEK_CUR:
             offset += self._at
         elif whence == os.SEEK_END:
@@ -78,17 +78,17 @@ class LocalReader:
         return offset
 
     def tell(self) -> int:
-        """Where the next read begins, in bytes from the beginning of the blob."""
+        """Return where the next read begins, in bytes from the beginning of the blob."""
         return self._at
 
     def fileno(self) -> int:
-        """The descriptor, for sendfile(2); its offset stays where the part begins."""
+        """Return the descriptor, for sendfile(2); its offset stays where the part begins."""
         return self._fd
 
     def close(self) -> None:
-        """Close the file; raises StoreUnavailable when it was cut meanwhile.
+        """Close the file; raises StoreUnavailable if it was truncated while it was open.
 
-        Who sent it by sendfile(2) may have sent less than announced, and not know.
+        A server that used sendfile(2) may have sent fewer bytes than announced without noticing.
         """
         if self.closed:
             return

@@ -1,4 +1,4 @@
-"""A store in a directory that is only read: on a read-only disk, or a copy that others keep."""
+"""A store in a directory that is only read, on a read-only disk or in a copy kept by others."""
 
 from wsgi_store.errors import StoreUnavailable, WrongStore
 from wsgi_store.filesystem import disk_errors
@@ -9,10 +9,10 @@ from wsgi_store.store.read_only import Replica
 
 
 class LocalReplica(Replica, LocalStore):
-    """A store in a directory in which nothing is made or changed."""
+    """A store in a directory in which nothing is created or changed."""
 
     def check(self) -> None:
-        """Raise StoreUnavailable unless the store is there and can be read; raises WrongStore."""
+        """Raise StoreUnavailable unless the store exists and can be read; raises WrongStore."""
         with disk_errors("cannot read the store"):
             if not marker.check(self.root, self.algorithm):
                 raise StoreUnavailable("the store's directory is not there")

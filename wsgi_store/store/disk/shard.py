@@ -1,4 +1,4 @@
-"""A directory of blobs: how names are given to files, passed on to better ones and taken away."""
+"""A shard: a directory of blobs, in which names are linked, replaced and removed."""
 
 import errno
 import fcntl
@@ -18,18 +18,18 @@ COMPARE_SIZE = 1 << 20
 
 
 class Shard(Directory):
-    """A directory of blobs, open as long as this is used as a context manager.
+    """A directory of blobs, open while this is used as a context manager.
 
-    A new name takes no lock, because link(2) never replaces one. Whoever takes a name away, or
-    passes it on, holds an exclusive lock of the directory meanwhile (flock(2)), and whoever
-    acknowledges an upload by a name that is there a shared one. So neither can cross another.
+    Creating a name needs no lock, because link(2) never replaces one. Removing or replacing a name takes an
+    exclusive lock of the directory (flock(2)), and acknowledging an upload by an existing name a shared one,
+    so that the two never overlap.
 
-    Methods raise OSError: FileNotFoundError also where the name was taken away meanwhile.
+    Methods raise OSError, FileNotFoundError also if the name was removed meanwhile.
     """
 
     @contextmanager
     def held(self, digest: Digest) -> Iterator[int]:
-        """Open the file that has the name; raises StoreUnavailable where it is not a file."""
+        """Open the file of a digest; raises StoreUnavailable if it is not a regular file."""
         try:
             fd, _ = open_file(digest.hex, self.fd)
         except NoFile as error:
@@ -41,10 +41,10 @@ class Shard(Directory):
             os.close(fd)
 
     def add(self, staged: StagedFile, staging_directory: str, *, sync: bool) -> Added:
-        """Name a staged file, unless the name is held by a good one; raises DigestCollision."""
+        """Link a staged file under its digest, unless a good one has that name; raises DigestCollision."""
         digest = staged.digest
-        touch(staged.fd)  # the last of its bytes may have been written long before
-        # EEXIST is the dedup signal, and the only one.
+        touch(staged.fd)  # its last byte may have been written long ago
+        # EEXIST is the only sign of a duplicate: checking first would be a race.
         try:
             staged.link(digest.hex, self.fd)
             return Added.CREATED
@@ -52,10 +52,10 @@ class Shard(Directory):
             pass
         with self.held(digest) as held:
             whole = _stands_for(held, staged)
-            # Where the file is another user's, ours, which is younger, goes in its place.
+            # The time of another user's file cannot be set: the staged file, which is newer, replaces it.
             if whole and self._renew(digest, held):
                 if sync:
-                    os.fsync(held)  # it may have been copied here, or added with less durability
+                    os.fsync(held)  # it may have been copied here, or added with a lower durability
                 return Added.HELD
             self._replace(staged, held, staging_directory)
             return Added.HELD if whole else Added.HEALED
@@ -65,7 +65,7 @@ class Shard(Directory):
         os.fsync(self.fd)
 
     def expire(self, digest: Digest, modified: float) -> bool:
-        """Take a name away unless its file was added since; see Store."""
+        """Remove a name unless its file was added again since `modified`; see Store."""
         with locked(self.fd):
             if os.stat(digest.hex, dir_fd=self.fd, follow_symlinks=False).st_mtime != modified:
                 return False
@@ -73,7 +73,7 @@ class Shard(Directory):
         return True
 
     def quarantine(self, digest: Digest, directory: str) -> bool:
-        """Move a file whose bytes do not have its name into a directory; False when they do."""
+        """Move a file to `directory` unless its bytes have its digest; returns whether it was moved."""
         with self.held(digest) as held:
             if _hashes(held, digest):
                 return False
@@ -84,15 +84,15 @@ class Shard(Directory):
         return True
 
     def _renew(self, digest: Digest, held: int) -> bool:
-        """Have the blob added now, so that it does not expire; False where that cannot be told of it."""
+        """Set the time of a blob to now, so that it does not expire; False if its time cannot be set."""
         with locked(self.fd, fcntl.LOCK_SH, needed=False):
             self._require_name(digest, held)
             return touch(held)
 
     def _replace(self, staged: StagedFile, held: int, staging_directory: str) -> None:
-        """Pass the name on to a staged file, if it is still that of the file held."""
+        """Replace the file `held` by a staged one, if it still has the name."""
         if staged.path is None:
-            # rename(2) needs a name. It is locked like that of every staged file, and swept like one.
+            # rename(2) needs a name, which is locked and swept like that of every staged file.
             fcntl.flock(staged.fd, fcntl.LOCK_EX)
             name = secrets.token_hex(16)
             with Directory(staging_directory, NAME) as place:
@@ -103,14 +103,14 @@ class Shard(Directory):
             staged.rename(staged.digest.hex, self.fd)
 
     def _require_name(self, digest: Digest, held: int) -> None:
-        # The file is open, so that no other can have got its inode number.
+        # The file is open, so its inode number cannot have been reused.
         there = os.stat(digest.hex, dir_fd=self.fd, follow_symlinks=False)
         if not os.path.samestat(there, os.fstat(held)):
             raise FileNotFoundError(errno.ENOENT, "another file has got this name")
 
 
 def _stands_for(held: int, staged: StagedFile) -> bool:
-    """Whether the file held may stand for the staged one, or is damaged; raises DigestCollision."""
+    """Whether the existing file is the same blob as the staged one, not damaged; raises DigestCollision."""
     digest = staged.digest
     same_size = os.fstat(held).st_size == os.fstat(staged.fd).st_size
     if same_size and (digest.algorithm.collision_resistant or _same_bytes(staged.fd, held)):
