@@ -230,7 +230,7 @@ def test_an_engine_that_is_exchanged(tmp_path: Path, proxy: Between, monkeypatch
     with pytest.raises(StoreUnavailable):
         store.remove(DIGEST)
     assert proxy.count("/.probes/") == tried
-    monkeypatch.setattr(engine, "AGAIN", 0.0)
+    monkeypatch.setattr(engine, "RETRY_INTERVAL", 0.0)
     store.check()
     store.remove(DIGEST)
 
