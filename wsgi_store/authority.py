@@ -5,7 +5,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import NamedTuple
 
-# RFC 3986 section 3.2.2, but for the comma, by which servers join the values of two Host fields.
+# RFC 3986 section 3.2.2 without the comma, with which servers join two Host fields.
 _NAME = r"(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+"
 _IPV6 = r"\[(?P<ipv6>[0-9A-Fa-f:.]+)\]"
 _LATER = r"\[[Vv][0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+\]"
@@ -13,19 +13,19 @@ _AUTHORITY = re.compile(rf"(?P<host>{_NAME}|{_IPV6}|{_LATER})(?::(?P<port>0*[0-9
 _ORIGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_PORT = 65535
-# DNS has names of 253 characters at most; what is longer would be kept for nothing.
+# A DNS name has at most 253 characters; a longer text would only fill the cache.
 MAX_LENGTH = 512
 
 
 class Authority(NamedTuple):
-    """A host in lower case, an IPv6 address in brackets, and the port where one is named."""
+    """A host in lower case, an IPv6 address in brackets, and the port if there is one."""
 
     host: str
     port: int | None
 
 
 class Origin(NamedTuple):
-    """Where a page comes from; its port is that of the scheme where none is named."""
+    """The origin of a page, with the default port of its scheme if it names none."""
 
     scheme: str
     host: str
@@ -34,7 +34,7 @@ class Origin(NamedTuple):
 
 @lru_cache(256)
 def parse_authority(text: str) -> Authority:
-    """Read a host and perhaps a port, as in a Host field that is not empty; raises ValueError."""
+    """Read a host with an optional port, as in a Host field; raises ValueError."""
     match = _AUTHORITY.fullmatch(text) if len(text) <= MAX_LENGTH else None
     if match is None:
         raise ValueError("expected a host name or address, and perhaps a port")
@@ -75,7 +75,7 @@ def parse_origin(text: str) -> Origin:
 
 
 def authority_of(target: str) -> str | None:
-    """The authority in a request target in absolute form (RFC 9112 section 3.2.2); None in others."""
+    """Return the authority of a request target in absolute form (RFC 9112 section 3.2.2), else None."""
     if target.startswith("/"):
         return None
     match = _ORIGIN.match(target)

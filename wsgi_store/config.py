@@ -28,14 +28,14 @@ from wsgi_store.values import (
 )
 
 PREFIX = "WSGI_STORE_"
-# What the command `wsgi-store` reads on the side of the client, where it may be a server as well.
+# Variables of the command `wsgi-store` as a client, which may be set where it is a server.
 CLIENT = {f"{PREFIX}URL", f"{PREFIX}TOKEN"}
-# Seconds that can be waited for: poll(2) counts milliseconds in 31 bits.
+# Seconds: poll(2) takes milliseconds in 31 bits.
 MAX_TIMEOUT = 24 * 86400
 
 
 class Sendfile(enum.Enum):
-    """Who sends a blob's bytes."""
+    """Which server sends the bytes of blobs."""
 
     OFF = "off"
     """This server."""
@@ -46,18 +46,18 @@ class Sendfile(enum.Enum):
 
 
 class MetricsAccess(enum.Enum):
-    """Who is shown the figures for Prometheus."""
+    """Who may read the metrics for Prometheus."""
 
     OFF = "off"
-    """Nobody: nothing is counted."""
+    """Nobody; nothing is counted."""
     ON = "on"
-    """Who has the scope admin; everybody where nobody is asked for a token."""
+    """Tokens with the scope admin; everybody if there are no tokens."""
     PUBLIC = "public"
     """Everybody."""
 
 
 class Redirect(enum.Enum):
-    """Which blobs of an object store are downloaded from there, at a URL that expires."""
+    """Which blobs clients download from the object store, by a signed URL."""
 
     NEVER = "never"
     LARGE = "large"
@@ -94,10 +94,10 @@ def _row(parse: Callable[[str], Any], help_: str, secret: bool = False) -> dict[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What a service is told. A host application makes one; a server reads the environment.
+    """The settings of a service. A host application creates one; a server reads the environment.
 
-    Each setting is taken as text, too, as its variable is, a path as one of pathlib, and several
-    texts as a list. Raises ConfigError.
+    Each setting may also be given as the text of its variable, a path as a pathlib.Path, and several texts
+    as a list. Raises ConfigError.
     """
 
     root: str = field(
@@ -263,7 +263,7 @@ class Config:
             raise ConfigError(f"{PREFIX}REDIRECT: only s3://… as {PREFIX}ROOT has URLs to redirect to")
 
     def require_sense(self) -> None:
-        """Raise ConfigError for a setting that means nothing beside the others."""
+        """Raise ConfigError for a setting that has no effect with the others."""
         scheme, separator, _ = self.root.partition("://")
         bucket = bool(separator) and scheme in BUCKETS
         needed = {
@@ -282,7 +282,7 @@ class Config:
 
     @property
     def remote(self) -> Remote:
-        """How an object store is reached."""
+        """The settings for an object store."""
         return Remote(self.s3_staging, self.s3_endpoint, self.s3_path_style, self.s3_timeout)
 
     @classmethod
@@ -293,7 +293,7 @@ class Config:
         """
         known = {variable(row): row for row in fields(cls)}
         values = {}
-        # A file's name is rather a misspelt WSGI_STORE_TOKENS, without which everybody may do everything.
+        # A file name is probably meant for WSGI_STORE_TOKENS, without which everybody may do everything.
         token = environ.get(f"{PREFIX}TOKEN", "").strip()
         if f"{PREFIX}TOKENS" not in environ and token and _is_a_file(token):
             raise ConfigError(f"{PREFIX}TOKEN: expected a client's token, and not a file: set {PREFIX}TOKENS")
@@ -320,5 +320,5 @@ def _is_a_file(text: str) -> bool:
 
 
 def variable(row: "Field[Any]") -> str:
-    """The environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return PREFIX + row.name.upper()

@@ -1,4 +1,4 @@
-"""Directories by descriptor: what a path leads to may be exchanged between two calls."""
+"""Files and directories by descriptor, because a path may lead elsewhere between two calls."""
 
 import errno
 import fcntl
@@ -11,30 +11,30 @@ from typing import Self
 
 from wsgi_store.errors import StorageFull, StoreUnavailable
 
-# To read, lock or sync a directory; a link to one is none.
+# To read, lock or sync a directory, but not a symbolic link to one.
 READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# To name what is in it, which takes no right to list it.
+# To use the names in a directory, which needs no right to list it.
 NAME = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# To read a file. A link is none, and a pipe must not hold its caller for ever.
+# To read a file, but not a symbolic link; opening a pipe must not block.
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# What open(2) says so of: a link, a socket, a device without a driver.
+# Errors of open(2) for a symbolic link, a socket, and a device without a driver.
 NO_FILE = {errno.ELOOP, errno.ENXIO, errno.ENODEV}
-# Bytes of the longest file that is read at once.
+# Bytes of the largest file that is read in one call.
 MAX_SMALL_FILE = 1 << 20
-# How modes and times are refused: to who is not the owner, or by file systems that have none.
+# Errors of setting a mode or a time as another user, or on a file system that has none.
 REFUSED = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
-# What file systems answer that have no locks for a directory.
+# Errors of file systems that cannot lock a directory.
 NO_LOCKS = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 class NoFile(OSError):
-    """What lies there is no file, or none of ours."""
+    """There is something other than a regular file, or a file too large to be ours."""
 
 
 class Directory:
-    """A directory, open as long as this is used as a context manager.
+    """A directory, open while this is used as a context manager.
 
-    Whoever may write to the directory around it can put a link in its place. That is an OSError here.
+    Raises OSError for a symbolic link, which anybody who may write to the parent could put in its place.
     """
 
     def __init__(self, path: str, flags: int = READ, around: int | None = None) -> None:
@@ -50,7 +50,7 @@ class Directory:
 
 
 class Root(Directory):
-    """The root of a store; the operator names it, and may name it by a link."""
+    """The root of a store, which the operator may name by a symbolic link."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path, READ & ~os.O_NOFOLLOW)
@@ -58,7 +58,7 @@ class Root(Directory):
 
 @contextmanager
 def locked(fd: int, operation: int = fcntl.LOCK_EX, *, needed: bool = True) -> Iterator[None]:
-    """Hold a lock of a directory (flock(2)); where there are no locks go on without, unless one is needed."""
+    """Hold a lock of a directory (flock(2)); raises OSError if there are none and one is `needed`."""
     try:
         fcntl.flock(fd, operation)
     except OSError as error:
@@ -73,7 +73,7 @@ def locked(fd: int, operation: int = fcntl.LOCK_EX, *, needed: bool = True) -> I
 
 
 def set_mode(fd: int, mode: int) -> None:
-    """Say who may read a file, where there are modes; raises OSError."""
+    """Set the mode of a file if the file system has modes; raises OSError."""
     try:
         os.fchmod(fd, mode)
     except OSError as error:
@@ -82,7 +82,7 @@ def set_mode(fd: int, mode: int) -> None:
 
 
 def touch(fd: int) -> bool:
-    """Have a file changed now; False where its time cannot be told. Raises OSError."""
+    """Set the time of a file to now; False if it cannot be set. Raises OSError."""
     try:
         os.utime(fd)
     except OSError as error:
@@ -94,9 +94,9 @@ def touch(fd: int) -> bool:
 
 
 def make_directory(path: str) -> None:
-    """Make a directory in that of a store unless it is there, owned like that one; raises OSError.
+    """Create a directory unless it exists, with the owner of its parent; raises OSError.
 
-    Root may serve a store, and its user has to go on with it.
+    A store that root serves once has to stay usable for its owner.
     """
     parent, name = os.path.split(path)
     with Root(parent) as root:
@@ -111,17 +111,17 @@ def make_directory(path: str) -> None:
 
 
 def _give(name: str, around: int) -> None:
-    """Hand a directory that root has just made to the owner of the one around it."""
+    """Give a directory that root has just created to the owner of its parent."""
     owner = os.fstat(around)
-    # A nicety: not every root may do so, and not every file system has owners.
+    # Not every root may do so, and not every file system has owners.
     with suppress(OSError), Directory(name, around=around) as made:
-        # One that others put in its place since is not root's, or not empty.
+        # A directory that somebody else put in its place is not owned by root, or not empty.
         if os.fstat(made.fd).st_uid == 0 and not os.listdir(made.fd):
             os.fchown(made.fd, owner.st_uid, owner.st_gid)
 
 
 def open_file(name: str, around: int | None = None) -> tuple[int, os.stat_result]:
-    """Open a file to read it, and tell about it; raises NoFile for what is none, and OSError."""
+    """Open a regular file to read it; returns its descriptor and status. Raises NoFile and OSError."""
     try:
         fd = os.open(name, FILE, dir_fd=around)
     except OSError as error:
@@ -139,7 +139,7 @@ def open_file(name: str, around: int | None = None) -> tuple[int, os.stat_result
 
 
 def read_file(path: str) -> bytes:
-    """Read a small file; raises NoFile, also for a large one, and OSError."""
+    """Read a file of at most MAX_SMALL_FILE bytes; raises NoFile and OSError."""
     fd, status = open_file(path)
     try:
         if status.st_size > MAX_SMALL_FILE:
@@ -150,13 +150,13 @@ def read_file(path: str) -> bytes:
 
 
 def sync_directory(path: str) -> None:
-    """Make the names in a directory survive a power failure (fsync(2)); raises OSError."""
+    """Sync a directory, so that the names in it survive a power failure (fsync(2)); raises OSError."""
     with Root(path) as directory:
         os.fsync(directory.fd)
 
 
 def list_directory(path: str, kind: type[Directory] = Directory) -> list[str]:
-    """The names in a directory, in order; none where there is none. Raises OSError."""
+    """Return the names in a directory, sorted; none if it does not exist. Raises OSError."""
     try:
         with kind(path) as directory:
             return sorted(os.listdir(directory.fd))
@@ -165,7 +165,7 @@ def list_directory(path: str, kind: type[Directory] = Directory) -> list[str]:
 
 
 class disk_errors:  # pylint: disable=invalid-name  # used like a function
-    """Translate OSError of a disk: StorageFull where room is missing, else StoreUnavailable."""
+    """Translate OSError: to StorageFull if space is missing, otherwise to StoreUnavailable."""
 
     __slots__ = ("_doing", "_evidence")
 
@@ -179,5 +179,5 @@ class disk_errors:  # pylint: disable=invalid-name  # used like a function
     def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             kind = StorageFull if error.errno in StorageFull.errnos else StoreUnavailable
-            # `strerror` alone: a path on this machine is not the client's business.
+            # `strerror` alone: clients must not see paths of this machine.
             raise kind(f"{self._doing}: {error.strerror or error}", **self._evidence) from error

@@ -1,4 +1,4 @@
-"""Whether a service is ready, looked at by one at a time, and not again and again."""
+"""Whether a service is ready: checked by one thread at a time, and at most once a second."""
 
 import time
 from collections.abc import Callable
@@ -6,39 +6,39 @@ from threading import Lock
 
 from wsgi_store.errors import StoreUnavailable
 
-# Seconds for which an outcome is good: looking writes, syncs and asks, and anybody may have it done.
+# Seconds for which a result is valid. A check writes and syncs, and anybody may request one.
 REMEMBERED = 1.0
 
 
 class Readiness:
-    """The outcome of a look, remembered for a second by this process."""
+    """The result of a check, remembered for a second by this process."""
 
-    def __init__(self, look: Callable[[], object]) -> None:
-        self._look = look
-        self._looking = Lock()
+    def __init__(self, check: Callable[[], object]) -> None:
+        self._check = check
+        self._checking = Lock()
         self._until = float("-inf")
         self._failure: StoreUnavailable | None = None
 
     def require(self) -> None:
-        """Raise StoreUnavailable if the look does so, or does not end."""
+        """Raise StoreUnavailable if the check does so, or takes longer than a second."""
         if time.monotonic() >= self._until:
-            # Who comes meanwhile waits for its outcome, but not for as long as a disk that hangs.
-            if not self._looking.acquire(timeout=REMEMBERED):  # pylint: disable=consider-using-with
+            # Other requests wait for the result, but not for a disk that hangs.
+            if not self._checking.acquire(timeout=REMEMBERED):  # pylint: disable=consider-using-with
                 raise StoreUnavailable("the store does not answer")
             try:
                 if time.monotonic() >= self._until:
                     self._failure = self._failed()
                     self._until = time.monotonic() + REMEMBERED
             finally:
-                self._looking.release()
+                self._checking.release()
         failure = self._failure
         if failure is not None:
-            # A new one, for this one is another request's.
+            # Each request gets an exception of its own.
             raise StoreUnavailable(failure.message, **failure.evidence) from failure.__cause__
 
     def _failed(self) -> StoreUnavailable | None:
         try:
-            self._look()
+            self._check()
         except StoreUnavailable as error:
             return error
         return None

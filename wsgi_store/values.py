@@ -1,4 +1,4 @@
-"""How the values of settings are read, from text and from what a host application gives."""
+"""Reading the values of settings, from text and from what a host application passes."""
 
 import enum
 import os
@@ -22,7 +22,7 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)", text)
     if match is None or match[2] not in _UNITS:
         raise ValueError("expected a size such as 512, 100MB or 10GiB")
-    # Exact, where a float would make 1000 bytes of 1.001KB.
+    # Exact: as a float, 1.001KB would be 1000 bytes.
     return int(Fraction(match[1]) * _UNITS[match[2]])
 
 
@@ -56,12 +56,12 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 
 def optional(parse: Callable[[str], Any], nothing: object = None) -> Callable[[str], Any]:
-    """What reads `none` as nothing."""
+    """Return a parser that reads `none` as `nothing`."""
     return lambda text: nothing if text == "none" else parse(text)
 
 
 def choice(kind: type[E]) -> Callable[[str], E]:
-    """What reads the values of an enumeration, in either case."""
+    """Return a parser of the values of an enumeration, in upper or lower case."""
 
     def parse(text: str) -> E:
         try:
@@ -73,7 +73,7 @@ def choice(kind: type[E]) -> Callable[[str], E]:
 
 
 def parse_text(text: str) -> str:
-    """Read what must not be empty; raises ValueError."""
+    """Read a text that is not empty; raises ValueError."""
     if not text:
         raise ValueError("must not be empty")
     return text
@@ -94,7 +94,7 @@ def parse_location(text: str) -> str:
 
 
 def taken(value: object, kind: Any, parse: Callable[[str], Any]) -> Any:
-    """A value of this kind, also where it is given as text, as a path or as a list; raises ValueError."""
+    """Convert a value to `kind`, also from text, a path or a list; raises ValueError."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if isinstance(value, str):
@@ -105,7 +105,7 @@ def taken(value: object, kind: Any, parse: Callable[[str], Any]) -> Any:
         raise ValueError("expected texts")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    # To Python yes and no are numbers as well.
+    # In Python a bool is an int.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"expected {getattr(kind, '__name__', kind)}")
     return value

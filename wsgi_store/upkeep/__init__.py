@@ -1,1 +1,1 @@
-"""What looks after a store: verify, collect, usage."""
+"""Upkeep of a store: verify, collect, usage."""

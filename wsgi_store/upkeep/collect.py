@@ -1,4 +1,4 @@
-"""Collecting what may go, counting what there is, and listing it for other programs to check."""
+"""Removing what a store no longer needs."""
 
 import enum
 import heapq
@@ -12,7 +12,7 @@ from wsgi_store.store.abilities import Leftovers
 from wsgi_store.store.contract import Store
 from wsgi_store.store.staged import leftovers
 
-# An upload that is under way gets parts all the time: what got none for so long is nobody's.
+# Seconds. An upload in progress gets parts all the time; one that got none for a day is abandoned.
 DAY = 86400.0
 
 
@@ -22,16 +22,16 @@ class Kind(enum.Enum):
     STAGED = "staged"
     """A staged file that no process uses any more."""
     UPLOAD = "upload"
-    """Parts of an upload to an object store that nobody completes any more."""
+    """Parts of an abandoned upload to an object store."""
     LITTER = "litter"
-    """A lock, or an object that tried the object store, which no process uses any more."""
+    """A lock or test object in an object store that no process uses any more."""
     QUARANTINED = "quarantined"
     BLOB = "blob"
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What was removed: of which kind, how many bytes, and of which digest where it has one."""
+    """Something that was removed: its kind, its size in bytes, and its digest if it has one."""
 
     kind: Kind
     size: int
@@ -47,15 +47,17 @@ def collect(  # pylint: disable=too-many-arguments
     uploads_older: float = DAY,
     dry_run: bool = False,
 ) -> Iterator[Collected]:
-    """Remove what may go, and yield each thing when it is gone; with `dry_run` only tell what it would be.
+    """Remove what is not needed, and yield each item after its removal; `dry_run` removes nothing.
 
-    Staged files that a killed process left always may, and so may uploads to an object store to
-    which no part was added for `uploads_older` seconds, and locks and the like that are as old in a
-    bucket, and at least an hour. Blobs may that were last added more than
-    `older` seconds ago, and then, the oldest first, as many as bring all blobs together down to
-    `max_bytes`; what is in quarantine for more than `quarantined_older` seconds. A blob that is
-    uploaded meanwhile stays, also if the upload found it held, and one that is younger than the
-    `granularity` of the store, even where more than `max_bytes` are left so. Raises StoreError.
+    Always removed: staged files that a killed process left, and in an object store uploads that got no part
+    for `uploads_older` seconds, and locks and test objects of that age, but at least an hour old.
+
+    `older` removes blobs last added more than that many seconds ago. `max_bytes` then removes the oldest
+    blobs until the others have at most that many bytes. `quarantined_older` removes what has been in
+    quarantine for more than that many seconds.
+
+    A blob that is uploaded meanwhile stays, even if the store had it already. So does one younger than the
+    `granularity` of the store, even if more than `max_bytes` remain. Raises StoreError.
     """
     if store.read_only and not dry_run:
         raise ReadOnly
@@ -64,7 +66,7 @@ def collect(  # pylint: disable=too-many-arguments
         yield Collected(Kind.STAGED, size)
     if quarantined_older is not None:
         yield from _collect_quarantined(store, now - quarantined_older, dry_run)
-    # What was added since may have been added again without a sign.
+    # A younger blob may have been added again without a change of its time.
     settled = now - store.granularity
     if older is not None:
         for blob in store.iterate():
@@ -73,7 +75,7 @@ def collect(  # pylint: disable=too-many-arguments
             ):
                 yield Collected(Kind.BLOB, blob.size, blob.digest)
     if max_bytes is not None:
-        # A dry run has removed nothing, so that what is told already is left out of the account.
+        # A dry run has removed nothing: blobs that it yielded already are not counted again.
         since = now - older if dry_run and older is not None else float("-inf")
         yield from _collect_oldest(store, max_bytes, since, settled, dry_run)
     if isinstance(store, Leftovers):
@@ -91,7 +93,7 @@ def _collect_quarantined(store: Store, before: float, dry_run: bool) -> Iterator
                 if not dry_run:
                     store.discard(blob.digest)
             except BlobNotFound:
-                continue  # healed meanwhile
+                continue  # an upload healed it meanwhile
             yield Collected(Kind.QUARANTINED, blob.size, blob.digest)
 
 
@@ -99,8 +101,8 @@ def _collect_oldest(
     store: Store, max_bytes: int, since: float, settled: float, dry_run: bool
 ) -> Iterator[Collected]:
     excess = sum(blob.size for blob in store.iterate() if blob.modified >= min(since, settled)) - max_bytes
-    # The oldest blobs that together are large enough, the youngest of them on top: memory grows
-    # with what is to go and not with the store.
+    # A heap of the oldest blobs that together are large enough, the youngest on top: memory grows with
+    # what is removed, not with the store.
     going: list[tuple[float, bytes, int]] = []
     size = 0
     for blob in store.iterate() if excess > 0 else ():

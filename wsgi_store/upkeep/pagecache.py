@@ -1,4 +1,4 @@
-"""Reading files without a trace in the page cache: what others read stays, nothing else comes."""
+"""Reading files without a change of the page cache: cached blocks stay, others are not added."""
 
 import ctypes
 import mmap
@@ -9,7 +9,7 @@ from wsgi_store.errors import StoreUnavailable
 from wsgi_store.store.contract import BlobReader
 from wsgi_store.store.disk.reader import LocalReader
 
-BLOCK_SIZE = 256 << 10  # larger ones leave the processor's cache before they are hashed
+BLOCK_SIZE = 256 << 10  # larger blocks would not stay in the cache of the processor until they are hashed
 WINDOW_SIZE = 1 << 30
 _LIBC = ctypes.CDLL(None)
 _LIBC.mmap.restype = ctypes.c_void_p
@@ -18,16 +18,15 @@ _LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _LIBC.fstatfs.argtypes = [ctypes.c_int, ctypes.c_char_p]
 _LIBC.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
 _PROT_NONE = 0
-# statfs(2): file systems whose files are in memory anyway.
+# statfs(2): file systems that keep their files in memory.
 _TMPFS, _RAMFS = 0x01021994, 0x858458F6
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
 class Blocks:
-    """Reads blobs, one after the other, block by block into the same memory.
+    """Reads blobs one after another, block by block into the same page-aligned memory.
 
-    It begins with a page and is not given back in between: a new object for each block takes
-    three times as long to fill.
+    New memory for each block would have to be mapped and zeroed each time.
     """
 
     def __init__(self) -> None:
@@ -35,9 +34,9 @@ class Blocks:
         self._in_memory: bool | None = None  # the file system, as of the first file
 
     def of(self, reader: BlobReader) -> Iterator[memoryview | bytes]:
-        """Yield the bytes of a whole blob, each block good until the next one.
+        """Yield the bytes of a whole blob; each block is valid until the next one is requested.
 
-        Of a local file, what was not cached before is dropped from the page cache again. Raises
+        Blocks of a local file that were not cached before are dropped from the page cache. Raises
         StoreError.
         """
         return self._local(reader) if isinstance(reader, LocalReader) else _other(reader)
@@ -60,19 +59,18 @@ class Blocks:
             raise StoreUnavailable(message, hash=reader.blob.digest.hex) from error
 
     def _probe(self, reader: LocalReader) -> tuple[int, bytes | None]:
-        """Tell which blocks are cached, None for all; a small file that is has been read by that."""
+        """Find out which blocks are cached, None for all; this reads a small file that is cached."""
         fd, size = reader.fileno(), reader.blob.size
         if size <= BLOCK_SIZE:
-            # mincore(2) takes a quarter of the time of hashing such a file. Where this starts to
-            # read ahead, nothing but this file is read; a disk that has done so before the answer is
-            # given makes the file pass for cached, and it stays.
+            # Cheaper than mincore(2). It may start readahead, but only of this file; if the disk is faster
+            # than the answer, the file counts as cached and stays.
             try:
                 length = reader.fill(self._buffer, os.RWF_NOWAIT)
                 return length, None if length == size else b"\0"
             except BlockingIOError:
                 return 0, b"\0"
             except OSError:
-                pass  # the file system does not say, or reading fails
+                pass  # the file system does not support the flag, or reading fails
         return 0, resident(fd, size)
 
 
@@ -82,7 +80,7 @@ def _other(reader: BlobReader) -> Iterator[bytes]:
 
 
 def _in_memory(fd: int) -> bool:
-    """Whether the file system of a file has no other place for it than the page cache."""
+    """Whether a file is on a file system that keeps its files in memory."""
     status = ctypes.create_string_buffer(256)
     if _LIBC.fstatfs(fd, status):
         return False
@@ -90,13 +88,13 @@ def _in_memory(fd: int) -> bool:
 
 
 def resident(fd: int, size: int, window: int = WINDOW_SIZE) -> bytes:
-    """Tell of each block of a file whether any page of it is in the page cache (mincore(2)), by 1 or 0.
+    """Return a byte for each block of a file: 1 if any page of it is in the page cache (mincore(2)), else 0.
 
-    1 for all of them where the kernel does not tell, as of files that this user may not write.
+    All are 1 if the kernel does not say, as for files that this user may not write.
     """
     if not size:
         return b"\1"
-    # Window by window: the kernel tells of each page by a byte.
+    # In windows, because the kernel returns a byte for each page.
     return b"".join(_resident(fd, start, min(window, size - start)) for start in range(0, size, window))
 
 
@@ -111,7 +109,7 @@ def _resident(fd: int, start: int, size: int) -> bytes:
             return b"\1" * number
     finally:
         _LIBC.munmap(address, size)
-    # The other bits of a byte are reserved.
+    # Only the lowest bit of each byte is defined.
     present = bytes(pages.raw).translate(bytes(value & 1 for value in range(256)))
     per_block = BLOCK_SIZE // mmap.PAGESIZE
     return bytes(b"\1" in present[at : at + per_block] for at in range(0, len(present), per_block))

@@ -1,4 +1,4 @@
-"""What a store holds: counted, and listed."""
+"""What a store holds: its size, and a list for other programs."""
 
 import os
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from wsgi_store.store.staged import STAGED_NAME
 
 @dataclass
 class Usage:
-    """How many blobs, files in quarantine and staged files there are, and their bytes."""
+    """The numbers of blobs, files in quarantine and staged files, and their sizes in bytes."""
 
     blobs: int = 0
     bytes: int = 0
     quarantined: int = 0
     quarantined_bytes: int = 0
     staged: int = 0
-    """Only those that have a name, in use or left behind: the others cannot be counted."""
+    """Only files with a name, in use or left behind; nameless ones cannot be counted."""
     staged_bytes: int = 0
 
 
@@ -34,20 +34,20 @@ def usage(store: Store) -> Usage:
         used.quarantined_bytes += blob.size
     with (
         disk_errors("cannot list the staged files"),
-        suppress(FileNotFoundError),  # a copy has none
+        suppress(FileNotFoundError),  # a copy of a store has no staging directory
         Directory(store.staging_directory) as staging,
     ):
         for name in filter(STAGED_NAME.fullmatch, os.listdir(staging.fd)):
-            with suppress(FileNotFoundError):  # published or given up meanwhile
+            with suppress(FileNotFoundError):  # published or abandoned meanwhile
                 used.staged_bytes += os.stat(name, dir_fd=staging.fd, follow_symlinks=False).st_size
                 used.staged += 1
     return used
 
 
 def manifest(store: Store) -> Iterator[str]:
-    """Yield a line for each blob, such as `md5sum --check` and its like take in the store's root.
+    """Yield a line for each blob that `md5sum --check` and similar programs read in the root of the store.
 
-    For a store without files the paths are those of the same blobs in a local one. Raises StoreError.
+    For a bucket the paths are those that its blobs have in a store on a disk. Raises StoreError.
     """
     for blob in store.iterate():
         name = blob.digest.hex
