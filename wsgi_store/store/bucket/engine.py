@@ -1,4 +1,4 @@
-"""Whether an engine does what a store relies on, found out with objects that are thrown away."""
+"""Testing whether an engine does what a store relies on, with temporary objects."""
 
 import os
 import secrets
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 PROBES = ".probes"
 FIRST, SECOND = b"0123456789", b"another one"
 ATTRIBUTES = {"upload": "0123"}
-# So many ask for one free name at the same time.
+# Requests that try to create the same key at once.
 CONTENDERS = 4
-# What no object is: Ceph and S3 look at the tag, others at the version.
+# A condition that no object meets: Ceph and S3 compare the tag, others the version.
 NEVER: "UpdateVersion" = {"e_tag": "0" * 32, "version": "1"}
-# Seconds after which an engine that was found unfit is tried again: it may have been put right.
+# Seconds after which an unfit engine is tested again: it may have been repaired.
 RETRY_INTERVAL = 60.0
 
 
 class Engine:
-    """What a process knows of the engine of a bucket: whoever is the first to write tries it for all."""
+    """What a process knows of the engine of a bucket: the first write tests it for all."""
 
     def __init__(self, bucket: Bucket, url: str) -> None:
         self._bucket = bucket
         self._url = url
         self._changing = threading.Lock()
-        self._process = 0  # that has tried it
+        self._process = 0  # that has tested it
         self._since = 0.0
         self._faults: Future[list[str]] = Future()
 
     def require(self) -> None:
-        """Raise WrongStore for an engine that cannot hold a store, StoreUnavailable when it does not tell."""
+        """Raise WrongStore if the engine cannot hold a store, StoreUnavailable if it does not answer."""
         with self._changing:
             begins = self._unknown()
             if begins:
@@ -53,7 +53,7 @@ class Engine:
         try:
             found = faults.result()
         except StoreUnavailable as error:
-            # One exception for each of the threads that waited.
+            # Each waiting thread gets an exception of its own.
             raise StoreUnavailable(error.message) from error.__cause__
         if found:
             raise WrongStore(
@@ -62,9 +62,9 @@ class Engine:
             )
 
     def check(self) -> None:
-        """Raise unless the engine takes writes now and still heeds their conditions.
+        """Raise unless the engine takes writes now and still respects their conditions.
 
-        The condition of this one cannot hold: the engine checks all that it checks of an upload.
+        The condition of this write cannot hold, so the engine makes all its checks and writes nothing.
         """
         self.require()
         key = _free_name()
@@ -74,7 +74,7 @@ class Engine:
             except (PreconditionError, FileNotFoundError):
                 return
             obstore.delete(self._bucket.client, key)
-        self._process = 0  # it is not the engine that was tried
+        self._process = 0  # it is not the engine that was tested
         self.require()
 
     def _unknown(self) -> bool:
@@ -93,30 +93,30 @@ class Engine:
         except StoreError as error:
             faults.set_exception(error)
         finally:
-            if not faults.done():  # nobody may wait for ever
+            if not faults.done():  # or others would wait for ever
                 faults.set_exception(StoreUnavailable("the object store was not tried to the end"))
 
 
 def faults_of(bucket: Bucket) -> list[str]:
-    """Name all that the engine ignores or refuses; raises StoreUnavailable when it cannot be told now."""
+    """Name all that the engine ignores or refuses; raises StoreUnavailable if that is unknown now."""
     key = _free_name()
-    # That this fails says nothing of the engine: the keys, a quota, the way to it.
+    # A failure here says nothing about the engine: it may be the keys, a quota or the network.
     with asking("cannot write to the object store"):
         obstore.put(bucket.once, key, FIRST, attributes=ATTRIBUTES)
     found: list[str | StoreUnavailable | None] = []
     try:
-        # Beside each other, for the first upload waits for them.
+        # In parallel, because the first upload waits for them.
         with ThreadPoolExecutor(len(CHECKS)) as pool:
             found += pool.map(lambda name: _fault(name, CHECKS[name], bucket, key), CHECKS)
-        # Not beside the others, whose deletions confuse some engines; and no longer than need be where
-        # none answers any more.
+        # Afterwards, because deletions of the others confuse the listings of some engines; and not if the
+        # engine has stopped to answer.
         if not any(isinstance(one, StoreUnavailable) for one in found):
             found.append(_fault("listings", _lists, bucket, key))
     finally:
         found.append(_fault("DELETE", _deletes, bucket, key))
     faults = [fault for fault in found if isinstance(fault, str)]
     for failure in found:
-        # What is known to be wrong stays wrong, whatever else could not be tried.
+        # A known fault counts even if other tests failed.
         if isinstance(failure, StoreUnavailable) and not faults:
             raise failure
     return faults
@@ -141,12 +141,12 @@ def _free_name() -> str:
 
 @contextmanager
 def _thrown_away(bucket: Bucket) -> Iterator[str]:
-    """A name that nobody else knows, for an object that is gone afterwards."""
+    """Yield a key that nobody else knows, and delete its object afterwards."""
     key = _free_name()
     try:
         yield key
     finally:
-        # What is left, here or by a process that was killed, is collected.
+        # What is left behind, here or by a killed process, is collected.
         with suppress(BaseError, FileNotFoundError):
             obstore.delete(bucket.client, key)
 
@@ -167,7 +167,7 @@ def _gives_names_once(bucket: Bucket, _: str) -> bool:
         if not create(key) or create(key):
             return False
     with _thrown_away(bucket) as key, ThreadPoolExecutor(CONTENDERS) as pool:
-        # S3 may answer each of them 409, and then nobody has it.
+        # S3 may answer 409 to all of them, and then there is no object.
         return sum(pool.map(create, [key] * CONTENDERS)) <= 1
 
 
@@ -188,7 +188,7 @@ def _sends_ranges(bucket: Bucket, key: str) -> bool:
     try:
         part = obstore.get(bucket.once, key, options={"range": (3, 7)})
     except BaseError as error:
-        # obstore reads no further where the status or the fields are not those of a range.
+        # obstore refuses a response whose status or fields are not those of a range.
         if "Error performing" in str(error):
             raise
         return False
@@ -205,7 +205,7 @@ def _lists(bucket: Bucket, key: str) -> bool:
         page = next(iter(obstore.list(bucket.once, prefix=PROBES, offset=offset)), ())
         return [(meta["path"], meta["size"]) for meta in page]
 
-    # From a name on that comes before it, and from its own on.
+    # From a key just before it, and from its own.
     found, behind = listed(key[:-1]), listed(key)
     return found == sorted(found) and (key, len(FIRST)) in found and all(path > key for path, _ in behind)
 
@@ -232,7 +232,7 @@ def _deletes(bucket: Bucket, key: str) -> bool:
     return False
 
 
-# What each of them is called when it fails, in the words of S3.
+# The name of each test in messages, in the words of S3.
 CHECKS: dict[str, Callable[[Bucket, str], bool]] = {
     "If-None-Match on PUT": _gives_names_once,
     "If-Match on PUT": _compares_tags,

@@ -1,4 +1,4 @@
-"""How objects are named below the prefix of a store, and read out of a listing."""
+"""The keys of objects below the prefix of a store, and blobs from a listing."""
 
 import re
 from typing import TYPE_CHECKING
@@ -13,26 +13,26 @@ QUARANTINE = ".quarantine"
 
 
 def key_of(digest: Digest) -> str:
-    """The key of a blob, as files are named on disk."""
+    """Return the key of a blob, which is its path in a store on a disk."""
     return f"{digest.hex[:2]}/{digest.hex}"
 
 
 def quarantine_key_of(digest: Digest) -> str:
-    """The key of what is in quarantine under a digest."""
+    """Return the key of a blob in quarantine."""
     return f"{QUARANTINE}/{digest.hex}"
 
 
 def blob_keys(algorithm: Algorithm) -> re.Pattern[str]:
-    """What matches the keys of blobs and nothing else; its group `hash` is their hash."""
+    """Return a pattern that matches only the keys of blobs; its group `hash` is the hash."""
     return re.compile(f"(?P<shard>[0-9a-f]{{2}})/(?P<hash>(?P=shard)[0-9a-f]{{{2 * algorithm.size - 2}}})")
 
 
 def quarantine_keys(algorithm: Algorithm) -> re.Pattern[str]:
-    """The same for what is in quarantine."""
+    """Return the same pattern for blobs in quarantine."""
     return re.compile(f"{re.escape(QUARANTINE)}/(?P<hash>[0-9a-f]{{{2 * algorithm.size}}})")
 
 
 def described(digest: Digest, meta: "ObjectMeta") -> Blob:
-    """An object as a blob."""
-    # A listing tells fractions of a second, the object itself does not.
+    """Describe an object as a blob."""
+    # Whole seconds: a listing has fractions, the response to HEAD has none.
     return Blob(digest, meta["size"], int(meta["last_modified"].timestamp()))

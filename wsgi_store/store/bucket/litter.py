@@ -1,4 +1,4 @@
-"""Locks and trials of the engine that processes left in a bucket when they were killed."""
+"""Locks and test objects that killed processes left in a bucket."""
 
 import time
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from wsgi_store.store.bucket.lock import LOCKS, remove_left
 from wsgi_store.store.bucket.engine import PROBES
 from wsgi_store.store.bucket.marked import MarkedBucket
 
-# Longer than any process needs one of them, and longer than clocks may differ: seconds.
+# Seconds: longer than a process needs such an object, and than clocks may differ.
 MIN_AGE = 3600.0
 
 
 def litter(bucket: MarkedBucket, before: float, *, remove: bool) -> Iterator[int]:
-    """Yield the sizes of those that are as old as that, removing each first; raises StoreUnavailable."""
+    """Yield the sizes of those older than `before`, after removing each; raises StoreUnavailable."""
     before = min(before, time.time() - MIN_AGE)
     with asking("cannot list the locks"):
         probes, locks = (
@@ -35,7 +35,7 @@ def litter(bucket: MarkedBucket, before: float, *, remove: bool) -> Iterator[int
                 obstore.delete(bucket.client, meta["path"])
         yield meta["size"]
     if remove and locks:
-        # From then on the holder of what did not change holds it no more, whatever the clocks say.
+        # After this time nobody holds a lock that did not change, whatever the clocks say.
         time.sleep(bucket.timeout)
     for meta in locks:
         if not remove or remove_left(bucket, meta):

@@ -1,4 +1,4 @@
-"""A bucket that is a store: its marker, seen before anything is said of what the bucket holds."""
+"""A bucket that is a store: its marker is checked before any other object is used."""
 
 import itertools
 import os
@@ -17,7 +17,7 @@ from wsgi_store.store.contract import Remote
 
 
 def algorithm_at(url: str, remote: Remote) -> Algorithm:
-    """The algorithm of the store there; raises StoreUnavailable when there is none, and WrongStore."""
+    """Return the algorithm of a store; raises StoreUnavailable if there is none, and WrongStore."""
     with asking("the object store does not answer"):
         try:
             content = _read(Bucket(url, remote).client)
@@ -31,28 +31,28 @@ def _read(client: Client) -> bytes:
 
 
 class MarkedBucket(Bucket):
-    """A bucket with the marker of a store, which is written where there is none, and never again.
+    """A bucket with the marker of a store, which is written once if there is none.
 
-    It is read without further ado. Before anything is written, the marker included, its engine was
-    seen to heed the conditions of a write, in each process.
+    Before a process writes anything, even the marker, it tests that the engine respects the conditions of
+    writes. Reading needs no such test.
     """
 
     def __init__(self, url: str, remote: Remote, algorithm: Algorithm) -> None:
         super().__init__(url, remote)
         self._url = url
         self._algorithm = algorithm
-        self._verified = 0  # the process that has seen the marker
+        self._verified = 0  # the process that has checked the marker
         self._engine = Engine(self, url)
 
     def require(self) -> None:
-        """See once in each process that this is the store it is taken for; raises StoreUnavailable."""
+        """Check once in each process that this is the right store; raises StoreUnavailable."""
         try:
             self.verify()
         except WrongStore as error:
             raise StoreUnavailable("the object store cannot be used") from error
 
     def require_writable(self) -> None:
-        """See also that it may be written to; raises StoreUnavailable."""
+        """Check also that the engine can hold a store; raises StoreUnavailable."""
         self.require()
         try:
             self._engine.require()
@@ -60,13 +60,13 @@ class MarkedBucket(Bucket):
             raise StoreUnavailable("the object store cannot be written to") from error
 
     def check(self) -> None:
-        """See that it takes writes now; raises StoreUnavailable, and WrongStore for what will not pass."""
+        """Check that writes succeed now; raises StoreUnavailable, and WrongStore for lasting errors."""
         self.verify()
         self._engine.check()
         self.require_marker()
 
     def verify(self) -> None:
-        """See it; raises StoreUnavailable, and WrongStore for what will not pass by itself."""
+        """Check the marker; raises StoreUnavailable, and WrongStore for lasting errors."""
         if self._verified == os.getpid():
             return
         try:
@@ -81,12 +81,12 @@ class MarkedBucket(Bucket):
         self._verified = os.getpid()
 
     def require_marker(self) -> None:
-        """Raise StoreUnavailable unless the marker is there: a bucket that is gone is no empty store."""
+        """Raise StoreUnavailable unless the marker is there: a missing bucket is not an empty store."""
         with asking("the store is not there"):
             self.describe(marker.NAME)
 
     def absent(self, digest: Digest) -> BlobNotFound:
-        """What to raise for a blob that was not found; raises StoreUnavailable."""
+        """Return the error for a missing blob; raises StoreUnavailable if the store is missing."""
         self.require_marker()
         return BlobNotFound(hash=digest.hex)
 
@@ -101,7 +101,7 @@ class MarkedBucket(Bucket):
             return _read(client)
 
     def _make_marker(self, client: Client) -> None:
-        # Two servers that start at once agree on one marker only where a name is given once.
+        # Two servers that start at once agree on one marker only if a key can be created only once.
         self._engine.require()
         with suppress(AlreadyExistsError):  # by a server that starts at the same moment
             obstore.put(client, marker.NAME, marker.text(self._algorithm), mode="create")

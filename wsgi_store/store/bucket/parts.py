@@ -1,4 +1,4 @@
-"""A file that goes up in parts as soon as they are received, and appears at once when all of it is right."""
+"""A multipart upload whose parts are sent as soon as they are received."""
 
 import mmap
 import secrets
@@ -18,9 +18,9 @@ MAX_PARTS = 10_000  # the limit of S3
 
 
 class Parts:
-    """A staged file on its way up, sent by a thread of its own as it grows, or when it is there as a `whole`.
+    """The upload of a staged file by a thread of its own, while the file grows or, if `whole`, afterwards.
 
-    It is dropped unless it is completed; `close` has to be called in any case.
+    The upload is aborted unless it is completed; call `close` in any case.
     """
 
     def __init__(self, bucket: Bucket, key: str, fd: int, size: int, *, whole: bool) -> None:
@@ -28,7 +28,7 @@ class Parts:
         self._size = size
         pages = -(-size // MAX_PARTS // mmap.ALLOCATIONGRANULARITY)
         self._part = max(MIN_PART_SIZE, pages * mmap.ALLOCATIONGRANULARITY)
-        # How many bytes there are, and at the end whether they are to appear.
+        # How many bytes there are, and finally whether the object may appear.
         self._steps: SimpleQueue[int | bool] = SimpleQueue()
         if whole:
             self._steps.put(size)
@@ -37,13 +37,13 @@ class Parts:
         self._sending = self._pool.submit(self._send, bucket, key, whole)
 
     def grown(self, size: int) -> None:
-        """Send what there is now, so many bytes; raises StoreUnavailable when that has failed."""
+        """Send the parts up to `size`; raises StoreUnavailable if an earlier one failed."""
         if self._sending.done():
             self._sending.result()
         self._steps.put(size)
 
     def until_sent(self) -> None:
-        """Wait until the last part is on its way; raises StoreUnavailable when one has failed."""
+        """Wait until the last part is being sent; raises StoreUnavailable if one failed."""
         wait((self._sent, self._sending), return_when=FIRST_COMPLETED)
         if self._sending.done():
             self._sending.result()
@@ -54,13 +54,13 @@ class Parts:
         self._sending.result()
 
     def close(self) -> None:
-        """Drop the parts, unless they have become an object."""
+        """Abort the upload unless it is complete."""
         self._steps.put(False)
         self._pool.shutdown()
 
     def _send(self, bucket: Bucket, key: str, whole: bool) -> None:
         parts = bucket.uplink.parts(whole=whole)
-        # On any failure obstore drops the parts.
+        # obstore aborts the upload on any error.
         with suppress(_Dropped), parts as at_once, asking("cannot write the blob"):
             obstore.put(
                 bucket.client,
@@ -72,16 +72,16 @@ class Parts:
                 max_concurrency=at_once,
             )
 
-    # obstore calls this from within its runtime, which takes no calls from there: it only waits.
+    # obstore calls this from within its runtime, so this must not call obstore.
     def _parts(self, uplink: Uplink, at_once: int) -> Iterator[mmap.mmap]:
         there = 0
         for number, offset in enumerate(range(0, self._size, self._part)):
             stop = min(offset + self._part, self._size)
             while there < stop:
                 there = self._next()
-            # Read where it is: no memory of this process holds it.
+            # Mapped, so that the part takes no memory of this process.
             yield mmap.mmap(self._fd, stop - offset, prot=mmap.PROT_READ, offset=offset)
-            # One more is asked for when this one is on its way, and no more than `at_once` are.
+            # obstore requests the next part when an earlier one got through.
             if number >= at_once:
                 uplink.got_through()
         self._sent.set_result(None)
@@ -96,4 +96,4 @@ class Parts:
 
 
 class _Dropped(Exception):
-    """What was sent is not to become an object."""
+    """The object is not to appear."""

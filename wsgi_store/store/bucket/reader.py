@@ -1,4 +1,4 @@
-"""Part of an object as it comes from the engine."""
+"""Reading an object from the engine."""
 
 import os
 import time
@@ -23,7 +23,7 @@ READ_SIZE = 1 << 18
 
 
 class ObjectReader:
-    """Part of an object, asked for in one request and read as it comes; asked for again where it broke."""
+    """Reads part of an object as one response delivers it, with another request where that breaks off."""
 
     def __init__(self, blob: Blob, start: int, stop: int, ask: Ask, timeout: float) -> None:
         self.blob = blob
@@ -36,12 +36,12 @@ class ObjectReader:
         self._rest = memoryview(b"")
 
     def begin(self, result: "GetResult") -> None:
-        """Read from here on what the engine answers."""
+        """Read from this response."""
         self._begun = time.monotonic()
         self._stream = iter(result.stream(min_chunk_size=READ_SIZE))
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return up to `size` bytes; raises StoreUnavailable when they cannot be had."""
+        """Return up to `size` bytes; raises StoreUnavailable."""
         if size < 0:
             return b"".join(self)
         size = min(size, self._stop - self._position)
@@ -64,8 +64,8 @@ class ObjectReader:
             try:
                 chunk = self._chunk()
             except BaseError:
-                # obstore goes on by itself, but not later than `timeout` after the request, and who
-                # reads slowly needs longer. What stood still all the time has had its chance.
+                # obstore resumes by itself only until `timeout` after the request, and slow clients need
+                # longer. If this read alone took `timeout`, nothing has moved.
                 if not self._begun + self._timeout <= time.monotonic() < begin + self._timeout:
                     raise
                 self._stream = None
@@ -81,24 +81,24 @@ class ObjectReader:
         return next(filter(None, self._stream), b"")
 
     def seek(self, offset: int, /) -> int:
-        """Go on from `offset`; what is read there next takes a request of its own."""
+        """Continue at `offset`; the next read there sends another request."""
         if offset != self._position:
             self.close()
             self._position = offset
         return offset
 
     def tell(self) -> int:
-        """The offset of the next byte, from the beginning of the blob."""
+        """Return the offset of the next byte from the beginning of the blob."""
         return self._position
 
     def close(self) -> None:
-        """Let the answer go, and its connection with it."""
+        """Drop the response and its connection."""
         self._stream = None
         self._rest = memoryview(b"")
 
 
 def compare(reader: ObjectReader, staged: StagedFile | None = None) -> tuple[bool, bool]:
-    """Read all of a blob: whether it has its digest, and whether it is the same as a staged file."""
+    """Read a blob; returns whether it has its digest, and whether it equals a staged file."""
     digest = reader.blob.digest
     hashed = digest.algorithm.new()
     same = staged is not None

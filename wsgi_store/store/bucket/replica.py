@@ -1,4 +1,4 @@
-"""A store in a bucket that is read and never written, with keys that may do no more."""
+"""A store in a bucket that is only read, perhaps with keys that may not write."""
 
 from typing import NoReturn
 
@@ -10,19 +10,19 @@ from wsgi_store.store.read_only import Replica
 
 
 class _ReadBucket(MarkedBucket):
-    """A bucket that is a store already."""
+    """A bucket whose marker is never written."""
 
     def _make_marker(self, client: Client) -> NoReturn:
         raise WrongStore(f"there is no store at {self._url}, and WSGI_STORE_READ_ONLY lets none be made")
 
 
 class ObjectReplica(Replica, ObjectStore):
-    """A store in a bucket in which nothing is made or changed, nor on the local disk."""
+    """A store in a bucket for which nothing is created or changed, not even on the local disk."""
 
     bucket_kind = _ReadBucket
 
     def check(self) -> None:
-        """Raise StoreUnavailable unless the store is there and can be read; raises WrongStore."""
+        """Raise StoreUnavailable unless the store exists and can be read; raises WrongStore."""
         self._bucket.verify()
         self._bucket.require_marker()
 

@@ -37,33 +37,32 @@ if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
 
 STAGING = ".staging"
-# From here on it is cheaper to ask first than to send in vain what is held already.
+# Bytes from which it is cheaper to look for the blob first than to send a duplicate.
 LOOK_FIRST_MIN = 64 << 10
-# Each round of `add` that finds a blob and then does not was crossed by a removal.
+# Rounds of `add`, each of which a concurrent removal can spoil.
 ROUNDS = 100
-# More than any object has, and within the integers that obstore takes.
+# More bytes than any object has, but within the integers of obstore.
 BEYOND = 1 << 62
 
 
 class ObjectStore:
-    """A store in a bucket, used by any number of servers at once.
+    """A store in a bucket, which any number of servers may use at once.
 
-    The time of an object is that of its last put and cannot be set. So an upload that finds its
-    blob held leaves one that is younger than half of `granularity` as it is, and puts its bytes
-    anew in the place of an older one; what is younger than `granularity` does not expire. Both are
-    done under the lock of the digest, and look again there: an upload that renews a blob comes
-    before its removal, which then sees another time, or after it, and then creates it. One that
-    renews nothing has seen a blob that could not expire for half of `granularity`. That is a
-    margin for clocks: by more than a quarter hour engines let none be wrong that signs requests.
+    The time of an object is that of its last PUT and cannot be set. So an upload of an existing blob leaves
+    the object alone if it is younger than half of `granularity`, and writes an older one anew. A blob
+    younger than `granularity` does not expire. Renewing and expiring hold the lock of the digest and look
+    again: a renewal happens either before the removal, which then sees another time, or after it, and then
+    creates the blob. An upload that renews nothing has seen a blob that could not expire for half of
+    `granularity`, which allows for wrong clocks: engines refuse requests signed a quarter of an hour off.
     """
 
     granularity = 3600.0
-    keeps_staged = False  # what is acknowledged lies in the bucket
+    keeps_staged = False  # the bytes are acknowledged when they are in the bucket
     read_only = False
     bucket_kind = MarkedBucket
-    # Of a blob that was created something may lie in quarantine. That there is anything at all is
-    # asked once in so many seconds instead of for each upload, and a blob disappears no sooner than
-    # that after it came to quarantine: who creates it anew has asked since.
+    # Seconds between two looks whether the quarantine is empty, instead of one for each upload of a new
+    # blob. A blob stays visible for as long after it was copied to quarantine, so that every upload that
+    # creates it anew has looked since.
     seen = 0.25
 
     def __init__(self, url: str, algorithm: Algorithm | None, remote: Remote) -> None:
@@ -79,11 +78,11 @@ class ObjectStore:
             self._prepare()
 
     def check(self) -> None:
-        """Raise StoreUnavailable unless blobs can be written now, WrongStore when they never can."""
+        """Raise StoreUnavailable if blobs cannot be written now, WrongStore if they never can."""
         self._bucket.check()
 
     def made(self) -> float:
-        """When the store was made, in seconds since the epoch; raises StoreUnavailable."""
+        """Return when the store was created, in seconds since the epoch; raises StoreUnavailable."""
         with asking("cannot look at the store"):
             return self._bucket.describe(marker.NAME).meta["last_modified"].timestamp()
 
@@ -97,7 +96,7 @@ class ObjectStore:
                 raise self._bucket.absent(digest) from None
 
     def open(self, digest: Digest, start: int = 0, length: int | None = None) -> ObjectReader:
-        """Open `length` bytes from `start` on, to the end by default; raises BlobNotFound."""
+        """Open `length` bytes from `start`, by default to the end; raises BlobNotFound."""
         self._bucket.require()
         stop = BEYOND if length is None else min(start + length, BEYOND)
         part = start, stop, partial(self._ask, digest), self._bucket.timeout
@@ -107,7 +106,7 @@ class ObjectStore:
             with asking("cannot open the blob"):
                 result = self._ask(digest, start, stop)
         except StoreUnavailable as error:
-            # The part begins at the end of the blob or behind it: that is an answer too.
+            # The part begins at the end of the blob or behind it, so it is empty.
             if getattr(error.__cause__, "status", None) == 416:
                 return ObjectReader(self.stat(digest), *part)
             raise
@@ -125,18 +124,18 @@ class ObjectStore:
         return None
 
     def add(self, staged: StagedFile) -> Added:
-        """Publish a staged file whole and at once; tells what there was before."""
+        """Publish a staged file in one atomic step; returns what the store had before."""
         self._bucket.require_writable()
         added = self._publish(staged)
-        # Not before, for what lies there may be all there is of the blob until now.
+        # Not earlier: until now the object in quarantine may have been all that was left of the blob.
         if added is not Added.HELD and self._quarantining() and self._discarded(staged.digest):
             return Added.HEALED
         return added
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
-        """Remove a blob and tell what it was; raises BlobNotFound."""
+        """Remove a blob and return its description; raises BlobNotFound."""
         self._bucket.require_writable()
-        # An engine does not tell whether there was something to delete: who has the lock looks.
+        # DELETE does not say whether the object existed, so look for it under the lock.
         with locked(self._bucket, digest.hex) as until:
             blob = self.stat(digest)
             if check is not None:
@@ -145,7 +144,7 @@ class ObjectStore:
         return blob
 
     def expire(self, digest: Digest, modified: float) -> bool:
-        """Remove a blob unless it was added since it was `modified`; False when it stays or is gone."""
+        """Remove a blob unless it was added again since `modified`; returns whether it was removed."""
         self._bucket.require_writable()
         if time.time() < modified + self.granularity:
             return False
@@ -157,7 +156,7 @@ class ObjectStore:
         return True
 
     def quarantine(self, digest: Digest) -> bool:
-        """Take a blob out of service if its bytes do not have its digest; False when they do."""
+        """Move a blob to quarantine if its bytes do not have its digest; returns whether they do not."""
         self._bucket.require_writable()
         key = key_of(digest)
         there = look(self._bucket, key)
@@ -176,21 +175,21 @@ class ObjectStore:
         return True
 
     def quarantined(self) -> Iterator[Blob]:
-        """Yield what is in quarantine, in ascending order; `modified` is since when."""
+        """Yield the blobs in quarantine in ascending order; `modified` is when they came there."""
         self._bucket.require()
         return self._listed(self._quarantine_keys, prefix=QUARANTINE)
 
     def discard(self, digest: Digest) -> None:
-        """Remove what is in quarantine under a digest; raises BlobNotFound."""
+        """Remove a blob from quarantine; raises BlobNotFound."""
         self._bucket.require_writable()
         if not self._discarded(digest):
             raise self._bucket.absent(digest)
 
     def abandoned(self, before: float, *, remove: bool) -> Iterator[Blob]:
-        """Yield what there is of uploads in parts that no part was added to since `before`."""
+        """Yield the multipart uploads that got no part since `before`, after removing each."""
         self._bucket.require()
         if self._bucket.scheme == "s3":
-            # Imported when it is used: what it needs is twice as large as obstore, and no server does.
+            # Imported only here: botocore needs much more memory than obstore, and servers do not collect.
             from wsgi_store.store.bucket import unfinished  # pylint: disable=import-outside-toplevel
 
             found = unfinished.abandoned(self._bucket, self._blob_keys, before, remove=remove)
@@ -199,25 +198,25 @@ class ObjectStore:
                     yield Blob(self.algorithm.parse(hash_), size, modified)
 
     def litter(self, before: float, *, remove: bool) -> Iterator[int]:
-        """Yield the sizes of locks and trials of the engine that were left before, removing each first."""
+        """Yield the sizes of locks and test objects older than `before`, after removing each."""
         self._bucket.require()
         return litter(self._bucket, before, remove=remove)
 
     def load_note(self, name: str) -> bytes | None:
-        """Read a note that was left in the store; None when there is none."""
+        """Return the contents of a note in the store, None if there is none."""
         self._bucket.require()
         with asking("cannot read the note"), suppress(FileNotFoundError):
             return bytes(obstore.get(self._bucket.client, name).bytes())
         return None
 
     def update_note(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
-        """Put what `change` makes of a note in its place, whole and at once; None where there was none."""
+        """Replace a note atomically by the result of `change`, which gets the contents or None."""
         self._bucket.require_writable()
         with locked(self._bucket, name), asking("cannot write the note"):
             obstore.put(self._bucket.client, name, change(self.load_note(name)), use_multipart=False)
 
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
-        """Yield the blobs in ascending order of digest, from the one behind `after` on."""
+        """Yield the blobs in ascending order of digest, beginning behind `after`."""
         self._bucket.require()
         return self._listed(self._blob_keys, offset=None if after is None else key_of(after))
 
@@ -257,13 +256,13 @@ class ObjectStore:
             added = Added.CREATED
             if there is not None:
                 if there.token == upload.token:
-                    return added  # the answer to it was lost, and obstore sent it again
+                    return added  # the response was lost, and obstore repeated the request
                 try:
                     added = Added.HELD if self._stands_for(there, staged, upload.size) else Added.HEALED
                 except BlobNotFound:
                     there = None
                     continue
-                # Now, for comparing large ones takes its time.
+                # The time is read now, because comparing large blobs takes long.
                 if added is Added.HELD and time.time() < there.modified + self.granularity / 2:
                     return added
             if upload.put(there):
@@ -272,13 +271,13 @@ class ObjectStore:
         raise StoreUnavailable("the blob is removed as fast as it is made")
 
     def _stands_for(self, there: Version, staged: StagedFile, size: int) -> bool:
-        """Whether the blob held may stand for the staged file, or is damaged.
+        """Whether the existing object is the same blob as the staged file, not damaged.
 
         Raises BlobNotFound, DigestCollision.
         """
         if staged.digest.algorithm.collision_resistant:
             return there.size == size
-        # In one go: a blob that is healed between two looks would pass for a collision.
+        # In one pass: a blob healed between two requests would look like a collision.
         with closing(self.open(staged.digest)) as reader:
             intact, same = compare(reader, staged)
         if intact and not same:
@@ -286,7 +285,7 @@ class ObjectStore:
         return same
 
     def _quarantining(self) -> bool:
-        """Whether there was anything in quarantine less than `seen` seconds ago."""
+        """Whether the quarantine held anything less than `seen` seconds ago."""
         begin = time.monotonic()
         since, anything = self._looked
         if begin >= since + self.seen:
@@ -296,7 +295,7 @@ class ObjectStore:
         return anything
 
     def _discarded(self, digest: Digest) -> bool:
-        """Remove what is in quarantine; whether there was something, which only one is told."""
+        """Remove a blob from quarantine; of several callers only one gets True."""
         key = quarantine_key_of(digest)
         if look(self._bucket, key) is None:
             return False
@@ -307,7 +306,7 @@ class ObjectStore:
         return True
 
     def _delete(self, key: str, until: float) -> None:
-        """Delete an object while its lock is held for sure, for another one may follow."""
+        """Delete an object only while its lock is certainly held: a new one may follow."""
         if time.monotonic() >= until:
             raise StoreUnavailable("the object store is too slow to remove anything safely")
         with asking("cannot remove the blob"):

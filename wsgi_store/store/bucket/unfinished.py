@@ -1,4 +1,4 @@
-"""Uploads in parts that were begun and neither completed nor aborted, of which obstore does not tell."""
+"""Multipart uploads that were neither completed nor aborted, which obstore cannot list."""
 
 import re
 import time
@@ -25,10 +25,10 @@ PAGE = 1000
 def abandoned(
     bucket: MarkedBucket, key_of_blob: re.Pattern[str], before: float, *, remove: bool
 ) -> Iterator[tuple[str | None, int, float]]:
-    """Yield hash, bytes and last time of the uploads that no part was added to since, aborting each first.
+    """Yield hash, bytes and last time of the uploads that got no part since `before`, after aborting each.
 
-    Only those below the prefix of the bucket, of keys that match, and those that tried the engine,
-    which have no hash. Raises StoreUnavailable.
+    Only uploads below the prefix count, to keys that match or of test objects, which have no hash. Raises
+    StoreUnavailable.
     """
     tried = min(before, time.time() - MIN_AGE)
     with _asking("cannot list unfinished uploads"):
@@ -52,25 +52,25 @@ def abandoned(
                     continue
                 if remove:
                     bucket.require_writable()
-                    # Who completes one holds the lock: it is not torn apart while it becomes a blob.
+                    # Completing an upload holds the lock, so it is not aborted at the same time.
                     with locked(bucket, match["hash"] if match else key.rpartition("/")[2]):
                         if _parts(client, names) != parts:
                             continue
                         client.abort_multipart_upload(**names)
             except client.exceptions.NoSuchUpload:
-                continue  # it was completed or aborted meanwhile
+                continue  # completed or aborted meanwhile
             yield match and match["hash"], sum(size for _, size in parts), modified
 
 
 def _parts(client: Any, names: dict[str, str]) -> list[tuple[float, int]]:
-    """The time and the size of each part that has arrived."""
+    """Return the time and the size of each part that has arrived."""
     pages = client.get_paginator("list_parts").paginate(**names)
     parts = (part for page in pages for part in page.get("Parts", ()))
     return [(part["LastModified"].timestamp(), part["Size"]) for part in parts]
 
 
 def _connect(bucket: Bucket) -> Any:
-    """A client with the same settings as obstore's; the keys are found in the same variables."""
+    """Create a client with the same settings as that of obstore."""
     return botocore.session.get_session().create_client(
         "s3",
         region_name=region(),
@@ -86,7 +86,7 @@ def _connect(bucket: Bucket) -> Any:
 
 @contextmanager
 def _asking(doing: str) -> Iterator[None]:
-    """Translate what botocore raises into StoreUnavailable, as obstore's failures are."""
+    """Translate what botocore raises into StoreUnavailable with a Failure as its cause."""
     try:
         yield
     except (BotoCoreError, ClientError) as error:

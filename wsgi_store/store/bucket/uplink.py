@@ -1,4 +1,4 @@
-"""The way to the engine, which the uploads of a process share: no more is begun than it can carry."""
+"""The link to the engine, which the uploads of a process share, and its congestion control."""
 
 import threading
 import time
@@ -8,22 +8,21 @@ from contextlib import contextmanager
 
 from wsgi_store.errors import StoreUnavailable
 
-# Of a large file.
+# Parts of a large file that are sent at once.
 PARTS_AT_ONCE = 4
-# Of files that go up in one request; one of this size or more goes up alone.
+# Bytes of files sent in one request each; a file of this size or more is sent alone.
 BYTES_AT_ONCE = 64 << 20
-# Of all that, the part that is tried at least, and by how much more what got through allows.
+# The least share of these limits, and how much a successful transfer adds to the share.
 MIN_SHARE = 1 / 16
 GROWTH = 1 / 16
 
 
 class Uplink:
-    """What of the uploads of a process is on its way at once.
+    """Limits how much the uploads of a process send at once.
 
-    The time limit of a request runs while its body is sent: what begins all at once gets through
-    so much later, and on a busy way all of it would fail together. What the way carries in time is
-    not known: half as much is tried after a failure, once in `timeout` seconds, and slowly more while
-    all goes well, as TCP does (RFC 5681).
+    The time limit of a request runs while its body is sent, so uploads that start together on a slow link
+    would time out together. The capacity of the link is unknown: after a failure half as much is tried,
+    at most once in `timeout` seconds, and slowly more while transfers succeed, as in TCP (RFC 5681).
     """
 
     def __init__(self, timeout: float) -> None:
@@ -39,9 +38,9 @@ class Uplink:
 
     @contextmanager
     def room(self, size: int) -> Iterator[None]:
-        """Wait for one's turn to send so many bytes in one request.
+        """Wait for a turn to send `size` bytes in one request.
 
-        Raises StoreUnavailable when nothing has got through for `timeout` seconds.
+        Raises StoreUnavailable if no upload has got through for `timeout` seconds.
         """
         with self._changed:
             self._wait(self._for_room, lambda: self._fits(size))
@@ -57,10 +56,10 @@ class Uplink:
 
     @contextmanager
     def parts(self, *, whole: bool) -> Iterator[int]:
-        """Yield how many parts of a large file to send at once: fewer while others are sending.
+        """Yield how many parts of a large file to send at once: fewer while other files are sent.
 
-        On a narrow way files that are there as a `whole` take turns, waited for as in `room`. One
-        that is still received takes none, for its client may be slow.
+        On a congested link, files that are complete (`whole`) take turns, with the wait of `room`. A file
+        that is still being received does not, because its client may be slow.
         """
         with self._changed:
             if whole:
@@ -80,11 +79,11 @@ class Uplink:
 
     @property
     def narrow(self) -> bool:
-        """Whether failures have left a single part to be sent at once."""
+        """Whether failures have reduced the limit to a single part."""
         return PARTS_AT_ONCE * self._share < 2
 
     def got_through(self) -> None:
-        """Have all go on waiting who wait: the way carries something."""
+        """Extend the time of all that wait, because the link carries something."""
         self._through = time.monotonic()
 
     def _wait(self, waiting: deque[object], fits: Callable[[], bool]) -> None:
@@ -109,7 +108,7 @@ class Uplink:
         try:
             yield
         except StoreUnavailable:
-            # What was under way together fails together: that is one failure.
+            # Transfers that ran together fail together, and count as one failure.
             with self._changed:
                 if time.monotonic() >= self._halved + self._timeout:
                     self._halved = time.monotonic()

@@ -1,4 +1,4 @@
-"""Sending a staged file up: a small one in one request, a large one in parts that appear at once."""
+"""Uploading a staged file: a small one in one request, a large one in parts."""
 
 import mmap
 import os
@@ -15,27 +15,26 @@ from wsgi_store.store.bucket.lock import Held, locked
 from wsgi_store.store.bucket.parts import Parts
 from wsgi_store.store.staged import StagedFile
 
-# Up to here a file goes up in one request, which the engine refuses when the blob is there.
+# Bytes up to which a file is sent in one request, which the engine refuses if the blob exists.
 SINGLE_PUT_MAX = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """An object as it is now; any that was or will be put under its key is another.
+    """What identifies an object among all that were or will be put under its key.
 
-    The tag alone does not tell: it is that of the bytes as they were sent, also after bits flipped
-    on the engine's disk.
+    The tag is not enough: it belongs to the bytes as they were sent, even if they rotted on a disk.
     """
 
     size: int
     modified: int  # seconds since the epoch, by the clock of the engine
     tag: str | None
     token: str | None
-    """Of the upload that made it; None for what others put there."""
+    """Names the upload that created the object; None if another program did."""
 
 
 def look(bucket: Bucket, key: str) -> Version | None:
-    """Describe an object; None when there is none."""
+    """Describe an object; None if there is none."""
     with asking("cannot look at the blob"):
         try:
             result = bucket.describe(key)
@@ -47,7 +46,7 @@ def look(bucket: Bucket, key: str) -> Version | None:
 
 
 class Upload:
-    """A staged file on its way to become the object under a key."""
+    """The upload of a staged file to a key."""
 
     def __init__(self, bucket: Bucket, key: str, staged: StagedFile) -> None:
         self._bucket = bucket
@@ -57,21 +56,21 @@ class Upload:
         self.token = secrets.token_hex(8)
 
     def put(self, instead: Version | None) -> bool:
-        """Put the file in the place of an object, or of none; False when that is not there any more.
+        """Create the object, or replace `instead`; False if the key has changed meanwhile.
 
-        Who passes a name on has the lock, as who takes it away: no other comes between the last
-        look and this. A name that is free is given by the engine, to one of those who ask.
+        Replacing holds the lock, as removing does, so that nobody comes between the last look and the write.
+        Creating needs none: the engine lets only one upload create a key.
         """
         if self.size > SINGLE_PUT_MAX:
             return self._put_parts(instead)
         with suppress(Held), self._bucket.uplink.room(self.size), asking("cannot write the blob"):
             return self._put_whole(instead)
-        # Who waits for a lock sends nothing: it keeps no room, and looks anew when the lock is free.
+        # While it waits for the lock it must not occupy the link; then the caller looks again.
         with locked(self._bucket, self._staged.digest.hex):
             return False
 
     def _put_whole(self, instead: Version | None) -> bool:
-        # Read where it is: no memory of this process holds it.
+        # Mapped, so that the file takes no memory of this process.
         body = mmap.mmap(self._staged.fd, self.size, prot=mmap.PROT_READ) if self.size else b""
         attributes = {"upload": self.token}
         if instead is None:
@@ -92,7 +91,7 @@ class Upload:
             parts = Parts(self._bucket, self._key, self._staged.fd, self.size, whole=True)
         with closing(parts):
             parts.until_sent()
-            # Not every engine completes on a condition: who completes is alone, and looks before.
+            # Some engines ignore conditions on completion, so this looks first, under the lock.
             with locked(self._bucket, self._staged.digest.hex):
                 if look(self._bucket, self._key) != instead:
                     return False

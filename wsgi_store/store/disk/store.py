@@ -33,20 +33,20 @@ from wsgi_store.store.disk.shard import Shard
 from wsgi_store.store.marker import NAME as MARKER
 from wsgi_store.store.staged import StagedFile
 
-# Each round of `add` that finds a blob or a shard and then does not was crossed by a removal.
+# Rounds of `add`, each of which a concurrent removal can spoil.
 ROUNDS = 100
-# Nothing is there, or something that is no blob.
+# Errors that mean that nothing is there, or something other than a blob.
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError, NoFile)
 
 
 class LocalStore:
     """A store in a directory of a local file system that has hard links."""
 
-    granularity = 2.0  # some file systems tell whole seconds
+    granularity = 2.0  # some file systems keep whole seconds
     keeps_staged = True
     read_only = False
-    # Nanoseconds after which a change gives a directory another time than the change before. The clock by
-    # which the kernel stamps files has steps of up to 10 ms, but some file systems keep whole seconds only.
+    # Nanoseconds between two changes of a directory that certainly have different times. The kernel's clock
+    # has steps of up to 10 ms, but some file systems keep whole seconds.
     settled = 2 * 10**9
 
     def __init__(
@@ -60,19 +60,19 @@ class LocalStore:
         self._name_of_blob = re.compile(f"[0-9a-f]{{{2 * algorithm.size}}}")
         self._sync = durability is not Durability.NONE
         self._full = durability is Durability.FULL
-        self._shards: set[str] = set()  # known to be there, and their names synced
-        self._listed: tuple[tuple[int, ...], list[str]] = (), []  # the last shard that was listed
+        self._shards: set[str] = set()  # that exist and whose names are synced
+        self._listed: tuple[tuple[int, ...], list[str]] = (), []  # of the last shard that was listed
         with disk_errors(f"cannot open the store {self.root}"):
             self._prepare()
 
     def check(self) -> None:
-        """Raise StoreUnavailable unless the store is there; writing is tried where files are staged."""
+        """Raise StoreUnavailable unless the store is there; Staging tests that it can be written."""
         self._require_marker()
         with disk_errors("cannot look at the store"):
             require_one_disk(self.root)
 
     def made(self) -> float:
-        """When the store was made, in seconds since the epoch; raises StoreUnavailable."""
+        """Return when the store was created, in seconds since the epoch; raises StoreUnavailable."""
         with disk_errors("cannot look at the store"):
             return os.stat(os.path.join(self.root, MARKER)).st_mtime
 
@@ -86,7 +86,7 @@ class LocalStore:
                 raise self._absent(digest) from None
 
     def open(self, digest: Digest, start: int = 0, length: int | None = None) -> LocalReader:
-        """Open `length` bytes from `start` on, to the end by default; raises BlobNotFound."""
+        """Open `length` bytes from `start`, by default to the end; raises BlobNotFound."""
         with disk_errors("cannot open the blob"):
             try:
                 with self._in_shard(digest) as shard:
@@ -103,30 +103,30 @@ class LocalStore:
                 raise
 
     def add(self, staged: StagedFile) -> Added:
-        """Publish a staged file whole and at once; tells what there was before."""
+        """Publish a staged file in one atomic step; returns what the store had before."""
         name = staged.digest.hex[:2]
         with disk_errors("cannot publish the blob"):
             for _ in range(ROUNDS):
                 try:
                     with self._make_shard(name) as shard:
                         added = shard.add(staged, self.staging_directory, sync=self._sync)
-                        # After a dedup hit as well: whoever linked the blob may not have synced
-                        # yet, and this upload is about to be acknowledged too.
+                        # Also for a duplicate: the upload that linked the blob may not have synced it yet,
+                        # and this one is about to be acknowledged.
                         if self._full:
                             shard.sync()
                     break
                 except FileNotFoundError:
-                    self._shards.discard(name)  # it may be the shard that was removed
+                    self._shards.discard(name)  # perhaps the shard was removed
             else:
                 raise StoreUnavailable("the blob or its directory is removed as fast as it is made")
-        # Not before, for what lies there is all there is of the blob until now.
+        # Not earlier: until now the file in quarantine was all that was left of the blob.
         if added is Added.CREATED:
-            with suppress(StoreError):  # the blob is there, whatever becomes of the damaged one
+            with suppress(StoreError):  # the blob is published, even if the damaged one stays
                 return Added.HEALED if self._discarded(staged.digest) else Added.CREATED
         return added
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
-        """Remove a blob and tell what it was; raises BlobNotFound."""
+        """Remove a blob and return its description; raises BlobNotFound."""
         with disk_errors("cannot remove the blob"):
             try:
                 with self._open_shard(digest) as shard:
@@ -142,7 +142,7 @@ class LocalStore:
                 raise self._absent(digest) from None
 
     def expire(self, digest: Digest, modified: float) -> bool:
-        """Remove a blob unless it was added since it was `modified`; False when it stays or is gone."""
+        """Remove a blob unless it was added again since `modified`; returns whether it was removed."""
         with disk_errors("cannot remove the blob"):
             try:
                 with self._open_shard(digest) as shard:
@@ -152,7 +152,7 @@ class LocalStore:
                 return False
 
     def quarantine(self, digest: Digest) -> bool:
-        """Take a blob out of service if its bytes do not have its digest; False when they do."""
+        """Move a blob to quarantine if its bytes do not have its digest; returns whether they do not."""
         with disk_errors("cannot move the blob to quarantine"):
             try:
                 with self._open_shard(digest) as shard:
@@ -162,34 +162,34 @@ class LocalStore:
                             os.fsync(quarantine.fd)
                         shard.sync()
                     return moved
-            # A directory is in the way in quarantine: there it is no sign that the blob is absent.
+            # Not ABSENT: a directory in the way in quarantine does not mean that the blob is absent.
             except (FileNotFoundError, NotADirectoryError):
                 raise self._absent(digest) from None
 
     def quarantined(self) -> Iterator[Blob]:
-        """Yield what is in quarantine, in ascending order; `modified` is since when."""
+        """Yield the blobs in quarantine in ascending order; `modified` is when they came there."""
         with disk_errors("cannot list the quarantine"):
             names = list_directory(self._quarantine)
         for name in filter(self._name_of_blob.fullmatch, names):
             with disk_errors("cannot look at the quarantine"), suppress(*ABSENT):
                 with Directory(self._quarantine, NAME) as quarantine:
                     status = os.stat(name, dir_fd=quarantine.fd, follow_symlinks=False)
-                # rename(2) changes this time and leaves the other one, which may tell about the damage.
+                # rename(2) sets the ctime; the mtime may hint at the cause of the damage.
                 yield Blob(self.algorithm.parse(name), status.st_size, status.st_ctime)
 
     def discard(self, digest: Digest) -> None:
-        """Remove what is in quarantine under a digest; raises BlobNotFound."""
+        """Remove a blob from quarantine; raises BlobNotFound."""
         if not self._discarded(digest):
             raise self._absent(digest)
 
     def load_note(self, name: str) -> bytes | None:
-        """Read a note that was left in the store; None when there is none."""
+        """Return the contents of a note in the store, None if there is none."""
         with disk_errors("cannot read the note"), suppress(FileNotFoundError, NoFile):
             return read_file(os.path.join(self.root, name))
         return None
 
     def update_note(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
-        """Put what `change` makes of a note in its place, whole and at once; None where there was none."""
+        """Replace a note atomically by the result of `change`, which gets the contents or None."""
         with (
             disk_errors("cannot write the note"),
             Root(self.root) as root,
@@ -206,7 +206,7 @@ class LocalStore:
                 os.fsync(root.fd)
 
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
-        """Yield the blobs in ascending order of digest, from the one behind `after` on."""
+        """Yield the blobs in ascending order of digest, beginning behind `after`."""
         last = after.hex if after is not None else ""
         with disk_errors("cannot list the store"):
             shards = list_directory(self.root, Root)
@@ -217,18 +217,18 @@ class LocalStore:
             first = bisect.bisect(names, last)
             if first < len(names):
                 yield from self._described(shard, islice(names, first, None))
-        self._require_marker()  # else a disk unmounted meanwhile would pass for fewer blobs
+        self._require_marker()  # if the disk was unmounted meanwhile, blobs are missing
 
     def local_path(self, digest: Digest) -> str:
         """Return the path of a blob relative to the root, whether or not the blob exists."""
         return f"{digest.hex[:2]}/{digest.hex}"
 
     def _prepare(self) -> None:
-        """Make what a store needs and lacks; raises WrongStore and OSError."""
+        """Create what the store lacks; raises WrongStore and OSError."""
         if not marker.check(self.root, self.algorithm):
             marker.claim(self.root, self.staging_directory, self.algorithm)
         require_one_disk(self.root)
-        with suppress(OSError):  # a disk that cannot be written is still read
+        with suppress(OSError):  # a disk that cannot be written can still be read
             make_directory(self.staging_directory)
 
     def _discarded(self, digest: Digest) -> bool:
@@ -241,7 +241,7 @@ class LocalStore:
                 return False
 
     def _in_shard(self, digest: Digest) -> Directory:
-        """The directory of a blob, to look the blob up in it."""
+        """Open the directory of a blob, to look the blob up."""
         return Directory(f"{self.root}/{digest.hex[:2]}", NAME)
 
     def _absent(self, digest: Digest) -> BlobNotFound:
@@ -249,19 +249,19 @@ class LocalStore:
         return BlobNotFound(hash=digest.hex)
 
     def _require_marker(self) -> None:
-        """Raise unless the store is there: a disk that is not mounted is not an empty store."""
+        """Raise StoreUnavailable unless the store is there: an unmounted disk is not an empty store."""
         if not os.path.exists(os.path.join(self.root, MARKER)):
             raise StoreUnavailable("the store's directory is not there")
 
     def _described(self, shard: str, names: Iterable[str]) -> Iterator[Blob]:
-        """Yield those of these names in a shard that are blobs."""
+        """Yield the blobs among these names in a shard."""
         with disk_errors(f"cannot list {shard} in the store"):
             try:
                 directory = Directory(f"{self.root}/{shard}", NAME)
             except ABSENT:
                 return
         with directory:
-            # Matched one by one as they are asked for: a page is a small part of a large shard.
+            # Matched only when requested: a page is a small part of a large shard.
             for name in names:
                 if name.startswith(shard) and self._name_of_blob.fullmatch(name):
                     digest = Digest(self.algorithm, bytes.fromhex(name))
@@ -269,15 +269,15 @@ class LocalStore:
                         try:
                             blob = _blob(digest, os.stat(name, dir_fd=directory.fd, follow_symlinks=False))
                         except (BlobNotFound, *ABSENT):
-                            continue  # removed since the directory was read, or nothing of ours
+                            continue  # removed since the directory was read, or not ours
                     yield blob
 
     def _names(self, shard: str) -> list[str]:
-        """What lies in a shard, in order; remembered, since the next page goes on in the same shard."""
+        """Return the names in a shard, sorted; remembered, because the next page continues in it."""
         with disk_errors(f"cannot list {shard} in the store"), suppress(*ABSENT):
             with Directory(f"{self.root}/{shard}") as directory:
                 status = os.fstat(directory.fd)
-                # The ctime, which no program can set: `rsync --times` sets the mtime of a directory back.
+                # The ctime, because programs can set the mtime of a directory back (`rsync --times`).
                 stamp = (status.st_dev, status.st_ino, status.st_ctime_ns)
                 known, names = self._listed
                 if stamp != known:
@@ -292,8 +292,8 @@ class LocalStore:
         path = os.path.join(self.root, name)
         if name not in self._shards:
             make_directory(path)
-            # All at once, those of other processes too, which may not have synced them yet: after a
-            # start there is one sync of the root to wait for, not one for each shard.
+            # All shards together, also those of other processes that have not synced them yet: after a start
+            # the root is synced once, and not once for each shard.
             there = [found for found in os.listdir(self.root) if SHARD.fullmatch(found)]
             if self._full:
                 sync_directory(self.root)
