@@ -215,7 +215,7 @@ def test_a_bad_one_of_several(name: str, good: str, bad: str) -> None:
 def test_a_timeout_must_be(name: str, text: str) -> None:
     """A socket would take no time for not waiting, and cannot wait for longer than poll(2) can count."""
     with pytest.raises(
-        ConfigError, match=f"^WSGI_STORE_{name.upper()}: must be more than nothing and at most 24d$"
+        ConfigError, match=f"^WSGI_STORE_{name.upper()}: must be greater than 0 and at most 24d$"
     ):
         Config.from_env({f"WSGI_STORE_{name.upper()}": text})
     for seconds in (math.nan, math.inf, -1.0):

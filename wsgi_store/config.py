@@ -255,7 +255,7 @@ class Config:
                 raise ConfigError(f"{PREFIX}{name.upper()}: must not be negative")
         for name in ("idle_timeout", "s3_timeout"):
             if not 0 < getattr(self, name) <= MAX_TIMEOUT:
-                raise ConfigError(f"{PREFIX}{name.upper()}: must be more than nothing and at most 24d")
+                raise ConfigError(f"{PREFIX}{name.upper()}: must be greater than 0 and at most 24d")
         _check("hosts", self.hosts, parse_host)
         if self.cors_origins != ("*",):
             _check("cors_origins", self.cors_origins, parse_origin)
