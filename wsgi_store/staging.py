@@ -1,4 +1,4 @@
-"""The only way bytes come in: received, counted, hashed, checked, synced, handed to the store."""
+"""Receives every upload: counts, hashes and writes its bytes, then checks, syncs and publishes the file."""
 
 import errno
 import os
@@ -25,21 +25,21 @@ from wsgi_store.store.contract import Added, Durability, Store
 from wsgi_store.store.disk.capabilities import try_names
 from wsgi_store.store.staged import StagedFile, sweep
 
-# What file systems answer that have no nameless files (O_TMPFILE, open(2)) or cannot
-# link them: NFS, FUSE, old overlayfs; ENOENT also where /proc is not mounted.
+# Errors of file systems that have no nameless files (O_TMPFILE, open(2)) or cannot link them: NFS, FUSE,
+# old overlayfs. ENOENT also means that /proc is not mounted.
 NO_NAMELESS = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL, errno.EXDEV, errno.EPERM}
 NAMELESS = os.O_TMPFILE | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-# Bytes after which the free space is looked at again: an upload may not tell its length, and
-# others are writing too. What stays free is kept to about this.
+# Bytes received between two checks of the free space: the length may be unknown, and others write too.
+# The reserve is kept to about this precision.
 SPACE_INTERVAL = 1 << 20
-# Bytes after which they start on their way to the disk. Measured: while 512 MiB come in, the worst
-# upload of 4 KiB beside them takes 1/12 of the time it takes where all is left to one sync.
+# Bytes received before the kernel is told to write them out: one sync of a whole large file would make the
+# small uploads beside it wait.
 WRITEBACK_INTERVAL = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of an upload: its digest, its size in bytes, what the store had before."""
+    """The result of an upload: its digest, its size in bytes, and what the store had before."""
 
     digest: Digest
     size: int
@@ -52,12 +52,12 @@ class Receipt:
 
     @property
     def healed(self) -> bool:
-        """Whether it took the place of a damaged blob."""
+        """Whether it replaced a damaged blob."""
         return self.added is Added.HEALED
 
 
 class Staging:
-    """Takes byte streams in, in constant memory, and publishes the whole ones."""
+    """Receives streams of bytes in constant memory, and publishes those that are complete."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Staging:
         self._store = store
         self._early = store if isinstance(store, EarlyUploads) else None
         self.readiness = Readiness(self.check)
-        """Whether a file could be received now, as it was found within the last second."""
+        """Whether a file could be received now, checked at most once a second."""
         self._directory = store.staging_directory
         self._max_size = max_size
         self._min_free = min_free
@@ -78,11 +78,11 @@ class Staging:
         self._nameless: bool | None = None
         if not store.read_only:
             self._nameless = self._can_link_nameless()
-            with suppress(StoreError):  # a disk that cannot be written is still read
+            with suppress(StoreError):  # a disk that cannot be written can still be read
                 sweep(self._directory)
 
     def admit(self, length: int, max_size: int | None = None) -> None:
-        """Refuse `length` announced bytes that cannot be kept: raises TooLarge, StorageFull or ReadOnly."""
+        """Raise TooLarge, StorageFull or ReadOnly if a file of `length` bytes cannot be stored."""
         if self._store.read_only:
             raise ReadOnly
         self._limit(length, max_size)
@@ -95,10 +95,9 @@ class Staging:
             )
 
     def free(self) -> int | None:
-        """The bytes that uploads may still fill, less than 0 when others used the reserve up.
+        """Return how many bytes uploads may still use; negative if the reserve is used up.
 
-        None on a file system without a size of its own, as some in memory or user space, and where
-        nothing is written.
+        None for a read-only store, and for file systems that report no size. Raises StoreError.
         """
         if self._store.read_only:
             return None
@@ -106,7 +105,7 @@ class Staging:
             try:
                 status = os.statvfs(self._directory)
             except FileNotFoundError:
-                # A store that was copied back has none; a disk that is not there has no store.
+                # A restored copy may lack the directory; a disk that is not mounted has no store.
                 self._check_store()
                 make_directory(self._directory)
                 status = os.statvfs(self._directory)
@@ -121,49 +120,56 @@ class Staging:
         max_size: int | None = None,
         ticket: AbstractContextManager[object] | None = None,
     ) -> Receipt:
-        """Store what `chunks` yield, when they end well.
+        """Store the bytes of `chunks` if they end without an error.
 
-        A chunk may be overwritten from when the next but one is asked for.
-        `length` is the announced number of bytes, `max_size` a limit beside the general one;
-        `ticket` is entered around the publication, when the file is complete and correct. Raises
-        IncompleteBody, TooLarge, DigestMismatch, StoreError and whatever `chunks` and `ticket` raise; then
-        nothing is stored.
+        A chunk stays valid until two more chunks have been requested. `length` is the announced number of
+        bytes, `max_size` a limit in bytes in addition to the general one. `ticket` is entered around the
+        publication, when the file is complete and correct. Raises IncompleteBody, TooLarge, DigestMismatch,
+        StoreError and whatever `chunks` and `ticket` raise; then nothing is stored.
         """
         self.admit(length or 0, max_size)
         expected = tuple(expected)
         hasher = Hasher(self._store.algorithm, expected)
-        size = since_look = started = 0
         with self._create() as staged:
             if self._early is not None:
                 staged.ahead = self._early.begin(staged, length, expected)
-            for chunk in chunks:
-                size += len(chunk)
-                self._limit(size, max_size)
-                since_look += len(chunk)
-                if since_look >= SPACE_INTERVAL:
-                    self.admit(len(chunk))
-                    since_look = 0
-                hasher.update(chunk)
-                with disk_errors("cannot write the file"):
-                    _write(staged.fd, chunk)
-                    if self._sync and size - started >= WRITEBACK_INTERVAL:
-                        # Starts to write what is dirty, which it keeps cached (fadvise64 of Linux).
-                        os.posix_fadvise(staged.fd, started, size - started, os.POSIX_FADV_DONTNEED)
-                        started = size
-                if staged.ahead is not None:
-                    staged.ahead.grown(size)
+            size = self._fill(staged, chunks, hasher, max_size)
             if length is not None and size != length:
                 raise IncompleteBody(expected=length, actual=size)
             staged.digest = hasher.finish()
-            with disk_errors("cannot write the file"):
-                set_mode(staged.fd, 0o444)
-                if os.fstat(staged.fd).st_size != size:
-                    # A mistake elsewhere in the process, which wrote to the number of a closed descriptor.
-                    raise StoreUnavailable("somebody else has written into the file")
-                if self._sync:
-                    os.fsync(staged.fd)
+            self._seal(staged, size)
             with ticket or nullcontext():
                 return Receipt(staged.digest, size, self._store.add(staged))
+
+    def _fill(self, staged: StagedFile, chunks: Iterable[Chunk], hasher: Hasher, max_size: int | None) -> int:
+        """Hash and write the bytes of `chunks`; returns how many there were."""
+        size = checked = flushed = 0
+        for chunk in chunks:
+            size += len(chunk)
+            self._limit(size, max_size)
+            if size - checked >= SPACE_INTERVAL:
+                self.admit(len(chunk))
+                checked = size
+            hasher.update(chunk)
+            with disk_errors("cannot write the file"):
+                _write(staged.fd, chunk)
+                if self._sync and size - flushed >= WRITEBACK_INTERVAL:
+                    # Starts to write dirty pages, which stay in the page cache (posix_fadvise(2)).
+                    os.posix_fadvise(staged.fd, flushed, size - flushed, os.POSIX_FADV_DONTNEED)
+                    flushed = size
+            if staged.ahead is not None:
+                staged.ahead.grown(size)
+        return size
+
+    def _seal(self, staged: StagedFile, size: int) -> None:
+        """Make the file read-only and durable."""
+        with disk_errors("cannot write the file"):
+            set_mode(staged.fd, 0o444)
+            if os.fstat(staged.fd).st_size != size:
+                # A bug elsewhere in this process may write to the number of a closed descriptor.
+                raise StoreUnavailable("something else has written to the file")
+            if self._sync:
+                os.fsync(staged.fd)
 
     def _limit(self, size: int, max_size: int | None) -> None:
         for limit in (self._max_size, max_size):
@@ -171,12 +177,12 @@ class Staging:
                 raise TooLarge(limit=limit)
 
     def check(self) -> None:
-        """Raise StoreUnavailable when no file could be received now or, where none is, be sent.
+        """Raise StoreUnavailable if a file could not be received now or, from a read-only store, be sent.
 
-        A file is written and synced as that of an upload, and never published; then the store is asked.
+        A test file is written and synced like an upload and never published; then the store checks itself.
         """
         if not self._store.read_only:
-            self._try()
+            self._write_test_file()
         self._check_store()
 
     def _check_store(self) -> None:
@@ -185,7 +191,7 @@ class Staging:
         except WrongStore as error:
             raise StoreUnavailable("the store cannot be used") from error
 
-    def _try(self) -> None:
+    def _write_test_file(self) -> None:
         try:
             self.admit(1)
             with self._create() as staged, disk_errors("cannot write a file"):
@@ -193,7 +199,7 @@ class Staging:
                 if self._sync:
                     os.fsync(staged.fd)
         except StorageFull as error:
-            # The lack of room is this service's state here, not an answer to bytes of the caller's.
+            # Here a full disk is the state of this service, not the answer to an upload.
             raise StoreUnavailable(error.message, **error.evidence) from error.__cause__
 
     def _create(self) -> StagedFile:
@@ -208,10 +214,10 @@ class Staging:
             return StagedFile.named(self._directory)
 
     def _can_link_nameless(self) -> bool | None:
-        """Try it: a file that vanishes with its last descriptor leaves nothing to sweep.
+        """Test whether nameless files work: they vanish with their last descriptor and need no sweep.
 
-        None: it cannot be told now, of a full or read-only disk. Raises WrongStore where files with
-        names cannot be published either.
+        None if a full or read-only disk hides the answer. Raises WrongStore if files with names cannot
+        be published either.
         """
         name = secrets.token_hex(16)
         try:
@@ -220,7 +226,7 @@ class Staging:
                 StagedFile(os.open(self._directory, NAMELESS, 0o600)) as staged,
             ):
                 staged.link(name, directory.fd)
-                with suppress(FileNotFoundError):  # swept by another process that starts
+                with suppress(FileNotFoundError):  # another process swept it at its start
                     os.unlink(name, dir_fd=directory.fd)
             return True
         except OSError as error:
@@ -236,5 +242,5 @@ class Staging:
 
 def _write(fd: int, data: Chunk) -> None:
     written = os.write(fd, data)
-    while written < len(data):  # a signal or a disk about to be full cut it short
+    while written < len(data):  # a signal or a nearly full disk can cut a write short
         written += os.write(fd, memoryview(data)[written:])
