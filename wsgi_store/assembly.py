@@ -7,6 +7,7 @@ from wsgi_store.access.grant import Authorize
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import ConfigError
 from wsgi_store.staging import Staging
+from wsgi_store.store.abilities import LocalPaths
 from wsgi_store.store.open import open_store
 from wsgi_store.web.access_log import AccessLog
 from wsgi_store.web.application import Application
@@ -55,4 +56,6 @@ def _backend(config: Config, authorize: Authorize | None) -> Backend:
     staging = kind(store, max_size=config.max_size, min_free=config.min_free, durability=config.durability)
     tickets = os.path.join(os.path.dirname(store.staging_directory), ".tickets")
     authorize = authorize or authorizer(config, tickets)
-    return Backend(config, store, staging, authorize, Redirects(config.redirect, store), metrics)
+    redirects = Redirects(config.redirect, store)
+    paths = store if isinstance(store, LocalPaths) else None
+    return Backend(config, store, staging, authorize, redirects, paths, metrics)

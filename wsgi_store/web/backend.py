@@ -6,6 +6,7 @@ from typing import Protocol
 from wsgi_store.access.grant import Authorize
 from wsgi_store.config import Config
 from wsgi_store.staging import Staging
+from wsgi_store.store.abilities import LocalPaths
 from wsgi_store.store.contract import Store
 from wsgi_store.web.redirects import Redirects
 
@@ -32,5 +33,7 @@ class Backend:
     staging: Staging
     authorize: Authorize
     redirects: Redirects
+    paths: LocalPaths | None = None
+    """The store, if a front server can read its files."""
     metrics: Metrics | None = None
     """None when WSGI_STORE_METRICS is off."""

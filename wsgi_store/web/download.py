@@ -13,7 +13,6 @@ from werkzeug.wsgi import FileWrapper, wrap_file
 from wsgi_store.config import Sendfile
 from wsgi_store.digest import Digest
 from wsgi_store.errors import StoreUnavailable
-from wsgi_store.store.abilities import LocalPaths
 from wsgi_store.store.contract import Blob, BlobReader
 from wsgi_store.web import conditional
 from wsgi_store.web.conditional import Range
@@ -79,14 +78,13 @@ def _front_server(request: Request, digest: Digest, wanted: list[Range] | None) 
     """Return the header field that makes the front server send the blob, None to send it from here."""
     kind = request.config.sendfile
     # nginx does not know our ETag: it would send everything for If-Range, and 412 for If-Match.
-    if kind is Sendfile.OFF or not request.environ.keys().isdisjoint(NEEDS_ETAG):
+    paths = request.backend.paths
+    if kind is Sendfile.OFF or paths is None or not request.environ.keys().isdisjoint(NEEDS_ETAG):
         return None
     # nginx answers 416 to a Range field that is ignored here.
     if not wanted and "HTTP_RANGE" in request.environ:
         return None
-    if not isinstance(request.store, LocalPaths):
-        return None
-    path = request.store.local_path(digest)
+    path = paths.local_path(digest)
     if kind is Sendfile.X_ACCEL:
         return "X-Accel-Redirect", request.config.accel_location + path
     # Apache and lighttpd unquote the value; other characters are unsafe in a header field.
