@@ -31,6 +31,10 @@ class NoFile(OSError):
     """There is something other than a regular file, or a file too large to be ours."""
 
 
+# Errors that mean that nothing is there, or something other than a regular file.
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError, NoFile)
+
+
 class Directory:
     """A directory, open while this is used as a context manager.
 

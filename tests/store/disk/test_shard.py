@@ -36,7 +36,7 @@ def fixture_staging(store: LocalStore) -> Staging:
 @pytest.fixture(name="settled")
 def fixture_settled(store: LocalStore, staging: Staging) -> list[Digest]:
     """Blobs of one shard that has not changed for long enough to be remembered, and is."""
-    store.settled = STEP
+    store.listing.settled = STEP
     digests = [put(staging, data).digest for data in neighbours(Algorithm.MD5, BLOBS + 1)[:-1]]
     time.sleep(2 * STEP / 1e9)
     assert listed(store) == digests

@@ -1,17 +1,13 @@
 """Blobs as plain files on a local disk: `ab/abcdef…` below the root."""
 
-import bisect
 import os
-import re
-import stat
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import islice
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, StoreError, StoreUnavailable
 from wsgi_store.filesystem import (
+    ABSENT,
     NAME,
     Directory,
     NoFile,
@@ -28,6 +24,7 @@ from wsgi_store.filesystem import (
 from wsgi_store.store.contract import Added, Blob, Durability
 from wsgi_store.store.disk import marker
 from wsgi_store.store.disk.capabilities import QUARANTINE, SHARD, STAGING, require_one_disk
+from wsgi_store.store.disk.listing import Listing, describe
 from wsgi_store.store.disk.reader import LocalReader
 from wsgi_store.store.disk.shard import Shard
 from wsgi_store.store.marker import NAME as MARKER
@@ -35,8 +32,6 @@ from wsgi_store.store.staged import StagedFile
 
 # Rounds of `add`, each of which a concurrent removal can spoil.
 ROUNDS = 100
-# Errors that mean that nothing is there, or something other than a blob.
-ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError, NoFile)
 
 
 class LocalStore:
@@ -45,9 +40,6 @@ class LocalStore:
     granularity = 2.0  # some file systems keep whole seconds
     keeps_staged = True
     read_only = False
-    # Nanoseconds between two changes of a directory that certainly have different times. The kernel's clock
-    # has steps of up to 10 ms, but some file systems keep whole seconds.
-    settled = 2 * 10**9
 
     def __init__(
         self, root: str, algorithm: Algorithm | None, durability: Durability = Durability.FULL
@@ -57,11 +49,10 @@ class LocalStore:
         self.algorithm = algorithm
         self.staging_directory = os.path.join(self.root, STAGING)
         self._quarantine = os.path.join(self.root, QUARANTINE)
-        self._name_of_blob = re.compile(f"[0-9a-f]{{{2 * algorithm.size}}}")
+        self.listing = Listing(self.root, algorithm)
         self._sync = durability is not Durability.NONE
         self._full = durability is Durability.FULL
         self._shards: set[str] = set()  # that exist and whose names are synced
-        self._listed: tuple[tuple[int, ...], list[str]] = (), []  # of the last shard that was listed
         with disk_errors(f"cannot open the store {self.root}"):
             self._prepare()
 
@@ -81,7 +72,7 @@ class LocalStore:
         with disk_errors("cannot look at the blob"):
             try:
                 with self._in_shard(digest) as shard:
-                    return _blob(digest, os.stat(digest.hex, dir_fd=shard.fd, follow_symlinks=False))
+                    return describe(digest, os.stat(digest.hex, dir_fd=shard.fd, follow_symlinks=False))
             except ABSENT:
                 raise self._absent(digest) from None
 
@@ -94,7 +85,7 @@ class LocalStore:
             except ABSENT:
                 raise self._absent(digest) from None
             try:
-                blob = _blob(digest, status)
+                blob = describe(digest, status)
                 if start:
                     start = os.lseek(fd, min(start, blob.size), os.SEEK_SET)
                 return LocalReader(fd, blob, start, length)
@@ -170,7 +161,7 @@ class LocalStore:
         """Yield the blobs in quarantine in ascending order; `modified` is when they came there."""
         with disk_errors("cannot list the quarantine"):
             names = list_directory(self._quarantine)
-        for name in filter(self._name_of_blob.fullmatch, names):
+        for name in filter(self.listing.name_of_blob.fullmatch, names):
             with disk_errors("cannot look at the quarantine"), suppress(*ABSENT):
                 with Directory(self._quarantine, NAME) as quarantine:
                     status = os.stat(name, dir_fd=quarantine.fd, follow_symlinks=False)
@@ -207,16 +198,7 @@ class LocalStore:
 
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
         """Yield the blobs in ascending order of digest, beginning behind `after`."""
-        last = after.hex if after is not None else ""
-        with disk_errors("cannot list the store"):
-            shards = list_directory(self.root, Root)
-        for shard in filter(SHARD.fullmatch, shards):
-            if shard < last[:2]:
-                continue
-            names = self._names(shard)
-            first = bisect.bisect(names, last)
-            if first < len(names):
-                yield from self._described(shard, islice(names, first, None))
+        yield from self.listing.blobs(after)
         self._require_marker()  # if the disk was unmounted meanwhile, blobs are missing
 
     def local_path(self, digest: Digest) -> str:
@@ -253,41 +235,6 @@ class LocalStore:
         if not os.path.exists(os.path.join(self.root, MARKER)):
             raise StoreUnavailable("the store's directory is not there")
 
-    def _described(self, shard: str, names: Iterable[str]) -> Iterator[Blob]:
-        """Yield the blobs among these names in a shard."""
-        with disk_errors(f"cannot list {shard} in the store"):
-            try:
-                directory = Directory(f"{self.root}/{shard}", NAME)
-            except ABSENT:
-                return
-        with directory:
-            # Matched only when requested: a page is a small part of a large shard.
-            for name in names:
-                if name.startswith(shard) and self._name_of_blob.fullmatch(name):
-                    digest = Digest(self.algorithm, bytes.fromhex(name))
-                    with disk_errors(f"cannot look at the blob {name}", hash=name):
-                        try:
-                            blob = _blob(digest, os.stat(name, dir_fd=directory.fd, follow_symlinks=False))
-                        except (BlobNotFound, *ABSENT):
-                            continue  # removed since the directory was read, or not ours
-                    yield blob
-
-    def _names(self, shard: str) -> list[str]:
-        """Return the names in a shard, sorted; remembered, because the next page continues in it."""
-        with disk_errors(f"cannot list {shard} in the store"), suppress(*ABSENT):
-            with Directory(f"{self.root}/{shard}") as directory:
-                status = os.fstat(directory.fd)
-                # The ctime, because programs can set the mtime of a directory back (`rsync --times`).
-                stamp = (status.st_dev, status.st_ino, status.st_ctime_ns)
-                known, names = self._listed
-                if stamp != known:
-                    settled = time.time_ns() - status.st_ctime_ns > self.settled
-                    names = sorted(os.listdir(directory.fd))
-                    if settled:
-                        self._listed = stamp, names
-                return names
-        return []
-
     def _make_shard(self, name: str) -> Shard:
         path = os.path.join(self.root, name)
         if name not in self._shards:
@@ -302,9 +249,3 @@ class LocalStore:
 
     def _open_shard(self, digest: Digest) -> Shard:
         return Shard(os.path.join(self.root, digest.hex[:2]))
-
-
-def _blob(digest: Digest, status: os.stat_result) -> Blob:
-    if not stat.S_ISREG(status.st_mode):
-        raise BlobNotFound(hash=digest.hex)
-    return Blob(digest, status.st_size, status.st_mtime)
