@@ -188,7 +188,7 @@ def test_blobs_removed_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch) 
     """What is removed during a run is no failure."""
     check = checking.Checker.check
 
-    def late(self: checking.Checker, raws: list[bytes]) -> checking.Checked:
+    def late(self: checking.Checker, raws: list[bytes]) -> checking.BatchReport:
         for raw in raws[::2]:
             store.remove(Digest(store.algorithm, raw))
         return check(self, raws)
@@ -321,7 +321,8 @@ def test_reports_are_snapshots(store: LocalStore) -> None:
     assert all(report == copy for report, copy in reports)
     assert [report.checked_blobs for report, _ in reports] != [NUMBER] * len(reports)
     assert run.report == reports[-1][0]
-    assert run.report.corrupt is not run.report.corrupt
+    run.report.corrupt.append(Digest(Algorithm.MD5, bytes(16)))
+    assert not run.report.corrupt
 
 
 def test_two_runs_at_once(store: LocalStore) -> None:
