@@ -213,7 +213,7 @@ def test_bytes_of_somebody_else(store: Store, staging: Staging, place: int) -> N
             if number < 2:
                 yield DATA
 
-    with pytest.raises(StoreUnavailable, match="somebody else"):
+    with pytest.raises(StoreUnavailable, match="something else has written"):
         staging.receive(chunks())
     assert not os.listdir(store.staging_directory)
     assert not list(store.iterate())
