@@ -6,6 +6,7 @@ from functools import lru_cache, partial
 
 from wsgi_store.config import Redirect
 from wsgi_store.digest import Digest
+from wsgi_store.logs import logger
 from wsgi_store.store.abilities import SignedURLs
 from wsgi_store.store.contract import Store
 from wsgi_store.web.media_types import describe
@@ -47,4 +48,7 @@ def _locate(
 ) -> str | None:
     if store.stat(digest).size <= above:
         return None
-    return url(digest, SIGNED_FOR, *describe(filename))
+    signed = url(digest, SIGNED_FOR, *describe(filename))
+    if signed is None:
+        logger.warning("No keys to sign URLs with: {} is downloaded from this server", digest.hex)
+    return signed

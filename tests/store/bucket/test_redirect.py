@@ -22,6 +22,7 @@ from tests.support.calling import Answer, call
 from wsgi_store.assembly import create_app
 from wsgi_store.client import Client
 from wsgi_store.config import Config, Redirect
+from wsgi_store.logs import logger
 from wsgi_store.web.application import Application
 from wsgi_store.web.redirects import REDIRECTED_ABOVE, SIGNED_FOR
 
@@ -174,9 +175,15 @@ def test_keys_of_a_role(application: Application, tmp_path: Path, monkeypatch: p
 
 
 def test_without_a_key_to_sign_with(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A blob is sent from here where no URL can be signed."""
+    """Without keys this server sends the blob, and says why."""
     path = put(application, SMALL)
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    assert call(application, path=path).body == SMALL
+    lines: list[str] = []
+    sink = logger.add(lines.append, level="WARNING", format="{message}")  # type: ignore[arg-type]
+    try:
+        assert call(application, path=path).body == SMALL
+    finally:
+        logger.remove(sink)
+    assert lines == [f"No keys to sign URLs with: {path[1:]} is downloaded from this server\n"]
