@@ -1,4 +1,4 @@
-"""A host's own views keep files in a store and send them, in Flask, Django and FastAPI."""
+"""A host application's own views store files and send them, in Flask, Django and FastAPI."""
 
 import hashlib
 import http.client
@@ -22,7 +22,7 @@ from tests.support.calling import call, request, start
 from wsgi_store import Config, create_app, errors
 from wsgi_store.web.application import Application
 
-# Longer than what is sent from memory.
+# More than is sent from memory.
 DATA = os.urandom(300_000)
 HASH = hashlib.md5(DATA).hexdigest()
 HOSTS = {
@@ -30,7 +30,7 @@ HOSTS = {
     "django": django_app.make_app,
     "fastapi": lambda root: ASGIMiddleware(fastapi_app.make_app(root)),  # type: ignore[arg-type]
 }
-# What a test asks for until a server answers is not the host's.
+# The harness polls /healthz before a test starts: those requests stay out of the host application.
 HOSTED = """
 from examples.{name}_app import make_app
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -45,20 +45,20 @@ application = DispatcherMiddleware(make_app("store"), {{"/healthz": healthy}})
 
 @pytest.fixture(params=HOSTS)
 def host(request: pytest.FixtureRequest, tmp_path: Path) -> TestApp:
-    """A host application whose every answer is held against PEP 3333."""
+    """A host application, with every answer checked against PEP 3333."""
     return TestApp(HOSTS[request.param](str(tmp_path)))
 
 
 @pytest.fixture
 def url(host: TestApp) -> str:
-    """Where the host shows a document that it was given by a form."""
+    """The host's URL of a document uploaded by form."""
     answer = host.post("/documents", upload_files=[("file", "ä.txt", DATA)], status=201)
     address: str = answer.json["url"]
     return address
 
 
 def test_a_view_stores_and_sends(host: TestApp, url: str) -> None:
-    """A document is sent whole, in part, by its header, and not at all where the client has it."""
+    """A view answers GET, a range, HEAD and a matching If-None-Match."""
     whole = host.get(url)
     assert whole.body == DATA
     assert whole.headers["ETag"] == f'"{HASH}"'
@@ -83,12 +83,12 @@ def test_what_a_view_stored_is_a_blob(host: TestApp, url: str) -> None:
 def test_a_url_may_lead_to_another_blob(
     host: TestApp, url: str, data: bytes, request: pytest.FixtureRequest
 ) -> None:
-    """Nothing in an answer lets a cache keep what a view may send otherwise tomorrow."""
+    """Answers of a view are revalidated, because its URL may show another blob later."""
     for headers in ({}, {"Range": "bytes=0-0"}, {"If-None-Match": f'"{HASH}"'}):
         answer = host.get(url, headers=headers)
         assert answer.headers["Cache-Control"] == "private, no-cache"
         assert "Last-Modified" not in answer.headers
-    # FastAPI hands a route no raw body that can be read by a thread.
+    # FastAPI gives a synchronous route no raw body.
     as_form = {"upload_files": [("file", "a", data)]} if "fastapi" in request.node.name else {"params": data}
     assert host.put(url, **as_form).json["created"]
     answer = host.get(url, headers={"If-None-Match": f'"{HASH}"'})
@@ -97,7 +97,7 @@ def test_a_url_may_lead_to_another_blob(
 
 
 def test_what_a_view_is_refused(host: TestApp, url: str) -> None:
-    """What the store raises in a view is answered as the store would, nothing is kept, and it goes on."""
+    """A store error raised in a view becomes the store's own answer, and the old document stays."""
     answer = host.post("/documents", upload_files=[("file", "a", bytes((10 << 20) + 1))], status=413)
     assert (answer.json["code"], answer.json["limit"]) == ("too_large", 10 << 20)
     assert answer.content_type == "application/problem+json"
@@ -109,7 +109,7 @@ def test_what_a_view_is_refused(host: TestApp, url: str) -> None:
 
 @pytest.mark.parametrize("name", ["flask", "django"])
 def test_under_gunicorn(tmp_path: Path, name: str) -> None:
-    """A server that sends files by itself sends what a view answers, and knows how much it sent."""
+    """gunicorn sends a view's blob with sendfile and counts the bytes."""
     (tmp_path / "hosted.py").write_text(HOSTED.format(name=name))
     with servers.gunicorn(tmp_path, "hosted", PYTHONPATH=str(servers.PROJECT), workers=1) as server:
         with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as client:
@@ -123,7 +123,7 @@ def test_under_gunicorn(tmp_path: Path, name: str) -> None:
                 answer = client.getresponse()
                 assert answer.read() == body
                 assert answer.headers["Content-Length"] == str(len(body))
-            # Not one byte of a blob too many: the next answer begins where it must.
+            # One byte too many would corrupt the next answer on this connection.
             client.request("GET", "/")
             assert client.getresponse().read() == b"the host application\n"
 
@@ -142,7 +142,7 @@ def test_under_gunicorn(tmp_path: Path, name: str) -> None:
     ids=lambda source: type(source).__name__,
 )
 def test_sources(application: Application, source: Any) -> None:
-    """Bytes, chunks and files are stored, whatever their kind."""
+    """The store takes bytes, iterables of chunks, and files."""
     receipt = application.receive(source, length=len(DATA), hash_=HASH.upper())
     assert (receipt.digest.hex, receipt.size, receipt.created, receipt.healed) == (HASH, 300_000, True, False)
     assert not application.receive(DATA).created
@@ -151,7 +151,7 @@ def test_sources(application: Application, source: Any) -> None:
 
 
 def test_a_file_is_stored_from_where_it_stands(application: Application, tmp_path: Path) -> None:
-    """What was read before is not stored, as with any other reader of a file."""
+    """A file is stored from its current position."""
     (tmp_path / "file").write_bytes(b"head" + DATA)
     with (tmp_path / "file").open("rb") as file:
         file.seek(4)
@@ -159,11 +159,11 @@ def test_a_file_is_stored_from_where_it_stands(application: Application, tmp_pat
 
 
 class Broken(Exception):
-    """What a stream of the host fails with."""
+    """The error of a host's stream."""
 
 
 def broken() -> Iterator[bytes]:
-    """Chunks that end too early."""
+    """Chunks that stop with an error."""
     yield DATA
     raise Broken
 
@@ -182,7 +182,7 @@ def broken() -> Iterator[bytes]:
     ],
 )
 def test_what_is_not_stored(application: Application, arguments: dict[str, Any], error: type) -> None:
-    """A failure is raised as it is, and leaves nothing behind."""
+    """A failed upload raises its own error and stores nothing."""
     with pytest.raises(error):
         application.receive(**arguments)
     assert not list(application.store.iterate())
@@ -190,35 +190,35 @@ def test_what_is_not_stored(application: Application, arguments: dict[str, Any],
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "get"])
 def test_only_reading_is_answered(application: Application, method: str) -> None:
-    """A blob is no answer to another method: nobody would read its body."""
+    """A blob is sent only in answer to GET and HEAD."""
     application.receive(DATA)
     with pytest.raises(errors.MethodNotAllowed):
         application.send(request(method), HASH)
 
 
-# Names of its own, because processes that test beside each other must call a test the same.
+# Fixed ids: HASH differs in each pytest-xdist worker, and all must collect the same tests.
 @pytest.mark.parametrize(
     "hash_",
     ["0" * 32, "x", "", "../../etc/passwd", HASH + "/a"],
     ids=["absent", "short", "empty", "path", "below a blob"],
 )
 def test_what_is_no_blob(application: Application, hash_: str) -> None:
-    """A hash that is none, from wherever the host took it, is one of no blob."""
+    """A malformed hash counts as an absent blob."""
     with pytest.raises(errors.BlobNotFound):
         application.send(request(), hash_)
 
 
 def test_a_problem_can_be_found_in_the_log(application: Application) -> None:
-    """The answer has an id, the client's where it sent one."""
+    """A problem carries the request id that the client sent."""
     answer = call(application.problem(request(HTTP_X_REQUEST_ID="abc"), errors.TooLarge(limit=5)))
     assert (answer.status, answer.headers["X-Request-ID"]) == (413, "abc")
     assert answer.json["limit"] == 5
 
 
 def test_a_host_may_iterate_over_the_body(application: Application) -> None:
-    """A server's way to send files is left to the server: who iterates gets the bytes, ranges too."""
+    """A host that iterates over the body gets the bytes, whatever file wrapper the server has."""
     application.receive(DATA)
-    # As uWSGI's is: it returns the file that it is given.
+    # uWSGI's wrapper returns the file it is given.
     environ = request(**{"wsgi.file_wrapper": lambda file, size: file})
     _, _, body = start(application.send(environ, HASH), environ)
     with closing(body):
@@ -226,7 +226,7 @@ def test_a_host_may_iterate_over_the_body(application: Application) -> None:
 
 
 def test_a_replica_stores_nothing(config: Config) -> None:
-    """Where the settings say that nothing is written, views are told so as clients are."""
+    """A view of a read-only service gets ReadOnly."""
     create_app(config)
     replica = create_app(Config(root=config.root, min_free=0, read_only=True))
     with pytest.raises(errors.ReadOnly):
@@ -234,7 +234,7 @@ def test_a_replica_stores_nothing(config: Config) -> None:
 
 
 def test_public_names() -> None:
-    """Each is there, is listed, and is loaded only when it is asked for."""
+    """Every public name is listed and loads on first use."""
     assert set(wsgi_store.__all__) <= set(dir(wsgi_store))
     for name in wsgi_store.__all__:
         assert getattr(wsgi_store, name) is not None

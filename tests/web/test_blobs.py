@@ -32,7 +32,7 @@ LARGE = os.urandom(70_000)
 @pytest.mark.on_disk
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_get(api: TestApp, config: Config, spelling: str) -> None:
-    """A blob is sent with just the fields that describe it, protect its reader and let it be cached."""
+    """GET sends a blob with exactly the fields that describe it, protect the reader and allow caching."""
     api.post("/", HELLO)
     answer = api.get(spelling)
     assert (answer.status, answer.body) == ("200 OK", HELLO)
@@ -55,7 +55,7 @@ def test_get(api: TestApp, config: Config, spelling: str) -> None:
 
 @pytest.mark.parametrize("data", [b"", HELLO, LARGE])
 def test_head(api: TestApp, data: bytes) -> None:
-    """HEAD has the header of GET, digest and length included, and no body."""
+    """HEAD has the same header as GET, including digest and length, and no body."""
     url = api.post("/", data).json["url"]
     for path in (url, f"{url}/a.txt", f"/?hash={url[1:]}", f"/?hash={url[1:]}&filename=a.txt"):
         get, head = api.get(path), api.head(path)
@@ -66,7 +66,7 @@ def test_head(api: TestApp, data: bytes) -> None:
 
 @pytest.mark.parametrize("spelling", NAMED)
 def test_file_name(api: TestApp, spelling: str) -> None:
-    """A name in the address shapes type and disposition; the blob is the same."""
+    """A file name in the URL sets the type and the disposition of the same blob."""
     api.post("/", HELLO)
     answer = api.get(spelling)
     assert answer.body == HELLO
@@ -76,7 +76,7 @@ def test_file_name(api: TestApp, spelling: str) -> None:
 
 @pytest.mark.parametrize("algorithm", Algorithm)
 def test_repr_digest(config: Config, algorithm: Algorithm) -> None:
-    """The digest field has the key of RFC 9530; an algorithm without one gives no field."""
+    """Repr-Digest uses the key of RFC 9530 and is left out for algorithms without one."""
     application = create_app(replace(config, hash=algorithm))
     path = call(application, "POST", body=HELLO).json["url"]
     keys = {"md5": "md5", "sha1": "sha", "sha256": "sha-256", "sha512": "sha-512"}
@@ -90,7 +90,7 @@ def test_repr_digest(config: Config, algorithm: Algorithm) -> None:
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_delete(api: TestApp, application: Application, spelling: str) -> None:
-    """A blob is removed once, under any spelling of its address, and its size is told."""
+    """DELETE removes a blob once, by any spelling of its URL, and returns its size."""
     api.post("/", HELLO)
     answer = api.delete(spelling)
     assert (answer.status_int, answer.json) == (200, {"hash": MD5, "size": 6})
@@ -101,7 +101,7 @@ def test_delete(api: TestApp, application: Application, spelling: str) -> None:
 
 
 def test_delete_under_a_file_name(api: TestApp, application: Application) -> None:
-    """A file name is no part of what is removed: a path with one only reads."""
+    """A path with a file name allows only reading."""
     api.post("/", HELLO)
     assert api.delete(f"/{MD5}/a.txt", status=405).headers["Allow"] == "GET, HEAD, OPTIONS"
     assert held(application) == [MD5]
@@ -109,7 +109,7 @@ def test_delete_under_a_file_name(api: TestApp, application: Application) -> Non
 
 
 def test_delete_while_sent(application: Application) -> None:
-    """A blob removed and added again is the same to who holds its address."""
+    """A blob removed and stored again has the same URL."""
     path = call(application, "POST", body=LARGE).json["url"]
     assert call(application, "DELETE", path).json["size"] == len(LARGE)
     assert call(application, "POST", body=LARGE).json["created"] is True
@@ -117,13 +117,13 @@ def test_delete_while_sent(application: Application) -> None:
 
 
 def test_mounted(application: Application) -> None:
-    """Under a prefix the service sees only what follows it."""
+    """A mounted service ignores the prefix when it routes."""
     call(application, "POST", body=HELLO, SCRIPT_NAME="/data")
     assert call(application, path=f"/{MD5}", SCRIPT_NAME="/data").body == HELLO
 
 
 def test_blob_that_is_no_file(application: Application, config: Config) -> None:
-    """What lies in a blob's place and is no file is not found."""
+    """A directory in the place of a blob is answered 404."""
     Path(config.root, MD5[:2], MD5).mkdir(parents=True)
     for method in ("GET", "HEAD", "DELETE"):
         assert call(application, method, f"/{MD5}").status == 404

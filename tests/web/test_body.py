@@ -29,7 +29,7 @@ MANY = settings(deadline=None, suppress_health_check=[HealthCheck.function_scope
 
 @pytest.mark.on_disk
 def test_raw_body(api: TestApp, application: Application, config: Config) -> None:
-    """A body is stored under its hash and described."""
+    """A raw body is stored under its hash, and the answer describes it."""
     answer = api.post("/", HELLO, content_type=RAW)
     assert answer.status_int == 200
     assert answer.json == {
@@ -48,7 +48,7 @@ def test_raw_body(api: TestApp, application: Application, config: Config) -> Non
 
 
 def test_again(api: TestApp, application: Application) -> None:
-    """The same bytes again are the same blob, not created again."""
+    """A second upload of the same bytes returns the same blob with `created: false`."""
     first = api.post("/", HELLO, content_type=RAW).json
     again = api.post("/", HELLO, content_type=RAW).json
     assert again == first | {"created": False}
@@ -66,7 +66,7 @@ def test_algorithms(config: Config, algorithm: Algorithm) -> None:
 
 
 def test_empty_body(api: TestApp) -> None:
-    """No bytes are a file as well, when their length is announced."""
+    """An empty body with Content-Length: 0 is stored."""
     answer = api.post("/", b"", content_type=RAW)
     assert answer.json["size"] == 0
     assert answer.json["hash"] == hashlib.md5(b"").hexdigest()
@@ -78,7 +78,7 @@ def test_empty_body(api: TestApp) -> None:
     ["text/plain", "application/x-www-form-urlencoded", "multipart/mixed; boundary=x", "nonsense", "", None],
 )
 def test_any_type_is_raw(application: Application, kind: str | None) -> None:
-    """A body of any type but a form with files is taken as it is."""
+    """A body of any type except multipart/form-data is stored as it is."""
     body = b"--x\r\na=1&b=%20\r\n--x--\r\n"
     answer = call(application, "POST", body=body, CONTENT_TYPE=kind)
     assert answer.json["hash"] == hashlib.md5(body).hexdigest()
@@ -86,7 +86,7 @@ def test_any_type_is_raw(application: Application, kind: str | None) -> None:
 
 @pytest.mark.parametrize("sizes", [(), (1,) * 6, (2, 3)])
 def test_chunked(application: Application, sizes: tuple[int, ...]) -> None:
-    """A body without a length is read to its end where the server marks the end."""
+    """A chunked body is read to its end if the server marks the end."""
     answer = call(application, "POST", body=Body(HELLO, sizes), **CHUNKED)
     assert (answer.json["hash"], answer.json["size"]) == (MD5, 6)
 
@@ -103,7 +103,7 @@ def test_chunked(application: Application, sizes: tuple[int, ...]) -> None:
     ],
 )
 def test_chunked_where_its_end_is_not_told(application: Application, server: dict[str, Any]) -> None:
-    """A chunked body is refused by servers that do not decode it, or may pass off a cut one as whole."""
+    """A chunked body gets 411 under servers that may present a truncated one as complete."""
     answer = call(application, "POST", body=Untouched(), HTTP_TRANSFER_ENCODING="chunked", **server)
     assert (answer.status, answer.json["code"]) == (411, "length_required")
     assert not held(application)
@@ -112,7 +112,7 @@ def test_chunked_where_its_end_is_not_told(application: Application, server: dic
 @pytest.mark.parametrize("cut", [0, 1])
 @pytest.mark.parametrize("announced", ["hash", "Repr-Digest"])
 def test_chunked_with_a_digest(application: Application, announced: str, cut: int) -> None:
-    """Where a digest is announced, it tells whether the body is whole, whatever the server does."""
+    """An announced digest lets a chunked upload through under any server, and catches truncation."""
     server = {"wsgi.input_terminated": True, "SERVER_SOFTWARE": "Granian"}
     fields = {"HTTP_TRANSFER_ENCODING": "chunked", **server}
     if announced == "Repr-Digest":
@@ -124,13 +124,13 @@ def test_chunked_with_a_digest(application: Application, announced: str, cut: in
 
 
 def test_chunked_with_a_length(application: Application) -> None:
-    """A body framed in two ways at once is refused, as what one server on the way makes another body of."""
+    """Content-Length beside Transfer-Encoding gets 400, as servers disagree on where the body ends."""
     answer = call(application, "POST", body=Untouched(), CONTENT_LENGTH="6", **CHUNKED)
     assert (answer.status, answer.json["code"]) == (400, "bad_request")
 
 
 def test_chunked_inside_uwsgi(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the server is uWSGI a chunked body is read by its own function."""
+    """Inside uWSGI a chunked body is read by `uwsgi.chunked_read`."""
     chunks = iter([HELLO[:2], HELLO[2:]])
     uwsgi = ModuleType("uwsgi")
     uwsgi.chunked_read = lambda: next(chunks, b"")  # type: ignore[attr-defined]
@@ -155,7 +155,7 @@ def test_chunked_inside_uwsgi(application: Application, monkeypatch: pytest.Monk
     ],
 )
 def test_other_transfer_codings(application: Application, coding: str) -> None:
-    """A body in a coding that nobody here undoes is refused before it is read."""
+    """Any transfer coding except chunked gets 501 before the body is read."""
     fields = {**CHUNKED, "HTTP_TRANSFER_ENCODING": coding}
     answer = call(application, "POST", body=Untouched(), **fields)
     assert (answer.status, answer.json["code"]) == (501, "unsupported")
@@ -163,7 +163,7 @@ def test_other_transfer_codings(application: Application, coding: str) -> None:
 
 @pytest.mark.parametrize("length", [None, ""])
 def test_no_length(application: Application, length: str | None) -> None:
-    """A body of unknown length is refused."""
+    """A body of unknown length gets 411."""
     answer = call(application, "POST", body=Untouched(), CONTENT_LENGTH=length)
     assert (answer.status, answer.json["code"]) == (411, "length_required")
 
@@ -176,7 +176,7 @@ def test_malformed_length(application: Application, length: str) -> None:
 
 
 def test_nothing_is_read_past_the_length(application: Application) -> None:
-    """What follows the announced bytes belongs to the next request."""
+    """Reading stops at Content-Length: the next bytes belong to the next request."""
     body = Body(HELLO + b"GET / HTTP/1.1")
     answer = call(application, "POST", body=body, CONTENT_LENGTH="6")
     assert answer.json["hash"] == MD5
@@ -186,7 +186,7 @@ def test_nothing_is_read_past_the_length(application: Application) -> None:
 @given(data=st.binary(max_size=200), sizes=st.lists(st.integers(1, 50)))
 @MANY
 def test_any_bytes_in_any_pieces(config: Config, data: bytes, sizes: list[int]) -> None:
-    """Any bytes arrive as they were sent, however the server hands them over."""
+    """Any bytes are stored as sent, in whatever pieces the server delivers them."""
     application = quick(config)
     answer = call(application, "POST", body=Body(data, sizes), CONTENT_LENGTH=str(len(data))).json
     assert answer["hash"] == hashlib.md5(data).hexdigest()
@@ -213,7 +213,7 @@ def test_any_bytes_in_any_pieces(config: Config, data: bytes, sizes: list[int]) 
     ],
 )
 def test_accept(application: Application, accept: str, plain: bool) -> None:
-    """Who prefers plain text gets the hash alone."""
+    """A client that prefers text/plain gets only the hash."""
     answer = call(application, "POST", body=HELLO, HTTP_ACCEPT=accept)
     if plain:
         assert answer.body == f"{MD5}\n".encode()
@@ -237,19 +237,19 @@ def test_accept(application: Application, accept: str, plain: bool) -> None:
     ],
 )
 def test_mounted(application: Application, prefix: str, quoted: str) -> None:
-    """Addresses are relative to the mount point, whatever the Host field says."""
+    """URLs in answers are relative to the mount point and ignore the Host field."""
     answer = call(application, "POST", body=HELLO, SCRIPT_NAME=prefix, HTTP_HOST="evil.example")
     assert answer.json["url"] == f"{quoted}/{MD5}"
     assert answer.headers["Location"] == f"{quoted}/{MD5}"
 
 
 def test_path_of_the_mount_point_itself(application: Application) -> None:
-    """The service answers at its mount point with and without a slash."""
+    """The service answers at its mount point without the slash, too."""
     assert call(application, "POST", path="", body=HELLO, SCRIPT_NAME="/data").json["hash"] == MD5
 
 
 def test_size_limit(config: Config) -> None:
-    """A file of just the largest size is taken, one byte more is not, announced or not."""
+    """A file of max_size is stored; one byte more gets 413, with or without Content-Length."""
     application = create_app(replace(config, max_size=6))
     assert call(application, "POST", body=HELLO).status == 200
     announced = call(application, "POST", body=Untouched(), CONTENT_LENGTH="7")
@@ -261,7 +261,7 @@ def test_size_limit(config: Config) -> None:
 
 
 def test_no_room(config: Config) -> None:
-    """A file for which there is no room is refused before its body is read."""
+    """A file larger than the free space gets 507 before its body is read."""
     application = create_app(replace(config, min_free=1 << 62))
     answer = call(application, "POST", body=Untouched(), CONTENT_LENGTH="6")
     assert (answer.status, answer.json["code"]) == (507, "storage_full")
@@ -269,7 +269,7 @@ def test_no_room(config: Config) -> None:
 
 
 def test_short_body(application: Application) -> None:
-    """A body shorter than announced leaves nothing and says what was missing."""
+    """A body shorter than its Content-Length stores nothing, and the error gives both lengths."""
     answer = call(application, "POST", body=Body(HELLO), CONTENT_LENGTH="10")
     assert (answer.status, answer.json["code"]) == (400, "incomplete_body")
     assert (answer.json["expected"], answer.json["actual"]) == (10, 6)
@@ -277,14 +277,14 @@ def test_short_body(application: Application) -> None:
 
 
 class Broken(Body):
-    """A body whose server fails in the middle."""
+    """A body that raises an error midway."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(HELLO)
         self.error = error
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Give what there is, then fail."""
+        """Return the data, then raise."""
         data = super().read(size)
         if not data:
             raise self.error
@@ -308,7 +308,7 @@ class Broken(Body):
     ],
 )
 def test_broken_body(application: Application, error: Exception, status: int, code: str) -> None:
-    """Whatever a server raises while the body is read is the client's failure, and leaves nothing."""
+    """A read error of the server is answered as a client error and stores nothing."""
     for extra in (CHUNKED, {"CONTENT_LENGTH": "10"}):
         answer = call(application, "POST", body=Broken(error), **extra)
         assert (answer.status, answer.json["code"]) == (status, code)
@@ -317,7 +317,7 @@ def test_broken_body(application: Application, error: Exception, status: int, co
 
 
 def test_a_server_that_follows_cgi(application: Application) -> None:
-    """Apache would send the blob instead of the answer that has its path in Location."""
+    """Under CGI there is no Location, because Apache would answer with the blob it names."""
     answer = call(application, "POST", body=HELLO, GATEWAY_INTERFACE="CGI/1.1")
     assert (answer.status, answer.json["hash"]) == (200, MD5)
     assert "Location" not in answer.headers

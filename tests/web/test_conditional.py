@@ -16,7 +16,7 @@ from wsgi_store.web.application import Application
 HELLO = b"hello\n"
 MD5 = "b1946ac92492d2347c6235b4d2611184"
 ETAG = f'"{MD5}"'
-TIME = 784111777  # Sun, 06 Nov 1994 08:49:37 GMT, the moment of RFC 9110
+TIME = 784111777  # Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110
 
 ETAGS = {
     "same": ETAG,
@@ -41,7 +41,7 @@ WEAK = STRONG | {"weak"}
 
 @pytest.fixture(autouse=True)
 def old_blob(application: Application, config: Config) -> None:
-    """A blob added at TIME and most of a second."""
+    """A blob with an mtime of TIME and nearly a second more."""
     call(application, "POST", body=HELLO)
     os.utime(Path(config.root, MD5[:2], MD5), (TIME + 0.9, TIME + 0.9))
 
@@ -49,7 +49,7 @@ def old_blob(application: Application, config: Config) -> None:
 def reference(
     method: str, match: str | None, unmodified: str | None, none_match: str | None, modified: str | None
 ) -> int:
-    """The status by RFC 9110 section 13.2.2, step by step."""
+    """The status according to RFC 9110 section 13.2.2, step by step."""
     if match is not None:
         if match not in STRONG:
             return 412
@@ -69,7 +69,7 @@ def reference(
 def test_order_of_conditions(
     application: Application, config: Config, method: str, match: str | None, none_match: str | None
 ) -> None:
-    """All combinations of conditions are decided in the order of RFC 9110 section 13.2.2."""
+    """Every combination of conditions is evaluated in the order of RFC 9110 section 13.2.2."""
     path = Path(config.root, MD5[:2], MD5)
     for unmodified, modified in itertools.product(DATES, DATES):
         if not path.exists():
@@ -87,7 +87,7 @@ def test_order_of_conditions(
 
 
 def test_not_modified(api: TestApp) -> None:
-    """304 carries what updates a cache, and nothing else."""
+    """A 304 has only the fields that update a cache."""
     for headers in ({"If-None-Match": ETAG}, {"If-Modified-Since": DATES["equal"]}):
         for method in (api.get, api.head):
             answer = method(f"/{MD5}/a.txt", headers=headers, status=304)
@@ -101,7 +101,7 @@ def test_not_modified(api: TestApp) -> None:
     "name, value", [("If-Match", '"0"'), ("If-Unmodified-Since", formatdate(0, usegmt=True))]
 )
 def test_precondition_failed(api: TestApp, name: str, value: str) -> None:
-    """412 says which condition failed."""
+    """A 412 names the condition that failed."""
     answer = api.get(f"/{MD5}", headers={name: value}, status=412)
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json["code"] == "precondition_failed"
@@ -118,7 +118,7 @@ def test_delete_if_match(api: TestApp) -> None:
 
 
 def test_conditions_on_nothing(application: Application) -> None:
-    """A blob that is not held is not found, whatever the conditions."""
+    """An absent blob is answered 404, whatever the conditions."""
     for name in ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"):
         assert call(application, path=f"/{'0' * 32}", **{name: "*"}).status == 404
 
@@ -136,7 +136,7 @@ SOMEWHERE = timezone(timedelta(hours=5, minutes=30))
     ],
 )
 def test_forms_of_a_date(application: Application, date: str) -> None:
-    """The three forms of RFC 9110 section 5.6.7, and zones, are read."""
+    """All three date formats of RFC 9110 section 5.6.7 are read, and so are time zones."""
     assert call(application, path=f"/{MD5}", HTTP_IF_MODIFIED_SINCE=date).status == 304
     assert call(application, path=f"/{MD5}", HTTP_IF_UNMODIFIED_SINCE=date).status == 200
 
@@ -159,7 +159,7 @@ def test_forms_of_a_date(application: Application, date: str) -> None:
 )
 @pytest.mark.parametrize("name", ["HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE"])
 def test_malformed_dates(application: Application, date: str, name: str) -> None:
-    """A condition that is no date is no condition; an If-Range that says nothing does not hold."""
+    """A malformed date is ignored; in If-Range it makes the condition fail."""
     answer = call(application, path=f"/{MD5}", HTTP_RANGE="bytes=0-0", **{name: date})
     assert answer.status == (200 if name == "HTTP_IF_RANGE" else 206)
 
@@ -181,7 +181,7 @@ def test_malformed_dates(application: Application, date: str, name: str) -> None
     ],
 )
 def test_if_range(application: Application, value: str, holds: bool) -> None:
-    """Range counts only when If-Range names just this blob; else the whole is sent."""
+    """Range applies only if If-Range matches the blob; otherwise the whole blob is sent."""
     answer = call(application, path=f"/{MD5}", HTTP_RANGE="bytes=1-2", HTTP_IF_RANGE=value)
     assert (answer.status, answer.body) == ((206, b"el") if holds else (200, HELLO))
     answer = call(application, path=f"/{MD5}", HTTP_RANGE="bytes=6-", HTTP_IF_RANGE=value)
@@ -189,13 +189,13 @@ def test_if_range(application: Application, value: str, holds: bool) -> None:
 
 
 def test_if_range_alone(application: Application) -> None:
-    """If-Range without Range changes nothing."""
+    """If-Range without Range has no effect."""
     assert call(application, path=f"/{MD5}", HTTP_IF_RANGE=ETAG).status == 200
 
 
 @pytest.mark.parametrize("value, status", [("bytes=0-0", 206), ("bytes=6-", 416)])
 def test_conditions_before_ranges(application: Application, value: str, status: int) -> None:
-    """Ranges are looked at only when every other condition holds."""
+    """Ranges are evaluated only after all other conditions hold."""
 
     def ask(**fields: str) -> int:
         return call(application, path=f"/{MD5}", HTTP_RANGE=value, **fields).status

@@ -1,4 +1,4 @@
-"""What a stranger's request may cost: no more than a small answer, however much is in its head."""
+"""Hostile header fields, targets and queries of any length cost little time."""
 
 import re
 import time
@@ -17,7 +17,7 @@ from wsgi_store.web.application import Application
 from wsgi_store.web.request import FIELDS, MAX_ACCEPT, MAX_FIELD
 
 PACKAGE = Path(wsgi_store.__file__).parent
-# Of these nothing is made that takes longer the longer they are.
+# Why the length of these fields costs nothing.
 SHORT = {
     "HTTP_X_REQUEST_ID": "64 characters are looked at",
     "HTTP_RANGE": "its items are counted first",
@@ -52,18 +52,18 @@ UNITS = [
     "%ff",
     "Mon, 01 Jan 2024 00:00:00 GMT",
 ]
-# Generous: on a machine that does nothing else it is a tenth of it.
+# Generous: an idle machine needs a tenth of it.
 LIMIT = 0.1
 
 
 def filled(unit: str, size: int) -> str:
-    """A text of that size which consists of one part again and again."""
+    """The unit, repeated up to that size."""
     return (unit * (size // len(unit) + 1))[:size]
 
 
 @pytest.fixture(name="app", scope="module")
 def fixture_app(tmp_path_factory: pytest.TempPathFactory) -> Application:
-    """A service that asks for tokens, for all but figures."""
+    """A service that requires tokens for everything but metrics."""
     directory = tmp_path_factory.mktemp("costs")
     (directory / "tokens").write_text(line("all", ALL))
     config = Config(root=str(directory / "store"), min_free=0, metrics=MetricsAccess.PUBLIC)
@@ -74,7 +74,7 @@ def fixture_app(tmp_path_factory: pytest.TempPathFactory) -> Application:
 
 
 def quick(app: Application, *args: Any, **kwargs: Any) -> int:
-    """Answer a request, at the second attempt perhaps, in a time that is not worth mentioning."""
+    """Send a request and check that it takes little CPU time, with two retries."""
     for attempt in range(3):
         begin = time.thread_time()
         answer = call(app, *args, **kwargs)
@@ -86,7 +86,7 @@ def quick(app: Application, *args: Any, **kwargs: Any) -> int:
 
 
 def test_every_field_is_bounded() -> None:
-    """No field is read of which it was not said how long it may be."""
+    """Every header field that the package reads is listed in FIELDS or SHORT."""
     used = {
         name
         for path in PACKAGE.rglob("*.py")
@@ -98,7 +98,7 @@ def test_every_field_is_bounded() -> None:
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_fields(app: Application, unit: str) -> None:
-    """Each of the fields, as long as it may be, and longer."""
+    """Each field is answered quickly at its maximum length, and with 431 or quickly beyond it."""
     all_ = {"HTTP_AUTHORIZATION": "Bearer all"}
     form = {"CONTENT_TYPE": "multipart/form-data; boundary=b"}
     for name in (*FIELDS, "HTTP_RANGE", "HTTP_ORIGIN"):
@@ -125,7 +125,7 @@ def test_fields(app: Application, unit: str) -> None:
             for method, path in (("GET", f"/{HELLO}"), ("POST", "/"), ("GET", "/metrics")):
                 answer = call(app, method, path, **long)
                 assert (answer.status, answer.json["code"]) == (431, "head_too_large")
-    # What is in a form: the head of its part, too.
+    # File names in forms, and the rest of a part's header.
     for head in (f'filename="{filled(unit, 15_000)}"', filled(unit, 15_000)):
         part = f'--b\r\nContent-Disposition: form-data; name="f"; {head}\r\n\r\nx\r\n--b--\r\n'
         quick(app, "POST", body=part.encode("latin-1"), **all_, **form)
@@ -133,7 +133,7 @@ def test_fields(app: Application, unit: str) -> None:
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_targets(app: Application, unit: str) -> None:
-    """Paths and queries, as long as a request line may be."""
+    """Paths and queries as long as a request line allows are answered quickly."""
     all_ = {"HTTP_AUTHORIZATION": "Bearer all"}
     for path in ("/", f"/{HELLO}/", "/files/"):
         quick(app, path=path + filled(unit, 8100), **all_)
@@ -145,7 +145,7 @@ def test_targets(app: Application, unit: str) -> None:
 
 
 def test_an_accept_field_that_is_too_long_to_read(app: Application) -> None:
-    """What comes first in it counts."""
+    """Only the beginning of a very long Accept field counts."""
     extra = {"body": b"hello", "HTTP_AUTHORIZATION": "Bearer all"}
     rest = filled("a/b,", MAX_ACCEPT)
     for accept, kind in ((f"text/plain,{rest}", "text/plain"), (f"{rest}text/plain", "application/json")):
@@ -154,7 +154,7 @@ def test_an_accept_field_that_is_too_long_to_read(app: Application) -> None:
 
 
 def test_nothing_is_guessed(app: Application) -> None:
-    """No answer with a body lets a browser take it for something else, errors neither."""
+    """Every answer, errors included, has `nosniff`."""
     all_ = {"HTTP_AUTHORIZATION": "Bearer all"}
     form = b'--b\r\nContent-Disposition: form-data; name="f"; filename="<script>.html"\r\n\r\nx\r\n--b--\r\n'
     kind = {"CONTENT_TYPE": "multipart/form-data; boundary=b"}

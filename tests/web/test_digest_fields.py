@@ -1,4 +1,4 @@
-"""Digest fields (RFC 9530): written and read."""
+"""Digest fields (RFC 9530), written and parsed."""
 
 import base64
 import hashlib
@@ -17,20 +17,20 @@ REGISTERED = list(KEYS)
 
 
 def b64(raw: bytes) -> str:
-    """The base64 form."""
+    """Base64 as text."""
     return base64.b64encode(raw).decode()
 
 
 @given(digests(st.sampled_from(REGISTERED)))
 def test_a_field_reads_as_it_was_written(digest: Digest) -> None:
-    """What is sent in Repr-Digest is read back the same."""
+    """A formatted field parses back to the same digest."""
     field = format_field(digest)
     assert field is not None
     assert parse_field(field) == [digest]
 
 
 def test_the_example_of_the_rfc() -> None:
-    """The first example of RFC 9530 appendix B, and its key, are read."""
+    """The first example of RFC 9530 appendix B is written and parsed correctly."""
     body = b'{"hello": "world"}\n'
     field = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"
     digest = Digest(Algorithm.SHA256, hashlib.sha256(body).digest())
@@ -39,20 +39,20 @@ def test_the_example_of_the_rfc() -> None:
 
 
 def test_an_algorithm_without_a_key_has_no_field() -> None:
-    """blake2b is not registered for digest fields, so none is sent."""
+    """blake2b has no registered key and so no field."""
     assert format_field(Hasher(Algorithm.BLAKE2B).finish()) is None
 
 
 @given(st.lists(digests(st.sampled_from(REGISTERED)), min_size=1, unique_by=lambda one: one.algorithm))
 def test_several_digests(several: list[Digest]) -> None:
-    """Members are separated by commas with or without white space, their order is kept."""
+    """Members are separated by commas with optional white space, and keep their order."""
     for separator in (",", ", ", " ,\t"):
         assert parse_field(separator.join(str(format_field(one)) for one in several)) == several
 
 
 @pytest.mark.parametrize("key", ["sha-384", "unixsum", "adler", "blake2b", "x", "*a", "a.b_c-d*1"])
 def test_an_unknown_algorithm_is_left_out(key: str) -> None:
-    """Digests by algorithms that are not known here are ignored, beside known ones too."""
+    """Digests of unknown algorithms are ignored, alone or beside known ones."""
     digest = Hasher(Algorithm.SHA256).finish()
     assert not parse_field(f"{key}=:AAAA:")
     assert parse_field(f"{key}=:AAAA:, {format_field(digest)}, {key}x=::") == [digest]
@@ -60,20 +60,20 @@ def test_an_unknown_algorithm_is_left_out(key: str) -> None:
 
 @pytest.mark.parametrize("parameters", [";a", ";a=1", "; a=1;b", ';q="x y"', ";a=:AAAA:"])
 def test_parameters_are_ignored(parameters: str) -> None:
-    """Parameters of a member (RFC 8941 section 3.1.2) change nothing."""
+    """Parameters of a member (RFC 8941 section 3.1.2) are ignored."""
     digest = Hasher(Algorithm.MD5).finish()
     assert parse_field(f"{format_field(digest)}{parameters}") == [digest]
 
 
 def test_the_last_of_two_values_counts() -> None:
-    """Of a key given twice the last value counts (RFC 8941 section 3.2)."""
+    """The last value of a repeated key counts (RFC 8941 section 3.2)."""
     first, second = Hasher(Algorithm.MD5).finish(), Digest(Algorithm.MD5, bytes(16))
     assert parse_field(f"{format_field(first)}, {format_field(second)}") == [second]
 
 
 @pytest.mark.parametrize("algorithm", REGISTERED, ids=lambda one: one.value)
 def test_missing_padding(algorithm: Algorithm) -> None:
-    """Base64 without its padding is read (RFC 8941 section 4.2.7)."""
+    """Base64 without padding is accepted (RFC 8941 section 4.2.7)."""
     digest = Hasher(algorithm).finish()
     assert parse_field(f"{KEYS[algorithm]}=:{b64(digest.raw).rstrip('=')}:") == [digest]
 
@@ -116,14 +116,14 @@ def test_missing_padding(algorithm: Algorithm) -> None:
     ],
 )
 def test_a_malformed_field(field: str) -> None:
-    """A malformed field is refused, rather than an upload taken unchecked."""
+    """A malformed field is refused: ignoring it would leave the upload unchecked."""
     with pytest.raises(BadRequest, match="^malformed digest field"):
         parse_field(field)
 
 
 @given(st.text(alphabet='md5sha-26=:;, "AQ/+*\t\0', max_size=80))
 def test_any_field_is_read_or_refused(field: str) -> None:
-    """Whatever a field holds, it gives digests of the right length or is a bad request."""
+    """Any field either yields digests of the right length or raises BadRequest."""
     try:
         several = parse_field(field)
     except BadRequest:

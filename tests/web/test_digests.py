@@ -1,4 +1,4 @@
-"""POST / with a digest of what is sent: in the query, or in a field of RFC 9530."""
+"""POST / with an expected digest, in the query or in a field of RFC 9530."""
 
 import base64
 import hashlib
@@ -17,14 +17,14 @@ RAW = "application/octet-stream"
 
 
 def field(name: str, data: bytes) -> str:
-    """The member of a digest field for `data`; `name` is the key of RFC 9530."""
+    """A member of a digest field for `data`; `name` is the key of RFC 9530."""
     algorithm = {"md5": "md5", "sha": "sha1", "sha-256": "sha256", "sha-512": "sha512"}[name]
     return f"{name}=:{base64.b64encode(hashlib.new(algorithm, data).digest()).decode()}:"
 
 
 @pytest.mark.parametrize("hash_", [MD5, MD5.upper()])
 def test_expected_hash(api: TestApp, hash_: str) -> None:
-    """An upload that names its hash, in either case, is checked and kept."""
+    """An upload that matches the hash in its query, in either case, is stored."""
     answer = api.post(f"/?hash={hash_}", HELLO, content_type=RAW)
     assert answer.json["hash"] == MD5
 
@@ -33,10 +33,10 @@ def test_expected_hash(api: TestApp, hash_: str) -> None:
     "query", [f"hash={'0' * 32}", f"hash={MD5}&hash={'0' * 32}", f"hash={'0' * 32}&hash={MD5}"]
 )
 def test_another_hash(application: Application, query: str) -> None:
-    """Bytes with another hash than the one named are refused, with both as evidence."""
+    """An upload that differs from the expected hash gets 422 with both hashes."""
     answer = call(application, "POST", query=query, body=HELLO)
     assert (answer.status, answer.json["code"]) == (422, "digest_mismatch")
-    # Two that exclude each other are the evidence themselves.
+    # Two contradicting hashes are reported as each other's expected and actual.
     named = re.findall("[0-9a-f]{32}", query)
     assert answer.json["expected"] == f"md5:{named[0]}"
     assert answer.json["actual"] == f"md5:{named[1] if len(named) > 1 else MD5}"
@@ -47,7 +47,7 @@ def test_another_hash(application: Application, query: str) -> None:
     "query", ["hash=", "hash", "hash=x", f"hash={MD5}0", f"hash={'0' * 64}", f"hash={MD5}&hash=", "hash=%ff"]
 )
 def test_malformed_hash(application: Application, query: str) -> None:
-    """An upload that names no hash of this store is refused before its body is read."""
+    """A malformed expected hash gets 400 before the body is read."""
     answer = call(application, "POST", query=query, body=Untouched(), CONTENT_LENGTH="6")
     assert (answer.status, answer.json["code"]) == (400, "bad_request")
 
@@ -64,14 +64,14 @@ def test_malformed_hash(application: Application, query: str) -> None:
     ],
 )
 def test_digest_fields(application: Application, name: str, value: str) -> None:
-    """A body is checked against digests of any known algorithm; unknown ones are left out."""
+    """Digests of all known algorithms are checked; unknown ones are ignored."""
     assert call(application, "POST", body=HELLO, **{name: value}).json["hash"] == MD5
 
 
 @pytest.mark.parametrize("name", ["HTTP_REPR_DIGEST", "HTTP_CONTENT_DIGEST"])
 @pytest.mark.parametrize("key, algorithm", [("md5", "md5"), ("sha-256", "sha256")])
 def test_wrong_digest_field(application: Application, name: str, key: str, algorithm: str) -> None:
-    """One wrong digest among right ones refuses the body."""
+    """One wrong digest among right ones gets 422."""
     value = f"{field('sha', HELLO)}, {field(key, b'other')}"
     answer = call(application, "POST", body=HELLO, **{name: value})
     assert (answer.status, answer.json["code"]) == (422, "digest_mismatch")
@@ -86,6 +86,6 @@ def test_wrong_digest_field(application: Application, name: str, key: str, algor
     ["md5", "md5=abc", "md5=:!:", "md5=:AAAA:", "sha-256=::", f"{field('md5', HELLO)}, ;", "\xff=:A:"],
 )
 def test_malformed_digest_field(application: Application, name: str, value: str) -> None:
-    """A malformed digest field refuses the upload before its body is read."""
+    """A malformed digest field gets 400 before the body is read."""
     answer = call(application, "POST", body=Untouched(), CONTENT_LENGTH="6", **{name: value})
     assert (answer.status, answer.json["code"]) == (400, "bad_request")

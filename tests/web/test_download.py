@@ -1,4 +1,4 @@
-"""How a blob's bytes leave: by this server, by its wrapper, by the server in front."""
+"""A blob is sent by the application, by the server's file wrapper or by the server in front."""
 
 import hashlib
 import os
@@ -29,13 +29,13 @@ WAYS = ["bytes=0-", f"bytes=5-{2 * SEND_SIZE}", "bytes=0-9,600-100000,-100000", 
 
 
 def put(application: Application, data: bytes) -> str:
-    """Store `data`, return its path."""
+    """Store `data`; return its path."""
     path: str = call(application, "POST", body=data).json["url"]
     return path
 
 
 def open_blobs(config: Config) -> int:
-    """How many descriptors are open on blobs; nothing is collected first."""
+    """Count the open descriptors of blobs, without collecting garbage first."""
     found = 0
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -47,7 +47,7 @@ def open_blobs(config: Config) -> int:
 
 
 def send_all(file: Any, _: int) -> Iterator[bytes]:
-    """A wrapper such as uWSGI's: a function that sends the whole file, whatever the offset."""
+    """A file wrapper like uWSGI's: a function that ignores the offset and sends the whole file."""
     try:
         yield os.pread(file.fileno(), 2 * len(LARGE), 0)
     finally:
@@ -56,7 +56,7 @@ def send_all(file: Any, _: int) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("size", [0, 1, IN_MEMORY, IN_MEMORY + 1, SEND_SIZE, 3 * SEND_SIZE + 5])
 def test_sizes(application: Application, config: Config, size: int) -> None:
-    """Blobs around the sizes where the way of sending changes arrive whole."""
+    """Blobs arrive whole at each size where the way of sending changes."""
     data = LARGE[:size]
     assert call(application, path=put(application, data)).body == data
     assert not open_blobs(config)
@@ -64,7 +64,7 @@ def test_sizes(application: Application, config: Config, size: int) -> None:
 
 @pytest.mark.parametrize("size", [IN_MEMORY, IN_MEMORY + 1])
 def test_small_blobs_are_read_at_once(application: Application, config: Config, size: int) -> None:
-    """A small blob is closed before the answer begins, a larger one is sent from its file."""
+    """A small blob is closed before the answer starts; a larger one is sent from its open file."""
     path = put(application, LARGE[:size])
     _, _, result = start(application, request(path=path))
     assert open_blobs(config) == (size > IN_MEMORY)
@@ -76,7 +76,7 @@ def test_small_blobs_are_read_at_once(application: Application, config: Config, 
 @pytest.mark.parametrize("value", WAYS)
 @pytest.mark.parametrize("pieces", [0, 1, 2])
 def test_client_goes_away(application: Application, config: Config, value: str | None, pieces: int) -> None:
-    """A server that stops in the middle and closes the answer leaves no file open."""
+    """Closing an unfinished answer closes the file."""
     path = put(application, LARGE)
     fields: dict[str, Any] = {} if value is None else {"HTTP_RANGE": value}
     _, _, result = start(application, request(path=path, **fields))
@@ -90,7 +90,7 @@ def test_client_goes_away(application: Application, config: Config, value: str |
 
 
 def test_one_file_for_all_ranges(application: Application, config: Config) -> None:
-    """However many ranges are sent, one file is open: few requests cannot use up the descriptors."""
+    """An answer with many ranges opens only one file, so few requests cannot exhaust descriptors."""
     path = put(application, LARGE)
     value = "bytes=" + ",".join(f"{first}-{first + 9}" for first in range(0, 30_000, 1000))
     _, _, result = start(application, request(path=path, HTTP_RANGE=value))
@@ -103,7 +103,7 @@ def test_one_file_for_all_ranges(application: Application, config: Config) -> No
 
 @pytest.mark.parametrize("value", WAYS)
 def test_file_is_closed_at_the_end(application: Application, config: Config, value: str | None) -> None:
-    """A blob sent to its end is closed by the server's close."""
+    """The server's close() closes the file of a blob sent to its end."""
     path = put(application, LARGE)
     fields: dict[str, Any] = {} if value is None else {"HTTP_RANGE": value}
     assert call(application, path=path, **fields).status in (200, 206)
@@ -111,7 +111,7 @@ def test_file_is_closed_at_the_end(application: Application, config: Config, val
 
 
 def cut(config: Config, path: str, size: int) -> None:
-    """Shorten the file of a blob behind the back of the store; it is read-only, also to its owner."""
+    """Truncate the file of a blob, which is read-only even for its owner."""
     blob = Path(config.root, path[1:3], path[1:])
     blob.chmod(0o644)
     os.truncate(blob, size)
@@ -119,7 +119,7 @@ def cut(config: Config, path: str, size: int) -> None:
 
 @pytest.mark.parametrize("value", WAYS)
 def test_cut_while_sent(application: Application, config: Config, value: str | None) -> None:
-    """A file cut short while it is sent breaks the answer off: it cannot pass for whole."""
+    """A file truncated during a download breaks off the answer, so it cannot pass as complete."""
     path = put(application, LARGE)
     fields: dict[str, Any] = {} if value is None else {"HTTP_RANGE": value}
     _, _, result = start(application, request(path=path, **fields))
@@ -137,7 +137,7 @@ def test_cut_while_sent(application: Application, config: Config, value: str | N
 def test_cut_before_sent(
     application: Application, config: Config, monkeypatch: pytest.MonkeyPatch, value: str | None
 ) -> None:
-    """A file that changed between its description and its opening is an error, not a shorter blob."""
+    """A file truncated between stat and open gets 503, never a shorter blob."""
     path = put(application, LARGE)
     look = application.store.stat
 
@@ -158,7 +158,7 @@ def test_cut_before_sent(
 def test_wrapper_of_the_server(
     application: Application, config: Config, wrapper: Callable[..., Any], value: str | None
 ) -> None:
-    """A server's wrapper, which may know nothing of offsets, sends whole blobs and never ranges."""
+    """A server's file wrapper may ignore offsets, so it gets whole blobs and no ranges."""
     path = put(application, LARGE)
     fields: dict[str, Any] = {} if value is None else {"HTTP_RANGE": value}
     plain = call(application, path=path, **fields)
@@ -178,7 +178,7 @@ def test_wrapper_of_the_server(
 
 @pytest.mark.parametrize("value", [None, "bytes=0-", f"bytes=5-{IN_MEMORY + 5}"])
 def test_wrapper_of_gunicorn(application: Application, config: Config, value: str | None) -> None:
-    """gunicorn gets whole blobs and single ranges as a file at the offset where they begin."""
+    """gunicorn's wrapper gets whole blobs and single ranges, with the file at the first byte to send."""
     path = put(application, LARGE)
     fields: dict[str, Any] = {} if value is None else {"HTTP_RANGE": value}
     with socket.socket() as sock:
@@ -195,7 +195,7 @@ def test_wrapper_of_gunicorn(application: Application, config: Config, value: st
 @pytest.mark.parametrize("sendfile", Sendfile)
 @pytest.mark.parametrize("shard", [False, True])
 def test_a_link_is_no_blob(config: Config, tmp_path: Path, sendfile: Sendfile, *, shard: bool) -> None:
-    """What a link in the place of a blob leads to is never sent, named to another server, or changed."""
+    """The target of a symlink in a blob's place is never sent, handed over or changed."""
     api = TestApp(validator(create_app(replace(config, sendfile=sendfile))))
     hash_ = hashlib.md5(b"secret").hexdigest()
     secret = tmp_path / hash_[:2] / hash_
@@ -222,12 +222,12 @@ def test_a_link_is_no_blob(config: Config, tmp_path: Path, sendfile: Sendfile, *
 
 @pytest.fixture(name="fronted", params=[Sendfile.X_SENDFILE, Sendfile.X_ACCEL])
 def fixture_fronted(request: pytest.FixtureRequest, config: Config) -> Application:
-    """A service behind a server that sends the files."""
+    """A service whose front server sends the files."""
     return create_app(replace(config, sendfile=request.param))
 
 
 def handed_over(application: Application, answer: Answer) -> bool:
-    """Whether the server in front is told to send the blob, and which."""
+    """Whether the answer tells the front server to send the blob."""
     names = {Sendfile.X_SENDFILE: "X-Sendfile", Sendfile.X_ACCEL: "X-Accel-Redirect"}
     name = names[application.config.sendfile]
     assert not (set(names.values()) - {name}) & set(answer.headers.keys())
@@ -236,13 +236,13 @@ def handed_over(application: Application, answer: Answer) -> bool:
 
 @pytest.mark.parametrize("data", [b"", b"hello\n", LARGE])
 def test_handing_over(fronted: Application, config: Config, data: bytes) -> None:
-    """The server in front is told the file, and all that describes the blob, in an empty answer."""
+    """The front server gets the file's path and all fields of the blob, in an empty answer."""
     path = put(fronted, data)
     answer = call(fronted, path=f"{path}/a.txt")
     plain = call(create_app(config), path=f"{path}/a.txt")
     assert handed_over(fronted, answer)
     assert (answer.status, answer.body) == (200, b"")
-    # Whether ranges are taken is for the server in front to say.
+    # Only the front server knows whether it supports ranges.
     for name in set(plain.headers.keys()) - {"Content-Length", "X-Request-ID", "Accept-Ranges"}:
         assert answer.headers[name] == plain.headers[name]
     assert "Accept-Ranges" not in answer.headers
@@ -266,7 +266,7 @@ def test_handing_over(fronted: Application, config: Config, data: bytes) -> None
     ],
 )
 def test_answered_here(fronted: Application, method: str, fields: dict[str, str], status: int) -> None:
-    """What the server in front would decide by validators of its own is answered here."""
+    """Conditional requests are answered here, as the front server would apply its own validators."""
     path = put(fronted, b"hello\n")
     answer = call(fronted, method, path, **fields)
     assert answer.status == status
@@ -278,19 +278,19 @@ def test_answered_here(fronted: Application, method: str, fields: dict[str, str]
 
 @pytest.mark.parametrize("value", ["bytes=0-0", "bytes=-1", "bytes=0-0,5-5"])
 def test_ranges_are_handed_over(fronted: Application, value: str) -> None:
-    """Ranges are the matter of who sends the file."""
+    """The front server cuts the ranges of the file it sends."""
     answer = call(fronted, path=put(fronted, b"hello\n"), HTTP_RANGE=value)
     assert answer.status == 200 and handed_over(fronted, answer)
 
 
 def test_absent_blob_is_not_handed_over(fronted: Application) -> None:
-    """A blob that is not held is not found here."""
+    """An absent blob gets 404 from this service."""
     answer = call(fronted, path=f"/{'0' * 32}")
     assert answer.status == 404 and not handed_over(fronted, answer)
 
 
 def test_location_of_nginx(config: Config) -> None:
-    """The internal location of nginx is a setting."""
+    """The internal location of nginx can be set."""
     application = create_app(replace(config, sendfile=Sendfile.X_ACCEL, accel_location="/in/ter/nal/"))
     path = call(application, "POST", body=b"hello\n").json["url"]
     answer = call(application, path=path)
@@ -299,7 +299,7 @@ def test_location_of_nginx(config: Config) -> None:
 
 @pytest.mark.parametrize("name", ["größe €", "100%25\n", os.fsdecode(b"\xff\xfe")])
 def test_root_of_any_name(config: Config, name: str) -> None:
-    """A directory's name that no header field can hold is quoted."""
+    """A root with characters that no header field may contain is percent-encoded."""
     root = f"{config.root}/{name}"
     application = create_app(replace(config, root=root, sendfile=Sendfile.X_SENDFILE))
     answer = call(application, path=put(application, b"hello\n"))
@@ -309,7 +309,7 @@ def test_root_of_any_name(config: Config, name: str) -> None:
 
 
 def test_store_without_files(fronted: Application, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This server sends the blobs of a store without local paths."""
+    """A store without local paths is sent by this service."""
     path = put(fronted, b"hello\n")
     monkeypatch.setattr(fronted, "backend", replace(fronted.backend, paths=None))
     assert call(fronted, path=path).body == b"hello\n"
