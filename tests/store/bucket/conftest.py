@@ -1,4 +1,4 @@
-"""What tests of stores in a bucket share."""
+"""Fixtures shared by the tests of stores in a bucket."""
 
 from collections.abc import Iterator
 
@@ -10,6 +10,6 @@ from tests.support.engines import Between, between
 
 @pytest.fixture(name="proxy")
 def fixture_proxy() -> Iterator[Between]:
-    """A proxy before the object store, which counts requests and may change answers."""
+    """A proxy in front of the object store that counts requests and can change answers."""
     with between(ceph.cluster().port) as proxy:
         yield proxy

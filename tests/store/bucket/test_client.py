@@ -1,4 +1,4 @@
-"""How a bucket is reached: settings that are right, and what is said of those that are not."""
+"""Connecting to a bucket: which settings are accepted, and the errors for those that are not."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def fixture_url(tmp_path: Path) -> str:
 
 
 def refused(store: Store, code: str) -> None:
-    """Check that a store says once for all that it is set up wrongly, and is only unavailable in use."""
+    """Check that a misconfigured store fails its check as WrongStore, and is unavailable in use."""
     with pytest.raises(WrongStore, match=code) as caught:
         store.check()
     assert str(caught.value).isprintable()
@@ -52,7 +52,7 @@ def refused(store: Store, code: str) -> None:
 def test_wrong_keys(
     url: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str | None, code: str
 ) -> None:
-    """Keys that the object store refuses are told apart from its being away."""
+    """Keys that the object store rejects are told apart from an unreachable object store."""
     staging = url.removeprefix(f"s3://{ceph.BUCKET}")
     if value is None:
         monkeypatch.delenv(name)
@@ -62,13 +62,13 @@ def test_wrong_keys(
 
 
 def test_no_bucket(tmp_path: Path, url: str) -> None:
-    """A bucket that is not there is none that is empty."""
+    """A missing bucket is reported, not taken for an empty one."""
     del url
     refused(open_store("s3://nowhere/x", Algorithm.MD5, DURABILITY, Remote(str(tmp_path))), "NoSuchBucket")
 
 
 def test_nobody_listens(tmp_path: Path, url: str) -> None:
-    """An object store that is away may come back: that is no wrong store."""
+    """An unreachable object store may come back, so it is not reported as a wrong store."""
     remote = Remote(str(tmp_path), endpoint="http://127.0.0.1:1", timeout=0.5)
     store = open_store(url, Algorithm.MD5, DURABILITY, remote)
     for ask in (store.check, lambda: store.stat(DIGEST)):
@@ -78,7 +78,7 @@ def test_nobody_listens(tmp_path: Path, url: str) -> None:
 
 
 def test_settings_arrive(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the settings say of the object store counts, and more than the environment."""
+    """The settings of the object store override the environment."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     config = Config(
         root=url, s3_staging=str(tmp_path / "staging"), s3_endpoint=ceph.cluster().endpoint, s3_timeout=5.0
@@ -97,7 +97,7 @@ def test_settings_arrive(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_the_bucket_in_the_url(tmp_path: Path, url: str, path_style: bool, address: str) -> None:
-    """The bucket is named in the path or in the host, as is set."""
+    """The bucket is named in the path or in the host, as configured."""
     del url
     remote = Remote(str(tmp_path), endpoint="https://s3.example.org:9000", path_style=path_style)
     signed = Signer(Bucket("s3://bucket/prefix/", remote)).sign("key", 60, {"response-content-type": "a/b"})
@@ -108,7 +108,7 @@ def test_the_bucket_in_the_url(tmp_path: Path, url: str, path_style: bool, addre
 
 
 def test_a_url_of_aws(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an address AWS is meant, and a temporary key's token is signed with the rest."""
+    """Without an endpoint the URL is that of AWS, and a temporary key's token is signed too."""
     del url
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "a+b/c=")
@@ -120,7 +120,7 @@ def test_a_url_of_aws(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("prefix", ["a//b", "a/./b", "..", "a/../b", "a\nb"])
 def test_prefixes_that_are_none(tmp_path: Path, prefix: str) -> None:
-    """A prefix that is no part of any key is refused in one line that names the setting."""
+    """An invalid prefix is rejected in one line that names the setting."""
     with pytest.raises(ConfigError, match=r"^WSGI_STORE_ROOT: expected s3://") as caught:
         open_store(f"s3://bucket/{prefix}", Algorithm.MD5, DURABILITY, Remote(str(tmp_path)))
     assert str(caught.value).isprintable()
@@ -146,7 +146,7 @@ ADDRESSES = {
 def test_addresses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None, address: str, good: bool
 ) -> None:
-    """An address that is none is refused in one line that names the setting or the variable."""
+    """An invalid address is rejected in one line that names the setting or the variable."""
     for other in [name for name in os.environ if name.startswith("AWS_ENDPOINT")]:
         monkeypatch.delenv(other)
     if name is not None:
@@ -162,7 +162,7 @@ def test_addresses(
 
 
 def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where what it needs is not installed, the setting is refused and says what to install."""
+    """Without the required packages the setting is rejected, and the error says what to install."""
     for name in [name for name in sys.modules if name.startswith("wsgi_store.store.bucket.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "obstore", None)
@@ -201,7 +201,7 @@ def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_other_engines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str, settings: dict[str, str]
 ) -> None:
-    """Buckets of Google and containers of Azure are opened, and asked at the address that is set."""
+    """Google buckets and Azure containers are opened at the configured address."""
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     store = open_store(root, Algorithm.MD5, DURABILITY, Remote(str(tmp_path), timeout=0.5))
@@ -213,7 +213,7 @@ def test_other_engines(
 
 
 def test_a_container_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the account of Azure is not told, that is said."""
+    """A missing Azure account name is reported."""
     for name in [name for name in os.environ if name.startswith("AZURE_")]:
         monkeypatch.delenv(name)
     with pytest.raises(WrongStore, match="Account must be specified"):

@@ -1,4 +1,4 @@
-"""An engine that cannot hold a store is found out before anything is written, and nothing is damaged."""
+"""An engine that cannot hold a store is detected before anything is written, and nothing is damaged."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -35,26 +35,26 @@ DIGEST = digest_of(Algorithm.SHA256, DATA)
 
 
 def opened(proxy: Between, directory: Path, timeout: float = 5.0) -> Store:
-    """The store of a directory, asked through that."""
+    """The store of a directory, opened through the proxy."""
     remote = Remote(str(directory), endpoint=proxy.url, timeout=timeout)
     return open_store(KIND.url(directory), Algorithm.SHA256, Durability.NONE, remote)
 
 
 def keys(directory: Path) -> set[str]:
-    """What lies in the bucket of a directory."""
+    """The keys in the bucket below a directory."""
     client = Bucket(KIND.url(directory), Remote(str(directory))).client
     return {meta["path"] for page in obstore.list(client) for meta in page}
 
 
 def held(directory: Path) -> Blob:
-    """A blob that was added before, past all this."""
+    """Add a blob to the store directly, bypassing the proxy."""
     store = KIND.open(directory, Algorithm.SHA256)
     put(Staging(store), DATA)
     return store.stat(DIGEST)
 
 
 def _without_conditions(request: Request) -> Answer:
-    """As an engine that does not look at conditions: the bytes themselves need not be kept for that."""
+    """Behave as an engine that ignores conditions; the bytes themselves need not be kept for that."""
     return (200, b"") if {"if-match", "if-none-match"} & {*request.fields} else None
 
 
@@ -85,7 +85,7 @@ def _nothing_deleted(request: Request) -> Answer:
     return (204, b"") if request.method == "DELETE" else None
 
 
-# What an engine does, and what is said of it.
+# Behaviours of engines, and the faults reported for them.
 UNFIT = {
     "conditions ignored": (_without_conditions, ["If-None-Match on PUT", "If-Match on PUT"]),
     "if-match unknown": (_refusing("if-match"), ["If-Match on PUT (NotImplemented)"]),
@@ -104,7 +104,7 @@ UNFIT = {
 def test_an_engine_that_cannot_hold_a_store(
     tmp_path: Path, proxy: Between, answer: engine.Callable[[Request], Answer], faults: list[str]
 ) -> None:
-    """All that it ignores is named at once, no marker is made, and no write is taken."""
+    """The error lists every fault of the engine; no marker is made and no write is accepted."""
     proxy.answer = answer
     store = opened(proxy, tmp_path)
     with pytest.raises(WrongStore) as caught:
@@ -123,7 +123,7 @@ def test_an_engine_that_cannot_hold_a_store(
 
 
 def test_a_store_on_such_an_engine(tmp_path: Path, proxy: Between) -> None:
-    """Of a store that was copied there the marker stays as it is, reading works, and writing does not."""
+    """In a store copied to such an engine reading works, writing fails, and the marker stays unchanged."""
     held(tmp_path)
     before = keys(tmp_path)
     proxy.answer = _without_conditions
@@ -159,7 +159,7 @@ def test_a_store_on_such_an_engine(tmp_path: Path, proxy: Between) -> None:
 
 
 def test_a_start_on_such_an_engine(tmp_path: Path, proxy: Between) -> None:
-    """gunicorn does not start there, and says why in one line; nothing is left."""
+    """gunicorn refuses to start, gives the reason in one line and leaves nothing behind."""
     proxy.answer = _without_conditions
     status, lines = refusal(GUNICORN, tmp_path, **environ(tmp_path, proxy.url))
     assert status == 1
@@ -171,7 +171,7 @@ def test_a_start_on_such_an_engine(tmp_path: Path, proxy: Between) -> None:
 
 
 def test_keys_that_may_only_read(tmp_path: Path, proxy: Between) -> None:
-    """Keys that may put nothing, or a quota that is used up, say nothing of the engine: reading works."""
+    """Read-only keys or a used-up quota do not condemn the engine, and reading works."""
     held(tmp_path)
     proxy.answer = _on("PUT")
     store = opened(proxy, tmp_path)
@@ -185,7 +185,7 @@ def test_keys_that_may_only_read(tmp_path: Path, proxy: Between) -> None:
 
 
 def test_it_is_tried_once_in_a_process(tmp_path: Path, proxy: Between) -> None:
-    """Of many that write at once one tries the engine; reading does not, and nothing is left of it."""
+    """Of many concurrent writes one tries the engine; reading does not; the probes are removed."""
     held(tmp_path)
     store = opened(proxy, tmp_path)
     with closing(store.open(DIGEST)) as reader:
@@ -198,13 +198,13 @@ def test_it_is_tried_once_in_a_process(tmp_path: Path, proxy: Between) -> None:
     assert 0 < tried <= 32
     put(Staging(store), b"more")
     store.remove(DIGEST)
-    # pylint: disable-next=unreachable  # it takes the store for one that is only read
+    # pylint: disable-next=unreachable  # pylint: disable-next=unreachable  # taken for a read-only store
     assert proxy.count("/.probes/") == tried
     assert not [key for key in keys(tmp_path) if key.startswith(engine.PROBES)]
 
 
 def test_a_check_writes_nothing(tmp_path: Path, proxy: Between) -> None:
-    """A check of a store that was tried takes two requests, and none of them names the marker but to read."""
+    """Checking a store whose engine was tried takes two requests and does not write the marker."""
     held(tmp_path)
     store = opened(proxy, tmp_path)
     store.check()
@@ -216,7 +216,7 @@ def test_a_check_writes_nothing(tmp_path: Path, proxy: Between) -> None:
 
 
 def test_an_engine_that_is_exchanged(tmp_path: Path, proxy: Between, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A check finds out that another engine answers now, and that the right one is back."""
+    """A check notices that another engine answers, and that the right one is back."""
     held(tmp_path)
     store = opened(proxy, tmp_path)
     store.check()
@@ -236,7 +236,7 @@ def test_an_engine_that_is_exchanged(tmp_path: Path, proxy: Between, monkeypatch
 
 
 def test_a_trial_that_breaks(tmp_path: Path, proxy: Between) -> None:
-    """What the way to the engine does says nothing of the engine: the next write tries it again."""
+    """An interrupted trial says nothing about the engine, so the next write tries it again."""
     held(tmp_path)
     store = opened(proxy, tmp_path)
     for part in ("copy-source", "uploads"):
@@ -251,7 +251,7 @@ def test_a_trial_that_breaks(tmp_path: Path, proxy: Between) -> None:
 
 
 def test_an_engine_that_comes_back_as_another(tmp_path: Path, proxy: Between) -> None:
-    """A server that started while the engine was away takes no write before it has tried it."""
+    """A server that started while the engine was away tries the engine before it accepts a write."""
     directory = tmp_path / "store"
     held(directory)
     marked = keys(directory)

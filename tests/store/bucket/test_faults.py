@@ -1,4 +1,4 @@
-"""An object store that fails below a running server: answers in time, and work again without a restart."""
+"""A running server whose object store fails answers in time, and recovers without a restart."""
 
 import itertools
 import time
@@ -19,35 +19,35 @@ from tests.support.wire import Answer, Connection, message
 
 pytestmark = pytest.mark.long(130)
 SMALL, LARGE = 100_000, 20 << 20
-# An upload in parts ends its parts too, which the engine may leave unanswered as well.
+# An upload in parts also aborts its parts at the end, which the engine may leave unanswered as well.
 LIMITS = {SMALL: TIMEOUT + 1, LARGE: 2 * TIMEOUT + 2}
 NUMBERS = itertools.count()
 
 
 @pytest.fixture(name="server", scope="module")
 def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that suffers one fault after the other."""
+    """A server that goes through one fault after another."""
     with serving(tmp_path_factory.mktemp("direct")) as server:
         yield server
 
 
 @pytest.fixture(name="relay", scope="module")
 def fixture_relay() -> Iterator[Relay]:
-    """A way to the gateway that can be broken."""
+    """A connection to the gateway that can be broken."""
     with Relay(ceph.cluster().port) as relay:
         yield relay
 
 
 @pytest.fixture(name="relayed", scope="module")
 def fixture_relayed(tmp_path_factory: pytest.TempPathFactory, relay: Relay) -> Iterator[Server]:
-    """Another one, whose way to the gateway is that one."""
+    """A server that reaches the gateway through the relay."""
     with serving(tmp_path_factory.mktemp("relayed"), endpoint=relay.url) as server:
         yield server
 
 
 @contextmanager
 def within(seconds: float, what: str) -> Iterator[None]:
-    """Fail when it takes longer; told to who runs the test with -rP."""
+    """Fail when the block takes longer than allowed; pytest -rP shows the time."""
     begin = time.monotonic()
     yield
     taken = time.monotonic() - begin
@@ -61,18 +61,18 @@ def new(size: int = SMALL) -> bytes:
 
 
 def blobs(server: Server) -> set[str]:
-    """The hashes of what the store of a server holds, asked past it."""
+    """The hashes in the store of a server, read directly from the bucket."""
     return held(server.root.parent)
 
 
 def ask(server: Server, request: bytes) -> Answer:
-    """Send a request on a connection of its own."""
+    """Send a request on a new connection."""
     with Connection(server.port) as client:
         return client.ask(request)
 
 
 def all_refused(server: Server, hash_: str, what: str, cause: str = "") -> None:
-    """Check that everything that needs the object store is answered 503 in time, and what does not is not.
+    """Check that requests that need the object store get 503 in time, and that others succeed.
 
     All of it is asked at once: one request that waits delays no other.
     """
@@ -123,7 +123,7 @@ def works(server: Server) -> None:
 
 
 def suffers(server: Server, what: str, begin: Callable[[], object], end: Callable[[], object]) -> None:
-    """Check what is answered while a fault lasts, and when it is over."""
+    """Check the answers while a fault lasts and after it ends."""
     hash_ = told(ask(server, upload(new())))[0]
     try:
         begin()
@@ -134,27 +134,27 @@ def suffers(server: Server, what: str, begin: Callable[[], object], end: Callabl
     works(server)
 
 
-# First, for whoever changes a user waits half a minute for gateways that were killed before.
+# First, because changing a user waits half a minute for gateways that were killed before.
 def test_keys_that_are_taken_away(server: Server) -> None:
-    """A server whose keys are no longer good answers 503 until they are again."""
+    """A server whose keys are suspended answers 503 until they are valid again."""
     suspended = ceph.cluster().suspended()
     suffers(server, "keys refused", suspended.__enter__, lambda: suspended.__exit__(None, None, None))
 
 
 def test_no_gateway(server: Server) -> None:
-    """While nobody listens at the object store's address the answer is 503."""
+    """While nobody listens at the object store's address, the server answers 503."""
     cluster = ceph.cluster()
     suffers(server, "refused connections", cluster.stop_gateway, cluster.start_gateway)
 
 
 def test_a_gateway_that_hangs(server: Server) -> None:
-    """While the object store takes connections and says nothing the answer is 503, in time."""
+    """While the object store accepts connections but never answers, the server answers 503 in time."""
     hung = ceph.cluster().hung()
     suffers(server, "hung", hung.__enter__, lambda: hung.__exit__(None, None, None))
 
 
 def test_a_clock_that_is_wrong(server: Server, tmp_path: Path) -> None:
-    """While the clocks here and there are too far apart the answer is 503, and the log says why."""
+    """While the clocks differ too much, the server answers 503 and logs the reason."""
     hash_ = told(ask(server, upload(new())))[0]
     with ceph.cluster().clock() as set_clock:
         for wrong in ("+1h", "-1h"):
@@ -174,16 +174,16 @@ def test_a_clock_that_is_wrong(server: Server, tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("way", Way)
 def test_an_upload_broken_every_time(relayed: Server, relay: Relay, kind: Break, way: Way, size: int) -> None:
-    """An upload whose way to the object store breaks is answered 503, and nothing of it is seen."""
+    """An upload whose connection to the object store keeps breaking gets 503 and stores nothing."""
     data = new(size)
     before = blobs(relayed)
-    # Less than a part of a large one, so that none gets through.
+    # Smaller than a part of a large upload, so that no part gets through.
     relay.break_after(kind, way, min(size // 2, 4 << 20) if way is Way.UP else 100)
     with within(LIMITS[size] + 1, f"{kind.value} {way.value}, {size} bytes"):
         refused(relayed, ask(relayed, upload(data)), UNAVAILABLE)
     assert relay.breaks
     relay.mend()
-    # The engine may have had all of it, and only the answer was lost.
+    # The engine may have received everything, and only its answer was lost.
     assert blobs(relayed) - before <= {md5(data)}
     assert ask(relayed, upload(data)).status == 200
     assert blobs(relayed) - before == {md5(data)}
@@ -194,7 +194,7 @@ def test_an_upload_broken_every_time(relayed: Server, relay: Relay, kind: Break,
     ("way", "size", "count"), [(Way.UP, SMALL, SMALL // 2), (Way.DOWN, 1000, 50)], ids=["sent", "answered"]
 )
 def test_an_upload_broken_once(relayed: Server, relay: Relay, way: Way, size: int, count: int) -> None:
-    """An upload is sent again by itself, and is one that creates, also when only the answer was lost."""
+    """An interrupted upload is retried and reported as created, even when only the answer was lost."""
     data = new(size)
     hash_ = told(ask(relayed, upload(new())))[0]
     assert ask(relayed, message("GET", f"/{hash_}")).status == 200
@@ -209,10 +209,10 @@ def test_an_upload_broken_once(relayed: Server, relay: Relay, way: Way, size: in
 )
 @pytest.mark.parametrize("kind", Break)
 def test_a_download_broken(relayed: Server, relay: Relay, kind: Break, field: str | None) -> None:
-    """A download that breaks ends its connection before the announced length, in time, with a line logged."""
+    """A broken download closes its connection before the announced length, in time, and logs one line."""
     data = new(LARGE)
     hash_ = told(ask(relayed, upload(data)))[0]
-    # obstore goes on where it broke, a few times.
+    # obstore resumes a broken download a few times.
     relay.break_after(kind, Way.DOWN, LARGE // 20)
     line = rf" ERROR .*GET /{hash_}: a response broke off: cannot read the blob \(.*\) id="
     relayed.expected.append(line)
@@ -232,7 +232,7 @@ def test_a_download_broken(relayed: Server, relay: Relay, kind: Break, field: st
 
 
 def test_a_download_that_cannot_be_begun(relayed: Server, relay: Relay) -> None:
-    """A download of which not a byte comes is answered 503."""
+    """A download that fails before its first byte gets 503."""
     hash_ = told(ask(relayed, upload(new(LARGE))))[0]
     relay.break_after(Break.CUT, Way.DOWN, 1000)
     refused(relayed, ask(relayed, message("GET", f"/{hash_}")), UNAVAILABLE)
@@ -242,7 +242,7 @@ def test_a_download_that_cannot_be_begun(relayed: Server, relay: Relay) -> None:
 
 @pytest.mark.parametrize("start", [waitress, uwsgi])
 def test_downloads_under_other_servers(tmp_path: Path, relay: Relay, start: Callable[..., Server]) -> None:
-    """Large blobs are sent whole and in ranges; one that breaks is logged in a line without a chain."""
+    """Large blobs are sent whole and in ranges; a broken one is logged in one line without traceback."""
     data = new(LARGE)
     with start(tmp_path, **environ(tmp_path, relay.url)) as server:
         hash_ = told(ask(server, upload(data)))[0]
@@ -263,7 +263,7 @@ def test_downloads_under_other_servers(tmp_path: Path, relay: Relay, start: Call
 
 
 def test_a_download_broken_once(relayed: Server, relay: Relay) -> None:
-    """A download goes on where it broke."""
+    """A download resumes where it broke."""
     data = new(LARGE)
     hash_ = told(ask(relayed, upload(data)))[0]
     relay.break_after(Break.CUT, Way.DOWN, LARGE // 2, times=1)
@@ -272,7 +272,7 @@ def test_a_download_broken_once(relayed: Server, relay: Relay) -> None:
 
 
 def test_keys_that_are_refused_at_start(tmp_path: Path) -> None:
-    """With keys that nobody knows the start ends with one line that says so."""
+    """With unknown keys the server exits and says so in one line."""
     wrong = {"AWS_ACCESS_KEY_ID": "nobody"}
     with within(20, "wrong keys at start"):
         status, lines = refusal(SETTINGS, tmp_path, **environ(tmp_path), **wrong)
@@ -283,7 +283,7 @@ def test_keys_that_are_refused_at_start(tmp_path: Path) -> None:
 
 
 def test_a_bucket_that_is_missing_at_start(tmp_path: Path) -> None:
-    """Without its bucket the start ends with one line that says so."""
+    """Without its bucket the server exits and says so in one line."""
     status, lines = refusal(SETTINGS, tmp_path, **environ(tmp_path) | {"WSGI_STORE_ROOT": "s3://nowhere"})
     assert status == 1
     assert len(lines) == 1
@@ -291,7 +291,7 @@ def test_a_bucket_that_is_missing_at_start(tmp_path: Path) -> None:
 
 
 def test_another_algorithm_at_start(tmp_path: Path) -> None:
-    """A bucket of another algorithm ends the start as a directory does."""
+    """On a bucket of another algorithm the server exits, as on such a directory."""
     environment = environ(tmp_path)
     held(tmp_path)
     status, lines = refusal(SETTINGS, tmp_path, **environment, WSGI_STORE_HASH="sha256")
@@ -315,8 +315,8 @@ def test_a_start_without_a_gateway(tmp_path: Path) -> None:
 
 
 def test_a_bucket_that_goes_away(tmp_path: Path) -> None:
-    """A store whose marker is gone is no empty store: nothing is said to be missing from it."""
-    # One worker: each makes the marker when it first looks, as a start on an empty directory does.
+    """A store whose marker is gone is not an empty store: no blob is reported missing."""
+    # One worker, because each makes the marker when it first looks, as a start on an empty directory does.
     with gunicorn(tmp_path, workers=1, **environ(tmp_path)) as server:
         told(ask(server, upload(new())))
         KIND.remove_marker(tmp_path / "store")

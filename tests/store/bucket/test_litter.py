@@ -1,4 +1,4 @@
-"""What killed processes leave in a bucket beside blobs is collected, and what is in use is not."""
+"""Objects other than blobs that killed processes leave in a bucket are collected unless they are in use."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ with locked(Bucket(sys.argv[1], Remote(sys.argv[2])), sys.argv[3]):
 
 @pytest.fixture(name="store")
 def fixture_store(tmp_path: Path) -> Store:
-    """A store with a blob, whose locks are taken over soon."""
+    """A store with one blob, in which abandoned locks soon expire."""
     ceph.cluster()
     remote = Remote(str(tmp_path), timeout=TIMEOUT)
     store = open_store(KIND.url(tmp_path), Algorithm.SHA256, Durability.NONE, remote)
@@ -54,25 +54,25 @@ def fixture_store(tmp_path: Path) -> Store:
 
 @pytest.fixture(name="bucket")
 def fixture_bucket(tmp_path: Path, store: Store) -> Bucket:
-    """The part of the bucket that the store is in."""
+    """The part of the bucket that holds the store."""
     del store
     return Bucket(KIND.url(tmp_path), Remote(str(tmp_path), timeout=TIMEOUT))
 
 
 @pytest.fixture(name="aged")
 def fixture_aged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is there is old enough."""
+    """Make everything in the store old enough to collect."""
     for module in (litter, uploads):
         monkeypatch.setattr(module, "AGE", -3600.0)
 
 
 def keys(bucket: Bucket, place: str) -> set[str]:
-    """What lies in a place of it."""
+    """The keys below a prefix of the bucket."""
     return {meta["path"] for page in obstore.list(bucket.client, prefix=place) for meta in page}
 
 
 def killed(directory: Path, name: str) -> None:
-    """Have a process take a lock, and kill it."""
+    """Kill a process that has taken a lock."""
     command = [sys.executable, "-c", HOLD, KIND.url(directory), str(directory), name]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -82,7 +82,7 @@ def killed(directory: Path, name: str) -> None:
 
 @pytest.mark.usefixtures("aged")
 def test_locks_of_killed_processes(tmp_path: Path, store: Store, bucket: Bucket) -> None:
-    """All of them go, in one wait for all; a dry run only counts them, and uploads work at any time."""
+    """All stale locks are collected with one wait; a dry run only counts them; uploads work throughout."""
     names = [digest_of(Algorithm.SHA256, b"%d" % number).hex for number in range(3)]
     for name in names:
         killed(tmp_path, name)
@@ -105,7 +105,7 @@ def test_locks_of_killed_processes(tmp_path: Path, store: Store, bucket: Bucket)
 
 
 def test_what_is_young_stays(store: Store, bucket: Bucket, tmp_path: Path) -> None:
-    """Whatever the option says, nothing goes that a process may still use."""
+    """Objects that a process may still use stay, whatever the option says."""
     obstore.put(bucket.client, f"{PROBES}/{'0' * 32}", b"tried")
     killed(tmp_path, DIGEST.hex)
     assert not list(collect(store, uploads_older=0.0))
@@ -115,14 +115,14 @@ def test_what_is_young_stays(store: Store, bucket: Bucket, tmp_path: Path) -> No
 
 
 def settings(directory: Path) -> dict[str, str]:
-    """Those of the command on the same store."""
+    """Settings of the command for the same store."""
     places = {"WSGI_STORE_ROOT": KIND.url(directory), "WSGI_STORE_S3_STAGING": str(directory)}
     return {**ceph.cluster().environ, **places}
 
 
 @pytest.mark.usefixtures("aged")
 def test_locks_that_are_held(store: Store, bucket: Bucket) -> None:
-    """Locks of processes that live are not touched, though they look old: nobody shares one."""
+    """Locks of live processes stay even when they look old, so nobody shares one."""
     ended = threading.Event()
     holders: list[str] = []
     overlaps: list[tuple[str, ...]] = []

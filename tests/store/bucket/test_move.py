@@ -1,4 +1,4 @@
-"""The way from a directory to a bucket that docs/object-storage.md shows, taken whole, with interruptions."""
+"""The move from a directory to a bucket as docs/object-storage.md shows it, with interruptions."""
 
 import json
 import signal
@@ -24,7 +24,7 @@ LARGE = 3 << 20
 def test_a_directory_moves_up(  # pylint: disable=too-many-locals
     tmp_path: Path, end: signal.Signals
 ) -> None:
-    """`put -r`, interrupted and run again, then `verify`: all of it is there, and was read back."""
+    """After `put -r`, interrupted and run again, `verify` finds every blob intact."""
     random = Random(5)
     contents = [random.randbytes(random.randrange(20_000)) for _ in range(MANY)]
     contents += [random.randbytes(LARGE), random.randbytes(LARGE + 1), random.randbytes(20 << 20)]
@@ -34,7 +34,7 @@ def test_a_directory_moves_up(  # pylint: disable=too-many-locals
     program = install(tmp_path)
     settings = environ(tmp_path)
     with serving(tmp_path) as server:
-        server.expected.append("ERROR|incomplete_body")  # a body that was cut is told as an error
+        server.expected.append("ERROR|incomplete_body")  # a truncated body is reported as an error
         url = f"http://127.0.0.1:{server.port}"
         command = [str(program), "put", "-r", "--json", *shards]
         with subprocess.Popen(
@@ -55,7 +55,7 @@ def test_a_directory_moves_up(  # pylint: disable=too-many-locals
             assert created <= hashes - moved if fresh else not created
             assert held(tmp_path) == hashes
 
-        # The store itself tells its hash.
+        # The store itself reports its hash.
         variables = settings | ceph.cluster().environ | {"WSGI_STORE_HASH": "sha256"}
         verified = run(program, "verify", "--json", **variables)
         assert verified.returncode == 0, verified.stderr

@@ -1,4 +1,4 @@
-"""Object stores that others made: those that can hold a store do, the others are refused and left alone."""
+"""Third-party object stores: those that can hold a store work, the others are refused and left unchanged."""
 
 import os
 import subprocess
@@ -27,51 +27,51 @@ pytestmark = pytest.mark.clients
 
 @pytest.fixture(name="fit", scope="module", params=[seaweedfs, moto], ids=lambda start: start.__name__)
 def fixture_fit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """An engine that does all that a store needs."""
+    """An engine that does everything a store needs."""
     with running(request.param, tmp_path_factory.mktemp("engine")) as engine:
         yield engine
 
 
 @pytest.fixture(name="unfit", scope="module")
 def fixture_unfit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """An engine that does not look at conditions."""
+    """An engine that ignores conditions."""
     with running(rclone, tmp_path_factory.mktemp("engine")) as engine:
         yield engine
 
 
 @pytest.fixture(name="empty")
 def fixture_empty(unfit: Engine) -> Engine:
-    """The same without objects."""
+    """The same engine without objects."""
     for key in unfit.objects():
         unfit.client.delete_object(Bucket=BUCKET, Key=key)
     return unfit
 
 
 def settings(engine: Engine, directory: Path, **more: str) -> dict[str, str]:
-    """Those of a server on such a bucket."""
+    """Settings of a server on such a bucket."""
     places = {"WSGI_STORE_ROOT": f"s3://{BUCKET}/store", "WSGI_STORE_S3_STAGING": str(directory / "staging")}
     return {**engine.environ, **places, **more}
 
 
 def objects(engine: Engine) -> dict[str, bytes]:
-    """What is in the bucket, but for directories that rclone keeps."""
+    """The objects in the bucket, without the directories that rclone keeps."""
     return {key: data for key, data in engine.objects().items() if not key.endswith("/")}
 
 
 def copied(engine: Engine, directory: Path) -> None:
-    """Copy a store of the disk to a bucket, as people do."""
+    """Copy a store from disk to a bucket, as people do."""
     for key, data in COPIED.items():
         path = directory / "copied" / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-        os.utime(path, (86400, 86400))  # so old that it may be collected
+        os.utime(path, (86400, 86400))  # old enough to be collected
     remote = f":s3,provider=Other,env_auth,endpoint='{engine.endpoint}',force_path_style:{BUCKET}"
     command = [str(PROGRAMS / "rclone"), "copy", str(directory / "copied"), remote]
     subprocess.run(command, env=os.environ | engine.environ, check=True, capture_output=True, timeout=60)
 
 
 def refusals(engine: Engine, directory: Path, *hashes: str) -> list[str]:
-    """Start servers at once, which end by one line each."""
+    """Start servers at once; each ends with one line."""
 
     def start(number_and_hash: tuple[int, str]) -> str:
         number, hash_ = number_and_hash
@@ -85,7 +85,7 @@ def refusals(engine: Engine, directory: Path, *hashes: str) -> list[str]:
 
 
 def test_an_empty_bucket_that_cannot_hold_a_store(empty: Engine, tmp_path: Path) -> None:
-    """Servers of different hashes that start at once are all refused, and nothing is left."""
+    """Servers of different hashes that start at once are all refused, and leave nothing behind."""
     for line in refusals(empty, tmp_path, "md5", "sha256", "md5", "sha1"):
         assert "s3://blobs/store cannot be written to" in line
         assert "If-None-Match on PUT, If-Match on PUT, Range on GET" in line
@@ -93,7 +93,7 @@ def test_an_empty_bucket_that_cannot_hold_a_store(empty: Engine, tmp_path: Path)
 
 
 def test_a_store_copied_to_where_it_cannot_be(empty: Engine, tmp_path: Path) -> None:
-    """No server, command or check changes a byte of it."""
+    """No server, command or check changes a byte of a store copied to an unfit engine."""
     copied(empty, tmp_path)
     assert objects(empty) == COPIED
     refusals(empty, tmp_path, "md5", "md5")
@@ -119,7 +119,7 @@ def test_a_store_copied_to_where_it_cannot_be(empty: Engine, tmp_path: Path) -> 
 
 
 def test_a_server_that_tries_nothing_at_its_start(empty: Engine, tmp_path: Path) -> None:
-    """Under another server reading works, and each write is refused and says why in the log."""
+    """A server that skips the trial at start can read; each write is refused and the reason logged."""
     copied(empty, tmp_path)
     with waitress(tmp_path, **settings(empty, tmp_path)) as server, Connection(server.port) as client:
         assert client.ask(message("GET", f"/{HASH}")).body == DATA
@@ -133,7 +133,7 @@ def test_a_server_that_tries_nothing_at_its_start(empty: Engine, tmp_path: Path)
 
 
 def test_an_engine_that_holds_a_store(fit: Engine, tmp_path: Path) -> None:
-    """Uploads, ranges, deletions, listings, healing and the commands work there, as on Ceph."""
+    """Uploads, ranges, deletions, listings, healing and the commands work as on Ceph."""
     env = settings(fit, tmp_path)
     with gunicorn(tmp_path, **env) as server:
         with Connection(server.port) as client:
@@ -180,7 +180,7 @@ def test_an_engine_that_holds_a_store(fit: Engine, tmp_path: Path) -> None:
 
 
 def test_stores_of_two_hashes_made_at_once(fit: Engine, tmp_path: Path) -> None:
-    """Of servers that start at once on an empty bucket one makes the marker, and the others heed it."""
+    """When servers start at once on an empty bucket, one makes the marker and the others respect it."""
     env = {"WSGI_STORE_ROOT": f"s3://{BUCKET}/other"}
     hashes = ["md5", "sha256", "sha1", "sha512"]
 

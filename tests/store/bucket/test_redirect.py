@@ -1,4 +1,4 @@
-"""Downloads from the object store itself, by signed URLs."""
+"""Downloads directly from the object store, through signed URLs."""
 
 import http.client
 import json
@@ -40,13 +40,13 @@ def fixture_config(tmp_path: Path) -> Config:
 
 
 def put(application: Application, data: bytes) -> str:
-    """Upload; returns the path of the blob."""
+    """Upload bytes; returns the path of the blob."""
     path: str = call(application, "POST", body=data).json["url"]
     return path
 
 
 def follow(answer: Answer, **fields: str) -> tuple[int, http.client.HTTPMessage, bytes]:
-    """What the object store answers at the URL that a redirection names."""
+    """The object store's answer at the URL of a redirect."""
     assert (answer.status, answer.body) == (307, b"")
     request = urllib.request.Request(answer.headers["Location"], headers=fields)
     with closing(urllib.request.urlopen(request, timeout=20)) as response:
@@ -55,7 +55,7 @@ def follow(answer: Answer, **fields: str) -> tuple[int, http.client.HTTPMessage,
 
 @pytest.mark.parametrize("data", [b"", SMALL, BIG], ids=["empty", "small", "big"])
 def test_the_bytes_come_from_elsewhere(application: Application, data: bytes) -> None:
-    """A download is sent to a URL of the object store that answers the bytes."""
+    """A download is redirected to a URL of the object store that returns the bytes."""
     answer = call(application, path=put(application, data))
     assert urlsplit(answer.headers["Location"]).netloc == urlsplit(ceph.cluster().endpoint).netloc
     assert follow(answer)[2] == data
@@ -63,7 +63,7 @@ def test_the_bytes_come_from_elsewhere(application: Application, data: bytes) ->
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_and_types_survive(application: Application, config: Config, name: str) -> None:
-    """The name and the type are those that this service answers itself."""
+    """The file name and content type are the same as without a redirect."""
     path = f"{put(application, SMALL)}/{name}"
     path = path.encode().decode("latin-1")
     own = call(create_app(replace(config, redirect=Redirect.NEVER)), path=path)
@@ -83,7 +83,7 @@ def test_a_range(application: Application) -> None:
 
 
 def test_a_redirection_is_kept_no_longer_than_its_url(application: Application) -> None:
-    """No cache may follow a redirection whose URL has expired, and none that others share keeps it."""
+    """Private caches may keep a redirect until its URL expires; shared caches may not keep it."""
     answer = call(application, path=put(application, SMALL))
     private, age = answer.headers["Cache-Control"].split(", ")
     (seconds,) = parse_qs(urlsplit(answer.headers["Location"]).query)["X-Amz-Expires"]
@@ -92,7 +92,7 @@ def test_a_redirection_is_kept_no_longer_than_its_url(application: Application) 
 
 
 def test_a_url_expires(application: Application) -> None:
-    """A URL is good for as long as was asked, and for nothing else than was signed."""
+    """A URL is valid for the requested time, and only for the request that was signed."""
     digest = application.store.algorithm.parse(put(application, SMALL)[1:])
     url = application.store.url(digest, 4, "text/plain", "attachment")
     assert url is not None
@@ -118,27 +118,27 @@ def test_a_url_expires(application: Application) -> None:
     ],
 )
 def test_answered_here(application: Application, method: str, fields: dict[str, str], status: int) -> None:
-    """What the object store would decide otherwise is answered here, as without redirection."""
+    """Requests that the object store would answer differently are answered here, without a redirect."""
     answer = call(application, method, put(application, BIG[:2000]), **fields)
     assert answer.status == status
     assert "Location" not in answer.headers
 
 
 def test_an_absent_blob(application: Application) -> None:
-    """Nobody is sent elsewhere for what is not there."""
+    """A request for an absent blob is not redirected."""
     answer = call(application, path=f"/{'0' * 32}")
     assert (answer.status, answer.json["code"]) == (404, "blob_not_found")
 
 
 def test_large_only(config: Config) -> None:
-    """What is small is sent from here when that is asked for."""
+    """Small blobs are sent from here when so configured."""
     application = create_app(replace(config, redirect=Redirect.LARGE))
     assert call(application, path=put(application, BIG[:-1])).body == BIG[:-1]
     assert follow(call(application, path=put(application, BIG)))[2] == BIG
 
 
 def test_the_client(tmp_path: Path) -> None:
-    """The client in Python downloads from there, and carries on what has come already."""
+    """The Python client follows the redirect, and resumes a partial download."""
     with serving(tmp_path, WSGI_STORE_REDIRECT="always") as server:
         with Client(f"http://127.0.0.1:{server.port}", "all") as client:
             for data in (b"", SMALL, BIG):
@@ -152,7 +152,7 @@ def test_the_client(tmp_path: Path) -> None:
 
 
 def test_keys_of_a_role(application: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """URLs are signed with keys that the machine hands out, too, and that are in no variable."""
+    """URLs can be signed with keys that the machine provides instead of the environment."""
     path = put(application, SMALL)
     keys = {
         "AccessKeyId": os.environ["AWS_ACCESS_KEY_ID"],

@@ -1,4 +1,4 @@
-"""What operations cost in requests to the object store, as the table of docs/object-storage.md says."""
+"""Each operation costs as many object store requests as the table in docs/object-storage.md says."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -19,7 +19,7 @@ SMALL, MIDDLE, LARGE = b"s" * 1000, b"m" * MIB, b"l" * (17 * MIB)
 
 @pytest.fixture(name="store")
 def fixture_store(tmp_path: Path, proxy: Between) -> Store:
-    """A store whose engine was tried, and which has looked into its quarantine a moment ago."""
+    """A store that has just tried its engine and looked into its quarantine."""
     remote = Remote(str(tmp_path), endpoint=proxy.url)
     store = open_store(BucketKind().url(tmp_path), Algorithm.SHA256, Durability.NONE, remote)
     store.check()
@@ -29,7 +29,7 @@ def fixture_store(tmp_path: Path, proxy: Between) -> Store:
 
 
 def test_requests(proxy: Between, store: Store) -> None:
-    """Each operation takes as many as the table says."""
+    """Each operation takes the number of requests in the table."""
     staging = Staging(store)
 
     def requests(call: Callable[[], object]) -> int:

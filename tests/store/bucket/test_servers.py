@@ -1,4 +1,4 @@
-"""Several servers on one bucket, which share nothing else."""
+"""Several servers on one bucket that share nothing else."""
 
 import os
 import re
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.long(60)
 SECONDS = float(os.environ.get("TEST_LOAD_SECONDS", 5))
 MIB = 1 << 20
 SIZE = 128 * MIB
-# A few parts of an upload, which lie in the cache of the file system, and what carries them.
+# Room for a few parts of an upload, which lie in the page cache, and for the buffers that send them.
 LIMIT = 64 * MIB
 
 
 def test_two_servers(tmp_path: Path) -> None:
-    """Whatever clients of two servers do at once, each blob has a history that can be, and is whole."""
+    """Concurrent clients of two servers see a possible history of each blob, and whole blobs."""
     settings = environ(tmp_path)
     for name in "ab":
         (tmp_path / name).mkdir()
@@ -42,7 +42,7 @@ def test_two_servers(tmp_path: Path) -> None:
         for client in clients:
             client.start()
         try:
-            # However slow the machine is.
+            # Enough even on a slow machine.
             ledger.await_answers(int(20 * SECONDS) + 1)
             threading.Event().wait(SECONDS)
         finally:
@@ -64,7 +64,7 @@ def test_two_servers(tmp_path: Path) -> None:
 
 
 def test_preloaded(tmp_path: Path) -> None:
-    """An application that was loaded before the workers were forked works in each of them."""
+    """An application loaded before the workers are forked works in each of them."""
     with gunicorn(tmp_path, "--preload", workers=3, **environ(tmp_path)) as server:
         blobs = set()
         for number in range(12):
@@ -75,7 +75,7 @@ def test_preloaded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("field", [None, f"bytes=0-1000,{SIZE // 2}-"], ids=["whole", "parts"])
 def test_memory(tmp_path: Path, field: str | None) -> None:
-    """Neither an upload nor a download of any size takes memory for it."""
+    """Uploads and downloads of any size take a constant amount of memory."""
     with gunicorn(tmp_path, workers=1, python=(), **environ(tmp_path)) as server:
         with Connection(server.port) as client:
             stored(client, fresh(1, 20 * MIB))
@@ -100,14 +100,14 @@ def test_memory(tmp_path: Path, field: str | None) -> None:
 
 
 def peak(pid: int) -> int:
-    """The most memory a process had resident, in bytes (proc(5))."""
+    """The peak resident memory of a process, in bytes (proc(5))."""
     match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="ascii"))
     assert match is not None
     return int(match[1]) << 10
 
 
 def test_uploads_of_the_same_bytes(tmp_path: Path) -> None:
-    """Of uploads at once of the same bytes to several workers exactly one creates, also of large files."""
+    """Of concurrent uploads of the same bytes to several workers exactly one creates the blob."""
     with gunicorn(tmp_path, workers=3, **environ(tmp_path)) as server:
         for number, size in enumerate([0, 1000, 20 * MIB]):
             data = fresh(number, size)
@@ -117,6 +117,6 @@ def test_uploads_of_the_same_bytes(tmp_path: Path) -> None:
 
 
 def send(port: int, data: bytes) -> bool:
-    """Upload; whether it created."""
+    """Upload bytes; returns whether that created the blob."""
     with Connection(port) as client:
         return told(client.ask(upload(data)))[2]

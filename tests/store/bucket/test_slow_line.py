@@ -1,4 +1,4 @@
-"""A store in a bucket over a line that is slow or breaks, asked without a server between."""
+"""A store in a bucket over a slow or broken connection, used without a server."""
 
 import time
 from collections.abc import Iterator
@@ -28,13 +28,13 @@ LARGE = 20 << 20
 
 @pytest.fixture(name="relay")
 def fixture_relay() -> Iterator[Relay]:
-    """The line."""
+    """The connection."""
     with Relay(ceph.cluster().port) as relay:
         yield relay
 
 
 def test_a_slow_reader_of_an_answer_that_breaks(relay: Relay, tmp_path: Path) -> None:
-    """What breaks when its time limit is long over goes on there, for who reads on steadily."""
+    """A download that breaks after its time limit resumes for a client that keeps reading."""
     timeout = 2.0
     store = store_behind(relay, tmp_path, timeout)
     data = bytes(range(256)) * (LARGE >> 8)
@@ -42,13 +42,13 @@ def test_a_slow_reader_of_an_answer_that_breaks(relay: Relay, tmp_path: Path) ->
     relay.break_after(Break.CUT, Way.DOWN, LARGE // 2, times=1)
     with closing(store.open(digest)) as reader:
         first = reader.read(BLOCK)
-        time.sleep(1.5 * timeout)  # as a reader does that takes long for what it has
+        time.sleep(1.5 * timeout)  # as a reader that takes long to process what it has
         assert first + reader.read() == data
     assert relay.breaks
 
 
 def test_a_lock_whose_answer_is_lost(relay: Relay, tmp_path: Path) -> None:
-    """Who has the lock already, and was not told, does not wait for itself."""
+    """A process whose lock was granted but whose answer was lost does not wait for itself."""
     timeout = 20.0
     store = store_behind(relay, tmp_path, timeout)
     digest = put(Staging(store, durability=Durability.NONE), b"a blob").digest
@@ -60,7 +60,7 @@ def test_a_lock_whose_answer_is_lost(relay: Relay, tmp_path: Path) -> None:
 
 
 def test_a_line_too_slow_for_four_parts(tmp_path: Path) -> None:
-    """A large file gets through a slow line when it is tried again, with fewer parts at once."""
+    """A large file gets through a slow connection on a retry, with fewer parts at once."""
     rate, timeout = 8 << 20, 3.0
     data = bytes(range(256)) * (5 * MIN_PART_SIZE >> 8)
     assert PARTS_AT_ONCE * MIN_PART_SIZE > rate * timeout
@@ -76,7 +76,7 @@ def test_a_line_too_slow_for_four_parts(tmp_path: Path) -> None:
 
 
 def test_a_line_too_slow_for_a_part_of_each(tmp_path: Path) -> None:
-    """Large files that come at once get through a line that carries one part in time, one by one."""
+    """Concurrent large files get through one by one on a connection that carries only one part in time."""
     rate, timeout, size = 4 << 20, 3.5, 2 * MIN_PART_SIZE + 1
     files = [bytes([number]) * size for number in range(3)]
     assert MIN_PART_SIZE < rate * timeout < 2 * MIN_PART_SIZE
@@ -99,7 +99,7 @@ def test_a_line_too_slow_for_a_part_of_each(tmp_path: Path) -> None:
 
 
 def test_more_than_a_line_carries_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Uploads that come at once are held on a line that needs longer for all of them than one may take."""
+    """Concurrent uploads succeed though all of them together take longer than the time limit of one."""
     rate, size, timeout = 16 << 20, 4 << 20, 3.0
     files = [bytes([number]) * size for number in range(16)]
     assert len(files) * size > rate * timeout
@@ -112,7 +112,7 @@ def test_more_than_a_line_carries_in_time(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_line_that_stalls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of many uploads that stall those are told in time, too, that wait for the others."""
+    """When many uploads stall, those waiting for the others fail in time, too."""
     size, timeout = 1 << 20, 2.0
     files = [bytes([number]) * size for number in range(24)]
     monkeypatch.setattr(uplink_module, "BYTES_AT_ONCE", 3 * size)
@@ -132,12 +132,12 @@ def test_a_line_that_stalls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert relay.breaks
         relay.mend()
         assert put(staging, files[0]).created
-    # A turn of its own that fails, and before it a wait; in turn they would need eight of them.
+    # Each fails in its own turn after one wait; one after the other they would need eight turns.
     assert max(taken) < 6 * timeout
 
 
 def test_no_room_while_a_lock_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits for a lock keeps nobody waiting who needs none, and then goes up in one request."""
+    """An upload waiting for a lock does not delay other uploads, and is then sent in one request."""
     size, timeout = 6 << 20, 10.0
     data = bytes(size)
     monkeypatch.setattr(uplink_module, "BYTES_AT_ONCE", size)
@@ -147,7 +147,7 @@ def test_no_room_while_a_lock_is_waited_for(tmp_path: Path, monkeypatch: pytest.
         KIND.damage(tmp_path, digest, b"damaged")
         with locked(Bucket(KIND.url(tmp_path), Remote(str(tmp_path))), digest.hex):
             healed = pool.submit(put, staging, data)
-            time.sleep(1.0)  # nothing happens: it waits for the lock
+            time.sleep(1.0)  # nothing happens, because it waits for the lock
             assert put(staging, b"another").created
             assert not healed.done()
         assert healed.result(20.0).added is Added.HEALED

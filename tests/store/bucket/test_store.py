@@ -1,4 +1,4 @@
-"""What is particular to a store in a bucket: large files, locks, collisions, processes that fork."""
+"""Features particular to a store in a bucket: large files, locks, collisions, forking processes."""
 
 import os
 import threading
@@ -39,7 +39,7 @@ def fixture_store(tmp_path: Path) -> Store:
 
 @pytest.fixture(name="hasty")
 def fixture_hasty(store: Store, tmp_path: Path) -> Store:
-    """The same one, by who waits no longer than a second for anything: too short for much at once."""
+    """The same store with a time limit of one second, too short for many requests at once."""
     return open_store(
         KIND.url(tmp_path), store.algorithm, Durability.FULL, Remote(str(tmp_path), timeout=1.0)
     )
@@ -47,25 +47,25 @@ def fixture_hasty(store: Store, tmp_path: Path) -> Store:
 
 @pytest.fixture(name="staging")
 def fixture_staging(store: Store, tmp_path: Path) -> Iterator[Staging]:
-    """The way into the store; no upload in parts is left unfinished, and no lock behind."""
+    """The staging of the store; no unfinished upload in parts and no lock may be left."""
     yield Staging(store, durability=Durability.NONE)
     assert not unfinished(tmp_path)
 
 
 @pytest.fixture(name="bucket")
 def fixture_bucket(tmp_path: Path) -> Bucket:
-    """The part of the bucket that the store is in."""
+    """The part of the bucket that holds the store."""
     return Bucket(KIND.url(tmp_path), Remote(str(tmp_path)))
 
 
 def keys(bucket: Bucket) -> set[str]:
-    """What lies in it."""
+    """The keys in it."""
     return {meta["path"] for page in obstore.list(bucket.client) for meta in page}
 
 
 @pytest.mark.parametrize("tail", [b"", LARGE], ids=["whole", "in parts"])
 def test_a_real_collision(store: Store, staging: Staging, tail: bytes) -> None:
-    """Of two files with the same hash the first stays as it is and the second is refused."""
+    """Of two files with the same hash the first is kept and the second refused."""
     first, second = (one + tail for one in COLLIDING)
     digest = put(staging, first).digest
     with pytest.raises(DigestCollision):
@@ -75,7 +75,7 @@ def test_a_real_collision(store: Store, staging: Staging, tail: bytes) -> None:
 
 
 def test_large_uploads_at_once_that_collide(store: Store, staging: Staging) -> None:
-    """Of colliding files that are sent up at once one is kept, and the others are refused."""
+    """Of large colliding files uploaded at once one is kept, and the others are refused."""
     files = [one + LARGE for one in COLLIDING] * 2
     gate = threading.Barrier(len(files))
 
@@ -99,7 +99,7 @@ def test_large_uploads_at_once_that_collide(store: Store, staging: Staging) -> N
     "size", [SINGLE_PUT_MAX - 1, SINGLE_PUT_MAX, SINGLE_PUT_MAX + 1, 3 * SINGLE_PUT_MAX + 7]
 )
 def test_sizes(store: Store, staging: Staging, bucket: Bucket, size: int) -> None:
-    """Files around the size from which they go up in parts arrive whole, created once."""
+    """Files around the threshold for uploads in parts arrive whole, and are created once."""
     data = (LARGE * 4)[:size]
     with ThreadPoolExecutor(4) as pool:
         receipts = list(pool.map(lambda _: put(staging, data), range(4)))
@@ -110,7 +110,7 @@ def test_sizes(store: Store, staging: Staging, bucket: Bucket, size: int) -> Non
 
 
 def test_damage_is_found(store: Store, staging: Staging, bucket: Bucket) -> None:
-    """An upload of what is held, but damaged, heals it."""
+    """An upload of a damaged blob's bytes heals it."""
     digest = put(staging, b"some bytes").digest
     obstore.put(bucket.client, f"{digest.hex[:2]}/{digest.hex}", b"some other bytes")
     assert put(staging, b"some bytes").healed
@@ -118,14 +118,14 @@ def test_damage_is_found(store: Store, staging: Staging, bucket: Bucket) -> None
 
 
 def test_what_is_young_does_not_expire(store: Store, staging: Staging) -> None:
-    """A blob stays that an upload may have found just now, and left as it is."""
+    """A young blob does not expire, because an upload may just have found it there."""
     digest = put(staging, b"some bytes").digest
     assert store.expire(digest, store.stat(digest).modified) is False
     assert content(store, digest) == b"some bytes"
 
 
 def test_a_lock_left_behind(hasty: Store, staging: Staging, bucket: Bucket) -> None:
-    """A lock of a process that died is taken over after a while, by one of those who wait."""
+    """A waiting process takes over the lock of a dead one after a while."""
     digest = put(staging, b"some bytes").digest
     obstore.put(bucket.client, f"{LOCKS}/{digest.hex}", b"left behind")
 
@@ -136,7 +136,7 @@ def test_a_lock_left_behind(hasty: Store, staging: Staging, bucket: Bucket) -> N
 
 
 def test_a_lock_that_is_never_free(hasty: Store, staging: Staging, bucket: Bucket) -> None:
-    """Who waits too long for others gives up, and has changed nothing."""
+    """A process that waits too long for a lock gives up and changes nothing."""
     digest = put(staging, b"some bytes").digest
     end = threading.Event()
 
@@ -160,7 +160,7 @@ def test_a_lock_that_is_never_free(hasty: Store, staging: Staging, bucket: Bucke
 
 
 def test_an_unmarked_store_of_another_algorithm(tmp_path: Path, bucket: Bucket) -> None:
-    """Blobs copied into a bucket without their marker are not taken for those of another algorithm."""
+    """Blobs copied without their marker are not taken for blobs of another algorithm."""
     ceph.cluster()
     obstore.put(bucket.client, f"ab/ab{'0' * 38}", b"named by sha1")
     for _ in range(2):
@@ -171,13 +171,13 @@ def test_an_unmarked_store_of_another_algorithm(tmp_path: Path, bucket: Bucket) 
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///prefix", "s3://bucket/a\nb", "s3://bucket?x=1", "s3://b*"])
 def test_a_url_that_names_no_bucket(tmp_path: Path, url: str) -> None:
-    """What is no bucket is refused as a setting."""
+    """A URL that names no bucket is rejected as a setting."""
     with pytest.raises(ConfigError, match="^WSGI_STORE_ROOT: expected s3://bucket/prefix"):
         open_store(url, Algorithm.MD5, Durability.FULL, Remote(str(tmp_path)))
 
 
 def test_a_process_that_forks_too_late(store: Store, staging: Staging) -> None:
-    """In a fork of a process that has used a bucket the answer is an error, where obstore would hang."""
+    """A process forked after the bucket was used raises an error, where obstore would hang."""
     digest = put(staging, b"some bytes").digest
     reading, writing = os.pipe()
     child = os.fork()
@@ -198,7 +198,7 @@ def test_a_process_that_forks_too_late(store: Store, staging: Staging) -> None:
 
 
 def test_a_reader_whose_blob_is_gone(store: Store, staging: Staging) -> None:
-    """A reader that has to ask again for a blob that was removed says that it cannot be read."""
+    """A reader that has to ask again for a removed blob raises an error."""
     with closing(store.open(put(staging, b"some bytes").digest)) as reader:
         store.remove(reader.blob.digest)
         reader.seek(3)
@@ -207,7 +207,7 @@ def test_a_reader_whose_blob_is_gone(store: Store, staging: Staging) -> None:
 
 
 def test_nothing_is_synced_here(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An upload waits for no local disk: what is acknowledged lies in the bucket."""
+    """An upload syncs no local disk: acknowledged bytes are in the bucket."""
 
     def sync(*_: object) -> None:
         pytest.fail("the local disk was waited for")

@@ -1,4 +1,4 @@
-"""Uploads in parts: sent up while they are received, dropped on failure, collected when nobody is left."""
+"""Uploads in parts: sent while they are received, dropped on failure, collected when abandoned."""
 
 import json
 import os
@@ -51,14 +51,14 @@ def key_of(algorithm: Algorithm, data: bytes) -> str:
 
 
 def begin(server: Server, data: bytes, sent: int) -> Connection:
-    """Send the head and a part of an upload whose hash is announced."""
+    """Send the head and the first bytes of an upload whose hash is announced."""
     client = Connection(server.port)
     client.send(message("POST", f"/?hash={md5(data)}", Content_Length=len(data)), data[:sent])
     return client
 
 
 def test_parts_go_up_while_the_rest_is_received(tmp_path: Path, store: Store) -> None:
-    """A body whose digest is announced is on its way before its end has come, and appears only then."""
+    """A body with an announced digest is sent in parts while it arrives, and appears only when complete."""
     key = key_of(store.algorithm, DATA)
 
     def body() -> Iterator[bytes]:
@@ -76,7 +76,7 @@ def test_parts_go_up_while_the_rest_is_received(tmp_path: Path, store: Store) ->
 
 
 def test_what_is_held_is_not_sent(tmp_path: Path, store: Store) -> None:
-    """Of a body that the store has nothing goes up."""
+    """A body that the store already holds is not sent to the bucket."""
     digest = digest_of(store.algorithm, DATA)
     staging = Staging(store)
     assert staging.receive(blocks()).added is Added.CREATED
@@ -89,7 +89,7 @@ def test_what_is_held_is_not_sent(tmp_path: Path, store: Store) -> None:
 
 
 def test_another_upload_comes_first(store: Store) -> None:
-    """When the blob was added while a body came in, that is found before the last step."""
+    """A blob that was added while the same body came in is found before the last step."""
     digest = digest_of(store.algorithm, DATA)
     staging = Staging(store)
 
@@ -104,7 +104,7 @@ def test_another_upload_comes_first(store: Store) -> None:
 
 @pytest.mark.parametrize("failure", ["other bytes", "cut", "broken off", "used ticket"])
 def test_what_fails_is_dropped(tmp_path: Path, store: Store, failure: str) -> None:
-    """An upload that is not what it said, or breaks off, leaves nothing, though all its parts are up."""
+    """An upload that fails or breaks off leaves nothing, even when all its parts were sent."""
 
     @contextmanager
     def ticket() -> Iterator[None]:
@@ -131,7 +131,7 @@ def test_what_fails_is_dropped(tmp_path: Path, store: Store, failure: str) -> No
 
 
 def test_an_object_store_that_goes_away_meanwhile(tmp_path: Path) -> None:
-    """An upload is refused while it is still coming in when its parts cannot go up."""
+    """An upload whose parts cannot be sent is refused while it is still coming in."""
     cluster = ceph.cluster()
     data = fresh(2, 64 * BLOCK)
     with serving(tmp_path) as server, begin(server, data, 12 * BLOCK) as client:
@@ -154,7 +154,7 @@ def test_an_object_store_that_goes_away_meanwhile(tmp_path: Path) -> None:
 def test_uploads_of_killed_processes_are_collected(  # pylint: disable=too-many-locals
     tmp_path: Path,
 ) -> None:
-    """What a server left that was killed with -9 is told, then aborted, when it is old; nothing else is."""
+    """Old uploads of a server killed with -9 are reported, then aborted; no others are."""
     program = install(tmp_path)
     data = fresh(3, 40 * BLOCK)
     begun = {"Bucket": ceph.BUCKET}
@@ -178,7 +178,7 @@ def test_uploads_of_killed_processes_are_collected(  # pylint: disable=too-many-
 
     (summary,) = collected()
     assert summary["upload"] == 0, "it is young"
-    time.sleep(1.1)  # the engine tells whole seconds
+    time.sleep(1.1)  # the engine's times have whole seconds
     row = {"kind": "upload", "hash": md5(data), "size": 2 * MIN_PART_SIZE}
     for dry_run in (["--dry-run"], []):
         told_row, summary = collected("--uploads-older", "1s", *dry_run)
@@ -187,18 +187,18 @@ def test_uploads_of_killed_processes_are_collected(  # pylint: disable=too-many-
     assert [one["upload"] for one in collected("--uploads-older", "1s")] == [0]
     assert set(unfinished(tmp_path / "store")) == {"notes", f"sub/{key}"}
     for one, id_ in ids.items():
-        s3().abort_multipart_upload(**begun, Key=one, UploadId=id_)  # raises when it is gone
+        s3().abort_multipart_upload(**begun, Key=one, UploadId=id_)  # raises when the blob is gone
     with serving(tmp_path) as server, begin(server, data, len(data)) as client:
         assert told(client.receive()) == (md5(data), len(data), True)
 
 
 def test_an_upload_in_use_is_not_collected(tmp_path: Path) -> None:
-    """An upload that began long ago stays while parts are added to it."""
+    """An old upload stays while parts are added to it."""
     data = fresh(4, SIZE)
     store = KIND.open(tmp_path / "store", Algorithm.MD5)
     with serving(tmp_path) as server, begin(server, data, MIN_PART_SIZE + BLOCK) as client:
         until(lambda: sum(unfinished(tmp_path / "store").values()) == MIN_PART_SIZE, "a part")
-        # The clock of the engine has whole seconds, and the second part must still be young afterwards.
+        # The engine's clock has whole seconds, and the second part must still be young afterwards.
         time.sleep(6.1)
         client.send(data[MIN_PART_SIZE + BLOCK : 2 * MIN_PART_SIZE + BLOCK])
         until(lambda: sum(unfinished(tmp_path / "store").values()) == 2 * MIN_PART_SIZE, "another part")
@@ -209,7 +209,7 @@ def test_an_upload_in_use_is_not_collected(tmp_path: Path) -> None:
 
 
 def test_many_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More uploads than the object store tells of at a time are all collected, in the order of their keys."""
+    """More uploads than fit on one page of a listing are all collected, in the order of their keys."""
     store = KIND.open(tmp_path / "store", Algorithm.MD5)
     prefix = f"{str(tmp_path)[1:]}/store"
     monkeypatch.setattr("wsgi_store.store.bucket.unfinished.PAGE", 2)
@@ -222,7 +222,7 @@ def test_many_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_refusal_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys that may not see uploads let the rest be collected, and the failure is told in the end."""
+    """With keys that may not list uploads the rest is collected, and the failure is reported at the end."""
     store = KIND.open(tmp_path / "store", Algorithm.MD5)
     (Path(store.staging_directory) / ("0" * 32)).write_bytes(b"left behind")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")

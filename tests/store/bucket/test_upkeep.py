@@ -1,4 +1,4 @@
-"""A bucket kept in order for years: healing, quarantine and collecting beside uploads and removals."""
+"""Upkeep of a bucket: healing, quarantine and collecting beside uploads and removals."""
 
 import os
 import time
@@ -38,12 +38,12 @@ def fixture_store(root: Path) -> Store:
 
 
 def upload(staging: Staging, data: bytes) -> Added:
-    """Upload `data`; tells what became of it."""
+    """Upload `data`; returns how it was added."""
     return put(staging, data).added
 
 
 def all_at_once(*calls: Callable[[], object]) -> list[object]:
-    """Make calls at the same time; returns what they return, or the BlobNotFound that they raise."""
+    """Make calls at the same time; returns their results, or the BlobNotFound that they raise."""
 
     def outcome(future: Future[object]) -> object:
         error = future.exception()
@@ -56,7 +56,7 @@ def all_at_once(*calls: Callable[[], object]) -> list[object]:
 
 
 def test_large_blobs_are_healed_once(root: Path, store: Store, staging: Staging) -> None:
-    """Of uploads in parts that find a blob cut exactly one heals it."""
+    """Of concurrent uploads in parts that find a truncated blob exactly one heals it."""
     digest = put(staging, LARGE).digest
     KIND.damage(root, digest, LARGE[:-1])
     added = all_at_once(*[partial(upload, staging, LARGE)] * 3)
@@ -65,7 +65,7 @@ def test_large_blobs_are_healed_once(root: Path, store: Store, staging: Staging)
 
 
 def test_a_large_blob_is_renewed(root: Path, store: Store, staging: Staging) -> None:
-    """An old blob of several parts that an upload finds held gets a new time, while others read it."""
+    """An upload that finds an old blob of several parts renews its time while others read it."""
     digest = put(staging, LARGE).digest
     before = store.stat(digest).modified
     KIND.age(root, digest)
@@ -79,7 +79,7 @@ def test_a_large_blob_is_renewed(root: Path, store: Store, staging: Staging) -> 
 
 @pytest.mark.parametrize("algorithm", [Algorithm.MD5, Algorithm.SHA256])
 def test_damage_under_the_same_tag(root: Path, algorithm: Algorithm) -> None:
-    """Bits that flip below the engine, which goes on telling the tag of the bytes as they were."""
+    """Bits that flip below the engine are found, though the engine still reports the old ETag."""
     store = KIND.open(root, algorithm)
     staging = Staging(store)
     digest = put(staging, DATA).digest
@@ -97,7 +97,7 @@ def test_damage_under_the_same_tag(root: Path, algorithm: Algorithm) -> None:
 
 
 def bucket(root: Path) -> Bucket:
-    """What lies in the bucket, past the store."""
+    """The bucket itself, bypassing the store."""
     return Bucket(KIND.url(root), Remote(str(root)))
 
 
@@ -110,7 +110,7 @@ def kept(root: Path, digest: Digest) -> bytes | None:
 
 
 def test_quarantine_beside_removals_and_uploads(root: Path, store: Store, staging: Staging) -> None:
-    """No good blob is moved away, and none is lost that was not removed, whatever comes at once."""
+    """Concurrent calls quarantine no good blob, and lose none that was not removed."""
     for number in range(12):
         data = DATA + bytes([number])
         digest = put(staging, data).digest
@@ -139,10 +139,10 @@ def test_expiring_beside_dedup_hits(root: Path, store: Store, staging: Staging) 
     for number, data in enumerate(blobs):
 
         def expire(digest: Digest = digest_of(store.algorithm, data), pause: float = number / 3000) -> bool:
-            time.sleep(pause)  # before the upload, amid it and after it
+            time.sleep(pause)  # before, during or after the upload
             return store.expire(digest, looked[digest])
 
-        # In the first round and in the last one after the other, so that both were seen for certain.
+        # One after the other in the first and the last round, so that both outcomes certainly occur.
         if number == 0:
             outcomes.append((expire(), upload(staging, data)))
         elif number == len(blobs) - 1:
@@ -154,7 +154,7 @@ def test_expiring_beside_dedup_hits(root: Path, store: Store, staging: Staging) 
 
 
 def test_a_lock_that_is_held_too_long(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is deleted by who was so slow that another one may have its lock and have acknowledged."""
+    """A process that holds a lock for too long deletes nothing, because another may have taken the lock."""
     store = KIND.open(root, Algorithm.SHA256)
     slow = ObjectStore(KIND.url(root), Algorithm.SHA256, Remote(str(root), timeout=0.5))
     slow.granularity = GRANULARITY
@@ -178,7 +178,7 @@ def test_a_lock_that_is_held_too_long(root: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_lock_that_was_taken_over(root: Path, store: Store) -> None:
-    """Who held a lock too long leaves that of the next holder alone."""
+    """A process that held a lock too long does not release the lock of the next holder."""
     assert not list(store.iterate())
     slow, following = (Bucket(KIND.url(root), Remote(str(root), timeout=0.5)) for _ in range(2))
     with ExitStack() as held:
@@ -191,14 +191,14 @@ def test_a_lock_that_was_taken_over(root: Path, store: Store) -> None:
 
 
 def test_collect(root: Path, store: Store, staging: Staging) -> None:
-    """Blobs go by age or the oldest first, a renewed one last, and what is young stays whatever is asked."""
+    """Old blobs go by age or oldest first, a renewed one last; young blobs always stay."""
     digests = []
     for number in range(6):
         digests.append(put(staging, bytes([number]) * 100).digest)
         time.sleep(KIND.tick)
     assert usage(store) == Usage(6, 600)
     assert list(manifest(store)) == [f"{one.hex}  {one.hex[:2]}/{one.hex}" for one in sorted_by_hash(digests)]
-    store.granularity = 600  # however long the above took, all of them are young
+    store.granularity = 600  # all of them are young, however long the steps above took
     assert not list(collect(store, max_bytes=0))
     store.granularity = GRANULARITY
     KIND.age(root, digests[-1])
@@ -207,10 +207,10 @@ def test_collect(root: Path, store: Store, staging: Staging) -> None:
     for dry_run in (True, False):
         assert list(collect(store, max_bytes=400, dry_run=dry_run)) == oldest[:2]
     for dry_run in (True, False):
-        # Just less than the age of this one: until the next has it there is as long as a tick.
+        # Just less than the age of this blob; the next one is a tick younger.
         age = time.time() - store.stat(digests[3]).modified - 0.1
         assert list(collect(store, older=age, dry_run=dry_run)) == oldest[2:3]
-    put(staging, bytes(100))  # it has to be young still
+    put(staging, bytes(100))  # it still has to be young
     assert sorted(list(collect(store, older=0, max_bytes=0)), key=str) == sorted(oldest[3:], key=str)
     assert [blob.digest for blob in store.iterate()] == [digests[0]]
     KIND.damage(root, digests[0], b"x")
@@ -229,7 +229,7 @@ def sorted_by_hash(digests: list[Digest]) -> list[Digest]:
 
 @pytest.mark.parametrize("healed", [False, True])
 def test_a_move_that_is_interrupted(root: Path, monkeypatch: pytest.MonkeyPatch, *, healed: bool) -> None:
-    """A blob that was copied to quarantine and then not deleted is moved or healed at the next attempt."""
+    """A blob copied to quarantine but not deleted is moved or healed at the next attempt."""
     KIND.open(root, Algorithm.SHA256)
     store = ObjectStore(KIND.url(root), Algorithm.SHA256, Remote(str(root), timeout=0.5))
     digest = put(Staging(store), DATA).digest
@@ -254,7 +254,7 @@ def test_a_move_that_is_interrupted(root: Path, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_quarantine_by_another_process(root: Path) -> None:
-    """An upload heals what another process moved to quarantine a moment ago, whatever was seen before."""
+    """An upload heals a blob that another process has just quarantined, despite what was seen before."""
     KIND.open(root, Algorithm.SHA256)
     here, there = (ObjectStore(KIND.url(root), Algorithm.SHA256, Remote(str(root))) for _ in range(2))
     staging = Staging(here)
@@ -272,11 +272,11 @@ def test_quarantine_by_another_process(root: Path) -> None:
 
 
 def test_how_often_the_engine_is_asked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small upload is one request, and a deletion four, with those for its lock."""
+    """A small upload takes one request, and a deletion four, including those for its lock."""
     store = KIND.open(root, Algorithm.SHA256)
     store.seen = 60.0
     staging = Staging(store)
-    put(staging, b"first")  # which also looks whether there is anything in quarantine
+    put(staging, b"first")  # which also looks whether the quarantine is empty
     asked: Counter[str] = Counter()
 
     def count(name: str) -> None:

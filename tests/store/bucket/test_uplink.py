@@ -1,4 +1,4 @@
-"""What of the uploads of a process is on its way to an object store at once."""
+"""Limits on how much a process sends to an object store at once."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ SHORT = 0.3
 
 
 class Sender:
-    """Sends on an uplink in a thread of its own, until it is told that all has got through."""
+    """Sends on an uplink in a thread of its own until it is told that everything got through."""
 
     def __init__(self, pool: ThreadPoolExecutor, way: AbstractContextManager[object]) -> None:
         self.begun = threading.Event()
@@ -45,7 +45,7 @@ def fixture_pool() -> Iterator[ThreadPoolExecutor]:
 
 @given(st.lists(st.integers(0, 2 * BYTES_AT_ONCE), min_size=1, max_size=24))
 def test_no_more_than_it_carries(sizes: list[int]) -> None:
-    """Whatever comes at once, each gets its turn, and together they keep to the limit."""
+    """Every upload gets its turn, and together they keep to the limit."""
     uplink = Uplink(LONG)
     lock = threading.Lock()
     sending: list[int] = []
@@ -64,12 +64,12 @@ def test_no_more_than_it_carries(sizes: list[int]) -> None:
         list(pool.map(send, sizes))
     assert len(seen) == len(sizes)
     for together in seen:
-        # What needs all of the room or more goes alone, but for what is empty.
+        # An upload as large as all the room or larger goes alone, except beside empty ones.
         assert sum(together) <= BYTES_AT_ONCE or sum(size > 0 for size in together) == 1
 
 
 def test_small_ones_do_not_overtake(pool: ThreadPoolExecutor) -> None:
-    """Who needs much room is not kept waiting by those who need little."""
+    """Small uploads do not overtake a large one."""
     uplink = Uplink(LONG)
     first = Sender(pool, uplink.room(BYTES_AT_ONCE - 1))
     assert first.begun.wait(LONG)
@@ -85,7 +85,7 @@ def test_small_ones_do_not_overtake(pool: ThreadPoolExecutor) -> None:
 
 
 def test_nothing_gets_through(pool: ThreadPoolExecutor) -> None:
-    """Who waits while nothing gets through is told so in time, and the next has its turn again."""
+    """While nothing gets through, a waiting upload fails in time, and the next one gets its turn."""
     uplink = Uplink(SHORT)
     first = Sender(pool, uplink.room(BYTES_AT_ONCE))
     assert first.begun.wait(LONG)
@@ -99,7 +99,7 @@ def test_nothing_gets_through(pool: ThreadPoolExecutor) -> None:
 
 
 def test_what_fails_did_not_get_through(pool: ThreadPoolExecutor) -> None:
-    """What ended by a failure makes room and lets nobody wait longer."""
+    """A failed upload frees its room but does not extend the wait of others."""
     uplink = Uplink(SHORT)
     with ExitStack() as stack:
         stack.enter_context(uplink.room(BYTES_AT_ONCE - 1))
@@ -113,7 +113,7 @@ def test_what_fails_did_not_get_through(pool: ThreadPoolExecutor) -> None:
 
 
 def test_others_get_through(pool: ThreadPoolExecutor) -> None:
-    """A long queue is no failure: who waits does so as long as others get through."""
+    """An upload keeps waiting as long as others get through."""
     uplink = Uplink(2.0)
     first, second = (Sender(pool, uplink.room(BYTES_AT_ONCE // 2)) for _ in range(2))
     assert first.begun.wait(LONG) and second.begun.wait(LONG)
@@ -126,7 +126,7 @@ def test_others_get_through(pool: ThreadPoolExecutor) -> None:
 
 
 def test_parts_while_others_send() -> None:
-    """A large file alone has several parts on its way, one among others fewer, and never none."""
+    """A large file sends several parts at once when alone, fewer beside others, and always at least one."""
     uplink = Uplink(LONG)
     with ExitStack() as stack:
         counts = [stack.enter_context(uplink.parts(whole=True)) for _ in range(40)]
@@ -138,7 +138,7 @@ def test_parts_while_others_send() -> None:
 
 
 def parts(uplink: Uplink, failure: Exception | None = None) -> int:
-    """How many parts of a large file go up at once; then it fails, or gets through."""
+    """The number of parts of a large file sent at once; then it fails or gets through."""
     with suppress(type(failure) if failure else ()), uplink.parts(whole=True) as count:
         if failure is not None:
             raise failure
@@ -146,8 +146,8 @@ def parts(uplink: Uplink, failure: Exception | None = None) -> int:
 
 
 def test_less_after_a_failure() -> None:
-    """What failed is tried with half as much at once, down to one, and slowly with more again."""
-    uplink = Uplink(0.0)  # no time passes for each failure to be one of its own
+    """A failure halves the number of parts at once, down to one; successes slowly raise it again."""
+    uplink = Uplink(0.0)  # no time limit, so that each failure counts separately
     failure = StoreUnavailable("too slow")
     assert [parts(uplink, failure) for _ in range(4)] == [4, 2, 1, 1]
     for _ in range(20):
@@ -158,7 +158,7 @@ def test_less_after_a_failure() -> None:
 
 
 def test_what_fails_together() -> None:
-    """Of failures that come within the time limit, of one fault, the first tells all there is to learn."""
+    """Failures within one time limit count as one."""
     uplink = Uplink(LONG)
     failure = StoreUnavailable("too slow")
     for _ in range(8):
@@ -169,7 +169,7 @@ def test_what_fails_together() -> None:
 
 
 def narrowed(timeout: float) -> Uplink:
-    """An uplink that failures have brought down to one part."""
+    """An uplink that failures have reduced to one part."""
     uplink = Uplink(timeout)
     parts(uplink, StoreUnavailable("too slow"))
     time.sleep(timeout)
@@ -178,7 +178,7 @@ def narrowed(timeout: float) -> Uplink:
 
 
 def test_large_ones_take_turns(pool: ThreadPoolExecutor) -> None:
-    """On a narrow way one large file is sent at a time, but for what is still received or is small."""
+    """A reduced uplink sends one large file at a time, beside files still being received and small ones."""
     uplink = narrowed(4.0)
     with uplink.parts(whole=False) as count:
         assert count == 1
@@ -194,7 +194,7 @@ def test_large_ones_take_turns(pool: ThreadPoolExecutor) -> None:
 
 
 def test_a_turn_that_does_not_come(pool: ThreadPoolExecutor) -> None:
-    """Who waits for a turn is told when nothing gets through, a part neither."""
+    """An upload waiting for its turn fails after a time limit in which not even a part got through."""
     uplink = narrowed(2.0)
     first = Sender(pool, uplink.parts(whole=True))
     assert first.begun.wait(LONG)
@@ -211,7 +211,7 @@ def test_a_turn_that_does_not_come(pool: ThreadPoolExecutor) -> None:
 
 
 def test_a_client_that_gives_up_is_no_failure() -> None:
-    """What was dropped for another reason tells nothing of the way."""
+    """An upload dropped for another reason does not count as a failure of the connection."""
     uplink = Uplink(LONG)
     for _ in range(4):
         parts(uplink, KeyError())
@@ -219,7 +219,7 @@ def test_a_client_that_gives_up_is_no_failure() -> None:
 
 
 def test_less_room_after_a_failure(pool: ThreadPoolExecutor) -> None:
-    """After a failure half as much goes up at once in single requests, and one always does."""
+    """A failure halves the bytes sent at once in single requests, but one request always goes."""
     uplink = Uplink(LONG)
     with pytest.raises(StoreUnavailable), uplink.room(1):
         raise StoreUnavailable("too slow")
