@@ -1,4 +1,4 @@
-"""POST / of a form: its one file becomes a blob (RFC 7578), or nothing does."""
+"""POST / of a form (RFC 7578) stores its one file, or nothing."""
 
 import hashlib
 
@@ -29,7 +29,7 @@ MANY = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCh
 
 
 def test_file_of_a_browser(api: TestApp) -> None:
-    """The file of a form is stored, and its name told."""
+    """The file of a form is stored, and the answer has its name."""
     answer = api.post("/", {"field": "value"}, upload_files=[("file", "größe.txt", HELLO)])
     assert (answer.json["hash"], answer.json["size"], answer.json["name"]) == (MD5, 6, "größe.txt")
     assert answer.json.keys() == {"hash", "algorithm", "size", "url", "created", "name"}
@@ -51,7 +51,7 @@ def test_file_of_a_browser(api: TestApp) -> None:
     ],
 )
 def test_one_file(application: Application, parts: list[bytes]) -> None:
-    """Fields and file inputs without a file, before it or after it, do no harm."""
+    """Other fields and empty file inputs, before or after the file, are ignored."""
     answer = post(application, form(*parts)).json
     assert (answer["hash"], answer["name"]) == (MD5, "a.txt")
     assert held(application) == [MD5]
@@ -73,20 +73,20 @@ def test_one_file(application: Application, parts: list[bytes]) -> None:
     ],
 )
 def test_no_file_or_two(application: Application, parts: list[bytes], files: int) -> None:
-    """A form with no file, or with two, is refused."""
+    """A form without a file, or with two, is refused."""
     answer = post(application, form(*parts))
     check_refused(application, answer)
     assert answer.json["files"] == files
 
 
 def test_empty_file(application: Application) -> None:
-    """A file with a name and no bytes is a file."""
+    """A named file without bytes is stored."""
     answer = post(application, form(part('name="file"; filename="a.txt"'), FIELD)).json
     assert (answer["size"], answer["name"]) == (0, "a.txt")
 
 
 def test_file_without_a_name(application: Application) -> None:
-    """A file part with bytes and an empty name is a file, whose name is not told."""
+    """A file part with bytes and an empty file name is stored, and the answer has no name."""
     answer = post(application, form(FIELD, NAMELESS)).json
     assert answer["hash"] == MD5
     assert "name" not in answer
@@ -99,7 +99,7 @@ BOUNDARIES = st.sampled_from(
 
 @st.composite
 def uploads(draw: st.DrawFn) -> tuple[bytes, str, list[int]]:
-    """Content full of what looks like boundaries, the boundary, and sizes of reads."""
+    """Content full of near-boundaries, the boundary, and the sizes of reads."""
     boundary = draw(BOUNDARIES)
     line = b"--" + boundary.encode()
     pieces = [b"\r", b"\n", b"\r\n", b"-", b"--", b"\r\n-", b"\r\n--", line, line[:-1], b"\r\n" + line[:-1]]
@@ -117,7 +117,7 @@ def uploads(draw: st.DrawFn) -> tuple[bytes, str, list[int]]:
 @example(upload=(b"\r\n--", "B", [1] * 2000), before=True, after=True)
 @MANY
 def test_any_content(config: Config, upload: tuple[bytes, str, list[int]], before: bool, after: bool) -> None:
-    """Any content arrives byte by byte, however the body is handed over."""
+    """Any content is stored byte for byte, in whatever pieces the server delivers the body."""
     content, boundary, sizes = upload
     application = quick(config)
     file = part('name="file"; filename="a"', content)
@@ -132,7 +132,7 @@ def test_any_content(config: Config, upload: tuple[bytes, str, list[int]], befor
 @given(data=st.data(), sizes=st.lists(st.integers(1, 40), max_size=30))
 @MANY
 def test_any_truncation(config: Config, data: st.DataObject, sizes: list[int]) -> None:
-    """A form cut anywhere before its last boundary is refused, however its end is told."""
+    """A form cut anywhere before its last boundary is refused, chunked or with a Content-Length."""
     application = quick(config)
     whole = form(FIELD, part('name="file"; filename="a"', b"\r\n--\r\n" + HELLO), FIELD)
     length = data.draw(st.integers(0, len(whole) - len(b"-\r\n")))
@@ -145,7 +145,7 @@ def test_any_truncation(config: Config, data: st.DataObject, sizes: list[int]) -
 
 
 def test_end_without_a_line_break(application: Application) -> None:
-    """The line break behind the last boundary may be missing."""
+    """The line break after the last boundary is optional."""
     assert post(application, form(FILE)[:-2]).json["hash"] == MD5
 
 
@@ -163,13 +163,13 @@ def test_end_without_a_line_break(application: Application) -> None:
     ],
 )
 def test_boundary_that_is_none(application: Application, kind: str) -> None:
-    """A form whose boundary is missing, malformed or another one is refused."""
+    """A form with a missing, malformed or wrong boundary is refused."""
     check_refused(application, call(application, "POST", body=form(FILE), CONTENT_TYPE=kind))
 
 
 @pytest.mark.parametrize("length, status", [(1, 200), (70, 200), (71, 400)])
 def test_length_of_a_boundary(application: Application, length: int, status: int) -> None:
-    """A boundary has no more than 70 characters (RFC 2046 section 5.1.1)."""
+    """A boundary has at most 70 characters (RFC 2046 section 5.1.1)."""
     boundary = "x" * length
     assert post(application, form(FILE, boundary=boundary), boundary).status == status
 
@@ -183,7 +183,7 @@ def test_length_of_a_boundary(application: Application, length: int, status: int
     ],
 )
 def test_spellings_of_the_type(application: Application, kind: str) -> None:
-    """Types and the names of their parameters are written in any case (RFC 9110 section 8.3.1)."""
+    """The media type and its parameter names are case-insensitive (RFC 9110 section 8.3.1)."""
     answer = call(application, "POST", body=form(FILE), CONTENT_TYPE=kind)
     assert answer.json["hash"] == MD5
 
@@ -194,7 +194,7 @@ def test_spellings_of_the_type(application: Application, kind: str) -> None:
 def test_what_surrounds_a_form(
     application: Application, before: bytes, after: bytes, sizes: tuple[int, ...]
 ) -> None:
-    """What is before and behind a form is read to its end and ignored (RFC 2046 section 5.1.1)."""
+    """Preamble and epilogue are read and ignored (RFC 2046 section 5.1.1)."""
     data = before + form(FILE) + after
     for fields in ({"CONTENT_LENGTH": str(len(data))}, CHUNKED):
         body = Body(data, sizes)
@@ -230,10 +230,10 @@ def test_what_surrounds_a_form(
 )
 @pytest.mark.parametrize("sizes", [(), (1,) * 300])
 def test_malformed(application: Application, body: bytes, sizes: tuple[int, ...]) -> None:
-    """What is no form, or one with more or longer headers than any needs, is refused."""
+    """A malformed form is refused, and so are too many parts and too large part headers."""
     check_refused(application, post(application, Body(body, sizes), **CHUNKED))
 
 
 def test_most_parts(application: Application) -> None:
-    """A form of many fields is taken."""
+    """A form of the maximum number of parts is stored."""
     assert post(application, form(*[FIELD] * (FORM_PARTS - 1), FILE)).json["hash"] == MD5

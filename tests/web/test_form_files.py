@@ -1,4 +1,4 @@
-"""The file of a form: its name, its size, its digest, and what may be beside it."""
+"""The file of a form: its name, size and digest, and the limits for the rest of the form."""
 
 import base64
 import hashlib
@@ -48,7 +48,7 @@ PIECE = READ_SIZE // 4
     ],
 )
 def test_names(application: Application, config: Config, written: str | bytes, name: str) -> None:
-    """Any file name is taken, told as it was meant, and never used as a path."""
+    """Any file name is accepted, returned as the client meant it, and never used as a path."""
     before = sorted(os.listdir(config.root))
     if isinstance(written, str):
         written = written.encode()
@@ -62,7 +62,7 @@ def test_names(application: Application, config: Config, written: str | bytes, n
 @given(name=st.binary(max_size=40))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_name(config: Config, name: bytes) -> None:
-    """No bytes in a file name break an upload off, but those that end the line."""
+    """A file name may have any bytes except a line feed."""
     body = form(part(b'name="file"; filename="a' + name + b'"', HELLO))
     answer = post(quick(config), body)
     if b"\n" in name:
@@ -85,7 +85,7 @@ HUGE = b"x" * (FORM_OVERHEAD + 1)
     ],
 )
 def test_too_much_beside_the_file(application: Application, body: bytes) -> None:
-    """Fields, and what surrounds a form, are bounded: reading stops soon, and nothing is stored."""
+    """Fields, preamble and epilogue over the limit stop the reading early, and nothing is stored."""
     endless = Body(body + bytes(2 * READ_SIZE))
     answer = post(application, endless, **CHUNKED)
     check_refused(application, answer)
@@ -94,14 +94,14 @@ def test_too_much_beside_the_file(application: Application, body: bytes) -> None
 
 
 def test_one_byte_too_much(application: Application) -> None:
-    """The bound holds to the byte."""
+    """The limit is exact to the byte."""
     most = FORM_OVERHEAD - (len(form(FILE)) - len(HELLO))
     check_refused(application, post(application, form(FILE) + HUGE[: most + 1]))
     assert post(application, form(FILE) + HUGE[:most]).json["hash"] == MD5
 
 
 def test_second_file_is_not_read(application: Application) -> None:
-    """A second file ends the reading where it begins."""
+    """Reading stops where a second file begins."""
     second = part('name="b"; filename="b"', bytes(4 * READ_SIZE))
     body = Body(form(FILE, second))
     check_refused(application, post(application, body, **CHUNKED))
@@ -111,7 +111,7 @@ def test_second_file_is_not_read(application: Application) -> None:
 @pytest.mark.parametrize("size", [1, FORM_OVERHEAD, 2 * FORM_OVERHEAD + 1])
 @pytest.mark.parametrize("sizes", [(), (100_001,) * 200])
 def test_large_fields_and_files(application: Application, size: int, sizes: tuple[int, ...]) -> None:
-    """The bound counts what is beside the file, to the byte, and not the file."""
+    """The limit counts, to the byte, everything in the form except the file."""
     content = os.urandom(size)
     file = part('name="file"; filename="a"', content)
     frame = len(form(part("name=x"), file)) - size
@@ -122,7 +122,7 @@ def test_large_fields_and_files(application: Application, size: int, sizes: tupl
 
 
 def test_size_limit(config: Config) -> None:
-    """The limit holds for the file; a form that cannot keep to it is refused before it is read."""
+    """max_size limits the file; a Content-Length too large for any such form gets 413 at once."""
     application = create_app(replace(config, max_size=6))
     assert post(application, form(FIELD, FILE, FIELD)).status == 200
     seven = form(part('name="file"; filename="a"', b"seven b"))
@@ -142,7 +142,7 @@ def digest_field(data: bytes) -> str:
 
 @pytest.mark.parametrize("name", ["HTTP_REPR_DIGEST", "HTTP_CONTENT_DIGEST"])
 def test_digest_fields(application: Application, name: str) -> None:
-    """Digest fields speak of the whole body (RFC 9530), what follows the form included."""
+    """Digest fields cover the whole body (RFC 9530), epilogue included."""
     body = form(FIELD, FILE) + b"epilogue"
     for wrong in (HELLO, form(FIELD, FILE)):
         answer = post(application, body, **{name: digest_field(wrong)})
@@ -153,7 +153,7 @@ def test_digest_fields(application: Application, name: str) -> None:
 
 
 def test_expected_hash(application: Application) -> None:
-    """`hash` speaks of the file."""
+    """`hash` in the query is the hash of the file."""
     body = form(FIELD, FILE)
     answer = post(application, body, QUERY_STRING=f"hash={hashlib.md5(body).hexdigest()}")
     assert (answer.status, answer.json["actual"]) == (422, f"md5:{MD5}")
@@ -162,14 +162,14 @@ def test_expected_hash(application: Application) -> None:
 
 
 class Endless(io.BytesIO):
-    """A form with a file of many blocks, made as it is read."""
+    """A form with a file of many blocks, generated while it is read."""
 
     def __init__(self, blocks: int, head: bytes, tail: bytes) -> None:
         super().__init__()
         self.pieces = iter([head, *[bytes(PIECE)] * blocks, tail])
 
     def readinto(self, buffer: bytearray | memoryview, /) -> int:
-        """Receive the next piece, which is never longer than what is asked for."""
+        """Read the next piece; no read asks for less."""
         piece = next(self.pieces, b"")
         buffer[: len(piece)] = piece
         return len(piece)
@@ -177,7 +177,7 @@ class Endless(io.BytesIO):
 
 @pytest.mark.parametrize("is_form", [True, False])
 def test_memory(application: Application, is_form: bool) -> None:
-    """A large file takes no more memory than a few reads."""
+    """Receiving a large file takes no more memory than a few reads."""
     blocks = 256
     head, _, tail = form(part('name="file"; filename="a"', b"@")).partition(b"@")
     body = Endless(blocks, head if is_form else b"", tail if is_form else b"")

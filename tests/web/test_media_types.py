@@ -1,4 +1,4 @@
-"""What a file name makes of a blob: its type, and whether a browser may show it (RFC 6266, RFC 8187)."""
+"""The file name sets a blob's type, and whether a browser may display it (RFC 6266, RFC 8187)."""
 
 import mimetypes
 import re
@@ -26,13 +26,13 @@ ANY_NAME = settings(
 
 
 def get(application: Application, name: str, method: str = "GET") -> Answer:
-    """Ask for the blob under `name`, as a server hands on what was quoted in the path."""
+    """Request the blob under `name`, with the path decoded as by a server."""
     return call(application, method, f"/{MD5}/" + name.encode().decode("latin-1"))
 
 
 @pytest.fixture(autouse=True)
 def blob(application: Application) -> None:
-    """A blob to be named."""
+    """The blob to be requested under different names."""
     call(application, "POST", body=HELLO)
 
 
@@ -76,7 +76,7 @@ def blob(application: Application) -> None:
     ],
 )
 def test_types(application: Application, name: str, kind: str, disposition: str) -> None:
-    """The type is that of the name's ending, and only what cannot run scripts is shown in place."""
+    """The extension sets the type, and only types that cannot run scripts are sent inline."""
     for method in ("GET", "HEAD"):
         answer = get(application, name, method)
         assert answer.headers["Content-Type"] == kind
@@ -101,14 +101,14 @@ def test_types(application: Application, name: str, kind: str, disposition: str)
     ],
 )
 def test_dispositions(application: Application, name: str, disposition: str) -> None:
-    """Old clients get a name they can read, others the whole of it."""
+    """Old clients get a readable ASCII name, others the exact one."""
     assert get(application, name).headers["Content-Disposition"] == disposition
 
 
 @given(name=NAME)
 @ANY_NAME
 def test_any_name_comes_back(application: Application, name: str) -> None:
-    """Any file name can be read back from Content-Disposition, letter by letter."""
+    """Any file name can be recovered exactly from Content-Disposition."""
     value = get(application, name).headers["Content-Disposition"]
     plain = parse_options_header(value.partition("; filename*=")[0])[1]["filename"]
     extended = EXTENDED.search(value)
@@ -119,7 +119,7 @@ def test_any_name_comes_back(application: Application, name: str) -> None:
 @given(name=NAME)
 @ANY_NAME
 def test_both_spellings_agree(application: Application, name: str) -> None:
-    """A name in the query says the same as in the path, quoted or not."""
+    """A name in the query, quoted or not, has the same effect as in the path."""
     path = get(application, name)
     for query in (quote(name, safe=""), name.encode().decode("latin-1")):
         if query != quote(name, safe="") and re.search("[%&+;#]", name):
@@ -130,7 +130,7 @@ def test_both_spellings_agree(application: Application, name: str) -> None:
 
 
 def test_only_harmless_types_are_shown(application: Application) -> None:
-    """Whatever the ending, nothing that could run a script is shown in place."""
+    """No extension lets a browser display a type that can run scripts."""
     known = mimetypes.MimeTypes()
     endings = {ending for table in known.types_map for ending in table} | set(known.suffix_map)
     assert len(endings) > 100
@@ -156,7 +156,7 @@ def test_only_harmless_types_are_shown(application: Application) -> None:
     ],
 )
 def test_names_that_are_not_utf8(application: Application, path: str, query: str) -> None:
-    """A name in another encoding is a name as well."""
+    """A file name need not be UTF-8."""
     answer = call(application, path=path, query=query)
     assert (answer.status, answer.body) == (200, HELLO)
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"

@@ -1,4 +1,4 @@
-"""The description of the API says what the code does: its paths, rights, errors and limits."""
+"""openapi.json agrees with the code on paths, scopes, errors and limits."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ COMPONENTS: dict[str, Any] = DOCUMENT["components"]
 METHODS = ("get", "head", "post", "delete")
 DATA = b"hello"
 MD5 = hashlib.md5(DATA).hexdigest()
-# Programs are made from these names: they stay.
+# Client generators turn these names into functions, so they must not change.
 OPERATIONS = {
     "downloadBlob",
     "downloadNamedBlob",
@@ -56,7 +56,7 @@ OPERATIONS = {
     "removeBlobByQuery",
     "uploadBlob",
 }
-# An error of each kind with all the evidence that is ever given with it.
+# Every error class, with every kind of evidence it can have.
 ERRORS = [
     errors.BadRequest("", limit=1),
     errors.BadRequest("", files=2),
@@ -88,7 +88,7 @@ ERRORS = [
 
 
 def resolved(node: Any) -> Any:
-    """What a reference stands for."""
+    """The target of a reference."""
     while "$ref" in node:
         kind, name = node["$ref"].removeprefix("#/components/").split("/")
         node = COMPONENTS[kind][name]
@@ -96,18 +96,18 @@ def resolved(node: Any) -> Any:
 
 
 def conforms(schema: dict[str, Any], value: object) -> None:
-    """Hold a value against a schema that is taken to name every member there may be."""
+    """Validate a value against a schema, allowing only the members that it names."""
     strict = {**schema, "unevaluatedProperties": False, "components": COMPONENTS}
     assert not [error.message for error in Draft202012Validator(strict).iter_errors(value)]
 
 
 def operations() -> dict[tuple[str, str], dict[str, Any]]:
-    """Each operation by its path and method."""
+    """All operations, by path and method."""
     return {(path, name): item[name] for path, item in PATHS.items() for name in METHODS if name in item}
 
 
 def scopes(operation: dict[str, Any]) -> set[str | None]:
-    """The scopes of an operation's security requirements, None where there need be none."""
+    """The scopes in an operation's security requirements; None means that no scope is needed."""
     wanted: set[str | None] = set()
     for requirement in operation["security"] or [{}]:
         assert requirement.keys() <= COMPONENTS["securitySchemes"].keys()
@@ -117,20 +117,20 @@ def scopes(operation: dict[str, Any]) -> set[str | None]:
 
 
 def test_it_is_valid() -> None:
-    """It is a document of OpenAPI 3.1, of this version."""
+    """The document is valid OpenAPI 3.1 and has the version of the package."""
     validate(DOCUMENT)
     assert re.fullmatch(r"3\.1\.\d", DOCUMENT["openapi"])
     assert DOCUMENT["info"]["version"] == __version__
 
 
 def test_the_operations_are_those_of_the_url_table() -> None:
-    """Each path has its methods, HEAD where there is GET, and needs the right that the code asks for."""
+    """Each route is described with its method, HEAD beside GET, and its scope."""
     wanted: dict[tuple[str, str], set[str | None]] = {}
     for route in URLS:
         path = re.sub("<[a-z]+:([a-z]+)_?>", r"{\1}", route.path)
         for method in [route.method.lower()] + (["head"] if route.method == "GET" else []):
             wanted[path, method] = {route.scope}
-    # `/?hash=` is another spelling of `/{hash}`, and rights are asked for as there.
+    # `/?hash=` is another spelling of `/{hash}` and needs the same scopes.
     for method in ("get", "head", "delete"):
         wanted.setdefault(("/", method), set()).update(wanted["/{hash}", method])
     assert {key: scopes(operation) for key, operation in operations().items()} == wanted
@@ -139,7 +139,7 @@ def test_the_operations_are_those_of_the_url_table() -> None:
 
 
 def test_every_scheme_is_for_what_it_is_good_for() -> None:
-    """Tokens are good everywhere, links for reading, tickets for uploads."""
+    """Tokens work everywhere, links for reading, tickets for uploads."""
     good = {"read": {"bearer", "basic", "link"}, "write": {"bearer", "basic", "ticket"}}
     for operation in operations().values():
         for scope in scopes(operation) - {None}:
@@ -149,7 +149,7 @@ def test_every_scheme_is_for_what_it_is_good_for() -> None:
 
 
 def test_the_errors_are_those_of_the_code() -> None:
-    """Each code has a schema named after its exception, and is the answer of some operation."""
+    """Each code has a schema named after its exception and occurs in some operation."""
     assert sorted(COMPONENTS["schemas"]["Problem"]["properties"]["code"]["enum"]) == sorted(errors.BY_CODE)
     answered = set()
     for operation in operations().values():
@@ -167,13 +167,13 @@ def test_the_errors_are_those_of_the_code() -> None:
 
 
 def test_there_is_an_error_of_each_kind() -> None:
-    """No kind of error escapes the test below."""
+    """ERRORS has an instance of every error class."""
     assert {type(error) for error in ERRORS} == set(errors.BY_CODE.values())
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_an_error_has_the_members_described(error: errors.WSGIStoreError) -> None:
-    """A problem has the members of its schema, all that are required and no others."""
+    """A problem has all required members of its schema and no undescribed ones."""
     response = problem(error, "-")
     name = {errors.WSGIStoreError: "InternalError"}.get(type(error), type(error).__name__)
     conforms({"$ref": f"#/components/schemas/{name}"}, json.loads(b"".join(response.body)))
@@ -189,7 +189,7 @@ def test_an_error_has_the_members_described(error: errors.WSGIStoreError) -> Non
 
 
 def test_the_limits_are_those_of_the_code() -> None:
-    """Patterns, choices and numbers are those that requests are held to."""
+    """Patterns, enums and limits equal those in the code."""
     schemas, parameters = COMPONENTS["schemas"], COMPONENTS["parameters"]
     assert schemas["Hash"]["pattern"] == f"^{HASH.pattern}$"
     assert schemas["Algorithm"]["enum"] == [algorithm.value for algorithm in Algorithm]
@@ -200,13 +200,13 @@ def test_the_limits_are_those_of_the_code() -> None:
 
 
 def fits(method: str, path: str, answer: Answer) -> None:
-    """Hold an answer against what is described; nothing in it may be undescribed."""
+    """Check that an answer has only what its description allows, and all that it requires."""
     response = resolved(PATHS[path][method.lower()]["responses"][str(answer.status)])
     headers = {name: resolved(header) for name, header in response["headers"].items()}
     kind = answer.headers.get("Content-Type", "").partition(";")[0]
     required = {name for name, header in headers.items() if header.get("required")}
     assert required <= set(answer.headers.keys())
-    # A 200 of GET / and its header are those of a blob as well, which are described elsewhere.
+    # GET / also returns blobs, whose header fields are described under `/{hash}`.
     if path != "/":
         assert set(answer.headers.keys()) <= {*headers, "Content-Type", "Content-Length"}
     if method == "HEAD" or answer.status == 304:
@@ -218,7 +218,7 @@ def fits(method: str, path: str, answer: Answer) -> None:
 
 
 def test_answers_are_as_described(application: Application) -> None:
-    """Each kind of answer has the members and header fields that are described, and no others."""
+    """Each kind of answer has exactly the members and header fields described."""
     form = b'--b\r\nContent-Disposition: form-data; name="f"; filename="n"\r\n\r\nhello\r\n--b--\r\n'
     etag = {"HTTP_IF_NONE_MATCH": f'"{MD5}"'}
     boundary = {"CONTENT_TYPE": "multipart/form-data; boundary=b"}
@@ -266,7 +266,7 @@ def test_answers_are_as_described(application: Application) -> None:
 
 
 def test_figures_and_healing_are_as_described(config: Config) -> None:
-    """What is there on demand or after damage only is described too."""
+    """Metrics, and an upload that heals a damaged blob, are answered as described."""
     application = create_app(replace(config, metrics=MetricsAccess.ON))
     hash_ = call(application, "POST", body=DATA).json["hash"]
     path = Path(config.root, hash_[:2], hash_)
@@ -284,7 +284,7 @@ def test_figures_and_healing_are_as_described(config: Config) -> None:
 
 
 def test_answers_to_tokens_are_as_described(config: Config, tmp_path: Path) -> None:
-    """Refusals, and answers that others must not share, are described too."""
+    """401, 403 and private answers are as described."""
     path = tmp_path / "tokens"
     path.write_text(line("all", ALL) + line("other", "list"), encoding="utf-8")
     application = create_app(replace(config, tokens=str(path)))
@@ -297,14 +297,14 @@ def test_answers_to_tokens_are_as_described(config: Config, tmp_path: Path) -> N
 
 
 def test_the_links_of_the_index_lead_to_paths(application: Application) -> None:
-    """What the index links to is described."""
+    """Every link of the index is a described path."""
     index = call(application).json
     assert set(index["links"].values()) <= PATHS.keys()
     conforms({"$ref": "#/components/schemas/Index"}, index)
 
 
 def test_it_is_served(application: Application) -> None:
-    """It is sent as JSON to everybody, whole, and not again to who has it."""
+    """/openapi.json is public JSON, and its ETag saves sending it again."""
     answer = call(application, path="/openapi.json")
     assert answer.body == OPENAPI
     assert answer.headers["Content-Type"] == "application/json"
@@ -320,7 +320,7 @@ def test_it_is_served(application: Application) -> None:
 
 @pytest.mark.parametrize("outer", ["", "/outer"])
 def test_its_paths_are_right_wherever_it_is_mounted(tmp_path: Path, outer: str) -> None:
-    """The address of the server is told relative to that of the document (RFC 3986 section 5)."""
+    """The server URL is relative to the document's own URL (RFC 3986 section 5)."""
     host = TestApp(flask_app.make_app(str(tmp_path)))
     environ = {"SCRIPT_NAME": outer}
     index = host.get("/blobs/", extra_environ=environ).json
@@ -329,7 +329,7 @@ def test_its_paths_are_right_wherever_it_is_mounted(tmp_path: Path, outer: str) 
     assert base == f"http://localhost{outer}/blobs/"
     for path, item in PATHS.items():
         if "get" in item and "{" not in path:
-            # Paths are appended to the address, whose last slash clients leave out.
+            # Clients append paths to the server URL without its trailing slash.
             url = base.rstrip("/") + path
-            status = 404 if path == "/metrics" else 200  # which counts only where it is told to
+            status = 404 if path == "/metrics" else 200  # metrics are off by default
             host.get(url.removeprefix(f"http://localhost{outer}"), extra_environ=environ, status=status)

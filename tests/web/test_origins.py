@@ -1,4 +1,4 @@
-"""Whom a request is meant for and which site's page sends it: what is malformed, foreign or unknown."""
+"""Checks of Host and Origin, and CORS: malformed, foreign and unknown values."""
 
 import base64
 from dataclasses import replace
@@ -55,7 +55,7 @@ BASIC = "Basic " + base64.b64encode(b"me:all").decode()
 
 
 def sends(application: Any, body: Any = HELLO, **fields: str) -> int:
-    """The status that an upload is answered with, as are other methods that change something."""
+    """The status of an upload; other unsafe methods must be refused alike."""
     status = call(
         application, "POST", body=body, **{"HTTP_HOST": HERE, "CONTENT_LENGTH": "6", **fields}
     ).status
@@ -67,7 +67,7 @@ def sends(application: Any, body: Any = HELLO, **fields: str) -> int:
 
 @pytest.mark.parametrize("fields", FOREIGN, ids=str)
 def test_another_site_changes_nothing(application: Application, fields: dict[str, str]) -> None:
-    """A page of another site stores and deletes nothing, and no byte of its body is read."""
+    """A page of another site stores and deletes nothing, and its body is not read."""
     call(application, "POST", body=HELLO)
     assert sends(application, Untouched(), **fields) == 403
     answer = call(application, "DELETE", f"/{MD5}", HTTP_HOST=HERE, **fields)
@@ -80,7 +80,7 @@ def test_another_site_changes_nothing(application: Application, fields: dict[str
 
 @pytest.mark.parametrize("fields", OWN, ids=str)
 def test_ones_own_pages_and_programs(application: Application, fields: dict[str, str]) -> None:
-    """What is of the same host and port, or of no page, is taken."""
+    """Requests from pages of the same origin, and from programs, are accepted."""
     assert sends(application, **fields) == 200
 
 
@@ -107,13 +107,13 @@ def test_ones_own_pages_and_programs(application: Application, fields: dict[str,
     ],
 )
 def test_default_ports(application: Application, origin: str, host: str | None, same: bool) -> None:
-    """A port that is not named is that of the scheme, which behind TLS proxies is not this server's."""
+    """Missing ports default to that of the Origin's scheme, as TLS may end at a proxy."""
     answer = call(application, "POST", body=HELLO, HTTP_ORIGIN=origin, HTTP_HOST=host)
     assert answer.status == (200 if same else 403)
 
 
 def test_the_host_of_the_target_counts(application: Application) -> None:
-    """Where the request line names a host, it is the one asked for (RFC 9112 section 3.2.2)."""
+    """A host in the request line overrides the Host field (RFC 9112 section 3.2.2)."""
     for name in ("RAW_URI", "REQUEST_URI"):
         fields = {name: "http://here/", "HTTP_HOST": "there"}
         assert call(application, "POST", body=HELLO, HTTP_ORIGIN="http://here", **fields).status == 200
@@ -121,7 +121,7 @@ def test_the_host_of_the_target_counts(application: Application) -> None:
 
 
 def test_sites_that_are_allowed(config: Config) -> None:
-    """A page of a site that the settings name may do what programs may; its neighbours may not."""
+    """Pages of a site in cors_origins may upload, pages of its neighbours may not."""
     application = create_app(replace(config, cors_origins=("https://app.example", "http://app.example:81")))
     site = {"HTTP_SEC_FETCH_SITE": "cross-site"}
     for origin in ("https://app.example", "http://app.example:81", "https://app.example:443"):
@@ -135,7 +135,7 @@ def test_sites_that_are_allowed(config: Config) -> None:
 
 
 def test_every_site_is_allowed(config: Config) -> None:
-    """With `*` every page may, but not with what its browser adds by itself."""
+    """With `*` any page may upload, unless its browser attached cookies or a password."""
     application = create_app(replace(config, cors_origins=("*",)))
     for origin in ("https://app.example", "null", "chrome-extension://abcdef"):
         assert sends(application, HTTP_ORIGIN=origin) == 200
@@ -151,7 +151,7 @@ def test_every_site_is_allowed(config: Config) -> None:
 
 
 def test_before_anybody_is_asked_for_a_token(config: Config, tmp_path: Path) -> None:
-    """With a password that the browser adds a page of another site is refused, with none too."""
+    """A page of another site is refused with any credentials, and without."""
     api = maker(config, tmp_path / "tokens")()
     foreign = {"Origin": "http://evil.example"}
     for credentials in ({}, {"Authorization": BASIC}, {"Authorization": "Bearer all"}):
@@ -179,7 +179,7 @@ MALFORMED = [
 @pytest.mark.parametrize("host", MALFORMED)
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE", "OPTIONS"])
 def test_a_malformed_host(application: Application, method: str, host: str) -> None:
-    """What is no host is a bad request, in whatever place and whatever is asked (RFC 9112 section 3.2)."""
+    """A malformed host gets 400 on every path, in Host or in the target (RFC 9112 section 3.2)."""
     places: list[dict[str, str]] = [{"HTTP_HOST": host}]
     if "/" not in host:
         places += [{name: f"http://{host}/", "HTTP_HOST": "a"} for name in ("RAW_URI", "REQUEST_URI")]
@@ -192,14 +192,14 @@ def test_a_malformed_host(application: Application, method: str, host: str) -> N
 
 @pytest.mark.parametrize("target", ["http://a/healthz", "HTTP://a:80//healthz", "https://[::1]/healthz"])
 def test_a_server_that_leaves_the_target_whole(application: Application, target: str) -> None:
-    """A target in absolute form is taken, also where the server hands it on whole."""
+    """A target in absolute form works, even if the server puts it whole into PATH_INFO."""
     assert call(application, path=target, REQUEST_URI=target).json == {"status": "ok"}
     assert call(application, path="http://a", REQUEST_URI="http://a").json["service"] == "wsgi_store"
     assert call(application, path="/http://a/healthz").status == 404
 
 
 def test_a_target_without_a_host(application: Application) -> None:
-    """A URL of the web names a host (RFC 9110 section 4.2.1)."""
+    """An http URL without a host gets 400 (RFC 9110 section 4.2.1)."""
     assert call(application, RAW_URI="http:///healthz", HTTP_HOST="a").status == 400
     assert call(application, RAW_URI="http://a:80/healthz", HTTP_HOST="").status == 200
 
@@ -224,13 +224,13 @@ LOOPBACK = {"gunicorn.socket": object(), "SERVER_NAME": "127.0.0.1"}
 
 
 def known(config: Config) -> Application:
-    """A service that is also known as two other names."""
+    """A service with two names in WSGI_STORE_HOSTS."""
     return Application(create_app(config).backend, check_host=KnownHosts(("store.example", "[2001:db8::1]")))
 
 
 @pytest.mark.parametrize("host", UNKNOWN)
 def test_an_unknown_host(config: Config, host: str) -> None:
-    """Under another name nothing is read, listed or changed on a loopback address, whoever forwards."""
+    """On a loopback address an unknown host gets 421, whatever the forwarding fields say."""
     application = known(config)
     for method in ("GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT"):
         for path in ("/", "/files", "/healthz", "/readyz", "/openapi.json", f"/{MD5}", "/nowhere"):
@@ -246,24 +246,24 @@ def test_an_unknown_host(config: Config, host: str) -> None:
 
 @pytest.mark.parametrize("host", KNOWN)
 def test_a_known_host(config: Config, host: str) -> None:
-    """This machine's names for itself are known, those of the settings, and requests that name none."""
+    """Loopback names, the names in the settings and an empty Host are known."""
     assert call(known(config), HTTP_HOST=host, **LOOPBACK).status == 200
 
 
 @pytest.mark.parametrize("listener", ["0.0.0.0", "192.168.1.5", "::", "2001:db8::2", "evil.example", ""])
 def test_elsewhere_hosts_are_not_asked(config: Config, listener: str) -> None:
-    """On other addresses, and on Unix sockets, where gunicorn has the name of Host, any name is taken."""
+    """On other addresses and on Unix sockets any host is accepted."""
     environ = {"gunicorn.socket": object(), "SERVER_NAME": listener}
     assert call(known(config), HTTP_HOST="evil.example", **environ).status == 200
 
 
 def test_a_mounted_service_is_its_hosts(application: Application) -> None:
-    """A service that another application mounted takes any name."""
+    """A service mounted in another application accepts any host."""
     assert call(application, HTTP_HOST="evil.example", **LOOPBACK).status == 200
 
 
 def cors(answer: Answer) -> dict[str, str]:
-    """What an answer says to browsers about pages of other sites."""
+    """The CORS fields of an answer, and Vary."""
     return {
         name: value for name, value in answer.headers.items() if name.startswith("Access-") or name == "Vary"
     }
@@ -277,7 +277,7 @@ ASKING = {
 
 
 def test_without_the_setting(application: Application) -> None:
-    """No answer has a word about other sites, and a preflight gets no permission."""
+    """Without cors_origins no answer has CORS fields, and preflights get no permission."""
     call(application, "POST", body=HELLO)
     for method, path in [("GET", f"/{MD5}"), ("GET", "/nowhere"), ("OPTIONS", "/")]:
         assert not cors(call(application, method, path, HTTP_ORIGIN=PAGE, **ASKING))
@@ -285,7 +285,7 @@ def test_without_the_setting(application: Application) -> None:
 
 @pytest.mark.parametrize("setting", [PAGE, "*"])
 def test_answers_that_a_page_may_read(config: Config, setting: str) -> None:
-    """Every answer, failures too, says that the page may read it, but never with credentials."""
+    """An allowed page may read every answer, errors included, but never with credentials."""
     application = create_app(replace(config, cors_origins=(setting,)))
     call(application, "POST", body=HELLO)
     for status, method, path, fields in [
@@ -315,7 +315,7 @@ def test_answers_that_a_page_may_read(config: Config, setting: str) -> None:
 
 
 def test_answers_that_a_page_may_not_read(config: Config) -> None:
-    """To others, and to nobody, an answer only says that it differs by who asks."""
+    """For any other origin, or none, an answer only has `Vary: Origin`."""
     application = create_app(replace(config, cors_origins=(PAGE,)))
     for fields in ({}, {"HTTP_ORIGIN": "http://app.example"}, {"HTTP_ORIGIN": "null"}, {"HTTP_ORIGIN": "*"}):
         for method in ("GET", "POST", "OPTIONS"):
@@ -324,7 +324,7 @@ def test_answers_that_a_page_may_not_read(config: Config) -> None:
 
 
 def test_one_field_says_what_an_answer_differs_by(config: Config, tmp_path: Path) -> None:
-    """An answer that is its asker's own says both in one field."""
+    """An answer to a token names Authorization and Origin in one Vary field."""
     api = maker(config, tmp_path / "tokens")(cors_origins=(PAGE,))
     headers = {"Authorization": "Bearer all", "Origin": PAGE}
     api.post("/", HELLO, headers=headers)
@@ -338,7 +338,7 @@ def test_one_field_says_what_an_answer_differs_by(config: Config, tmp_path: Path
 @pytest.mark.parametrize("path", ["/", f"/{MD5}", "/files", "/nowhere", "*"])
 @pytest.mark.parametrize("setting", [PAGE, "*"])
 def test_a_preflight(config: Config, setting: str, path: str) -> None:
-    """A page that may is told so before it asks, without a token, and for long."""
+    """A preflight from an allowed page is answered without a token and may be cached."""
     application = create_app(replace(config, cors_origins=(setting,)))
     answer = call(application, "OPTIONS", path, HTTP_ORIGIN=PAGE, **ASKING)
     assert answer.status == 204
@@ -357,6 +357,6 @@ def test_a_preflight(config: Config, setting: str, path: str) -> None:
 
 
 def test_a_preflight_needs_no_token(config: Config, tmp_path: Path) -> None:
-    """Browsers ask without one, whatever the page will send."""
+    """Browsers send preflights without credentials, so none are required."""
     api = maker(config, tmp_path / "tokens")(cors_origins=(PAGE,))
     api.options(f"/{MD5}", headers={"Origin": PAGE, "Access-Control-Request-Method": "GET"}, status=204)

@@ -1,4 +1,4 @@
-"""What is wrong with a request or the service is answered, and said as problem+json (RFC 9457)."""
+"""Errors are answered as problem+json (RFC 9457)."""
 
 import errno
 import io
@@ -26,7 +26,7 @@ from wsgi_store.web import problems, service
 from wsgi_store.web.application import Application
 
 HELLO = b"hello\n"
-# What the reason phrases are that older RFCs had otherwise (RFC 9110 section 15).
+# Reason phrases of RFC 9110 section 15 that older Pythons spell as older RFCs did.
 CURRENT = {
     413: "Content Too Large",
     414: "URI Too Long",
@@ -89,7 +89,7 @@ ENVIRONS = st.fixed_dictionaries(
 
 @contextmanager
 def logged() -> Iterator[list[str]]:
-    """The errors logged meanwhile, one text each."""
+    """The errors logged within the block, one text each."""
     lines: list[str] = []
     sink = logger.add(lines.append, format="{message} {extra}", level="ERROR")
     try:
@@ -99,7 +99,7 @@ def logged() -> Iterator[list[str]]:
 
 
 def check(answer: Answer, status: int, code: str, **evidence: object) -> dict[str, Any]:
-    """Assert that `answer` is this problem."""
+    """Assert that `answer` is this problem; return it."""
     assert answer.status == status
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers["Cache-Control"] == "no-store"
@@ -125,7 +125,7 @@ ALLOWED = [
 
 @pytest.mark.parametrize("path, query, allowed", ALLOWED)
 def test_methods(application: Application, path: str, query: str, allowed: str) -> None:
-    """Any other method on a known path is refused, and those allowed are named in order."""
+    """An unsupported method on a known path gets 405 with the allowed ones in order."""
     names = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "M-SEARCH"]
     odd = ["get", "Post", "post", "delete", "options", "GET ", "*", "-", "", "\xff", "X" * 300, "0"]
     for method in names + odd:
@@ -141,7 +141,7 @@ def test_methods(application: Application, path: str, query: str, allowed: str) 
     [*ALLOWED, ("*", "", "DELETE, GET, HEAD, OPTIONS, POST"), ("/*", "", "OPTIONS"), ("/x", "", "OPTIONS")],
 )
 def test_options(application: Application, path: str, query: str, allowed: str) -> None:
-    """Every path tells what may be asked for there, and `*` what may be asked for at all."""
+    """OPTIONS lists the methods of a path; for `*` it lists all methods of the service."""
     answer = call(application, "OPTIONS", path, query, Untouched(), CONTENT_LENGTH="6")
     assert (answer.status, answer.headers["Allow"], answer.body) == (204, allowed, b"")
     assert set(answer.headers.keys()) == {"Allow", "X-Request-ID"}
@@ -149,7 +149,7 @@ def test_options(application: Application, path: str, query: str, allowed: str) 
 
 @pytest.mark.parametrize("target", ["a:80", "[::1]:443", ""])
 def test_connect(application: Application, target: str) -> None:
-    """No tunnel is made: what there is instead is told, as no path was asked for."""
+    """CONNECT gets 405 with all methods of the service, as it names no path."""
     answer = call(application, "CONNECT", target, RAW_URI=target)
     check(answer, 405, "method_not_allowed")
     assert answer.headers["Allow"] == "DELETE, GET, HEAD, OPTIONS, POST"
@@ -170,7 +170,7 @@ def test_connect(application: Application, target: str) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "POST", "PUT"])
 def test_unknown_path(application: Application, method: str, path: str) -> None:
-    """Nothing is served under other paths."""
+    """Unknown paths get 404."""
     answer = call(application, method, path, body=Untouched())
     assert answer.status == 404
     if method != "HEAD":
@@ -181,7 +181,7 @@ def test_unknown_path(application: Application, method: str, path: str) -> None:
     "hash_", ["", "files", "healthz", "../files", f"{MD5}/x", f"{MD5}%0a", "%ff", MD5[1:]]
 )
 def test_malformed_hash_in_the_query(application: Application, hash_: str) -> None:
-    """What is no hash is not found, and never taken for another path."""
+    """A malformed hash in the query gets 404 and is never taken for another path."""
     call(application, "POST", body=HELLO)
     for method in ("GET", "DELETE"):
         check(call(application, method, query=f"hash={hash_}"), 404, "not_found")
@@ -190,13 +190,13 @@ def test_malformed_hash_in_the_query(application: Application, hash_: str) -> No
 @pytest.mark.parametrize("hash_", ["0" * 32, "A" * 32, "0" * 64, "0" * 33])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_absent_blob(application: Application, method: str, hash_: str) -> None:
-    """A blob that is not held is not found under either of its spellings."""
+    """An absent blob gets 404 under both spellings of its URL."""
     for path, query in ((f"/{hash_}", ""), ("/", f"hash={hash_}")):
         check(call(application, method, path, query), 404, "blob_not_found", hash=hash_.lower())
 
 
 def test_collision(application: Application) -> None:
-    """Other bytes with the same weak digest are refused, and those held stay as they are."""
+    """A colliding file is refused, and the stored one stays as it was."""
     first, second = COLLIDING
     url = call(application, "POST", body=first).json["url"]
     check(call(application, "POST", body=second), 409, "digest_collision", hash=url[1:])
@@ -204,7 +204,7 @@ def test_collision(application: Application) -> None:
 
 
 def test_every_error_has_its_own_answer() -> None:
-    """Each class has a code of its own and is answered with it, unless no server meets such a failure."""
+    """Each error class has its own code; errors of the start and of the client become 500."""
     found = {
         kind
         for kind in vars(errors).values()
@@ -212,7 +212,7 @@ def test_every_error_has_its_own_answer() -> None:
     }
     found -= {errors.StoreError, errors.RequestError}
     assert len({kind.code for kind in found}) == len(found)
-    # Two end the start of a service and answer no request, the others are what a client sees of it.
+    # Two end the start of a service; the others are raised by the client.
     starting = {errors.ConfigError, errors.WrongStore}
     seen = {errors.Unreachable, errors.UnexpectedAnswer, errors.UnexpectedDigest, errors.MalformedHash}
     assert found - set(errors.BY_CODE.values()) == starting | seen
@@ -222,7 +222,7 @@ def test_every_error_has_its_own_answer() -> None:
 
 
 def test_disk_errors(application: Application, config: Config) -> None:
-    """A store that went away is unavailable, says when to try again, and names no path."""
+    """Without its directory the store is unavailable, with Retry-After and without the path."""
     moved = Path(config.root).with_name("moved")
     os.rename(config.root, moved)
     try:
@@ -244,7 +244,7 @@ def test_disk_errors(application: Application, config: Config) -> None:
 def test_disk_error_is_logged_with_its_cause(
     application: Application, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The log tells the operator what the answer keeps from the client: the path."""
+    """The path of a failure is in the log and not in the answer."""
     shard = Path(config.root, MD5[:2])
     real = os.open
 
@@ -266,7 +266,7 @@ def test_disk_error_is_logged_with_its_cause(
 
 @pytest.mark.parametrize("identity", ["a", "0" * 64, "A-Z_.9", "7d9f1c2e-6b1a-4f7e-9c3d-2b8a1e5f4c6d"])
 def test_request_id(application: Application, identity: str) -> None:
-    """A harmless request id is echoed, on errors too."""
+    """A harmless request id is echoed, on errors as well."""
     for path in ("/", "/nowhere"):
         assert call(application, path=path, HTTP_X_REQUEST_ID=identity).headers["X-Request-ID"] == identity
 
@@ -275,7 +275,7 @@ def test_request_id(application: Application, identity: str) -> None:
     "identity", ["", " ", "a b", "a\n", "a,b", "\xff", "<script>", "{0}", "0" * 65, "%0d"]
 )
 def test_harmful_request_id(application: Application, identity: str) -> None:
-    """A request id that could do harm in a log or a page is replaced."""
+    """A request id with unsafe characters, or too long, is replaced."""
     answers = [call(application, HTTP_X_REQUEST_ID=identity) for _ in range(2)]
     first, second = (answer.headers["X-Request-ID"] for answer in answers)
     assert re.fullmatch("[0-9a-f]{16}", first)
@@ -285,8 +285,8 @@ def test_harmful_request_id(application: Application, identity: str) -> None:
 def test_unforeseen_error_of_a_handler(
     application: Application, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A defect is answered and logged once, with the request's id; the answer tells nothing of it."""
-    monkeypatch.setattr(service, "__version__", object())  # which JSON cannot express
+    """A bug gets 500 without details, and is logged once with the request id."""
+    monkeypatch.setattr(service, "__version__", object())  # JSON cannot express it
     with logged() as lines:
         answer = call(application, HTTP_X_REQUEST_ID="one", HTTP_ACCEPT="secret")
     check(answer, 500, "internal_error")
@@ -302,7 +302,7 @@ def test_unforeseen_error_of_a_handler(
 def test_unforeseen_error_of_the_store(
     application: Application, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A store that breaks its contract gives an answer, not a dropped connection."""
+    """An exception that breaks the store's contract gets 500 instead of a dropped connection."""
 
     def fail(digest: Digest, *_: Any) -> BlobReader:
         raise OSError(5, "Input/output error", f"{config.root}/{digest.hex}")
@@ -316,19 +316,19 @@ def test_unforeseen_error_of_the_store(
 
 
 class Broken(io.BytesIO):
-    """A body whose server fails in its own words."""
+    """A body whose reading raises an error with the server's own message."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self._error = error
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Fail."""
+        """Raise it."""
         raise self._error
 
 
 def begun(text: str) -> bytes:
-    """A form with the boundary b."""
+    """A form, or its beginning, with the boundary b."""
     return text.replace("\n", "\r\n").encode()
 
 
@@ -349,7 +349,7 @@ def begun(text: str) -> bytes:
     ids=range(7),
 )
 def test_details_in_words_of_this_service(application: Application, body: Any, detail: str) -> None:
-    """What a server or a library says of a body is not handed on: it names what is inside of them."""
+    """Messages of the server or a library are replaced, as they reveal internals."""
     kind = "multipart/form-data; boundary=b" if isinstance(body, bytes) else "x/y"
     length = str(len(body)) if isinstance(body, bytes) else "6"
     answer = call(application, "POST", body=body, CONTENT_TYPE=kind, CONTENT_LENGTH=length)
@@ -358,7 +358,7 @@ def test_details_in_words_of_this_service(application: Application, body: Any, d
 
 
 def test_head_of_an_error(api: TestApp) -> None:
-    """HEAD of an error has the header of its GET and no body."""
+    """HEAD of an error has the header of GET and no body."""
     get = api.get(f"/{MD5}", status=404)
     head = api.head(f"/{MD5}", status=404)
     for name in ("Content-Type", "Content-Length", "Cache-Control"):
@@ -372,14 +372,14 @@ def test_head_of_an_error(api: TestApp) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_no_request_breaks_the_service(config: Config, environ: dict[str, Any]) -> None:
-    """No request gives a 5xx or an invalid header, and none but a POST stores anything."""
+    """No request gets an invalid header or a 5xx except 501, and only POST stores anything."""
     application = quick(config)
     if not held(application):
         call(application, "POST", body=HELLO)
     before = held(application)
     method = environ["REQUEST_METHOD"]
     answer = call(application, **environ)
-    # 501 is the client's doing, too: a transfer coding that nobody here undoes.
+    # 501 is the client's fault, too: an unsupported transfer coding.
     assert 200 <= answer.status < 500 or answer.status == 501
     after = held(application)
     if method != "POST":
@@ -389,7 +389,7 @@ def test_no_request_breaks_the_service(config: Config, environ: dict[str, Any]) 
 
 
 def test_create_app_without_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service made without settings has its default directory, and reads no environment."""
+    """create_app() uses the default directory and ignores the environment."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WSGI_STORE_ROOT", str(tmp_path / "elsewhere"))
     call(create_app(), "POST", body=HELLO)

@@ -1,4 +1,4 @@
-"""Parts of a blob (RFC 9110 section 14), compared with a reference that knows only sets of bytes."""
+"""Ranges (RFC 9110 section 14), compared with a reference that works on sets of bytes."""
 
 import hashlib
 import random
@@ -41,7 +41,7 @@ FIELD = st.one_of(
 
 
 def wanted(value: str, size: int) -> list[set[int]] | None:
-    """The bytes each satisfiable range of a Range field names; None when the field is ignored."""
+    """The bytes of each satisfiable range; None if the field is ignored."""
     match = re.fullmatch(r"\s*bytes\s*=(.*)", value, re.IGNORECASE | re.DOTALL)
     if match is None:
         return None
@@ -68,7 +68,7 @@ def wanted(value: str, size: int) -> list[set[int]] | None:
 
 
 def parts(answer: Answer, size: int) -> list[tuple[int, int, bytes]]:
-    """The parts of a 206: first byte, last byte and content, taken apart by the letter."""
+    """The parts of a 206, parsed strictly: first byte, last byte and content."""
     spans = []
     kind = answer.headers["Content-Type"]
     match = re.fullmatch(r"multipart/byteranges; boundary=([0-9a-f]+)", kind)
@@ -92,7 +92,7 @@ def parts(answer: Answer, size: int) -> list[tuple[int, int, bytes]]:
 
 
 def put(application: Application, data: bytes) -> str:
-    """Store `data`, return its path."""
+    """Store `data`; return its path."""
     path: str = call(application, "POST", body=data).json["url"]
     return path
 
@@ -104,7 +104,7 @@ def put(application: Application, data: bytes) -> str:
 @example(value=f"bytes=0-0,{GAP + 2}-{GAP + 2}", size=1000)
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_ranges(config: Config, value: str, size: int) -> None:
-    """What is answered holds what was asked for, each byte once and in its place."""
+    """Any Range field gets the bytes it asks for, each once and in order."""
     application = quick(config)
     data = BYTES[:size]
     answer = call(application, path=put(application, data), HTTP_RANGE=value)
@@ -121,7 +121,7 @@ def test_any_ranges(config: Config, value: str, size: int) -> None:
         for first, last, content in sent:
             assert content == data[first : last + 1]
         spans = sorted((first, last) for first, last, _ in sent)
-        # What lies between two parts is worth a part's header; what was not asked for is no more.
+        # Bytes between two ranges are sent only if they are fewer than a part's header.
         assert all(start - stop - 1 > GAP for (_, stop), (start, _) in zip(spans, spans[1:]))
         given_ = set().union(*(range(first, last + 1) for first, last in spans))
         union = set().union(*asked)
@@ -152,7 +152,7 @@ def test_any_ranges(config: Config, value: str, size: int) -> None:
 def test_one_range(
     api: TestApp, application: Application, value: str, content: bytes, content_range: str
 ) -> None:
-    """A single range, or several that make one, is sent by itself with all that describes the blob."""
+    """A single range, or several that merge into one, is sent with all fields of the blob."""
     path = put(application, TEN)
     whole = api.get(path)
     answer = api.get(path, headers={"Range": value})
@@ -165,7 +165,7 @@ def test_one_range(
 
 @pytest.mark.parametrize("value", ["bytes=10-", "bytes=10-20,11-", "bytes=-0", "bytes=99999999999999999999-"])
 def test_no_range_satisfiable(api: TestApp, application: Application, value: str) -> None:
-    """Ranges all beyond the end are refused with the size of the blob."""
+    """Ranges beyond the end get 416 with the size of the blob."""
     answer = api.get(put(application, TEN), headers={"Range": value}, status=416)
     assert answer.headers["Content-Range"] == "bytes */10"
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -175,14 +175,14 @@ def test_no_range_satisfiable(api: TestApp, application: Application, value: str
 
 @pytest.mark.parametrize("value, status", [("bytes=0-", 416), ("bytes=-0", 416), ("bytes=-5", 200)])
 def test_ranges_of_nothing(application: Application, value: str, status: int) -> None:
-    """Of an empty blob only a suffix can be had: all of it."""
+    """An empty blob satisfies only a suffix range, and is sent whole."""
     answer = call(application, path=put(application, b""), HTTP_RANGE=value)
     assert answer.status == status
     assert answer.headers.get("Content-Range") == ("bytes */0" if status == 416 else None)
 
 
 def test_several_ranges(api: TestApp, application: Application) -> None:
-    """Several ranges arrive as one multipart body, whose parts have the type of the blob."""
+    """Several ranges are sent as multipart/byteranges, each part with the type of the blob."""
     path = put(application, BYTES[:1000])
     answer = api.get(f"{path}/a.txt", headers={"Range": "bytes=900-,0-9"})
     boundary = answer.headers["Content-Type"].partition("boundary=")[2]
@@ -200,13 +200,13 @@ def test_several_ranges(api: TestApp, application: Application) -> None:
 
 @pytest.mark.parametrize("gap, count", [(GAP, 1), (GAP + 1, 2)])
 def test_near_ranges(application: Application, gap: int, count: int) -> None:
-    """Ranges that are nearer than a part's header is long come as one."""
+    """Ranges closer together than the length of a part's header are merged."""
     answer = call(application, path=put(application, BYTES), HTTP_RANGE=f"bytes=0-0,{gap + 1}-{gap + 1}")
     assert len(parts(answer, len(BYTES))) == count
 
 
 def test_boundary_is_not_foreseeable(application: Application) -> None:
-    """No blob can hold the boundary between its own parts."""
+    """The boundary is random, so no blob can contain it on purpose."""
     path = put(application, BYTES[:1000])
     answers = [call(application, path=path, HTTP_RANGE="bytes=0-1,900-") for _ in range(2)]
     assert answers[0].headers["Content-Type"] != answers[1].headers["Content-Type"]
@@ -214,7 +214,7 @@ def test_boundary_is_not_foreseeable(application: Application) -> None:
 
 @pytest.mark.parametrize("count, status", [(MAX_RANGES, 206), (MAX_RANGES + 1, 200)])
 def test_many_ranges(application: Application, count: int, status: int) -> None:
-    """More parts than are worth it are answered with the whole blob."""
+    """A request for more than MAX_RANGES parts gets the whole blob."""
     value = "bytes=" + ",".join(f"{i * 1000}-{i * 1000}" for i in range(count))
     answer = call(application, path=put(application, BYTES), HTTP_RANGE=value)
     assert answer.status == status
@@ -223,7 +223,7 @@ def test_many_ranges(application: Application, count: int, status: int) -> None:
 
 @pytest.mark.parametrize("spec", ["0-", "-299999", "0-299999", "1-299998"])
 def test_overlapping_ranges(application: Application, spec: str) -> None:
-    """A small request for the same bytes a thousand times gets them once."""
+    """A range repeated a thousand times is sent once."""
     value = "bytes=" + ",".join([spec] * 1000)
     answer = call(application, path=put(application, BYTES), HTTP_RANGE=value)
     assert answer.status == 206
@@ -232,12 +232,12 @@ def test_overlapping_ranges(application: Application, spec: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/files", "/healthz"])
 def test_ranges_of_documents(application: Application, path: str) -> None:
-    """What is no blob is sent whole."""
+    """Range is ignored for everything but blobs."""
     assert call(application, path=path, HTTP_RANGE="bytes=0-0").status == 200
 
 
 def test_head_ignores_ranges(application: Application) -> None:
-    """HEAD describes the whole blob: RFC 9110 defines ranges for GET alone."""
+    """HEAD ignores Range, which RFC 9110 defines for GET alone."""
     path = put(application, TEN)
     for value in ("bytes=0-0", "bytes=20-"):
         answer = call(application, "HEAD", path, HTTP_RANGE=value)
@@ -247,7 +247,7 @@ def test_head_ignores_ranges(application: Application) -> None:
 @pytest.mark.on_disk
 @pytest.mark.parametrize("value", ["bytes=0-9,100000-", "bytes=0-"])
 def test_removed_while_sent(application: Application, value: str) -> None:
-    """A blob removed while ranges of it are sent still arrives whole."""
+    """A blob removed during a download of ranges is still sent whole."""
     path = put(application, BYTES)
     status, headers, result = start(application, request(path=path, HTTP_RANGE=value))
     try:
@@ -264,7 +264,7 @@ def test_removed_while_sent(application: Application, value: str) -> None:
 @pytest.mark.on_disk
 @pytest.mark.parametrize("value", ["bytes=0-0,1000-", "bytes=5-"])
 def test_removed_before_sent(application: Application, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    """A blob removed after it was looked at is not found."""
+    """A blob removed between stat and open gets 404."""
     path = put(application, BYTES)
     look = application.store.stat
 

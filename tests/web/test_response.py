@@ -1,4 +1,4 @@
-"""An answer on its way to the server: its status line, its fields, its body."""
+"""The response as the server gets it: status line, fields and body."""
 
 import gc
 import json
@@ -23,11 +23,11 @@ NAME = "X-Name"
 @example(before="a", bad="\r", after="")
 @example(before="", bad="\n", after="Set-Cookie: a=b")
 @example(before="a", bad="\0", after="b")
-@example(before="a", bad="\u010a", after="")  # a line break to who keeps the low byte
+@example(before="a", bad="\u010a", after="")  # a line break for a server that keeps only the low byte
 @example(before="a", bad="\x85", after="")
 @example(before="a", bad="\ud800", after="")
 def test_values_that_could_end_a_line(before: str, bad: str, after: str) -> None:
-    """A field goes out when it is printable ASCII, and not at all otherwise."""
+    """A field value must be printable ASCII; anything else is refused."""
     value = before + bad + after
     if all(" " <= character <= "~" for character in value):
         assert Response(b"", 200, [(NAME, value)]).headers[0] == (NAME, value)
@@ -39,7 +39,7 @@ def test_values_that_could_end_a_line(before: str, bad: str, after: str) -> None
 def test_a_value_that_could_end_a_line_is_an_error(
     application: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a handler let such a value through, the answer is 500, without it."""
+    """A line break in a handler's field value gets 500, without the injected field."""
     path = call(application, "POST", body=b"hello\n").json["url"]
     monkeypatch.setattr("wsgi_store.web.download.describe", lambda name: ("text/plain", f"inline; {name}"))
     answer = call(application, path=f"{path}/a\r\nSet-Cookie: a=b")
@@ -48,7 +48,7 @@ def test_a_value_that_could_end_a_line_is_an_error(
 
 
 def test_fields_given_twice() -> None:
-    """Fields go out in the order they were given, those given twice as well."""
+    """Fields keep their order, repeated ones included."""
     fields = [("WWW-Authenticate", "Bearer"), ("Allow", "GET"), ("WWW-Authenticate", "Basic")]
     _, headers, body = start(Response([b"a", b"b"], 401, fields), request())
     assert list(headers) == fields
@@ -56,7 +56,7 @@ def test_fields_given_twice() -> None:
 
 
 def test_fields_that_answers_share(application: Application) -> None:
-    """A server may change the list it is given (PEP 3333): no other answer sees it."""
+    """A server may change the list of fields it gets (PEP 3333) without affecting other answers."""
     path = call(application, "POST", body=b"hello\n").json["url"]
     before = [list(fields) for fields in (PUBLIC, PRIVATE, CONSTANT)]
 
@@ -72,7 +72,7 @@ def test_fields_that_answers_share(application: Application) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_length(method: str) -> None:
-    """Of a body in bytes the length is told, of another one only what its maker tells."""
+    """Content-Length is added to a body of bytes only."""
     status, headers, body = start(Response(b"hello", 404, []), request(method))
     assert (status, headers["Content-Length"]) == (404, "5")
     assert body == ([b"hello"] if method == "GET" else [])
@@ -81,7 +81,7 @@ def test_length(method: str) -> None:
 
 
 class Halting:
-    """A reader that gives at most `most` bytes at a time, and says what it was asked for."""
+    """A reader that returns at most `most` bytes at a time and records the sizes asked for."""
 
     def __init__(self, reader: BlobReader, most: int) -> None:
         self._reader = reader
@@ -110,7 +110,7 @@ class Halting:
 def test_small_blobs_are_read_once(
     application: Application, monkeypatch: pytest.MonkeyPatch, size: int, most: int, asked: list[int]
 ) -> None:
-    """A small blob is read by one call that is told its length, and by more where that gives less."""
+    """A small blob is read in one call of its exact length, and in more after short reads."""
     data = bytes(range(256)) * 256
     path = call(application, "POST", body=data[:size]).json["url"]
     readers: list[Halting] = []
@@ -129,7 +129,7 @@ def test_small_blobs_are_read_once(
 def test_small_blob_cut_while_read(
     application: Application, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A small blob that ends early is an error, even if only closing it tells."""
+    """A small blob that ends early gets 503, even if only close() reports it."""
     path = call(application, "POST", body=b"hello\n").json["url"]
     opened = application.store.open
 
@@ -145,7 +145,7 @@ def test_small_blob_cut_while_read(
 
 
 def test_what_clients_make_long_is_not_kept(application: Application) -> None:
-    """Names and fields of kilobytes, each another one, take no memory for longer than their request."""
+    """Long names and fields, all different, are not kept after their request."""
     hash_ = json.loads(call(application, "POST", body=b"some bytes").body)["hash"]
 
     def ask(number: int) -> None:

@@ -1,4 +1,4 @@
-"""GET of what is not a blob: the listing, the index, liveness and readiness."""
+"""GET of the listing, the index, /healthz and /readyz."""
 
 import hashlib
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ HASH = st.from_regex("[0-9a-fA-F]{32}", fullmatch=True)
 
 
 def fill(application: Application, count: int) -> list[str]:
-    """Store so many blobs, return their hashes in order."""
+    """Store that many blobs; return their hashes in order."""
     for number in range(count):
         call(application, "POST", body=str(number).encode())
     return sorted(hashlib.md5(str(number).encode()).hexdigest() for number in range(count))
 
 
 def pages(application: Application, query: str) -> Iterator[list[str]]:
-    """The hashes of each page, by following `next` to the end."""
+    """The hashes of each page, following `next` to the end."""
     following: str | None = f"/files?{query}"
     while following is not None:
         parts = urlsplit(following)
@@ -42,7 +42,7 @@ def pages(application: Application, query: str) -> Iterator[list[str]]:
 
 
 def test_empty_store(api: TestApp) -> None:
-    """A store without blobs has one page, which is empty."""
+    """An empty store has one empty page."""
     answer = api.get("/files")
     assert answer.json == {"files": [], "next": None}
     assert answer.headers["Content-Type"] == "application/json"
@@ -50,7 +50,7 @@ def test_empty_store(api: TestApp) -> None:
 
 
 def test_page(api: TestApp) -> None:
-    """A page describes each blob, and names the next page by the last of its own."""
+    """A page describes each blob, and `next` starts after its last one."""
     hashes = sorted(api.post("/", data).json["hash"] for data in (b"", HELLO))
     sizes = {hashlib.md5(b"").hexdigest(): 0, MD5: 6}
     files = [{"hash": hash_, "size": sizes[hash_], "url": f"/{hash_}"} for hash_ in hashes]
@@ -66,7 +66,7 @@ def test_page(api: TestApp) -> None:
 @given(limit=st.integers(1, 50))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_pages_are_complete(config: Config, limit: int) -> None:
-    """Every blob is on just one page, in order, and all pages but the last are full."""
+    """Every blob is on exactly one page, in order, and all pages but the last are full."""
     application = quick(config)
     hashes = held(application) or fill(application, 40)
     found = list(pages(application, f"limit={limit}"))
@@ -78,7 +78,7 @@ def test_pages_are_complete(config: Config, limit: int) -> None:
 @given(after=HASH)
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_after_any_hash(config: Config, after: str) -> None:
-    """A listing begins behind any hash, held or not, in either case."""
+    """A listing starts after any hash, stored or not, in either case."""
     application = quick(config)
     hashes = held(application) or fill(application, 40)
     found = sum(pages(application, f"after={after}&limit=7"), [])
@@ -86,7 +86,7 @@ def test_after_any_hash(config: Config, after: str) -> None:
 
 
 def test_changes_between_pages(application: Application) -> None:
-    """A blob that stays is listed once, though others come and go between the pages."""
+    """A blob that stays is listed once, even if others are added and removed between pages."""
     hashes = fill(application, 20)
     found = []
     for page in pages(application, "limit=3"):
@@ -99,7 +99,7 @@ def test_changes_between_pages(application: Application) -> None:
 
 @pytest.mark.parametrize("after", ["", f"&after={MD5}"])
 def test_cost_of_a_page(application: Application, monkeypatch: pytest.MonkeyPatch, after: str) -> None:
-    """No more blobs are looked at than a page has, and one to know whether another follows."""
+    """A page reads one blob more than it lists, to know whether another page follows."""
     fill(application, 40)
     looked_at = 0
     iterate = application.store.iterate
@@ -116,7 +116,7 @@ def test_cost_of_a_page(application: Application, monkeypatch: pytest.MonkeyPatc
 
 
 def test_default_limit(application: Application) -> None:
-    """A page has a hundred blobs unless another number is asked for."""
+    """A page has 100 blobs by default."""
     fill(application, 101)
     assert [len(page) for page in pages(application, "")] == [100, 1]
 
@@ -125,26 +125,26 @@ def test_default_limit(application: Application) -> None:
     "limit", ["0", "-1", "1001", "99999", "", "x", "1.5", "²", "%D9%A1", "1e2", " 1", "+1"]
 )
 def test_malformed_limit(api: TestApp, limit: str) -> None:
-    """A limit that is no number, or too large, is refused with the largest as evidence."""
+    """A malformed or excessive limit gets 400 with the maximum."""
     answer = api.get(f"/files?limit={limit}", status=400).json
     assert (answer["code"], answer["limit"]) == ("bad_request", 1000)
 
 
 @pytest.mark.parametrize("limit", ["1", "1000", "0007"])
 def test_limits(api: TestApp, limit: str) -> None:
-    """A limit from one to a thousand is taken."""
+    """Limits from 1 to 1000 are accepted."""
     api.get(f"/files?limit={limit}")
 
 
 @pytest.mark.parametrize("after", ["", "x", MD5[1:], f"{MD5}0", "0" * 64, "../..", "%00", "%ff"])
 def test_malformed_after(api: TestApp, after: str) -> None:
-    """What is no hash of this store is no place in its order."""
+    """A malformed `after` gets 400."""
     assert api.get(f"/files?after={after}", status=400).json["code"] == "bad_request"
 
 
 @pytest.mark.parametrize("prefix, quoted", [("/data", "/data"), ("/\xc3\xbc\xff", "/%C3%BC%FF")])
 def test_mounted(application: Application, prefix: str, quoted: str) -> None:
-    """Addresses in a page and in the index carry the mount point."""
+    """URLs in a page and in the index start with the mount point."""
     hashes = fill(application, 2)
     page = call(application, path="/files", query="limit=1", SCRIPT_NAME=prefix).json
     assert page["files"][0]["url"] == f"{quoted}/{hashes[0]}"
@@ -156,7 +156,7 @@ def test_mounted(application: Application, prefix: str, quoted: str) -> None:
 @pytest.mark.parametrize("max_size", [None, 1000])
 @pytest.mark.parametrize("algorithm", [Algorithm.MD5, Algorithm.BLAKE2B])
 def test_index(config: Config, max_size: int | None, algorithm: Algorithm) -> None:
-    """The index says what the service is, what it takes and where its parts are."""
+    """The index has the service's version, algorithm, limits and links."""
     application = create_app(replace(config, max_size=max_size, hash=algorithm))
     answer = call(application)
     assert answer.json == {
@@ -188,7 +188,7 @@ def test_head(api: TestApp, path: str) -> None:
 
 
 def test_health(api: TestApp) -> None:
-    """A service that runs is alive, and ready when it can write."""
+    """A running service is alive, and ready if it can write."""
     for path in ("/healthz", "/readyz"):
         answer = api.get(path)
         assert answer.json == {"status": "ok"}
@@ -196,7 +196,7 @@ def test_health(api: TestApp) -> None:
 
 
 def test_not_ready(config: Config) -> None:
-    """A service without room is alive and not ready."""
+    """A service without free space is alive but not ready."""
     application = create_app(replace(config, min_free=1 << 62))
     answer = call(application, path="/readyz")
     assert (answer.status, answer.json["code"]) == (503, "store_unavailable")
