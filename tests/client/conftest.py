@@ -1,4 +1,4 @@
-"""What tests of the client share."""
+"""Fixtures for the tests of the client."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from wsgi_store.client import Client
 
 @pytest.fixture(scope="module", name="server")
 def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service that everybody may use."""
+    """A service without tokens."""
     with gunicorn(tmp_path_factory.mktemp("client")) as server:
         yield server
         assert not server.staged()

@@ -1,4 +1,4 @@
-"""The client in Python against the shipped gunicorn."""
+"""The Python client against the shipped gunicorn."""
 
 import errno
 import hashlib
@@ -43,7 +43,7 @@ from wsgi_store.web.problems import problem
 
 
 def test_a_file_system_without_links(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a download cannot be linked it is renamed, and takes no other file's place all the same."""
+    """On a file system without hard links, a download is renamed and still overwrites no other file."""
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
@@ -68,7 +68,7 @@ RETRY_AFTER: list[tuple[str, dict[str, float]]] = [
 
 
 def test_a_time_to_wait_that_is_none() -> None:
-    """A Retry-After that cannot be read is none."""
+    """An unreadable Retry-After is ignored."""
     for text, evidence in RETRY_AFTER:
         answer = HTTPResponse(status=503, headers={"Retry-After": text}, preload_content=False)
         error = refusal("http://x", answer, {})
@@ -77,7 +77,7 @@ def test_a_time_to_wait_that_is_none() -> None:
 
 
 def test_the_way_of_a_blob(client: Client, tmp_path: Path) -> None:
-    """A file goes up, is described, listed, comes down the same, and is removed."""
+    """A file can be uploaded, described, listed, downloaded unchanged and removed."""
     path = tmp_path / "up"
     path.write_bytes(DATA)
     url = client.url(HASH)
@@ -104,7 +104,7 @@ def test_the_example(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_prefix(config: Config, tmp_path: Path) -> None:
-    """A store that is mounted under a prefix is used below it."""
+    """The client works with a store mounted under a prefix."""
     app = DispatcherMiddleware(NotFound(), {"/a/b": create_app(config)})
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = Thread(target=server.serve_forever)
@@ -123,7 +123,7 @@ def test_a_prefix(config: Config, tmp_path: Path) -> None:
 
 
 def test_sources(client: Client, tmp_path: Path) -> None:
-    """Bytes, paths, files from where they stand, pipes, and nothing at all can be uploaded."""
+    """The client uploads bytes, paths, files from their current position, pipes and empty input."""
     path = tmp_path / "file"
     path.write_bytes(DATA)
     with path.open("rb") as file:
@@ -138,7 +138,7 @@ def test_sources(client: Client, tmp_path: Path) -> None:
 
 
 def test_reading(client: Client) -> None:
-    """A download can be read like a file, in any portions, or taken in pieces."""
+    """A download can be read like a file, in portions of any size, or iterated in pieces."""
     client.put(DATA)
     with client.open(HASH) as download:
         assert download.size == SIZE
@@ -155,7 +155,7 @@ def test_reading(client: Client) -> None:
 
 
 def test_an_announced_hash(client: Client) -> None:
-    """Nothing but the announced file is stored; what is no hash is told by the server."""
+    """Only a file with the announced hash is stored; the server rejects a malformed hash."""
     assert client.put(b"hello", hash_=hashlib.md5(b"hello").hexdigest()).created
     with pytest.raises(DigestMismatch) as caught:
         client.put(b"other", hash_=HASH)
@@ -166,7 +166,7 @@ def test_an_announced_hash(client: Client) -> None:
 
 
 def test_pages(client: Client) -> None:
-    """A listing goes from page to page, from where and as far as is asked."""
+    """A listing continues from page to page, starts after a given hash and stops at a limit."""
     hashes = sorted(client.put(bytes([number])).hash for number in range(5))
     assert [blob.hash for blob in client.list(page_size=2)] == hashes
     assert [blob.hash for blob in client.list(after=hashes[1], page_size=2)] == hashes[2:]
@@ -175,7 +175,7 @@ def test_pages(client: Client) -> None:
 
 
 def test_progress(client: Client, tmp_path: Path) -> None:
-    """Who wants to know is told how many bytes have passed, up to the last one."""
+    """The progress callback receives the number of bytes transferred, up to the total."""
     told: list[int] = []
     client.put(DATA, progress=told.append)
     assert told == sorted(told) and told[-1] == SIZE and len(told) > 2
@@ -185,7 +185,7 @@ def test_progress(client: Client, tmp_path: Path) -> None:
 
 
 def test_threads(server: Server, client: Client) -> None:
-    """One client serves many threads, and asks for the algorithm once."""
+    """Many threads can share one client, which asks for the algorithm once."""
     asked = len(server.logged(r"GET / "))
 
     def work(number: int) -> bool:
@@ -211,7 +211,7 @@ def test_threads(server: Server, client: Client) -> None:
     ids=["beginning", "whole", "another file", "longer", "empty"],
 )
 def test_carrying_on(server: Server, client: Client, tmp_path: Path, there: bytes, first: int) -> None:
-    """A download carries on from FILE.part; where that is of another file it begins anew."""
+    """A download resumes from FILE.part, or restarts if that belongs to another file."""
     client.put(DATA)
     path = tmp_path / "file"
     (tmp_path / "file.part").write_bytes(there)
@@ -220,7 +220,7 @@ def test_carrying_on(server: Server, client: Client, tmp_path: Path, there: byte
     client.get(HASH, path)
     assert path.read_bytes() == DATA
     assert os.listdir(tmp_path) == ["file"]
-    # The damaged one is noticed after one answer, and needs another.
+    # A damaged part is noticed after one answer, and needs a second request.
     last = server.await_log(logged, before + 1 + (first == 0 < len(there)))[-1]
     if first < SIZE:
         assert int(last[2]) == SIZE - first
@@ -229,7 +229,7 @@ def test_carrying_on(server: Server, client: Client, tmp_path: Path, there: byte
 
 
 def test_nothing_is_replaced(client: Client, tmp_path: Path) -> None:
-    """A file that is there stays, unless it is to be replaced; what is no file stays in any case."""
+    """An existing file is replaced only with force, and anything but a regular file never."""
     client.put(b"new")
     hash_ = hashlib.md5(b"new").hexdigest()
     path = tmp_path / "file"
@@ -252,7 +252,7 @@ def test_nothing_is_replaced(client: Client, tmp_path: Path) -> None:
 
 
 def test_one_download_to_a_file(client: Client, tmp_path: Path) -> None:
-    """Of two downloads to the same file at once the second one is refused."""
+    """A second simultaneous download to the same file fails."""
     client.put(DATA)
     seen = []
 
@@ -291,7 +291,7 @@ def test_memory(client: Client, tmp_path: Path, method: str) -> None:
 
 @pytest.mark.parametrize("code", BY_CODE)
 def test_a_failure_is_the_same_on_both_sides(code: str) -> None:
-    """A client raises what its server raised: the class, the message, the evidence."""
+    """The client raises the same error as the server: class, message and evidence."""
     raised = BY_CODE[code]("it failed", path="x", limit=5, size=7, hash=HASH, allowed=["GET"], host="a")
     answer = problem(raised, "identity")
     status = HTTPResponse(status=int(answer.status[:3]))
@@ -302,7 +302,7 @@ def test_a_failure_is_the_same_on_both_sides(code: str) -> None:
 
 @pytest.fixture(scope="module", name="guarded")
 def fixture_guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service that asks for tokens and takes no large files."""
+    """A service with tokens and a size limit."""
     directory = tmp_path_factory.mktemp("guarded")
     tokens = directory / "tokens"
     tokens.write_text(line("all", "read,write,delete,list") + line("reader", "read"), encoding="ascii")
@@ -316,7 +316,7 @@ def fixture_guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
 )
 @pytest.mark.parametrize("pipe", [False, True], ids=["length", "chunked"])
 def test_refusals_are_seen(guarded: Server, token: str | None, size: int, kind: type, pipe: bool) -> None:
-    """An upload that is refused while it is sent ends with the refusal every time, and is not sent whole."""
+    """If the server rejects an upload early, the client always sees the error and stops sending."""
     sent: list[int] = []
     with Client(f"http://127.0.0.1:{guarded.port}", token, retries=0) as client:
         for _ in range(10):
@@ -332,7 +332,7 @@ def test_refusals_are_seen(guarded: Server, token: str | None, size: int, kind: 
 
 
 def test_credentials(guarded: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token comes before the URL's password, which comes before that in .netrc."""
+    """A token takes precedence over the password in the URL, which takes precedence over .netrc."""
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     address = f"127.0.0.1:{guarded.port}"
     known = [
@@ -357,7 +357,7 @@ def test_credentials(guarded: Server, tmp_path: Path, monkeypatch: pytest.Monkey
     "text", ["machine 127.0.0.1 hush", "hush\n", "machine \xff"], ids=["name", "word", "bytes"]
 )
 def test_a_bad_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """What is wrong with .netrc is said without what is in it."""
+    """An error in .netrc is reported without quoting the file."""
     (tmp_path / "netrc").write_text(text, encoding="latin-1")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with pytest.raises(ConfigError, match="netrc") as caught:
@@ -378,27 +378,27 @@ def test_a_bad_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str)
     ],
 )
 def test_a_bad_url(url: str) -> None:
-    """What is no URL of a server is refused, without showing it."""
+    """An invalid server URL is rejected without being shown."""
     with pytest.raises(ConfigError, match="^the URL of the server: expected ") as caught:
         Client(url)
     assert "secret" not in str(caught.value)
 
 
 def test_a_name_that_no_field_carries() -> None:
-    """A user name beyond latin-1 is refused, without showing it."""
+    """A user name with characters outside Latin-1 is rejected without being shown."""
     with pytest.raises(ConfigError, match="^user name and password: expected Latin-1 characters$"):
         Client("http://%E2%82%AC:secret@127.0.0.1:1")
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a\r\nb", "ä"])
 def test_a_bad_token(token: str) -> None:
-    """A token that no header field can carry is refused, without showing it."""
+    """A token that cannot be sent in a header field is rejected without being shown."""
     with pytest.raises(ConfigError, match="^the token: expected printable ASCII characters without spaces$"):
         Client("http://127.0.0.1:1", token)
 
 
 def test_no_room(tmp_path: Path) -> None:
-    """A full disk is told as such, at once."""
+    """A full disk is reported as such, without retries."""
     with gunicorn(tmp_path, WSGI_STORE_MIN_FREE="900000GiB") as server:
         server.expected += ["ERROR"]
         with Client(f"http://127.0.0.1:{server.port}") as client, pytest.raises(StorageFull):

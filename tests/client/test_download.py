@@ -1,4 +1,4 @@
-"""A download is read like a file, from anywhere in it."""
+"""A download can be read like a file, from any position."""
 
 import io
 import tarfile
@@ -14,7 +14,7 @@ from wsgi_store.errors import DigestMismatch
 
 
 def test_seeking(client: Client) -> None:
-    """A download is read from anywhere, as a file on a disk is."""
+    """A download is seekable like a file on disk."""
     client.put(DATA)
     with client.open(HASH) as download, io.BytesIO(DATA) as file:
         assert download.seekable() and download.readable() and not download.writable()
@@ -42,7 +42,7 @@ def test_seeking(client: Client) -> None:
 
 
 def test_lines(client: Client) -> None:
-    """It is iterated by lines, and text can be put around it."""
+    """A download can be iterated by lines and wrapped as text."""
     text = "".join(f"line {number} ä\n" for number in range(50_000))
     blob = client.put(text.encode())
     with client.open(blob.hash) as download:
@@ -56,7 +56,7 @@ def test_lines(client: Client) -> None:
 
 
 def test_archives(client: Client, tmp_path: Path) -> None:
-    """zipfile and tarfile read members from a server."""
+    """zipfile and tarfile can read members directly from a server."""
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("big", DATA)
         archive.writestr("small", b"hello")
@@ -73,7 +73,7 @@ def test_archives(client: Client, tmp_path: Path) -> None:
 
 
 def test_a_seek_back_to_the_beginning_is_checked() -> None:
-    """Whoever reads all of it from there gets no other bytes than those of the hash."""
+    """After a seek back to the beginning, reading to the end verifies the hash."""
     false = DATA[:-1] + b"?"
     with saying(reply(false)) as peer, Client(peer.url) as client, client.open(HASH) as download:
         assert download.read(10) == DATA[:10]
@@ -83,7 +83,7 @@ def test_a_seek_back_to_the_beginning_is_checked() -> None:
 
 
 def test_a_size_that_is_not_told() -> None:
-    """From an end that nobody knows nobody can seek; the rest works."""
+    """Without a known size, seeking from the end fails; everything else works."""
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     chunked += b"%x\r\n%b\r\n0\r\n\r\n" % (SIZE, DATA)
     with saying(chunked) as peer, hurried(peer.url) as client, client.open(HASH) as download:

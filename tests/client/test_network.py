@@ -1,4 +1,4 @@
-"""The client over TLS and through proxies: whom it trusts, which way it goes."""
+"""The client over TLS and through proxies."""
 
 import socket
 import subprocess
@@ -23,13 +23,13 @@ EC = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
 
 
 def openssl(*arguments: str, directory: Path) -> None:
-    """Run it."""
+    """Run openssl."""
     subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
 
 
 @pytest.fixture(name="ca", scope="module")
 def fixture_ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The certificate of an authority; beside it the key and certificate of 127.0.0.1, in both.pem."""
+    """The certificate of a test CA; next to it, both.pem has the key and certificate of 127.0.0.1."""
     directory = tmp_path_factory.mktemp("ca")
     openssl(
         "req", "-x509", *EC, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca", directory=directory
@@ -45,7 +45,7 @@ def fixture_ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(name="secure", scope="module")
 def fixture_secure(tmp_path_factory: pytest.TempPathFactory, ca: Path) -> Iterator[Server]:
-    """A service that speaks TLS and wants a token."""
+    """A service with TLS and a token."""
     directory = tmp_path_factory.mktemp("secure")
     (directory / "tokens").write_text(line("all", "read,write,delete,list"))
     certificate = ["--certfile", str(ca.with_name("both.pem"))]
@@ -55,13 +55,13 @@ def fixture_secure(tmp_path_factory: pytest.TempPathFactory, ca: Path) -> Iterat
 
 @pytest.fixture(name="open_service", scope="module")
 def fixture_open(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service that everybody may use."""
+    """A service without tokens."""
     with gunicorn(tmp_path_factory.mktemp("open")) as server:
         yield server
 
 
 def test_tls(secure: Server, ca: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who trusts the authority, by SSL_CERT_FILE, sends and receives; a refusal is seen while sending."""
+    """SSL_CERT_FILE adds a trusted CA; a rejected upload raises the server's error over TLS, too."""
     monkeypatch.setenv("SSL_CERT_FILE", str(ca))
     url = f"https://127.0.0.1:{secure.port}"
     with Client(url, "all") as client:
@@ -75,7 +75,7 @@ def test_tls(secure: Server, ca: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_certificate_that_is_not_trusted(secure: Server) -> None:
-    """It is a failure with a name, said once and at once."""
+    """An untrusted certificate is reported as such, without retries."""
     with Client(f"https://127.0.0.1:{secure.port}", "all", retries=50) as client:
         with pytest.raises(Unreachable, match="its certificate is not trusted: ") as caught:
             client.put(DATA)
@@ -83,7 +83,7 @@ def test_a_certificate_that_is_not_trusted(secure: Server) -> None:
 
 
 def test_a_certificate_of_another_host(secure: Server, ca: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trusted certificate counts for the names in it."""
+    """A trusted certificate for another host name is rejected."""
     monkeypatch.setenv("SSL_CERT_FILE", str(ca))
     with Client(f"https://localhost:{secure.port}", "all") as client:
         with pytest.raises(Unreachable, match="not trusted: .*localhost"):
@@ -91,7 +91,7 @@ def test_a_certificate_of_another_host(secure: Server, ca: Path, monkeypatch: py
 
 
 def test_the_command(secure: Server, ca: Path, tmp_path: Path) -> None:
-    """The command ends with a line and its status where it trusts nobody, and works where it does."""
+    """The command fails with one line for an untrusted certificate, and works with SSL_CERT_FILE."""
     program = install(tmp_path / "here")
     (program.parent / "file").write_bytes(DATA)
     arguments = ["put", "file", "--url", f"https://127.0.0.1:{secure.port}"]
@@ -103,7 +103,7 @@ def test_the_command(secure: Server, ca: Path, tmp_path: Path) -> None:
 
 
 def test_the_wrong_scheme(secure: Server, open_service: Server) -> None:
-    """A server that speaks TLS, or does not, is told by its scheme, at once and without trying again."""
+    """If the URL has the wrong scheme, the error names the right one at once, without retries."""
     for server, wrong, right in ((secure, "http", "https"), (open_service, "https", "http")):
         begin = time.monotonic()
         with Client(f"{wrong}://127.0.0.1:{server.port}", "all", retries=50) as client:
@@ -113,7 +113,7 @@ def test_the_wrong_scheme(secure: Server, open_service: Server) -> None:
 
 
 def test_a_plain_answer_to_a_handshake() -> None:
-    """Most servers answer what they do not understand."""
+    """A plain HTTP answer to a TLS handshake is recognized as HTTP."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -131,7 +131,7 @@ def test_a_plain_answer_to_a_handshake() -> None:
 
 
 def test_a_proxy(open_service: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """HTTP_PROXY is asked for the whole URL, with the user it names; NO_PROXY goes round it."""
+    """Requests go through HTTP_PROXY with its credentials, except to the hosts in NO_PROXY."""
     server = f"http://127.0.0.1:{open_service.port}"
     answer = b'{"hash": "%s", "size": %d, "created": true}' % (HASH.encode(), len(DATA))
     with saying(reply(INDEX, Connection="close"), reply(answer, Connection="close")) as proxy:
@@ -150,7 +150,7 @@ def test_a_proxy(open_service: Server, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tls_through_a_proxy(secure: Server, ca: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """HTTPS_PROXY is asked for a tunnel, and sees nothing of what goes through it."""
+    """HTTPS_PROXY provides a tunnel, and sees no token."""
     monkeypatch.setenv("SSL_CERT_FILE", str(ca))
     seen = []
 
@@ -183,7 +183,7 @@ def test_tls_through_a_proxy(secure: Server, ca: Path, monkeypatch: pytest.Monke
 
 
 def test_a_password_that_no_field_carries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy's password beyond latin-1 is refused, without showing it."""
+    """A proxy password with characters outside Latin-1 is rejected without being shown."""
     monkeypatch.setenv("http_proxy", "http://user:%E2%82%ACsecret@127.0.0.1:1080")
     with pytest.raises(ConfigError, match="^http_proxy: user name and password: expected") as caught:
         Client("http://store.example.org")
@@ -192,7 +192,7 @@ def test_a_password_that_no_field_carries(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("url", ["socks5://user:secret@127.0.0.1:1080", "http://user:secret@[::1:1080"])
 def test_a_proxy_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """A proxy of another kind or by no URL is refused, not gone round, and no password is shown."""
+    """An unsupported or malformed proxy URL is rejected without showing the password."""
     monkeypatch.setenv("http_proxy", url)
     with pytest.raises(ConfigError, match="http_proxy: ") as caught:
         Client("http://store.example.org")

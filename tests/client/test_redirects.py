@@ -1,4 +1,4 @@
-"""The client where a server sends downloads elsewhere."""
+"""Downloads that the server redirects elsewhere."""
 
 import socket
 import subprocess
@@ -17,7 +17,7 @@ HALF = SIZE // 2
 
 
 def test_a_download_that_is_sent_elsewhere(tmp_path: Path) -> None:
-    """It comes from where the server says, who is not told who asks, and is checked as ever."""
+    """A redirected download follows Location without sending the token, and is verified as usual."""
     with saying(reply(DATA)) as elsewhere:
         there = reply(b"", "307 Temporary Redirect", Location=f"{elsewhere.url}/a/b?signed=1")
         with saying(there) as peer, hurried(peer.url, "token") as client:
@@ -34,7 +34,7 @@ def test_a_download_that_is_sent_elsewhere(tmp_path: Path) -> None:
     ["{}/x?signed=1", "http://127.0.0.1:1/x?signed=1", "ftp://127.0.0.1/x", "/x?signed=1", "http://[", ""],
 )
 def test_a_download_that_is_sent_astray(location: str) -> None:
-    """Where the file does not come from elsewhere the server is asked for it once more."""
+    """If the redirection fails, the client asks the server again."""
     with saying(reply(b"expired", "403 Forbidden")) as elsewhere:
         there = reply(b"", "307 Temporary Redirect", Location=location.format(elsewhere.url))
         with saying(there, reply(DATA)) as peer, hurried(peer.url, "token", retries=0) as client:
@@ -46,14 +46,14 @@ def test_a_download_that_is_sent_astray(location: str) -> None:
 
 
 def test_a_download_that_is_sent_from_tls_to_none() -> None:
-    """Who asked by TLS is not sent where others can read along."""
+    """A redirection from https to http is not followed."""
     with saying(reply(DATA)) as elsewhere:
         assert follow(f"{elsewhere.url}/x", "https", "127.0.0.1", "", {}) is None
         assert not elsewhere.heads
 
 
 def test_a_redirection_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy looks names up itself, so it is asked for nothing that a server redirects to."""
+    """Behind a proxy, redirections are not followed, because the proxy resolves host names itself."""
     with saying(reply(b"", "307 Temporary Redirect", Location="http://10.0.0.1/x"), reply(DATA)) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         with hurried("http://store.example.org") as client:
@@ -89,12 +89,12 @@ def test_a_redirection_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_networks(address: str, kind: Network | None) -> None:
-    """Every way to write an address of a network is known for one of it."""
+    """Every notation of an address is assigned to the right network."""
     assert network(address) is kind
 
 
 def redirected(server: str, location: str, elsewhere: Peer) -> bool:
-    """Whether a client of a server at an address asks where it redirects to; it gets the blob anyhow."""
+    """Tell whether the client follows a redirection; it must get the blob in either case."""
     before = len(elsewhere.heads)
     there = reply(b"", "307 Temporary Redirect", Location=location)
     with saying(there, reply(DATA), host=server) as peer, hurried(peer.url, "token") as client:
@@ -105,7 +105,7 @@ def redirected(server: str, location: str, elsewhere: Peer) -> bool:
 
 
 def in_a_network_of_its_own() -> None:
-    """Look where servers of all networks can send a client; run where every address is this machine's."""
+    """Try redirections between all kinds of network; run in a network namespace with local addresses."""
     addresses = ["8.8.8.8", "10.0.0.1", "169.254.1.1", "127.0.0.1"]
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     for address in ["8.8.4.4", *addresses[:-1]]:
@@ -123,7 +123,7 @@ def in_a_network_of_its_own() -> None:
 
 
 def rebind() -> None:
-    """Have a name that is public when it is looked at lead to this machine from then on."""
+    """Make a host name public at the first lookup and local from then on."""
     lookup, found = socket.getaddrinfo, iter(["8.8.4.4", *["127.0.0.1"] * 9])
 
     def look_up(host: str, *arguments: object, **options: object) -> object:
@@ -134,7 +134,7 @@ def rebind() -> None:
     with saying(reply(b"secret"), host="127.0.0.1") as near:
         assert not redirected("8.8.8.8", f"http://rebound.example:{near.port}/x", near)
         assert next(found) == "127.0.0.1"
-    # Nor does the server's own name count, but where it was when it answered.
+    # The address of the server counts, not a later lookup of its name.
     found = iter(["8.8.8.8"] * 3 + ["127.0.0.1"] * 9)
     with saying(reply(b"secret")) as near:
         there = reply(b"", "307 Temporary Redirect", Location=f"{near.url}/x")
@@ -145,7 +145,7 @@ def rebind() -> None:
 
 
 def test_no_nearer_than_the_server_is() -> None:
-    """A server sends nobody to a network that is nearer to the client than its own, by no name."""
+    """A redirection never leads to a network nearer to the client than the server's own."""
     code = "from tests.client import test_redirects as here; here.in_a_network_of_its_own()"
     done = subprocess.run(
         ["unshare", "--map-root-user", "--net", sys.executable, "-c", code],
@@ -159,7 +159,7 @@ def test_no_nearer_than_the_server_is() -> None:
 
 
 def test_a_download_that_is_sent_elsewhere_and_cut(tmp_path: Path) -> None:
-    """What breaks off elsewhere is carried on by the server."""
+    """A redirected download that breaks off resumes from the server."""
     rest = reply(DATA[HALF:], "206 Partial Content", Content_Range=f"bytes {HALF}-{SIZE - 1}/{SIZE}")
     with saying(reply(DATA)[: -(SIZE - HALF)]) as elsewhere:
         there = reply(b"", "307 Temporary Redirect", Location=f"{elsewhere.url}/x")

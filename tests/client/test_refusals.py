@@ -1,4 +1,4 @@
-"""The client where something else answers than this service."""
+"""The client with servers that are not this service."""
 
 import pytest
 
@@ -30,7 +30,7 @@ PROBLEM = {"Content_Type": "application/problem+json", "Connection": "close"}
     ],
 )
 def test_what_is_not_understood(answer: bytes) -> None:
-    """Who answers otherwise than the service does is told as such."""
+    """An answer that this service would never give raises an error."""
     with saying(answer) as peer, Client(peer.url, retries=0) as client:
         with pytest.raises((Unreachable, UnexpectedAnswer)):
             list(client.list())
@@ -38,7 +38,7 @@ def test_what_is_not_understood(answer: bytes) -> None:
 
 @pytest.mark.parametrize("files", [b"", b'{"hash": "x", "size": 1}'], ids=["nothing", "the same"])
 def test_a_listing_without_an_end(files: bytes) -> None:
-    """Who gets no further with a page is not asked for ever."""
+    """A listing whose pages make no progress ends with an error."""
     with saying(reply(b'{"files": [%s], "next": "/x"}' % files, Connection="close")) as peer:
         with Client(peer.url) as client, pytest.raises(UnexpectedAnswer):
             for number, _ in enumerate(client.list()):
@@ -47,7 +47,7 @@ def test_a_listing_without_an_end(files: bytes) -> None:
 
 
 def test_an_algorithm_that_is_not_known() -> None:
-    """A server that names blobs by something else is told as such before anything is sent."""
+    """An unknown algorithm is reported before anything is sent."""
     with saying(b"", index=b'{"algorithm": "crc32"}') as peer, Client(peer.url) as client:
         with pytest.raises(UnexpectedAnswer):
             client.put(b"some bytes")
@@ -58,7 +58,7 @@ def test_an_algorithm_that_is_not_known() -> None:
     "field", ["Transfer-Encoding: chunked", "Content-Length: 3, 3", "Content-Length: 1e3", LONG]
 )
 def test_a_blob_without_a_size(field: str) -> None:
-    """A description that lacks the size is no description."""
+    """A description without a valid size raises an error."""
     said = f"HTTP/1.1 200 OK\r\n{field}\r\n\r\n".encode()
     with saying(said) as peer, Client(peer.url, retries=0) as client:
         with pytest.raises((Unreachable, UnexpectedAnswer)):
@@ -66,7 +66,7 @@ def test_a_blob_without_a_size(field: str) -> None:
 
 
 def test_a_length_that_is_told_twice() -> None:
-    """What a proxy made of two fields that say the same is a length (RFC 9110 section 8.6)."""
+    """A repeated Content-Length, joined by a proxy, is a valid length (RFC 9110 section 8.6)."""
     with saying(reply(DATA).replace(b"%d" % SIZE, b"%d, %d" % (SIZE, SIZE), 1)) as peer:
         with Client(peer.url) as client, client.open(HASH) as download:
             assert download.size == SIZE
@@ -74,7 +74,7 @@ def test_a_length_that_is_told_twice() -> None:
 
 
 def test_evidence_is_data() -> None:
-    """What a server says of a failure cannot pass for something else."""
+    """The fields of an error answer become evidence, and never replace attributes of the exception."""
     told = b'{"code": "blob_not_found", "detail": "none", "args": 1, "message": 2, "hash": 3, '
     told += b'"retry_after": "x"}'
     with saying(reply(told, "404 Not Found", **PROBLEM)) as peer, Client(peer.url) as client:

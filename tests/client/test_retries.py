@@ -1,4 +1,4 @@
-"""The client tries again what may succeed later, and nothing else."""
+"""The client retries temporary failures only."""
 
 import hashlib
 import signal
@@ -27,7 +27,7 @@ UNAVAILABLE = b'{"code": "store_unavailable", "detail": "no disk", "path": "x"}'
 
 
 def test_pauses_double_up_to_a_limit() -> None:
-    """The longest possible pause doubles up to the limit; a pause is at least half of it."""
+    """Each pause is between half of a maximum and that maximum, which doubles up to a limit."""
     pauses = list(Retries(10, 0.5).pauses())
     assert len(pauses) == 10
     for number, pause in enumerate(pauses):
@@ -46,7 +46,7 @@ def test_a_client_that_was_closed(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_server_that_is_restarted(tmp_path: Path) -> None:
-    """A download continues when the server is killed and started again, and uploads work too."""
+    """After a server is killed and restarted, its downloads resume and uploads work."""
     with gunicorn(tmp_path, workers=1) as first:
         address = f"127.0.0.1:{first.port}"
         with hurried(f"http://{address}", retries=12) as client:
@@ -65,7 +65,7 @@ def test_a_server_that_is_restarted(tmp_path: Path) -> None:
             assert (tmp_path / "file").read_bytes() == DATA * 4
             with restarted[0] as second:
                 assert client.put(b"x").created
-                # The server is down during the request.
+                # The server stays down during the request.
                 second.process.send_signal(signal.SIGTERM)
                 second.process.wait(20)
                 with (
@@ -77,7 +77,7 @@ def test_a_server_that_is_restarted(tmp_path: Path) -> None:
 
 
 def test_unavailable_for_a_while() -> None:
-    """After 503 the client waits at least as long as Retry-After says, and tries again."""
+    """After 503 the client waits for at least Retry-After before it retries."""
     busy = reply(UNAVAILABLE, "503 Service Unavailable", Retry_After="1", **PROBLEM)
     with saying(busy, reply(b"", "502 Bad Gateway"), reply(b'{"files": [], "next": null}')) as peer:
         begin = time.monotonic()
@@ -88,7 +88,7 @@ def test_unavailable_for_a_while() -> None:
 
 
 def test_unavailable_for_long() -> None:
-    """The client does not wait for a long Retry-After."""
+    """If Retry-After is too long, the client fails at once."""
     busy = reply(UNAVAILABLE, "503 Service Unavailable", Retry_After="3600", **PROBLEM)
     with saying(busy) as peer, hurried(peer.url) as client:
         with pytest.raises(StoreUnavailable, match="^no disk$") as caught:
@@ -111,7 +111,7 @@ def test_unavailable_for_long() -> None:
     ],
 )
 def test_other_refusals_are_final(status: str, kind: type[WSGIStoreError]) -> None:
-    """Other refusals are not tried again; only downloads follow redirections."""
+    """Other errors are not retried; only downloads follow redirections."""
     with saying(reply(b"<html>", status, Retry_After="0", Location="http://127.0.0.1:1/?signed")) as peer:
         with (
             hurried(peer.url, retries=0 if kind is Unreachable else 4) as client,

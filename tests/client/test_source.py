@@ -1,4 +1,4 @@
-"""Everything that holds bytes goes up from Python, and what comes down is a file."""
+"""The client uploads any object that holds bytes, and returns downloads as files."""
 
 import array
 import collections
@@ -22,7 +22,7 @@ from wsgi_store.errors import BlobNotFound, DigestMismatch, MalformedHash, Unrea
 
 
 def mapped() -> mmap.mmap:
-    """A file in memory."""
+    """A memory-mapped file."""
     with tempfile.TemporaryFile() as file:
         file.write(DATA)
         file.flush()
@@ -30,7 +30,7 @@ def mapped() -> mmap.mmap:
 
 
 def pieces() -> Iterator[bytes]:
-    """Pieces of any size, an empty one too."""
+    """Chunks of different sizes, one of them empty."""
     yield b""
     yield DATA[:1]
     yield memoryview(DATA)[1:2_000_000]
@@ -39,13 +39,13 @@ def pieces() -> Iterator[bytes]:
 
 
 class OnlyRead:
-    """Something that can be read, and nothing else."""
+    """An object that has only a read method."""
 
     def __init__(self) -> None:
         self._file = io.BytesIO(DATA)
 
     def read(self, size: int) -> bytes:
-        """Read a piece."""
+        """Read a chunk."""
         return self._file.read(size)
 
 
@@ -68,18 +68,18 @@ class OnlyRead:
     ],
 )
 def test_what_can_be_uploaded(client: Client, source: Callable[[], Any]) -> None:
-    """Bytes by any name, and what yields them, are the bytes that arrive."""
+    """Every bytes-like object and every iterable of bytes is uploaded unchanged."""
     given = source()
     is_short = isinstance(given, memoryview) and len(given) == 999
     assert client.put(given).hash == (hashlib.md5(DATA[:999]).hexdigest() if is_short else HASH)
     if isinstance(given, mmap.mmap):
-        given.close()  # nothing holds it any more
+        given.close()  # nothing references it any more
     if isinstance(given, bytearray):
         given.append(1)
 
 
 def test_numbers_and_nothing(client: Client) -> None:
-    """The bytes of wider numbers are those of memory; nothing at all is a file, too."""
+    """An array is uploaded as its bytes in memory, and empty input as an empty file."""
     numbers = array.array("d", [1.5, 2.5])
     assert client.put(numbers).hash == hashlib.md5(numbers.tobytes()).hexdigest()
     for nothing in (b"", bytearray(), [], iter(()), memoryview(b"")):
@@ -88,13 +88,13 @@ def test_numbers_and_nothing(client: Client) -> None:
 
 @pytest.mark.parametrize("source", [5, None, object(), ["text"], [None], [b"x", 5], io.StringIO("text")])
 def test_what_cannot(client: Client, source: Any) -> None:
-    """What holds no bytes is a TypeError, and nothing is stored of it."""
+    """An object without bytes raises TypeError, and nothing is stored."""
     with pytest.raises(TypeError):
         client.put(source)
 
 
 def test_an_iterator_that_fails(client: Client) -> None:
-    """Its own failure is what comes out."""
+    """An error raised by an iterator reaches the caller."""
 
     def failing(error: Exception) -> Iterator[bytes]:
         yield b"some"
@@ -106,14 +106,14 @@ def test_an_iterator_that_fails(client: Client) -> None:
 
 
 def test_an_iterator_is_not_sent_twice() -> None:
-    """What was yielded is gone, so that there is nothing to try again with."""
+    """An upload from an iterator is not retried, because its chunks are already consumed."""
     with saying(b"") as peer, Client(peer.url) as client, pytest.raises(Unreachable):
         client.put(iter([b"once"]))
     assert len(peer.seen("POST")) == 1
 
 
 def test_a_file_that_does_not_wait(client: Client) -> None:
-    """What has nothing yet is not taken for what has ended."""
+    """A non-blocking pipe without data raises an error instead of ending the upload."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     with io.FileIO(reader) as pipe, io.FileIO(writer, "w"), pytest.raises(BlockingIOError):
@@ -121,7 +121,7 @@ def test_a_file_that_does_not_wait(client: Client) -> None:
 
 
 def test_asking(client: Client) -> None:
-    """Small blobs come as bytes; whether one is there is a question of its own."""
+    """get_bytes returns a small blob, and exists tells whether a blob is there."""
     client.put(DATA)
     assert client.get_bytes(HASH) == DATA
     assert client.exists(HASH) and not client.exists("0" * 32)
@@ -135,7 +135,7 @@ def test_asking(client: Client) -> None:
 
 
 def test_help() -> None:
-    """help() shows what the client is made of."""
+    """help() documents the classes of the client and their methods."""
     text = pydoc.plain(pydoc.render_doc(wsgi_store.client))
     for name in (
         "class Client",

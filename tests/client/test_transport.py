@@ -1,4 +1,4 @@
-"""The client when connections break, and when servers lie or answer wrong."""
+"""The client with broken connections and with servers that send wrong answers."""
 
 import hashlib
 import io
@@ -35,21 +35,21 @@ def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 @pytest.mark.parametrize("cuts", [[HALF], [HALF, 300, HALF // 2, 0]], ids=["once", "again and again"])
 def test_a_download_that_is_cut(server: Server, tmp_path: Path, cuts: list[int]) -> None:
-    """What breaks off is carried on where it broke off, and arrives whole."""
+    """An interrupted download resumes where it stopped, and arrives whole."""
     before = len(server.logged(f"GET /{HASH} "))
     with cutting(server.port, *((1 << 20, cut) for cut in cuts)) as proxy, hurried(proxy.url) as client:
-        # The index is asked for directly: it is not what is cut.
+        # Ask for the index directly, so that only the download is cut.
         with hurried(f"http://127.0.0.1:{server.port}") as direct:
             client._algorithm = direct.algorithm  # pylint: disable=protected-access
         client.get(HASH, tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == DATA
     sent = [int(match[1]) for match in server.logged(f"GET /{HASH} 20[06] ([0-9]+) B")[before:]]
-    # The last one brought what the first one did not.
+    # The last answer had only what was missing.
     assert len(sent) > 1 and sent[-1] < SIZE
 
 
 def test_a_download_that_is_cut_for_good(tmp_path: Path) -> None:
-    """Who gets no further gives up, and keeps what there is for another time."""
+    """Without progress the client gives up, and keeps the partial file."""
     whole = reply(DATA, ETag=f'"{HASH}"')
     with saying(whole[: -SIZE // 2], b"") as peer, hurried(peer.url, retries=2) as client:
         with pytest.raises(Unreachable):
@@ -64,7 +64,7 @@ def test_a_download_that_is_cut_for_good(tmp_path: Path) -> None:
 
 
 def test_a_server_without_ranges(tmp_path: Path) -> None:
-    """Where the whole is sent again, what is known already is passed over."""
+    """If the server sends the whole file again, the client skips the bytes it already has."""
     whole = reply(DATA)
     with saying(whole[: -SIZE // 2], whole) as peer, hurried(peer.url) as client:
         client.get(HASH, tmp_path / "file")
@@ -79,7 +79,7 @@ def part(start: int, stop: int) -> bytes:
 
 
 def test_a_server_that_does_ranges_now_and_then(tmp_path: Path) -> None:
-    """What is passed over of a whole is not passed over once more in a range."""
+    """After a whole answer, a range is appended without skipping bytes again."""
     whole = reply(DATA)
     cut = [whole[: len(whole) - SIZE + length] for length in (HALF, HALF // 2)]
     with saying(*cut, part(HALF, SIZE)) as peer, hurried(peer.url) as client:
@@ -89,7 +89,7 @@ def test_a_server_that_does_ranges_now_and_then(tmp_path: Path) -> None:
 
 
 def test_a_range_that_ends_early(tmp_path: Path) -> None:
-    """Who sends less than was asked for (RFC 9110 section 15.3.7) is asked for the rest."""
+    """After a range shorter than requested (RFC 9110 section 15.3.7), the client asks for the rest."""
     parts = [part(start, min(start + 1_000_000, SIZE)) for start in range(HALF, SIZE, 1_000_000)]
     with saying(reply(DATA)[: -(SIZE - HALF)], *parts) as peer, hurried(peer.url, retries=1) as client:
         client.get(HASH, tmp_path / "file")
@@ -98,7 +98,7 @@ def test_a_range_that_ends_early(tmp_path: Path) -> None:
 
 
 def test_another_range() -> None:
-    """Bytes from elsewhere are not taken for those that were asked for."""
+    """The client rejects an answer with a range that it did not ask for."""
     wrong = reply(DATA[5:], "206 Partial Content", Content_Range=f"bytes 5-{SIZE - 1}/{SIZE}")
     with saying(reply(DATA)[: -SIZE // 2], wrong) as peer, hurried(peer.url, retries=1) as client:
         with client.open(HASH) as download, pytest.raises(UnexpectedAnswer, match="another range"):
@@ -107,7 +107,7 @@ def test_another_range() -> None:
 
 @pytest.mark.parametrize("change", [0, HALF, SIZE - 1])
 def test_corrupted_bytes(tmp_path: Path, change: int) -> None:
-    """Bytes that are not those of the hash make no file, and not all of them are given out."""
+    """Corrupted bytes leave no file, and a reader gets an error before the last of them."""
     false = bytearray(DATA)
     false[change] ^= 1
     with saying(reply(bytes(false))) as peer, hurried(peer.url) as client:
@@ -124,7 +124,7 @@ def test_corrupted_bytes(tmp_path: Path, change: int) -> None:
 
 
 def test_bytes_that_are_missing(tmp_path: Path) -> None:
-    """A file that is shorter than its hash has it, without a sign of that, is not taken for whole."""
+    """A truncated answer with a matching Content-Length is detected by its hash."""
     with saying(reply(DATA[:-1])) as peer, hurried(peer.url) as client, pytest.raises(DigestMismatch):
         client.get(HASH, tmp_path / "file")
     assert not os.listdir(tmp_path)
@@ -134,7 +134,7 @@ KINDS = ["bytes", "path", "file", "pipe"]
 
 
 def source(kind: str, path: Path, data: bytes) -> Any:
-    """Something to upload."""
+    """Data to upload, as an object of the given kind."""
     path.write_bytes(data)
     if kind == "bytes":
         return data
@@ -148,7 +148,7 @@ def source(kind: str, path: Path, data: bytes) -> Any:
 
 
 class Unseekable(io.BytesIO):
-    """What cannot be rewound."""
+    """A file that cannot be rewound."""
 
     def seekable(self) -> bool:
         """Never."""
@@ -163,7 +163,7 @@ def stored(hash_: str, **others: object) -> bytes:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("announced", [None, "0" * 32, HASH], ids=["", "announced", "echoed"])
 def test_a_server_that_lies(tmp_path: Path, kind: str, announced: str | None) -> None:
-    """A hash that is not that of the bytes which were sent is no success, whatever was announced."""
+    """An upload fails if the server answers with a hash other than that of the bytes sent."""
     lie = announced or "0" * 32
     sent = DATA[:-1] + b"?" if announced == HASH else DATA
     digest = hashlib.md5(sent).hexdigest()
@@ -178,7 +178,7 @@ def test_a_server_that_lies(tmp_path: Path, kind: str, announced: str | None) ->
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_server_that_believes_what_it_is_told(tmp_path: Path, kind: str) -> None:
-    """The hash that is announced may be wrong by itself."""
+    """An upload fails if the announced hash is wrong, even if the server confirms it."""
     with saying(stored("0" * 32)) as peer, hurried(peer.url) as client, pytest.raises(UnexpectedDigest):
         client.put(source(kind, tmp_path / "file", DATA), hash_="0" * 32)
 
@@ -205,13 +205,13 @@ def test_a_server_that_believes_what_it_is_told(tmp_path: Path, kind: str) -> No
     ],
 )
 def test_an_upload_that_is_answered_strangely(tmp_path: Path, kind: str, answer: bytes) -> None:
-    """An answer without the hash of the file is none to an upload."""
+    """An upload fails if the answer lacks the hash, the size or another field, or has a wrong one."""
     with saying(answer) as peer, hurried(peer.url) as client, pytest.raises(UnexpectedAnswer):
         client.put(source(kind, tmp_path / "file", DATA))
 
 
 def test_a_server_that_names_by_another_hash_now() -> None:
-    """A store may be another one since a client asked; the next upload is hashed as it needs."""
+    """After the store changes its algorithm, one upload fails and the next one uses the new algorithm."""
     sha256 = hashlib.sha256(DATA).hexdigest()
     with saying(stored(sha256, algorithm="sha256")) as peer, hurried(peer.url) as client:
         with pytest.raises(UnexpectedDigest):
@@ -222,7 +222,7 @@ def test_a_server_that_names_by_another_hash_now() -> None:
 
 @pytest.mark.parametrize("up", [100, HALF, SIZE])
 def test_an_upload_that_is_cut(server: Server, tmp_path: Path, up: int) -> None:
-    """An upload whose connection breaks is sent again from its beginning."""
+    """An upload whose connection breaks is sent again from the beginning."""
     path = tmp_path / "file"
     path.write_bytes(b"new" + DATA + bytes([up % 256]))
     with hurried(f"http://127.0.0.1:{server.port}") as direct, cutting(server.port, (up, 0)) as proxy:
@@ -236,7 +236,7 @@ def test_an_upload_that_is_cut(server: Server, tmp_path: Path, up: int) -> None:
 
 
 def test_a_pipe_is_sent_once(server: Server) -> None:
-    """What cannot be rewound is not sent again."""
+    """An upload from a pipe is not retried, because a pipe cannot be rewound."""
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as pipe:
         os.write(writer, b"once")
@@ -249,7 +249,7 @@ def test_a_pipe_is_sent_once(server: Server) -> None:
 
 
 def test_a_removal_whose_answer_is_lost(server: Server) -> None:
-    """What is gone when it is asked for the second time was removed the first time."""
+    """If the answer to a removal is lost, a 404 for the second request counts as success."""
     with hurried(f"http://127.0.0.1:{server.port}") as direct:
         blob = direct.put(b"to be removed")
         with cutting(server.port, (1 << 20, 10)) as proxy, hurried(proxy.url) as client:
@@ -260,7 +260,7 @@ def test_a_removal_whose_answer_is_lost(server: Server) -> None:
 
 
 def test_silence() -> None:
-    """A server that says nothing is given up after the time that was set."""
+    """The client gives up on a silent server after the configured timeout."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         begin = time.monotonic()
         with hurried(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=0.2, retries=1) as client:
@@ -270,7 +270,7 @@ def test_silence() -> None:
 
 
 def test_a_file_that_fails(server: Server) -> None:
-    """An error of the file is told as what it is, and not as one of the connection."""
+    """An error while reading the file is reported as such, not as a connection error."""
 
     class Failing(io.BytesIO):
         """A file on a bad disk."""
@@ -285,7 +285,7 @@ def test_a_file_that_fails(server: Server) -> None:
 
 
 def test_a_file_that_shrinks(server: Server, tmp_path: Path) -> None:
-    """A file that is cut while it is sent ends the upload at once."""
+    """If the file shrinks during the upload, the upload fails at once."""
     path = tmp_path / "file"
     path.write_bytes(DATA)
     with hurried(f"http://127.0.0.1:{server.port}") as client, pytest.raises(OSError, match="shrank"):

@@ -1,4 +1,4 @@
-"""Blobs come from a server by the command: named in any way, many at a time, to wherever one wants."""
+"""Downloads by the command: by hash, URL or link, one or many, to files, directories and pipes."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from tests.support.peers import reply, saying
 from tests.support.servers import Server
 from wsgi_store.client import Client
 
-__all__ = ["fixture_server", "fixture_url"]  # imported for tests to ask for them
+__all__ = ["fixture_server", "fixture_url"]  # imported for the tests that request them
 HELLO = hashlib.md5(b"hello").hexdigest()
 NONE = "0" * 32
 
@@ -28,7 +28,7 @@ def fixture_there(url: str) -> str:
 
 
 def test_by_url(url: str, tmp_path: Path) -> None:
-    """What `put`, `stat` and `link` print as a URL is taken for the blob."""
+    """A URL printed by `put`, `stat` or `link` can be used in place of a hash."""
     assert run("get", f"{url}/{HELLO}").stdout == f"{HELLO}\n"
     assert run("get", f"{url}/{HELLO.upper()}/report.txt").stdout == "report.txt\n"
     assert (tmp_path / "report.txt").read_text() == "hello"
@@ -38,7 +38,7 @@ def test_by_url(url: str, tmp_path: Path) -> None:
 
 
 def test_by_a_signed_link(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link is enough, without a token, and without a setting of the server; a cut download goes on."""
+    """A signed link works without a token or WSGI_STORE_URL, and resumes a partial download."""
     plain = run("link", HASH).stdout.strip()
     named = run("link", HASH, "--name", "ä b.bin").stdout.strip()
     for name in ("TOKEN", "URL"):
@@ -49,14 +49,14 @@ def test_by_a_signed_link(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (tmp_path / "ä b.bin").read_bytes() == DATA
     assert run("cat", plain).stdout_bytes == DATA
     assert run("stat", plain).stdout.startswith(HASH)
-    # The signature is shown to nobody.
+    # The signature never appears in a message.
     forged = run("get", plain.replace("link=", "link=secret"), "-o", "x", status=4)
     assert "secret" not in forged.stderr
     assert url and KEY
 
 
 def test_a_token_stays_with_its_server(url: str, tmp_path: Path) -> None:
-    """Another server that is named by a URL is not told the token."""
+    """The token is not sent to another server named by a URL."""
     with saying(reply(DATA)) as other:
         run("get", f"{other.url}/{HASH}", f"{url}/{HELLO}")
         assert other.heads and not any("authorization" in head.lower() for head in other.heads)
@@ -64,7 +64,7 @@ def test_a_token_stays_with_its_server(url: str, tmp_path: Path) -> None:
 
 
 def test_into_a_directory(url: str, tmp_path: Path) -> None:
-    """-o may name a directory, and must for several blobs."""
+    """-o may name a directory, and must do so for several blobs."""
     (tmp_path / "d").mkdir()
     assert run("get", HELLO, "-o", "d").stdout == f"d/{HELLO}\n"
     assert run("get", HASH, f"{url}/{HELLO}/a.txt", "-o", "d/").stdout == f"d/{HASH}\nd/a.txt\n"
@@ -76,13 +76,13 @@ def test_into_a_directory(url: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["..", ".hidden", "%2e%2e%2fup", "a%2Fb", "%00"])
 def test_a_name_that_leads_elsewhere(url: str, tmp_path: Path, name: str) -> None:
-    """A file never goes to another directory, nor hides, because of a URL."""
+    """A name in a URL cannot lead to another directory or create a hidden file."""
     run("get", f"{url}/{HELLO}/{name}")
     assert os.listdir(tmp_path) == [HELLO]
 
 
 def test_a_list(url: str, tmp_path: Path) -> None:
-    """- stands for a list, as other commands print it; what is named twice is written once."""
+    """The argument - reads a list in the format that other commands print; duplicates are written once."""
     for name in ("1", "2"):
         (tmp_path / name).write_text(name)
     printed = run("put", "1", "2", "1").stdout
@@ -102,7 +102,7 @@ def test_a_list(url: str, tmp_path: Path) -> None:
 
 
 def test_one_that_fails_stops_none(url: str, tmp_path: Path) -> None:
-    """Each that fails is named, the others come."""
+    """Each failure is reported, and the other blobs are downloaded."""
     (tmp_path / HELLO).write_text("old")
     done = run("get", "nonsense", NONE, HELLO, HASH, "-", status=3, stdin=b"{broken\n")
     assert done.stdout == f"{HASH}\n"
@@ -121,14 +121,14 @@ def test_one_that_fails_stops_none(url: str, tmp_path: Path) -> None:
 
 
 def test_no_server_is_asked_for_nonsense(url: str) -> None:
-    """What cannot be a hash is told before anybody is asked."""
+    """A malformed hash is rejected before any request."""
     with saying(b"") as peer:
         for command in ("get", "cat", "stat", "rm"):
             for text in ("x", HELLO[:-1], f"{HELLO}0", "http://a/b", f"ftp://a/{HELLO}", f"{HELLO} "):
                 done = run(command, text, "--url", peer.url, status=2)
                 assert "malformed hash" in done.stderr
         assert not peer.heads
-    # By another algorithm it is known when that of the server is.
+    # A hash of another algorithm is rejected once the algorithm of the server is known.
     done = run("get", "--json", "0" * 64, status=2)
     (failure,) = objects(done.stderr)
     assert failure["code"] == "malformed_hash" and "the 32 hexadecimal digits" in failure["detail"]
@@ -136,7 +136,7 @@ def test_no_server_is_asked_for_nonsense(url: str) -> None:
 
 
 def test_a_damaged_copy(url: str, server: Server, tmp_path: Path) -> None:
-    """What a disk spoilt is called damaged, with its hash, whether bits or the end of it are wrong."""
+    """A damaged or truncated blob is reported as damaged, with its actual hash."""
     path = server.root / HASH[:2] / HASH
     for data in (DATA[:-1] + b"?", DATA[:1000]):
         path.chmod(0o644)
@@ -152,7 +152,7 @@ def test_a_damaged_copy(url: str, server: Server, tmp_path: Path) -> None:
 
 
 def test_to_a_stream(url: str, tmp_path: Path) -> None:
-    """A device or a pipe is written to, for no file can take its name."""
+    """Output to a device or a pipe is written directly, because a file cannot replace it."""
     assert run("get", HASH, "-o", "/dev/null").stdout == ""
     assert run("get", HASH, HELLO, "-o", "-").stdout_bytes == DATA + b"hello"
     assert os.path.exists("/dev/null") and not os.listdir(tmp_path)
@@ -160,7 +160,7 @@ def test_to_a_stream(url: str, tmp_path: Path) -> None:
 
 
 def test_json_of_several(url: str) -> None:
-    """Each file is an object with its path."""
+    """With --json, each file is an object with its path."""
     rows = objects(run("get", "--json", HASH, HELLO).stdout)
     assert rows == [
         {"path": hash_, "hash": hash_, "size": size, "url": f"{url}/{hash_}"}
@@ -170,7 +170,7 @@ def test_json_of_several(url: str) -> None:
 
 
 def test_from_python(url: str, tmp_path: Path) -> None:
-    """The client takes URLs of its own server, with links, and refuses those of others."""
+    """The Python client accepts URLs and links of its own server, and rejects those of others."""
     link = run("link", HELLO, "--name", "a.txt").stdout.strip()
     with Client(url) as client:
         client.get(link, tmp_path / "file")

@@ -24,13 +24,13 @@ from wsgi_store.cli.main import COMMANDS, main
 from wsgi_store.cli.output import counted
 from wsgi_store.client import Client
 
-__all__ = ["fixture_server", "fixture_url"]  # imported for tests to ask for them
+__all__ = ["fixture_server", "fixture_url"]  # imported for the tests that request them
 HELLO = hashlib.md5(b"hello").hexdigest()
 NONE = "0" * 32
 
 
 def test_the_way_of_a_file(url: str, tmp_path: Path) -> None:
-    """Files go up, are told of, come down and are removed."""
+    """Files are uploaded, described, downloaded and removed."""
     (tmp_path / "a b").write_bytes(DATA)
     result = run("put", "a b", "-", stdin=b"hello")
     assert result.stdout == f"{HASH}\t{url}/{HASH}\ta b\n{HELLO}\t{url}/{HELLO}\t-\n"
@@ -47,7 +47,7 @@ def test_the_way_of_a_file(url: str, tmp_path: Path) -> None:
 
 
 def test_json(url: str, tmp_path: Path) -> None:
-    """With --json each row is an object, and each failure too."""
+    """With --json, each result and each error is a JSON object."""
     (tmp_path / "hello").write_bytes(b"hello")
     blob = {"hash": HELLO, "size": 5, "url": f"{url}/{HELLO}"}
     assert objects(run("put", "--json", "hello").stdout) == [
@@ -73,7 +73,7 @@ def test_json(url: str, tmp_path: Path) -> None:
 
 
 def test_directories(url: str, tmp_path: Path) -> None:
-    """With -r all files below directories go up, in order; what is no file is passed over."""
+    """With -r, all files below a directory are uploaded in order; anything else is skipped."""
     for name in ("b/2", "b/1", "a/x/deep", "c"):
         path = tmp_path / "d" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def test_directories(url: str, tmp_path: Path) -> None:
 
 
 def test_what_is_there_is_not_sent(url: str, server: Server, tmp_path: Path) -> None:
-    """A large file that the server has is not sent again, unless the token cannot be used to ask."""
+    """A large file already in the store is not sent again, unless the token may not ask for it."""
     (tmp_path / "large").write_bytes(DATA)
     posts, heads = len(server.logged("POST /")) + 1, len(server.logged(f"HEAD /{HASH}")) + 1
     run("put", "large")
@@ -113,7 +113,7 @@ def test_what_is_there_is_not_sent(url: str, server: Server, tmp_path: Path) -> 
 
 
 def test_many_files(url: str, tmp_path: Path) -> None:
-    """Files are told in their order, however many are sent at a time."""
+    """The output keeps the order of the arguments, whatever the number of parallel uploads."""
     for number in range(300):
         (tmp_path / f"{number:03}").write_text(str(number))
     for jobs in ("1", "9"):
@@ -123,7 +123,7 @@ def test_many_files(url: str, tmp_path: Path) -> None:
 
 
 def test_nothing_is_replaced(url: str, tmp_path: Path) -> None:
-    """A file that is there is replaced with --force only."""
+    """An existing file is replaced only with --force."""
     run("put", "-", stdin=b"hello")
     (tmp_path / "x").write_text("old")
     assert run("get", HELLO, "-o", "x", status=1).stderr == "wsgi-store: x: already exists\n"
@@ -167,7 +167,7 @@ def test_nothing_is_replaced(url: str, tmp_path: Path) -> None:
     ],
 )
 def test_failures(url: str, tmp_path: Path, arguments: list[str], status: int, message: str) -> None:
-    """Each kind of failure has its status and its line, in which no secret is."""
+    """Each kind of error has an exit status and a message, and shows no secret."""
     with (tmp_path / "large").open("wb") as file:
         file.truncate(6_000_000)
     (tmp_path / "short").write_text("my-secret")
@@ -179,7 +179,7 @@ def test_failures(url: str, tmp_path: Path, arguments: list[str], status: int, m
 
 
 def test_lies(url: str, tmp_path: Path) -> None:
-    """Bytes that are not those of the hash end with their status and make no file."""
+    """Damaged or hostile answers give an error status, and leave no file and no control characters."""
     false = reply(DATA[:-1] + b"x")
     bad = f"its bytes have the hash {hashlib.md5(DATA[:-1] + b'x').hexdigest()}"
     with saying(false) as peer:
@@ -195,7 +195,7 @@ def test_lies(url: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["small", "large", "-"])
 def test_a_server_that_lies(url: str, tmp_path: Path, name: str) -> None:
-    """What a server does not say it has by its hash was not uploaded: files, large ones and pipes."""
+    """An upload fails if the server answers with another hash: for small files, large files and pipes."""
     data = b"hello" if name == "small" else DATA
     (tmp_path / name).write_bytes(data)
     lie = {"hash": NONE, "size": len(data), "created": True}
@@ -217,14 +217,14 @@ def test_a_server_that_lies(url: str, tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("text", ["10", "10s", "0.5m", "1h", "7d"])
 def test_times(url: str, text: str) -> None:
-    """A time is written alike in every option."""
+    """Every option accepts the same notation of durations."""
     run("ls", "--timeout", text)
     run("link", HELLO, "--expires", text)
     assert url
 
 
 def test_numbers() -> None:
-    """One thing is one thing."""
+    """Counts are written with the right plural."""
     assert [counted(number, "blob") for number in (0, 1, 2, 1000)] == [
         "0 blobs",
         "1 blob",
@@ -235,7 +235,7 @@ def test_numbers() -> None:
 
 
 def test_tokens(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token comes from an option, a file, the environment, or .netrc."""
+    """A token comes from an option, a file, the environment or .netrc."""
     monkeypatch.delenv("WSGI_STORE_TOKEN")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     run("ls", status=4)
@@ -251,7 +251,7 @@ def test_tokens(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_links(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Links and tickets made of the keys do what they are for, without a token."""
+    """Links and tickets signed with a local key file work without a token."""
     run("put", "-", stdin=b"hello")
     monkeypatch.delenv("WSGI_STORE_TOKEN")
     monkeypatch.delenv("WSGI_STORE_SIGNING_KEYS")
@@ -275,7 +275,7 @@ def test_links(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_what_cannot_be_read_stops_nothing(url: str, tmp_path: Path) -> None:
-    """Each argument that fails is told of, the others go up, and the status is the highest."""
+    """Each failing argument is reported, the others are uploaded, and the exit status is the highest."""
     for name in ("a", "b", "c"):
         (tmp_path / name).write_text(name)
     with (tmp_path / "large").open("wb") as file:
@@ -295,7 +295,7 @@ def test_what_cannot_be_read_stops_nothing(url: str, tmp_path: Path) -> None:
 
 
 def test_a_file_that_vanishes(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is there when the files are found and gone when they are opened stops nothing either."""
+    """A file that vanishes before it is opened is reported, and the others are uploaded."""
     for name in ("1", "2", "3"):
         (tmp_path / "d" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "d" / name).write_text(name)
@@ -330,7 +330,7 @@ MANY = [f"f{number}" for number in range(100)]
 def test_what_fails_for_all_is_told_once(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     url: str, tmp_path: Path, command: str, arguments: list[str], status: int, message: str
 ) -> None:
-    """A server that is not there, a token that does not do, a prefix that is none end the run at once."""
+    """An unreachable server, an invalid token or a wrong prefix ends the run at once with one message."""
     things = MANY if command == "put" else [f"{number:032x}" for number in range(100)]
     for name in MANY:
         (tmp_path / name).write_text(name)
@@ -338,7 +338,7 @@ def test_what_fails_for_all_is_told_once(  # pylint: disable=too-many-arguments,
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert message in line
-    # The command does not wait for uploads under way, and each holds its file open until it ends.
+    # The command does not wait for running uploads; each keeps its file open until it ends.
     until(
         lambda: not any(thread.name.startswith("ThreadPool") for thread in threading.enumerate()),
         "the uploads under way",
@@ -347,7 +347,7 @@ def test_what_fails_for_all_is_told_once(  # pylint: disable=too-many-arguments,
 
 @pytest.mark.parametrize("answer", [b"<html>", b"[1]", b'{"algorithm": "crc32"}'])
 def test_what_is_no_store_is_told_once(url: str, tmp_path: Path, answer: bytes) -> None:
-    """A server of another kind is not asked for each file."""
+    """A server that is not wsgi_store is reported once, and not asked again for each file."""
     for name in MANY:
         (tmp_path / name).write_text(name)
     with saying(b"", index=answer) as peer:
@@ -360,7 +360,7 @@ def test_what_is_no_store_is_told_once(url: str, tmp_path: Path, answer: bytes) 
 
 
 def test_a_failure_that_passes_for_one_of_all(url: str, tmp_path: Path) -> None:
-    """What breaks for one file while the server is well keeps no other from it."""
+    """If one file fails while the server still answers, the others are uploaded."""
     for name in ("1", "2"):
         (tmp_path / name).write_text(name)
     two = {"hash": hashlib.md5(b"2").hexdigest(), "size": 1, "created": True}
@@ -378,7 +378,7 @@ def test_a_failure_that_passes_for_one_of_all(url: str, tmp_path: Path) -> None:
 
 
 def test_help() -> None:
-    """Help tells every command, and what each exit status means."""
+    """Help describes every command and every exit status."""
     text = run("--help").stdout
     for exit_ in output.EXITS:
         assert f"{exit_.status}  " in text and exit_.meaning in text
@@ -389,7 +389,7 @@ def test_help() -> None:
 
 
 def test_every_failure_has_a_status() -> None:
-    """Each failure that the service tells, or that happens here, ends with a status of the table."""
+    """Every error, remote or local, has an exit status from the table."""
     statuses = {exit_.status for exit_ in output.EXITS}
     assert len(statuses) == len(output.EXITS)
     for kind in (*errors.BY_CODE.values(), *errors.WSGIStoreError.__subclasses__(), OSError):
@@ -399,7 +399,7 @@ def test_every_failure_has_a_status() -> None:
 
 
 def test_progress_and_tables(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who looks at a terminal sees a bar on standard error and tables."""
+    """On a terminal, progress bars go to standard error."""
     (tmp_path / "large").write_bytes(DATA)
     context = click.Context(upload.put)
     with context:
@@ -414,7 +414,7 @@ def test_progress_and_tables(url: str, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_names_that_steer(url: str, tmp_path: Path) -> None:
-    """A file name cannot break a line of the output, or steer the terminal."""
+    """A file name cannot break an output line or control the terminal."""
     names = ["a\nb", "c\x1b[31m", os.fsdecode(b"\xff")]
     for name in names:
         (tmp_path / name).write_text(name, errors="surrogateescape")
@@ -427,7 +427,7 @@ def test_names_that_steer(url: str, tmp_path: Path) -> None:
 
 
 def test_the_script_is_installed() -> None:
-    """Whoever installs the package gets the command."""
+    """The package installs the command."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"wsgi-store": "wsgi_store.cli.main:main"}
     extras = project["optional-dependencies"]

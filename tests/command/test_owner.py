@@ -1,4 +1,4 @@
-"""Root at work on the store of another user, who exchanges what lies there for links meanwhile."""
+"""Root working on another user's store, while that user replaces files with links."""
 
 import ctypes
 import errno
@@ -49,7 +49,7 @@ print(os.getresuid(), os.getresgid(), os.getgroups())
 
 
 def store_at(path: Path, algorithm: Algorithm = Algorithm.MD5) -> LocalStore:
-    """A store with blobs, damaged ones among them, and what a killed process left."""
+    """A store with intact and damaged blobs, and a file left by a killed process."""
     store = LocalStore(str(path), algorithm)
     for data in DATA:
         hash_ = put(Staging(store), data).digest.hex
@@ -73,7 +73,7 @@ def fixture_theirs() -> Iterator[Path]:
 
 @pytest.fixture(name="ours")
 def fixture_ours(tmp_path: Path) -> Path:
-    """A store of root's, and what else root has."""
+    """A store and a secret file of root."""
     store_at(tmp_path / "ours")
     (tmp_path / "ours" / "secret").write_text("token read 0\n", encoding="ascii")
     (tmp_path / "ours" / "secret").chmod(0o600)
@@ -81,14 +81,14 @@ def fixture_ours(tmp_path: Path) -> Path:
 
 
 def become(directory: Path | str) -> subprocess.CompletedProcess[str]:
-    """What a process of root becomes that is about to work in a directory."""
+    """Report which user root becomes before it works in a directory."""
     command = [sys.executable, "-c", ASK, str(directory)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("owner, groups", [(NOBODY, [NOBODY]), (54321, [])])
 def test_the_owner(theirs: Path, owner: int, groups: list[int]) -> None:
-    """Root becomes the owner of a store for good, groups included, also one who has no name."""
+    """Root permanently becomes the owner of the store, groups included, even if the owner has no name."""
     give(theirs, owner)
     os.chown(theirs.parent, owner, owner)
     assert become(theirs).stdout == f"{(owner,) * 3} {(NOBODY,) * 3} {groups}\n"
@@ -99,7 +99,7 @@ def test_the_owner(theirs: Path, owner: int, groups: list[int]) -> None:
 
 
 def test_a_store_of_root(ours: Path) -> None:
-    """Root stays root where nobody else decides what is there."""
+    """Root stays root if nobody else can change the store."""
     if os.geteuid():
         pytest.skip("needs root")
     assert become(ours).stdout.startswith("(0, 0, 0) ")
@@ -107,7 +107,7 @@ def test_a_store_of_root(ours: Path) -> None:
 
 @pytest.mark.parametrize("owner", [0, 54321])
 def test_a_way_that_others_decide(theirs: Path, owner: int) -> None:
-    """Root does not go through a directory of one user to the store of another, or of its own."""
+    """Root does not follow a path through a directory of one user to the store of another."""
     give(theirs, owner)
     done = become(theirs)
     assert done.returncode == 1
@@ -116,7 +116,7 @@ def test_a_way_that_others_decide(theirs: Path, owner: int) -> None:
 
 
 def test_a_way_that_all_may_write_to() -> None:
-    """Where everybody may exchange a directory, none that belongs to root is trusted."""
+    """In a world-writable directory root rejects a store that others could replace."""
     with home(0) as path:
         (path / "store").mkdir()
         path.chmod(0o777)
@@ -128,12 +128,12 @@ def test_a_way_that_all_may_write_to() -> None:
         assert f"others can replace {path / 'link'}" in become(path / "link").stderr
 
 
-@pytest.mark.uncounted  # the owner may not write what was counted
+@pytest.mark.uncounted  # the owner may not write coverage data
 @pytest.mark.parametrize(
     "name", [".staging", ".quarantine", ".verified.json", "store.json", "shards", "store"]
 )
 def test_maintenance(tmp_path: Path, theirs: Path, ours: Path, name: str) -> None:
-    """No command changes anything outside the store, whatever becomes a link meanwhile."""
+    """Maintenance changes nothing outside the store, even if parts of it become links meanwhile."""
     program = install(tmp_path / "bin")
     names = sorted(os.listdir(theirs)) if name == "shards" else [name]
     pairs = []
@@ -159,9 +159,9 @@ def test_maintenance(tmp_path: Path, theirs: Path, ours: Path, name: str) -> Non
     assert made <= {NOBODY}
 
 
-@pytest.mark.uncounted  # the owner may not write what was counted
+@pytest.mark.uncounted  # the owner may not write coverage data
 def test_the_file_of_tokens(tmp_path: Path, ours: Path) -> None:
-    """What root can read does not get into a file of tokens that another user exchanges for a link."""
+    """If another user replaces the token file with a link, no content readable only by root gets into it."""
     program = install(tmp_path / "bin")
     secret = f"root read {'0' * 64}\n"
     (ours / "secret").write_text(secret, encoding="ascii")
@@ -181,7 +181,7 @@ def test_the_file_of_tokens(tmp_path: Path, ours: Path) -> None:
 
 
 def test_the_file_of_tokens_keeps_its_owner(tmp_path: Path) -> None:
-    """Where root alone decides what is in a directory, the file of a server's user stays theirs."""
+    """In a directory of root, a token file keeps its owner."""
     if os.geteuid():
         pytest.skip("needs root")
     program = install(tmp_path / "bin")
@@ -194,7 +194,7 @@ def test_the_file_of_tokens_keeps_its_owner(tmp_path: Path) -> None:
 
 
 def test_a_download_in_a_directory_of_others(tmp_path: Path) -> None:
-    """What a link beside a download leads to is not written to."""
+    """A download does not write through a symbolic link at FILE.part."""
     (tmp_path / "theirs").write_bytes(b"kept")
     (tmp_path / "file.part").symlink_to("theirs")
     with pytest.raises(OSError, match="symbolic links"):
@@ -221,7 +221,7 @@ def _exercise(store: LocalStore, staging: Staging, number: int) -> Iterator[Call
 
 @pytest.mark.parametrize("named", [False, True], ids=["nameless", "named"])
 def test_a_server_of_root(theirs: Path, ours: Path, *, named: bool) -> None:
-    """What a server that runs as root does in the store of another user, it does there or not at all."""
+    """A server running as root changes nothing outside another user's store."""
     store = LocalStore(str(theirs), Algorithm.MD5)
     if named:
         with refusing_nameless(95):
@@ -244,7 +244,7 @@ def test_a_server_of_root(theirs: Path, ours: Path, *, named: bool) -> None:
 
 
 def added_by(*before: str, root: Path) -> subprocess.CompletedProcess[str]:
-    """Upload something in a process that is started like this."""
+    """Upload a blob in a process started with this prefix."""
     command = [
         *before,
         sys.executable,
@@ -263,7 +263,7 @@ def added_by(*before: str, root: Path) -> subprocess.CompletedProcess[str]:
     ids=lambda before: before[0],
 )
 def test_root_that_may_not_chown(before: tuple[str, ...]) -> None:
-    """A root without that right, as one of a container is, takes uploads all the same."""
+    """Root without CAP_CHOWN, as in a container, still accepts uploads."""
     with home(54321) as path:
         path.chmod(0o777)
         (path / "store").mkdir(mode=0o777)
@@ -280,7 +280,7 @@ def _in_namespace(directory: str, answer: Connection) -> None:
     os.setgid(NOBODY)
     os.setuid(NOBODY)
     library = ctypes.CDLL(None)
-    library.prctl(DUMPABLE, 1)  # else what is told of this process in /proc belongs to root
+    library.prctl(DUMPABLE, 1)  # otherwise its files in /proc belong to root
     assert library.unshare(NEW_USER) == 0
     Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
     Path("/proc/self/uid_map").write_text(f"0 {NOBODY} 1", encoding="ascii")
@@ -296,7 +296,7 @@ def _in_namespace(directory: str, answer: Connection) -> None:
     "owner, told", [(NOBODY, "[(]0, 0, 0[)]"), (54321, "root does not work in .*: run this as ")]
 )
 def test_root_of_a_user_namespace(owner: int, told: str) -> None:
-    """What belongs to whom the namespace does not know is the world around; root's store is root's."""
+    """In a user namespace, root works on its own store, and rejects one of an owner outside the namespace."""
     context = get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     with ours, theirs, home(0) as path:
@@ -314,7 +314,7 @@ def test_root_of_a_user_namespace(owner: int, told: str) -> None:
 def test_without_modes_and_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: LocalKind, code: int
 ) -> None:
-    """Where a file system has neither, uploads are kept, known again and healed."""
+    """On a file system without modes and times, uploads are stored, recognized and healed."""
 
     def refuse(*_: object) -> None:
         raise OSError(code, os.strerror(code))

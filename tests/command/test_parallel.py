@@ -1,4 +1,4 @@
-"""Many things at a time: none keeps others from being done, and nobody waits by looking again."""
+"""Parallel work: a slow task does not hold up the others, and waiting does not poll."""
 
 import time
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from wsgi_store.cli.parallel import in_parallel
 
 @pytest.fixture(name="waits")
 def fixture_waits(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What was waited for so far."""
+    """The outcomes waited for so far."""
     seen: list[object] = []
     wait = parallel.wait
 
@@ -26,7 +26,7 @@ def fixture_waits(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 @pytest.mark.parametrize("place", [0, 1000, 1999])
 def test_one_that_takes_long(waits: list[object], place: int) -> None:
-    """The others are done meanwhile, however many, and are told behind it; nobody spins until then."""
+    """While one task is slow, the others complete and are reported after it, without busy waiting."""
     small, done = Event(), []
 
     def work(number: int) -> int:
@@ -41,12 +41,12 @@ def test_one_that_takes_long(waits: list[object], place: int) -> None:
     told = [job.outcome.result() for jobs in in_parallel(work, range(2000), 4) for job in jobs]
     assert told == list(range(2000))
     assert done[-1] == place
-    # Half a second is five waits; what comes before it is a wait for some dozens of them.
+    # Half a second takes five waits; before it, each wait covers some dozens of tasks.
     assert len(waits) < 400
 
 
 def test_not_far_ahead() -> None:
-    """Things are asked for when there is somebody to work on them."""
+    """Inputs are read only slightly ahead of the workers."""
     asked = []
 
     def things() -> Iterator[int]:
@@ -63,7 +63,7 @@ def test_not_far_ahead() -> None:
 
 
 def test_no_more_behind_one_than_memory_takes() -> None:
-    """Of what is done not any number waits for one that is not."""
+    """The number of completed tasks waiting behind a slow one is limited."""
     go, asked = Event(), []
 
     def work(number: int) -> None:

@@ -1,4 +1,4 @@
-"""The command `wsgi-store` as a process: signals, pipes, terminals, the server it runs."""
+"""The command `wsgi-store` as a process: signals, pipes, terminals, `serve`."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ from wsgi_store.client import Client
 
 @pytest.fixture(name="program")
 def fixture_program(tmp_path: Path) -> Path:
-    """The command, in a directory where nothing else is."""
+    """The command, in a directory of its own."""
     return install(tmp_path / "here")
 
 
@@ -46,11 +46,11 @@ def start(program: Path, *arguments: str, **streams: int) -> subprocess.Popen[by
 
 
 def test_interrupted_download(program: Path, url: str) -> None:
-    """Ctrl-C leaves what has come in FILE.part, says nothing more, and the next one carries on."""
+    """Ctrl-C leaves the received bytes in FILE.part and no traceback; the next run resumes."""
     arguments = ["get", HASH, "-o", "file"]
     whole = reply(DATA, ETag=f'"{HASH}"')
     part = program.parent / "file.part"
-    # It says that there is more, and keeps still: the peer's half of the connection stays open.
+    # The answer is incomplete but its connection stays open, so that the client waits for more.
     with saying(whole[: -SIZE // 3], b"") as peer:
         with start(program, *arguments, "--url", peer.url, "--retries", "60") as process:
             until(lambda: part.exists() and part.stat().st_size > 0, "the first half")
@@ -64,7 +64,7 @@ def test_interrupted_download(program: Path, url: str) -> None:
 
 
 def connected(pid: int) -> bool:
-    """Whether a process has a socket."""
+    """Tell whether a process has a socket."""
     for fd in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
             if "socket:" in os.readlink(fd):
@@ -73,7 +73,7 @@ def connected(pid: int) -> bool:
 
 
 def test_interrupted_upload(program: Path, url: str) -> None:
-    """Ctrl-C ends an upload at once, whatever its threads wait for."""
+    """Ctrl-C ends an upload at once, even while its threads are blocked."""
     reader, writer = os.pipe()
     with start(program, "put", "-", "--url", url, stdin=reader) as process:
         os.close(reader)
@@ -87,7 +87,7 @@ def test_interrupted_upload(program: Path, url: str) -> None:
 
 @pytest.mark.parametrize("arguments", [["get", HASH, "-o", "-"], ["ls"], ["stat", HASH]])
 def test_a_closed_pipe(program: Path, url: str, arguments: list[str]) -> None:
-    """When nobody reads the output any more the command ends without a word."""
+    """When the reader of the output is gone, the command ends silently."""
     reader, writer = os.pipe()
     os.close(reader)
     with start(program, *arguments, "--url", url, stdout=writer) as process:
@@ -97,7 +97,7 @@ def test_a_closed_pipe(program: Path, url: str, arguments: list[str]) -> None:
 
 
 def test_a_closed_pipe_while_others_upload(program: Path, url: str) -> None:
-    """It ends at once, whatever its threads wait for."""
+    """A closed output pipe ends the command at once, even while threads are blocked."""
     reader, writer = os.pipe()
     os.close(reader)
     waiting, never = os.pipe()
@@ -124,7 +124,7 @@ def test_a_closed_pipe_while_others_upload(program: Path, url: str) -> None:
     ],
 )
 def test_closed_streams(program: Path, url: str, command: str, status: int) -> None:
-    """Who closed a stream that is needed is told so; who closed another one does not see a difference."""
+    """A closed stream causes an error only if the command needs it."""
     (program.parent / "file").write_bytes(DATA)
     done = run(
         Path("/bin/sh"), "-c", f"cd {program.parent} && {program} {command.format(hash=HASH)} --url {url}"
@@ -135,23 +135,23 @@ def test_closed_streams(program: Path, url: str, command: str, status: int) -> N
     assert done.stderr.count(b"\n") == bool(bad)
 
 
-@pytest.mark.uncounted  # it would write a file, too
+@pytest.mark.uncounted  # it would limit the coverage data, too
 def test_no_room_for_a_file(program: Path, url: str) -> None:
-    """A file that may not become as large ends with the status of that."""
+    """A file over the process's size limit gives the exit status of a full disk."""
     limited = f"cd {program.parent} && ulimit -f 100 && {program} get {HASH} --url {url}"
     done = run(Path("/bin/sh"), "-c", limited)
     assert (done.returncode, done.stderr) == (7, f"wsgi-store: {HASH}: File too large\n".encode())
 
 
 def test_a_full_output(program: Path, url: str) -> None:
-    """Output that cannot be written is a failure."""
+    """A full output device is an error."""
     with open("/dev/full", "wb") as full, start(program, "ls", "--url", url, stdout=full.fileno()) as process:
         _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (7, b"wsgi-store: No space left on device\n")
 
 
 def test_a_terminal(program: Path, url: str) -> None:
-    """On a terminal there are tables, and bars for transfers; the rows are the same."""
+    """On a terminal, results are tables with the same rows, and transfers show bars."""
     shown = terminal(program, "ls", "--url", url)
     assert re.search(rf"hash +size *\r\n *{HASH} +3.0 MB", shown), shown
     (program.parent / "file").write_bytes(DATA)
@@ -166,7 +166,7 @@ def test_a_terminal(program: Path, url: str) -> None:
 
 
 def test_many_retries_are_told(program: Path) -> None:
-    """Who waits for a server learns why."""
+    """Each retry is reported with its reason."""
     done = run(program, "ls", "--url", "http://127.0.0.1:1", "--retries", "1")
     first, second = done.stderr.decode().splitlines()
     failure = "wsgi-store: cannot reach http://127.0.0.1:1: Connection refused"
@@ -179,7 +179,7 @@ def test_many_retries_are_told(program: Path) -> None:
 
 
 def test_what_a_server_says_is_shown_as_text(program: Path) -> None:
-    """Neither in a failure nor in why it is waited can a server steer a terminal."""
+    """Text from a server cannot control the terminal, neither in errors nor in reasons for a retry."""
     told = rb'{"code": "store_unavailable", "detail": "\u001b[31m\u0007 no\ndisk"}'
     with saying(reply(told, "503 No", Content_Type="application/problem+json")) as peer:
         done = run(program, "ls", "--url", peer.url, "--retries", "1")
@@ -190,7 +190,7 @@ def test_what_a_server_says_is_shown_as_text(program: Path) -> None:
 
 
 def test_help_is_quick(program: Path) -> None:
-    """Help imports no command, and neither urllib3 nor rich."""
+    """Help loads no command module, nor urllib3 or rich."""
     code = PROBE.format(path=str(program.parent.parent))
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
@@ -221,7 +221,7 @@ main(["--help"])
 
 
 def test_without_what_it_needs() -> None:
-    """Where the extra is not installed the command says in one line how to get it."""
+    """Without the extra, the command says in one line how to install it."""
     code = "import sys; sys.modules['click'] = None; import wsgi_store.cli.main"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
@@ -248,7 +248,7 @@ def test_completion(program: Path) -> None:
 
 
 def served(program: Path) -> Server:
-    """Start what `serve` runs."""
+    """Start `wsgi-store serve`."""
     with (program.parent / "log").open("wb") as log:
         process = subprocess.Popen(  # pylint: disable=consider-using-with  # the server's to end
             [program, "serve", "--", "--bind", "127.0.0.1:0", "--workers", "1"],
@@ -265,7 +265,7 @@ LISTENING = r"Listening at: http://127\.0\.0\.1:(\d+) \((\d+)\)"
 
 
 def test_serve(program: Path) -> None:
-    """`serve` is gunicorn with the shipped settings, what stands behind -- among them."""
+    """`serve` runs gunicorn with the shipped settings and the options after --."""
     with served(program) as server:
         server.port = int(server.await_log(LISTENING)[0][1])
         server.await_answer()
@@ -276,7 +276,7 @@ def test_serve(program: Path) -> None:
 
 
 def test_serve_is_upgraded(program: Path) -> None:
-    """SIGUSR2 starts another one on the same port, which stays when the first one ends."""
+    """SIGUSR2 starts a second server on the same port, which stays when the first one ends."""
     with served(program) as server:
         port, pid = server.await_log(LISTENING)[0].groups()
         os.kill(int(pid), signal.SIGUSR2)
@@ -288,12 +288,12 @@ def test_serve_is_upgraded(program: Path) -> None:
                 assert client.put(b"hello").hash == hashlib.md5(b"hello").hexdigest()
         finally:
             os.kill(upgraded, signal.SIGTERM)
-        # It is not this process's child.
+        # The new master is not a child of this process.
         until(lambda: len(server.logged("Shutting down: Master")) == 2, "the end of the other one")
 
 
 def test_serve_refuses_in_a_line(program: Path) -> None:
-    """What cannot be started ends with one line that says why."""
+    """A server that cannot start ends with one line that says why."""
     done = run(program, "serve", WSGI_STORE_HAHS="md5", PYTHONPATH=str(PROJECT))
     assert done.returncode == 1
     assert done.stderr + done.stdout == b"wsgi-store: WSGI_STORE_HAHS: there is no such setting\n"

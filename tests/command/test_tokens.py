@@ -1,4 +1,4 @@
-"""The commands that change the file of tokens, and the servers that read it."""
+"""The commands that change the token file, and a server that reads it."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from wsgi_store.errors import Denied, Unauthenticated
 
 @pytest.fixture(name="file")
 def fixture_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the tokens are to be, told by the environment."""
+    """The path of the token file, set in the environment."""
     path = tmp_path / "tokens"
     monkeypatch.setenv("WSGI_STORE_TOKENS", str(path))
     return path
@@ -39,7 +39,7 @@ def sha256(text: str) -> str:
 
 
 def test_a_running_server(tmp_path: Path) -> None:
-    """A token counts from the next request on after it was made, and not after it was revoked."""
+    """A running server accepts a new token and rejects a revoked one from the next request on."""
     program = install(tmp_path)
     env = {"WSGI_STORE_TOKENS": str(tmp_path / "tokens")}
     first = run(program, "token", "add", "ci", "--scope", "read", "--scope", "write", **env)
@@ -64,7 +64,7 @@ def test_a_running_server(tmp_path: Path) -> None:
 
 
 def test_the_file(file: Path) -> None:
-    """Only the hash is kept, only its owner can read it, and what else stands in it stays."""
+    """The token file holds only hashes, is private to its owner, and keeps its other content."""
     made = token("add", "ci", "--scope", "write", "--scope", "read").stdout.strip()
     assert file.read_text() == f"ci read,write {sha256(made)}\n"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -91,7 +91,7 @@ def test_the_file(file: Path) -> None:
 
 
 def test_a_name_that_is_there(file: Path) -> None:
-    """A token is not replaced unless that is asked for; all lines of its name go then."""
+    """An existing token is replaced only with --replace, which removes all lines of that name."""
     text = f"# a\nci read {sha256('a')}\nci write {sha256('b')}\n"
     file.write_text(text)
     assert "--replace" in token("add", "ci", "--scope", "read", status=2).stderr
@@ -112,13 +112,13 @@ def test_a_name_that_is_there(file: Path) -> None:
     ],
 )
 def test_what_is_refused(file: Path, arguments: list[str]) -> None:
-    """What makes no sense changes nothing."""
+    """Invalid arguments change nothing."""
     assert token(*arguments, status=2).stdout == ""
     assert not file.exists()
 
 
 def test_a_file_with_a_bad_line(file: Path) -> None:
-    """A file with which no server starts is not added to, and the line is named; tokens are revoked in it."""
+    """If a line is invalid, adding and listing name that line and fail; revoking still works."""
     text = f"ci read nonsense\nother read {sha256('a')}\n"
     file.write_text(text)
     for arguments in (["add", "x", "--scope", "read"], ["list"]):
@@ -131,13 +131,13 @@ def test_a_file_with_a_bad_line(file: Path) -> None:
 
 
 def test_no_file_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a file named there is nothing to change."""
+    """Without a token file, the command asks for WSGI_STORE_TOKENS."""
     monkeypatch.delenv("WSGI_STORE_TOKENS", raising=False)
     assert "WSGI_STORE_TOKENS" in token("add", "ci", "--scope", "read", status=2).stderr
 
 
 def test_a_directory_that_cannot_be_written(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change that fails leaves the file as it was and nothing beside it, and prints no token."""
+    """A failed change leaves the token file unchanged, leaves no temporary file and prints no token."""
     token("add", "ci", "--scope", "read")
     before = file.read_bytes()
 
@@ -150,7 +150,7 @@ def test_a_directory_that_cannot_be_written(file: Path, monkeypatch: pytest.Monk
 
 
 def test_a_link(file: Path) -> None:
-    """A symbolic link stays one: the file it leads to is changed."""
+    """A change through a symbolic link changes the target and keeps the link."""
     (file.parent / "real").touch()
     file.symlink_to("real")
     token("add", "ci", "--scope", "read")
@@ -159,7 +159,7 @@ def test_a_link(file: Path) -> None:
 
 
 def test_two_at_once(tmp_path: Path) -> None:
-    """Changes made at the same time are all kept."""
+    """Simultaneous changes are all kept."""
     program = install(tmp_path)
     file = str(tmp_path / "tokens")
     threads = [

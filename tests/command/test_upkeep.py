@@ -1,4 +1,4 @@
-"""The commands that look after a store: what they find, say and exit with, beside a live server."""
+"""The upkeep commands: results, output and exit status, also next to a running server."""
 
 import errno
 import os
@@ -23,14 +23,14 @@ from wsgi_store.store.open import open_store
 from wsgi_store.upkeep.ledger import Ledger
 
 pytestmark = pytest.mark.long(44)
-# So many small blobs are read by processes.
+# Enough small blobs for verify to start processes.
 MANY = 4500
 SIZE = 2000
 
 
 @pytest.fixture(name="here")
 def fixture_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with a store of md5 in it that holds the first ten numbers."""
+    """The working directory, with an md5 store that holds the numbers 0 to 9."""
     monkeypatch.chdir(tmp_path)
     fill(tmp_path / "store", Algorithm.MD5, [str(number).encode() for number in range(10)])
     return tmp_path
@@ -38,13 +38,13 @@ def fixture_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(name="program")
 def fixture_program(tmp_path: Path) -> Path:
-    """The command, beside a store of sha256 with many blobs."""
+    """The command, next to a sha256 store with many blobs."""
     fill(tmp_path / "store", Algorithm.SHA256, [f"{number:{SIZE}}".encode() for number in range(MANY)])
     return install(tmp_path)
 
 
 def test_damage_is_found_and_healed(tmp_path: Path) -> None:
-    """Beside a live server every flipped bit is found and taken out of service, and uploads put it right."""
+    """Next to a running server, verify quarantines every damaged blob, and uploads restore them."""
     contents = [f"{number:{SIZE}}".encode() for number in range(MANY)]
     fill(tmp_path / "store", Algorithm.SHA256, contents)
     program = install(tmp_path)
@@ -69,7 +69,7 @@ def test_damage_is_found_and_healed(tmp_path: Path) -> None:
 
 
 def test_json(here: Path) -> None:
-    """With --json a finding is an object, and so is the report."""
+    """With --json, each finding and the report are objects."""
     bad = [flip(here / "store" / named(Algorithm.MD5, str(number).encode())) for number in (3, 4)]
     (here / "store" / ".quarantine").write_bytes(b"")
     *findings, report = objects(invoke("verify", "--json", status=5).stdout)
@@ -94,7 +94,7 @@ def test_json(here: Path) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_unreadable() -> None:
-    """What cannot be read is named and is not clean, and the status says so."""
+    """Unreadable blobs are named, and the exit status says that the run was incomplete."""
     with mock.patch("os.preadv", side_effect=OSError(errno.EIO, os.strerror(errno.EIO))):
         result = invoke("verify", status=8)
     *rows, said = result.stdout.splitlines()
@@ -109,7 +109,7 @@ def test_unreadable() -> None:
 
 @pytest.mark.usefixtures("here")
 def test_parts() -> None:
-    """A run with a budget or a sample says how much it has seen."""
+    """With a budget or a sample, the report says how much was checked."""
     said = invoke("verify", "--budget", "3").stdout
     assert said.startswith(
         "clean: checked 3 of 10 blobs, 3 bytes of 10 bytes (30.0%), 0 corrupt, 0 unreadable"
@@ -128,7 +128,7 @@ def test_parts() -> None:
 
 
 def test_which_store(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store tells its hash itself; where there is none, none is made."""
+    """Each command reads the algorithm from the store, and never creates a store."""
     fill(here / "other", Algorithm.SHA256, [b"one"])
     assert invoke("verify", "--root", "other").stdout.startswith("clean: checked 1 of 1 blob, ")
     monkeypatch.setenv("WSGI_STORE_ROOT", "other")
@@ -145,7 +145,7 @@ def test_which_store(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_collect(here: Path) -> None:
-    """What goes is told, counted and summed up; a dry run says the same and removes nothing."""
+    """collect lists, counts and sums up what it removes; a dry run prints the same and removes nothing."""
     root = here / "store"
     old = [root / named(Algorithm.MD5, str(number).encode()) for number in (1, 2)]
     for number, path in enumerate(old):
@@ -165,7 +165,7 @@ def test_collect(here: Path) -> None:
 
 
 def test_du(here: Path) -> None:
-    """Blobs, staged files and what is in quarantine are counted with their bytes."""
+    """du counts blobs, staged files and quarantined blobs, with their bytes."""
     flip(here / "store" / named(Algorithm.MD5, b"7"))
     invoke("verify", status=5)
     (here / "store" / ".staging" / ("0" * 32)).write_bytes(b"half")
@@ -174,7 +174,7 @@ def test_du(here: Path) -> None:
 
 @pytest.mark.parametrize("algorithm", [Algorithm.MD5, Algorithm.SHA256])
 def test_manifest(tmp_path: Path, algorithm: Algorithm) -> None:
-    """The programs that check hashes take it, and find what is damaged."""
+    """md5sum and sha256sum accept the manifest, and find damaged blobs."""
     fill(tmp_path / "store", algorithm, [b"one", b"two"])
     program = install(tmp_path)
     command = f"{program} manifest > m && cd store && {algorithm.value}sum --check --strict ../m"
@@ -195,27 +195,27 @@ def test_manifest(tmp_path: Path, algorithm: Algorithm) -> None:
 
 
 def workers(process: subprocess.Popen[bytes]) -> list[int]:
-    """The processes that a command has started, once they are there."""
+    """The worker processes of a command, once they have started."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     until(lambda: len(children.read_text(encoding="ascii").split()) == 2, "the workers")
     return [int(pid) for pid in children.read_text(encoding="ascii").split()]
 
 
 def until_told(process: subprocess.Popen[bytes]) -> None:
-    """Wait until the workers of a command have told it of the first blobs that they read."""
+    """Wait until the workers have reported their first blobs."""
 
     def received() -> int:
         lines = Path(f"/proc/{process.pid}/io").read_text(encoding="ascii").splitlines()
         return int(dict(line.split(": ") for line in lines)["rchar"])
 
-    # What it reads to start the second one is less; each report of a worker has some 200 bytes.
+    # Starting the second worker reads fewer bytes; each report has about 200.
     before = received()
     until(lambda: received() > before + 600, "the first reports")
 
 
 @pytest.fixture(name="verifying")
 def fixture_verifying(program: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A verification that takes some seconds."""
+    """A verification that takes a few seconds."""
     with subprocess.Popen(
         [program, "verify", "--workers", "2", "--rate", "1MB"],
         cwd=program.parent,
@@ -228,7 +228,7 @@ def fixture_verifying(program: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended, perhaps without having been waited for."""
+    """Tell whether a process has ended; it may still be a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] in "ZX"
     except FileNotFoundError:
@@ -236,10 +236,10 @@ def gone(pid: int) -> bool:
 
 
 def test_interrupted(verifying: subprocess.Popen[bytes], program: Path) -> None:
-    """Ctrl-C ends it soon, says what was covered, and the next run goes on behind that."""
+    """Ctrl-C ends verify quickly with a report, and the next run continues from there."""
     pids = workers(verifying)
     until_told(verifying)
-    os.killpg(verifying.pid, signal.SIGINT)  # as a terminal does
+    os.killpg(verifying.pid, signal.SIGINT)  # as a terminal sends it
     out, err = verifying.communicate(timeout=20)
     assert (verifying.returncode, err) == (130, b"")
     said = re.fullmatch(
@@ -261,7 +261,7 @@ def test_interrupted(verifying: subprocess.Popen[bytes], program: Path) -> None:
 
 
 def test_killed(verifying: subprocess.Popen[bytes], program: Path) -> None:
-    """kill -9 leaves no worker behind, and nothing in the way of the next run."""
+    """kill -9 leaves no worker running, and the next run works."""
     pids = workers(verifying)
     verifying.kill()
     verifying.communicate(timeout=20)
@@ -271,7 +271,7 @@ def test_killed(verifying: subprocess.Popen[bytes], program: Path) -> None:
 
 
 def test_a_killed_worker(verifying: subprocess.Popen[bytes], program: Path) -> None:
-    """A worker that is killed ends the run with a line, a status and what was covered."""
+    """If a worker is killed, verify ends with a message, an error status and a report."""
     pids = workers(verifying)
     until_told(verifying)
     os.kill(pids[0], signal.SIGKILL)
@@ -287,14 +287,14 @@ def test_a_killed_worker(verifying: subprocess.Popen[bytes], program: Path) -> N
 
 
 def test_a_terminal(program: Path) -> None:
-    """Who looks at a terminal sees how far it is, how fast, and how long it will take."""
+    """On a terminal, verify shows progress, speed and remaining time."""
     shown = terminal(program, "verify", "--rate", "3MB")
     assert re.search(r"[\d.]+/9.0 MB +[\d.]+ [kM]B/s +0:00:0\d", shown), shown
     assert "clean: checked 4,500 of 4,500 blobs" in shown
 
 
 def test_a_large_blob_on_a_terminal(tmp_path: Path) -> None:
-    """The bar moves while one blob is read, and never back."""
+    """The bar advances while one large blob is read, and never goes back."""
     fill(tmp_path / "store", Algorithm.MD5, [bytes(20_000_000)])
     shown = terminal(install(tmp_path), "verify", "--rate", "10MB", "--workers", "1")
     steps = [float(step) for step in re.findall(r"([\d.]+)/20.0 MB", shown)]
@@ -303,7 +303,7 @@ def test_a_large_blob_on_a_terminal(tmp_path: Path) -> None:
 
 
 def test_a_closed_pipe(program: Path) -> None:
-    """When nobody reads the manifest any more it ends without a word."""
+    """When the reader of the manifest is gone, the command ends silently."""
     command = f"{program} manifest | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", command],

@@ -1,4 +1,4 @@
-"""Files go to a server by the command: what is read, what is refused, what is left out, what is healed."""
+"""Uploads by the command: sources, exclusions, healing of damaged blobs."""
 
 import hashlib
 import os
@@ -20,17 +20,17 @@ from tests.support.servers import Server, until
 from wsgi_store.cli.main import main
 from wsgi_store.client import Client
 
-__all__ = ["fixture_server", "fixture_url"]  # imported for tests to ask for them
+__all__ = ["fixture_server", "fixture_url"]  # imported for the tests that request them
 
 
 def paths(stdout: str) -> list[str]:
-    """The last fields of the lines."""
+    """The last field of each line."""
     return [row.split("\t")[-1] for row in stdout.splitlines()]
 
 
 @contextmanager
 def writing(pipe: Path, data: bytes) -> Iterator[None]:
-    """Somebody who writes to a pipe when it is read."""
+    """Write to a pipe in a thread."""
     thread = threading.Thread(target=pipe.write_bytes, args=(data,))
     thread.start()
     yield
@@ -39,7 +39,7 @@ def writing(pipe: Path, data: bytes) -> Iterator[None]:
 
 @pytest.mark.parametrize("damage", ["cut", "longer", "empty"])
 def test_a_damaged_blob_is_healed(url: str, server: Server, tmp_path: Path, damage: str) -> None:
-    """A large blob that has another size is sent again, which heals it, and that is told."""
+    """A large blob of the wrong size is sent again and reported as healed."""
     (tmp_path / "large").write_bytes(DATA)
     run("put", "large")
     there = server.root / HASH[:2] / HASH
@@ -54,7 +54,7 @@ def test_a_damaged_blob_is_healed(url: str, server: Server, tmp_path: Path, dama
 
 
 def test_flipped_bits(url: str, server: Server, tmp_path: Path) -> None:
-    """What has its size and other bytes is healed by --force, and from Python."""
+    """A damaged blob of the right size is healed by --force, and by an upload from Python."""
     (tmp_path / "large").write_bytes(DATA)
     run("put", "large")
     there = server.root / HASH[:2] / HASH
@@ -69,7 +69,7 @@ def test_flipped_bits(url: str, server: Server, tmp_path: Path) -> None:
 
 
 def test_pipes(url: str, tmp_path: Path) -> None:
-    """A pipe with a name is read to its end, however late somebody writes to it."""
+    """A named pipe is read to its end, however late a writer opens it."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with writing(pipe, DATA):
@@ -79,7 +79,7 @@ def test_pipes(url: str, tmp_path: Path) -> None:
 
 
 def test_a_pipe_that_nobody_writes_to(url: str, tmp_path: Path) -> None:
-    """Who waits for a pipe says so."""
+    """While a pipe has no writer, the command says that it waits for one."""
     program = install(tmp_path / "here")
     pipe = program.parent / "pipe"
     os.mkfifo(pipe)
@@ -96,7 +96,7 @@ def test_a_pipe_that_nobody_writes_to(url: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0", "-"])
 @pytest.mark.parametrize("data", [b"", b"hello"])
 def test_standard_input_by_other_names(url: str, tmp_path: Path, how: str, data: bytes) -> None:
-    """A pipe without a name is read, an empty one too."""
+    """Standard input is read under each of its names, even if it is empty."""
     program = install(tmp_path / "here")
     done = run_program(program, "put", how, stdin=data, WSGI_STORE_URL=url, WSGI_STORE_TOKEN="all")
     assert done.stdout.decode().startswith(hashlib.md5(data).hexdigest()), done.stderr
@@ -104,7 +104,7 @@ def test_standard_input_by_other_names(url: str, tmp_path: Path, how: str, data:
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/dev/urandom", "/dev/full"])
 def test_devices(url: str, device: str, tmp_path: Path) -> None:
-    """What has no end, or nothing, is refused, by name and as standard input."""
+    """A device is rejected, by name and as standard input."""
     said = "the device may have no end: pipe the part you want to -"
     assert run("put", device, status=1).stderr == f"wsgi-store: {device}: {said}\n"
     program = install(tmp_path / "here")
@@ -119,7 +119,7 @@ def test_devices(url: str, device: str, tmp_path: Path) -> None:
 
 
 def test_files_of_the_kernel(url: str) -> None:
-    """They say that they have no bytes, or a page of them, and have others."""
+    """Kernel files, whose size says 0, are uploaded with their real content."""
     path = Path("/proc/version")
     assert not path.stat().st_size
     hash_ = hashlib.md5(path.read_bytes()).hexdigest()
@@ -131,7 +131,7 @@ def test_files_of_the_kernel(url: str) -> None:
 
 
 def test_directories_and_sockets(url: str, tmp_path: Path) -> None:
-    """Who names a directory is told of -r; what is no file in one is left out, and that is said."""
+    """A directory needs -r; pipes and sockets in it are skipped with a message."""
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "file").write_text("x")
     os.mkfifo(tmp_path / "d" / "pipe")
@@ -164,7 +164,7 @@ def test_directories_and_sockets(url: str, tmp_path: Path) -> None:
     ],
 )
 def test_exclude(url: str, tmp_path: Path, patterns: list[str], left: list[str]) -> None:
-    """Files and directories are left out by name, or by path where there is a slash."""
+    """A pattern excludes by name, or by path if it contains a slash."""
     for name in ("a/b/c", "a/b/t.tmp", "a/keep", "cache/x", "t.tmp"):
         (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "d" / name).write_text(name)
@@ -174,7 +174,7 @@ def test_exclude(url: str, tmp_path: Path, patterns: list[str], left: list[str])
 
 
 def test_dry_run(url: str, tmp_path: Path) -> None:
-    """It tells what would be sent, and sends nothing."""
+    """--dry-run lists what would be sent, and sends nothing."""
     (tmp_path / "large").write_bytes(DATA)
     (tmp_path / "small").write_text("hello")
     hello = hashlib.md5(b"hello").hexdigest()
@@ -197,7 +197,7 @@ def test_dry_run(url: str, tmp_path: Path) -> None:
 
 
 def test_quiet(url: str, tmp_path: Path) -> None:
-    """Nothing is printed but failures."""
+    """--quiet prints only errors."""
     (tmp_path / "file").write_text("hello")
     assert run("put", "--quiet", "file").output == ""
     assert (
