@@ -1,4 +1,4 @@
-"""Whose turn it is: connections among workers, requests on a connection, connections among threads."""
+"""How connections are shared among workers and threads, and pipelined requests answered in order."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ TRIES = 20
 
 
 def burst(crowd: Crowd, server: Server, name: str) -> Counter[int]:
-    """Connect clients at once, each of which asks and stays; how many each worker got."""
+    """Connect many clients at once and keep them; returns the number of connections per worker."""
     with contextlib.closing(select.epoll()) as poller:
         clients = {}
         for _ in range(BURST):
@@ -47,7 +47,7 @@ def burst(crowd: Crowd, server: Server, name: str) -> Counter[int]:
 
 
 def surpluses(directory: Path) -> list[int]:
-    """By how many connections one of two workers is ahead after each of some bursts."""
+    """By how many connections the first of two workers is ahead of the second, after each burst."""
     directory.mkdir()
     with gunicorn(directory, "--keep-alive", "60", workers=2) as server, Crowd() as crowd:
         first, second = server.workers
@@ -60,9 +60,9 @@ def surpluses(directory: Path) -> list[int]:
 
 
 def test_workers_share_connections(tmp_path: Path) -> None:
-    """Of clients that come at once and stay each worker has its share."""
+    """Clients that connect at once and stay are shared among the workers."""
     tried = []
-    # Not after each burst, and not always: the system may let a worker wait for a processor.
+    # A few bursts may be unbalanced, because the system may let a worker wait for a processor.
     for number in range(3):
         tried.append(surpluses(tmp_path / str(number)))
         if sum(abs(surplus) > BURST - 4 for surplus in tried[-1]) <= TRIES // 4:
@@ -71,7 +71,7 @@ def test_workers_share_connections(tmp_path: Path) -> None:
 
 
 def test_a_stopped_worker_delays_nobody(tmp_path: Path) -> None:
-    """What a worker leaves to one that does not come it serves itself."""
+    """While one worker is stopped, the other serves all connections without delay."""
     with gunicorn(tmp_path, workers=2) as server:
         worker = min(server.workers)
         os.kill(worker, signal.SIGSTOP)
@@ -83,7 +83,7 @@ def test_a_stopped_worker_delays_nobody(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("threads", ["1", "32"])
 def test_pipelined_requests(tmp_path: Path, threads: str) -> None:
-    """Requests sent before the answers come are answered one after the other, however they are cut."""
+    """Pipelined requests are answered in order, wherever the segments end."""
     with (
         gunicorn(tmp_path, "--threads", threads, workers=1) as server,
         Connection(server.port) as connection,
@@ -109,7 +109,7 @@ def test_pipelined_requests(tmp_path: Path, threads: str) -> None:
 
 
 def test_busy_connections_keep_no_thread(tmp_path: Path) -> None:
-    """Twice as many clients as threads, who ask without a pause, are all served, and so are new ones."""
+    """With twice as many busy clients as threads, all of them and new clients are served."""
     with gunicorn(tmp_path, "--threads", "4", workers=1) as server, Crowd() as crowd:
         end = threading.Event()
         answered = [0] * 8
@@ -124,6 +124,6 @@ def test_busy_connections_keep_no_thread(tmp_path: Path) -> None:
         with running(end, *(threading.Thread(target=ask, args=each) for each in enumerate(clients))):
             for _ in range(5):
                 assert max(served(server.port, 4)) < SECONDS
-            # How long that took says nothing of how often they were answered: it may be a moment.
+            # The loop above may end quickly, so wait here until each client has had more answers.
             before = list(answered)
             until(lambda: all(now > then + 5 for now, then in zip(answered, before)), "all to be answered")

@@ -1,4 +1,4 @@
-"""A body read into buffers inside gunicorn is the one that gunicorn's own reader would give."""
+"""Reading a body into buffers inside gunicorn gives the same result as gunicorn's own reader."""
 
 import socket
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class Sent:
-    """A request that was sent, and what gunicorn makes of it."""
+    """A request sent over a socket pair, and the objects that gunicorn makes of it."""
 
     def __init__(self, head: bytes, rest: bytes) -> None:
         self._client, self._server = socket.socketpair()
@@ -42,12 +42,12 @@ class Sent:
         self._server.close()
 
     def rest(self) -> bytes:
-        """What is left on the connection."""
+        """The unread bytes on the connection."""
         return b"".join(iter(self.unreader.read, b""))
 
 
 def posted(data: bytes, length: int | None = None, rest: bytes = b"") -> "closing[Sent]":
-    """A body with a Content-Length, and what comes behind it."""
+    """A request with a Content-Length, and the bytes after its body."""
     announced = len(data) if length is None else length
     head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % announced
     return closing(Sent(head, data + rest))
@@ -68,7 +68,7 @@ def pieces(body: Body, sizes: Iterator[int]) -> Iterator[bytes]:
     data=st.binary(max_size=30_000), sizes=st.lists(st.integers(1, 20_000), min_size=1), lines=st.booleans()
 )
 def test_any_buffers(data: bytes, sizes: list[int], lines: bool) -> None:
-    """Whatever the sizes of the buffers, the bytes are those sent, and the next request's stay."""
+    """The body is read exactly, whatever the buffer sizes, and the next request is left untouched."""
     with posted(data, rest=NEXT) as sent:
         first = sent.body.readline() if lines else b""
         assert first + b"".join(pieces(sent.body, iter(sizes * 30_000))) == data
@@ -79,7 +79,7 @@ def test_any_buffers(data: bytes, sizes: list[int], lines: bool) -> None:
 
 
 def test_mixed_with_reads() -> None:
-    """Reads and buffers take their parts in order, and what is unread is known."""
+    """Calls of read and readinto can be mixed."""
     data = bytes(range(256)) * 400
     with posted(data) as sent:
         buffer = memoryview(bytearray(40_000))
@@ -94,13 +94,13 @@ def test_mixed_with_reads() -> None:
 
 @pytest.mark.parametrize("sent_bytes", [0, 1, 50_000])
 def test_a_body_that_breaks_off(sent_bytes: int) -> None:
-    """A body shorter than announced fills no more than came."""
+    """readinto returns only the received bytes of a truncated body."""
     with posted(b"x" * sent_bytes, length=100_000) as sent:
         assert sent.body.readinto(memoryview(bytearray(80_000))) == sent_bytes
 
 
 def test_a_body_that_fails() -> None:
-    """After a failure the connection is not used again."""
+    """After a failed read, the connection is not reused."""
     with posted(b"x" * 10_000, length=100_000) as sent:
         sent.unreader.sock.close()
         with pytest.raises(OSError, match="Bad file descriptor"):
@@ -109,7 +109,7 @@ def test_a_body_that_fails() -> None:
 
 
 def test_a_chunked_body() -> None:
-    """Chunks are put into buffers without their framing."""
+    """readinto removes the chunk framing."""
     head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     with closing(Sent(head, b"5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n" + NEXT)) as sent:
         assert b"".join(pieces(sent.body, iter([3] * 9))) == b"helloworld"
@@ -118,7 +118,7 @@ def test_a_chunked_body() -> None:
 
 
 CODED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-# What may follow the size of a chunk; the first is by far the most frequent.
+# Text after the size of a chunk; most often there is none.
 EXTENSIONS = st.sampled_from([b"", b"", b";a", b' ; q="x;\\"y"', b";signature=" + b"0" * 300])
 TRAILERS = st.sampled_from([b"", b"X-Trailer: 1\r\n", b"X-One: 1\r\nX-Two: 2\r\n"])
 
@@ -135,7 +135,7 @@ TRAILERS = st.sampled_from([b"", b"X-Trailer: 1\r\n", b"X-One: 1\r\nX-Two: 2\r\n
 def test_any_chunks(
     parts: list[tuple[bytes, int, bytes]], sizes: list[int], trailers: bytes, following: bytes
 ) -> None:
-    """Whatever the chunks and the buffers, the data are those sent, and what follows stays."""
+    """Any chunks are decoded into any buffers exactly, and the bytes after the body are left."""
     coded = b"".join(b"%b%x%b\r\n%b\r\n" % (b"0" * n, len(data), ext, data) for data, n, ext in parts)
     with closing(Sent(CODED, coded + b"0\r\n" + trailers + b"\r\n" + following)) as sent:
         assert b"".join(pieces(sent.body, cycle(sizes))) == b"".join(data for data, _, _ in parts)
@@ -164,7 +164,7 @@ FRAMES = st.sampled_from(
 @example(frames=[b"3\r\nabc\r\n", b"3\r\nabcd\r\n"], size=10_000)
 @example(frames=[b"3\r\nabc\r\n", b"3", b";" + b"a" * 9000, b"\r\n", b"abc"], size=20_000)
 def test_the_same_as_gunicorn(frames: list[bytes], size: int) -> None:
-    """What gunicorn's own reader refuses is refused, for the same reason; what is taken is the same."""
+    """The same input is accepted or rejected as by gunicorn's own reader, for the same reason."""
     sent_bytes = b"".join(frames)
 
     def read(own: bool) -> tuple[bytes, type[Exception] | None, bytes]:
@@ -184,12 +184,12 @@ def test_the_same_as_gunicorn(frames: list[bytes], size: int) -> None:
             return data, None, sent.rest()
 
     ours, theirs = read(own=True), read(own=False)
-    # gunicorn takes a line that is too long if it comes whole; here it never does.
+    # gunicorn accepts an overlong chunk line that arrives in one piece; this reader never does.
     assert ours == theirs or (ours[1], theirs[1]) == (InvalidChunkSize, None)
 
 
 def test_many_small_chunks_with_extensions() -> None:
-    """A chunk that is left to gunicorn costs the same however much has come behind it."""
+    """Parsing a chunk with an extension takes constant time, whatever the amount of data after it."""
     behind = []
     with closing(Sent(CODED, b"1;a\r\nx\r\n" * 2000 + b"0\r\n\r\n")) as sent:
         parse = sent.body.reader.parse_chunk_size

@@ -1,4 +1,4 @@
-"""gunicorn with the shipped settings: connections that stay, parallel requests, the log."""
+"""gunicorn with the shipped settings: persistent connections, parallel requests, the log."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 
 def test_pipelined(server: Server) -> None:
-    """Requests sent in one segment are answered in their order, refusals among them."""
+    """Pipelined requests are answered in order, errors among them."""
     small = hashlib.md5(b"small").hexdigest()
     with Connection(server.port) as connection:
         connection.send(
@@ -69,7 +69,7 @@ def test_pipelined(server: Server) -> None:
 
 
 def test_kept_alive(server: Server) -> None:
-    """One connection stays in step over every kind of answer."""
+    """A connection stays usable after every kind of answer."""
     with Connection(server.port) as connection:
         for _ in range(3):
             answer = connection.ask(message("GET", f"/{HASH}", Range="bytes=5-9"))
@@ -91,7 +91,7 @@ def test_kept_alive(server: Server) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, SIZE - 1), st.integers(0, SIZE)), min_size=1, max_size=4))
 def test_any_range(server: Server, wanted: list[tuple[int, int]]) -> None:
-    """Any ranges, one connection: just the bytes of each."""
+    """Each range gives exactly its bytes, over one connection."""
     with Connection(server.port) as connection:
         for start, length in wanted:
             stop = min(start + length, SIZE - 1)
@@ -107,7 +107,7 @@ def test_any_range(server: Server, wanted: list[tuple[int, int]]) -> None:
 )
 @pytest.mark.parametrize("way", ["closed", "reset"])
 def test_vanished_downloader(server: Server, field: dict[str, str], length: int, way: str) -> None:
-    """A client that goes away in the middle of a download leaves nothing open."""
+    """A client that disconnects during a download leaves no file open."""
     line = rf"GET /{HASH} 20[06] (\d+) B"
     seen = len(server.logged(line))
     with Connection(server.port, receive_buffer=4096) as connection:
@@ -115,12 +115,12 @@ def test_vanished_downloader(server: Server, field: dict[str, str], length: int,
         received = len(connection.socket.recv(1000))
         if way == "reset":
             connection.reset()
-    # The head is among what was received, but not among the bytes that are logged.
+    # The received bytes include the head, the logged ones do not.
     assert received - 1000 < int(server.await_log(line, seen + 1)[-1][1]) < length
 
 
 def test_half_closed_downloader(server: Server) -> None:
-    """A client that has said all it has to say still gets its answer."""
+    """A client that has closed its sending side still gets the answer."""
     with Connection(server.port) as connection:
         connection.send(message("GET", f"/{HASH}"))
         connection.socket.shutdown(socket.SHUT_WR)
@@ -129,7 +129,7 @@ def test_half_closed_downloader(server: Server) -> None:
 
 
 def test_parallel_uploads(server: Server) -> None:
-    """Of many uploads of the same bytes at once exactly one creates the blob."""
+    """Of many simultaneous uploads of the same bytes, exactly one creates the blob."""
     data = DATA[:1_000_000]
     start = Barrier(64)
 
@@ -147,7 +147,7 @@ def test_parallel_uploads(server: Server) -> None:
 
 
 def test_parallel_changes(server: Server) -> None:
-    """Uploads, removals and downloads at once agree on what is there, and tear no download."""
+    """Simultaneous uploads, removals and downloads stay consistent, and every download is complete."""
     blobs = {hashlib.md5(data).hexdigest(): data for data in (b"", b"small", DATA[:70_000], DATA[1:])}
 
     def change(seed: int) -> Counter[tuple[str, str]]:
@@ -172,7 +172,7 @@ def test_parallel_changes(server: Server) -> None:
     with ThreadPoolExecutor(16) as threads:
         done = sum(threads.map(change, range(16)), Counter())
     for hash_ in blobs:
-        # Each removal takes away what one upload created.
+        # Each removal needs one upload that created the blob.
         assert done["created", hash_] - done["removed", hash_] == (hash_ in server.blobs())
         assert done["removed", hash_]
         with Connection(server.port) as connection:
@@ -196,7 +196,7 @@ def test_parallel_changes(server: Server) -> None:
 def test_access_line(
     server: Server, asked: str, fields: dict[str, str], status: int, sent: int | None
 ) -> None:
-    """Each request is one line: what was asked, status, bytes of the body, who asked, the request's id."""
+    """The access line has the request, the status, the size of the body, the client and the request id."""
     identity = hashlib.md5(repr((asked, fields)).encode()).hexdigest()
     method, target = asked.split()
     with Connection(server.port) as connection:
@@ -212,7 +212,7 @@ def test_access_line(
 
 @pytest.mark.parametrize("path", [b"/nasty\x1b[31m", b"/nasty\x9b", b"/nasty\xe2\x80\xa8", b"/nasty\r"])
 def test_control_characters(server: Server, path: bytes) -> None:
-    """What a client sends cannot steer the terminal that shows the log: it is not in there."""
+    """Control characters from a client do not appear in the log."""
     seen = len(server.logged("WARNING"))
     with Connection(server.port) as connection:
         connection.send(b"GET ", path, b" HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -223,7 +223,7 @@ def test_control_characters(server: Server, path: bytes) -> None:
 
 
 def test_json_log(tmp_path: Path) -> None:
-    """As JSON every line is an object, those of gunicorn itself too."""
+    """With the JSON format, every line is an object, gunicorn's own lines included."""
     with gunicorn(tmp_path, WSGI_STORE_LOG_FORMAT="json") as server:
         with Connection(server.port) as connection:
             connection.ask(message("GET", "/nothing%E2%80%A8here", X_Request_ID="abc"))

@@ -1,4 +1,4 @@
-"""What gunicorn refuses by itself: which host is meant, half a head, in which words, how often logged."""
+"""Requests that gunicorn itself rejects: hosts, targets, incomplete heads, messages and log lines."""
 
 import json
 import os
@@ -44,9 +44,9 @@ REFUSED = [
 @pytest.mark.parametrize("host", MALFORMED)
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_malformed_hosts(server: Server, host: str, version: str) -> None:
-    """A host that cannot be one is refused, wherever it stands."""
+    """A malformed host is rejected, in the Host field and in the target."""
     requests = [f"GET / HTTP/{version}\r\nHost: {host}\r\n\r\n"]
-    if not set(host) & set(" /?"):  # else it ends there
+    if not set(host) & set(" /?"):  # otherwise the host would end there
         requests.append(f"GET http://{host}/healthz HTTP/{version}\r\nHost: a\r\n\r\n")
     for request in requests:
         with Connection(server.port) as connection:
@@ -58,7 +58,7 @@ def test_malformed_hosts(server: Server, host: str, version: str) -> None:
 
 @pytest.mark.parametrize("host", ["", "a", "A.b:80", "a:", "[::1]", "[::1]:8000", "127.0.0.1:1", "a_b"])
 def test_hosts(server: Server, host: str) -> None:
-    """Every host that can be one is served, in both places."""
+    """Every valid host is accepted, in the Host field and in the target."""
     with Connection(server.port) as connection:
         assert connection.ask(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()).status == 200
         if host:
@@ -68,7 +68,7 @@ def test_hosts(server: Server, host: str) -> None:
 
 @pytest.mark.parametrize("fields", ["Host: a\r\nHost: a", "Host: a\r\nhost: b", "Host:\r\nHost:"])
 def test_more_than_one_host(server: Server, fields: str) -> None:
-    """A second Host is refused, though it says the same."""
+    """A second Host field is rejected, even with the same value."""
     with Connection(server.port) as connection:
         assert connection.ask(f"GET /healthz HTTP/1.1\r\n{fields}\r\n\r\n".encode()).status == 400
 
@@ -77,13 +77,13 @@ def test_more_than_one_host(server: Server, fields: str) -> None:
     "target", ["ftp://a/", "http:///healthz", "a://b", "http://", "http://a@b/", "*", "a:1", "healthz"]
 )
 def test_malformed_targets(server: Server, target: str) -> None:
-    """A target of no known form is refused."""
+    """A malformed target is rejected."""
     with Connection(server.port) as connection:
         assert connection.ask(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode()).status == 400
 
 
 def test_targets_of_other_forms(server: Server) -> None:
-    """The other forms reach the application as a path: of the server, or of the root."""
+    """Targets in absolute, asterisk and authority form reach the application as a path."""
     with Connection(server.port) as connection:
         assert connection.ask(b"GET http://a?hash=x HTTP/1.1\r\nHost: a\r\n\r\n").status == 404
         assert connection.ask(b"GET http://a HTTP/1.1\r\nHost: a\r\n\r\n").status == 200
@@ -97,7 +97,7 @@ def test_targets_of_other_forms(server: Server) -> None:
 
 @pytest.mark.parametrize("request_", REFUSED, ids=lambda request: repr(request[-30:]))
 def test_words(server: Server, request_: bytes) -> None:
-    """A refusal says in plain words what is wrong, shows no class, and its phrases are those of RFC 9110."""
+    """Errors use plain words without class names, and the reason phrases of RFC 9110."""
     with Connection(server.port) as connection:
         connection.send(request_)
         line = connection.socket.recv(1 << 16, socket.MSG_PEEK).split(b"\r\n")[0].decode()
@@ -110,7 +110,7 @@ def test_words(server: Server, request_: bytes) -> None:
 
 @pytest.mark.parametrize("request_", REFUSED[2:], ids=lambda request: repr(request[-30:]))
 def test_head(server: Server, request_: bytes) -> None:
-    """A refused HEAD gets no body, whatever was wrong with it."""
+    """A rejected HEAD request gets no body."""
     with Connection(server.port) as connection:
         connection.send(b"HEAD" + request_[3:])
         answer = connection.receive(head=True)
@@ -124,7 +124,7 @@ def test_head(server: Server, request_: bytes) -> None:
 )
 @pytest.mark.parametrize("apart", [False, True], ids=["at once", "apart"])
 def test_another_protocol(server: Server, before: bytes, begin: bytes, apart: bool) -> None:
-    """What no request can begin with is refused before more comes, a handshake of TLS first of all."""
+    """Bytes of another protocol, such as a TLS handshake, are rejected at once."""
     seen = len(server.logged("WARNING"))
     with Connection(server.port) as connection:
         begun = time.monotonic()
@@ -132,7 +132,7 @@ def test_another_protocol(server: Server, before: bytes, begin: bytes, apart: bo
             connection.send(before)
             if before.strip():
                 assert connection.receive().status == 200
-            time.sleep(0.05)  # for it to be read, which nothing tells
+            time.sleep(0.05)  # for the server to read it; nothing signals that
             connection.send(begin)
         else:
             connection.send(before + begin)
@@ -147,7 +147,7 @@ def test_another_protocol(server: Server, before: bytes, begin: bytes, apart: bo
 
 @pytest.mark.parametrize("first", [b"\r\n", b""], ids=["line", ""])
 def test_a_request_byte_by_byte(server: Server, first: bytes) -> None:
-    """A head that comes slowly is awaited, also behind an empty line (RFC 9112 section 2.2)."""
+    """A head may arrive byte by byte, also after an empty line (RFC 9112 section 2.2)."""
     with Connection(server.port) as connection:
         for byte in first + GOOD:
             connection.send(bytes([byte]))
@@ -156,7 +156,7 @@ def test_a_request_byte_by_byte(server: Server, first: bytes) -> None:
 
 
 def test_half_a_head(tmp_path: Path) -> None:
-    """Half a head is answered 408 in the end, which is no reset; who sent nothing is just left."""
+    """An incomplete head gets 408 without a reset; a silent connection is just closed."""
     path = str(tmp_path / "socket")
     with gunicorn(tmp_path, "--bind", f"unix:{path}", workers=1) as server, Crowd() as crowd:
         halves = [crowd.join(server.port, data) for data in (HALF_HEAD, message("GET", "/") + HALF_HEAD)]
@@ -182,7 +182,7 @@ def test_half_a_head(tmp_path: Path) -> None:
 
 
 def test_flood(tmp_path: Path) -> None:
-    """Of many malformed requests the log has a line a second, which says how many there were."""
+    """A flood of malformed requests is logged once per second, with a count."""
     with gunicorn(tmp_path, workers=1) as server:
         begin = time.monotonic()
         for _ in range(300):

@@ -1,4 +1,4 @@
-"""Slow, half-open and stubborn clients of the shipped gunicorn: nobody else may have to wait."""
+"""Slow, half-open and stubborn clients do not delay other clients."""
 
 import contextlib
 import hashlib
@@ -22,14 +22,14 @@ from tests.support.servers import Server, gunicorn, until
 from tests.support.wire import Connection, message
 
 pytestmark = pytest.mark.alone
-# Sent by sendfile(2), and more than the buffers of a connection take.
+# Sent by sendfile(2), and too large for the socket buffers.
 BIG = bytes(32 << 20)
 BIG_HASH = hashlib.md5(BIG).hexdigest()
 DOWNLOAD = message("GET", f"/{BIG_HASH}")
 
 
 def hold_big(server: Server) -> None:
-    """Have the big blob stored."""
+    """Store the big blob."""
     with Connection(server.port) as connection:
         assert connection.ask(message("POST", "/", BIG)).status == 200
 
@@ -43,7 +43,7 @@ def until_free(server: Server) -> None:
 
 
 def test_nobody_waits_for_bad_clients(tmp_path: Path) -> None:
-    """200 slow uploads, 50 unread downloads, 15 half requests, 8 that never close: 20 others do not wait."""
+    """200 slow uploads, 50 unread downloads, 15 half heads and 8 lingering clients do not delay 20 others."""
     with gunicorn(tmp_path, workers=2) as server, Crowd() as crowd:
         hold_big(server)
         slow = crowd.gather(server.port, 200, SLOW_UPLOAD)
@@ -61,7 +61,7 @@ def test_nobody_waits_for_bad_clients(tmp_path: Path) -> None:
 
 
 def test_stubborn_clients_take_no_acceptor(tmp_path: Path) -> None:
-    """Clients that were told the connection ends and stay delay nobody."""
+    """Clients that ignore Connection: close and stay connected delay nobody."""
     with gunicorn(tmp_path, workers=1) as server, Crowd() as crowd:
         stubborn = crowd.gather(server.port, 8, LAST_REQUEST)
         assert all(client.recv(100).startswith(b"HTTP/1.1 200 OK") for client in stubborn)
@@ -69,7 +69,7 @@ def test_stubborn_clients_take_no_acceptor(tmp_path: Path) -> None:
 
 
 def test_a_worker_without_a_free_thread_accepts_nobody(tmp_path: Path) -> None:
-    """With all threads of one worker taken, what comes is served by the other."""
+    """If all threads of one worker are busy, the other worker accepts the new connections."""
     with gunicorn(tmp_path, "--threads", "4", workers=2) as server, Crowd() as crowd:
         crowd.gather(server.port, 7, SLOW_UPLOAD)
         for _ in range(20):
@@ -77,7 +77,7 @@ def test_a_worker_without_a_free_thread_accepts_nobody(tmp_path: Path) -> None:
 
 
 def test_a_failed_answer_is_counted_once(tmp_path: Path) -> None:
-    """Answers that fail half-way do not let a worker take more connections than it should."""
+    """Answers that fail midway do not raise the number of connections that a worker accepts."""
     with (
         gunicorn(tmp_path, "--threads", "2", "--worker-connections", "4", workers=1) as server,
         Crowd() as crowd,
@@ -91,7 +91,7 @@ def test_a_failed_answer_is_counted_once(tmp_path: Path) -> None:
                 connection.send(DOWNLOAD)
                 connection.socket.recv(100)
                 os.truncate(path, 1000)
-                # The answer ends before its Content-Length, so that nobody takes it for whole.
+                # The answer ends before its Content-Length, so that clients notice.
                 with contextlib.suppress(ConnectionResetError):
                     while connection.socket.recv(1 << 20):
                         pass
@@ -102,20 +102,20 @@ def test_a_failed_answer_is_counted_once(tmp_path: Path) -> None:
 
 
 def test_half_heads_take_no_thread(tmp_path: Path) -> None:
-    """Any number of connections with half a request leaves the only thread free."""
+    """Connections with half a head leave the only thread free."""
     with gunicorn(tmp_path, "--threads", "1", workers=1) as server, Crowd() as crowd:
         half = crowd.gather(server.port, 30, b"GET / HTTP/1.1\r\nHost: x\r\n")
         assert max(served(server.port, 3)) < SECONDS
         half[0].sendall(b"\r\n")
         assert half[0].recv(100).startswith(b"HTTP/1.1 200 OK")
-        # On a kept connection as well.
+        # The same on a kept connection.
         half[0].sendall(HALF_HEAD)
         assert max(served(server.port, 3)) < SECONDS
 
 
 @pytest.mark.parametrize("threads", ["1", "4"])
 def test_pipelined_half_heads_take_no_thread(tmp_path: Path, threads: str) -> None:
-    """Half a request that came together with a whole one takes no thread."""
+    """Half a head that arrives with a whole request takes no thread."""
     with gunicorn(tmp_path, "--threads", threads, workers=1) as server, Crowd() as crowd:
         whole = message("HEAD", "/")
         half = crowd.gather(server.port, 10, whole + whole[:20])
@@ -129,7 +129,7 @@ def test_pipelined_half_heads_take_no_thread(tmp_path: Path, threads: str) -> No
 
 
 def test_idle_upload(tmp_path: Path) -> None:
-    """An upload that stands still is answered 408 and leaves nothing."""
+    """An idle upload gets 408 and stores nothing."""
     with gunicorn(tmp_path, WSGI_STORE_IDLE_TIMEOUT="0.5s") as server, Crowd() as crowd:
         client = crowd.join(server.port, SLOW_UPLOAD)
         with client.makefile("rb") as file:
@@ -141,7 +141,7 @@ def test_idle_upload(tmp_path: Path) -> None:
 
 
 def test_idle_download(tmp_path: Path) -> None:
-    """A download that nobody reads ends; the thread and the file are free again."""
+    """An idle download ends, and frees its thread and its file."""
     with gunicorn(tmp_path, WSGI_STORE_IDLE_TIMEOUT="0.5s") as server, Crowd() as crowd:
         hold_big(server)
         client = crowd.join(server.port, DOWNLOAD)
@@ -155,12 +155,12 @@ def test_idle_download(tmp_path: Path) -> None:
 
 
 def test_slow_downloads(tmp_path: Path) -> None:
-    """Downloads that move slowly and steadily are not taken for such as stand still."""
+    """Slow but steady downloads are not treated as idle."""
     parts = message("GET", f"/{BIG_HASH}", Range="bytes=0-20000000,20000100-30000000")
     with gunicorn(tmp_path, WSGI_STORE_IDLE_TIMEOUT="3s") as server, Crowd() as crowd:
         hold_big(server)
         clients = [crowd.join(server.port, request, buffer=16384) for request in (DOWNLOAD, parts)]
-        # In three seconds less than one block of an answer, and than a third of what a socket can hold.
+        # In 3 seconds a client reads less than one block, and less than a third of its socket buffer.
         for _ in range(60):
             assert all(client.recv(8000) for client in clients)
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The parts of gunicorn that the worker is built on are those that its list names."""
+"""The list of gunicorn internals that the worker relies on is complete and correct."""
 
 import ast
 import importlib
@@ -14,7 +14,7 @@ from wsgi_store import gunicorn as room
 from wsgi_store.gunicorn.internals import ATTRIBUTES, ERRORS, PATTERNS, SIGNATURES
 
 ROOM = Path(room.__path__[0])
-# A file of settings, which gunicorn runs.
+# A settings file, run by gunicorn.
 MODULES = sorted({module.name for module in pkgutil.iter_modules(room.__path__)} - {"conf"})
 MEMBERS = [f"{owner}.{name}" for owner, names in ATTRIBUTES.items() for name in names]
 NAMES = [*MEMBERS, *PATTERNS, *SIGNATURES, *(f"http.errors.{name}" for name in ERRORS)]
@@ -35,7 +35,7 @@ def found(name: str) -> Any:
 
 
 def sets(cls: type, name: str) -> bool:
-    """Whether a class, or a method of it, sets an attribute."""
+    """Tell whether a class, or a method of it, sets an attribute."""
     if hasattr(cls, name):
         return True
     for base in cls.__mro__[:-1]:
@@ -47,7 +47,7 @@ def sets(cls: type, name: str) -> bool:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gunicorn_has(name: str) -> None:
-    """The installed gunicorn has each name, with the same parameters where it takes any."""
+    """The installed gunicorn has each listed name, with the listed signature."""
     if name in SIGNATURES:
         assert str(inspect.signature(found(name))) == SIGNATURES[name], name
     elif name in MEMBERS:
@@ -58,7 +58,7 @@ def test_gunicorn_has(name: str) -> None:
 
 
 def classes() -> Iterator[type]:
-    """The classes of the room."""
+    """The classes of the package wsgi_store.gunicorn."""
     for module in MODULES:
         name = f"{room.__name__}.{module}"
         for thing in vars(importlib.import_module(name)).values():
@@ -67,7 +67,7 @@ def classes() -> Iterator[type]:
 
 
 def test_overridden_methods_are_listed() -> None:
-    """A class of the room overrides nothing of gunicorn's that is not listed."""
+    """Every overridden gunicorn method is listed."""
     for cls in classes():
         bases = [base for base in cls.__mro__ if base.__module__.startswith("gunicorn.")]
         for name in vars(cls):
@@ -77,7 +77,7 @@ def test_overridden_methods_are_listed() -> None:
 
 
 def test_imported_names_are_listed() -> None:
-    """The room uses no name of gunicorn's modules that is not listed."""
+    """Every name used from gunicorn's modules is listed."""
     known = {*NAMES, *ATTRIBUTES, *(name.rpartition(".")[0] for name in SIGNATURES)}
     for path in ROOM.glob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))

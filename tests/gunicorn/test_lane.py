@@ -1,4 +1,4 @@
-"""Kept connections that one thread serves in turn, as long as none holds it up."""
+"""Kept connections served in turn by one thread."""
 
 import contextlib
 import socket
@@ -11,19 +11,19 @@ from tests.support.servers import Server, gunicorn
 from tests.support.wire import Connection, message
 
 HELLO = "/5d41402abc4b2a76b9719d911017c592"
-# More than sockets hold, so that whoever sends it waits for a client that does not read.
+# Too large for the socket buffers, so that a thread sending it blocks on a client that does not read.
 LARGE = b"x" * (32 << 20)
 
 
 def put(server: Server, data: bytes) -> str:
-    """Upload; returns the path of the blob."""
+    """Upload data; returns the path of the blob."""
     with Connection(server.port) as connection:
         connection.send(message("POST", "/", data))
         return connection.receive().fields["location"]
 
 
 def enter(server: Server, stack: contextlib.ExitStack) -> Connection:
-    """A connection whose next request is served in the lane: not that it was asked on before."""
+    """A connection whose next request is served in the lane."""
     connection = stack.enter_context(Connection(server.port))
     for _ in range(2):
         connection.send(message("GET", HELLO))
@@ -33,12 +33,12 @@ def enter(server: Server, stack: contextlib.ExitStack) -> Connection:
 
 
 def threads(server: Server) -> int:
-    """How many threads the worker has."""
+    """The number of threads of the worker."""
     return len(list(Path(f"/proc/{only_worker(server)}/task").iterdir()))
 
 
 def test_few_threads_serve_many_connections(tmp_path: Path) -> None:
-    """Kept connections on which blobs are asked for without a pause take no thread each."""
+    """Busy kept connections do not take a thread each."""
     with gunicorn(tmp_path, workers=1) as server, contextlib.ExitStack() as stack:
         put(server, b"hello")
         connections = [enter(server, stack) for _ in range(16)]
@@ -52,7 +52,7 @@ def test_few_threads_serve_many_connections(tmp_path: Path) -> None:
 
 
 def test_a_client_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
-    """Others in the lane are served while one of them leaves what it asked for on the way."""
+    """A client that does not read its answer does not delay the others in the lane."""
     with gunicorn(tmp_path, workers=1) as server, contextlib.ExitStack() as stack:
         put(server, b"hello")
         large = put(server, LARGE)
@@ -73,7 +73,7 @@ def test_a_client_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
 
 
 def test_uploads_on_a_connection_of_the_lane(tmp_path: Path) -> None:
-    """Whatever comes after a GET on a kept connection is served as on any other."""
+    """After a GET on a kept connection, any other request is served as usual."""
     with gunicorn(tmp_path, workers=1) as server, contextlib.ExitStack() as stack:
         put(server, b"hello")
         connection = enter(server, stack)
@@ -87,7 +87,7 @@ def test_uploads_on_a_connection_of_the_lane(tmp_path: Path) -> None:
 
 
 def test_halves_in_the_lane(tmp_path: Path) -> None:
-    """Half a head, or a head and a half, on kept connections waits for the rest, and nobody for it."""
+    """Half a head on a kept connection waits for the rest without delaying the others."""
     with gunicorn(tmp_path, workers=1) as server, contextlib.ExitStack() as stack:
         put(server, b"hello")
         halves = [enter(server, stack) for _ in range(5)]
@@ -104,7 +104,7 @@ def test_halves_in_the_lane(tmp_path: Path) -> None:
 
 
 def test_the_lane_ends(tmp_path: Path) -> None:
-    """Kept connections are closed when they were idle for long enough, or asked for their end."""
+    """Kept connections are closed after the idle limit, or on request."""
     with gunicorn(tmp_path, "--keep-alive", "2", workers=1) as server, Crowd() as crowd:
         put(server, b"hello")
         clients = crowd.gather(server.port, 3)
@@ -114,7 +114,7 @@ def test_the_lane_ends(tmp_path: Path) -> None:
                 assert client.recv(1 << 16).endswith(b"hello")
         clients[0].sendall(message("GET", HELLO, Connection="close"))
         assert ends(clients[0]) < 1
-        # One that is shut is gone for the worker, too, and one that goes on is not.
+        # The worker forgets a closed connection, and keeps serving the others.
         clients[1].shutdown(socket.SHUT_WR)
         assert ends(clients[1]) < 1
         for _ in range(6):
@@ -125,7 +125,7 @@ def test_the_lane_ends(tmp_path: Path) -> None:
 
 
 def test_a_stop_empties_the_lane(tmp_path: Path) -> None:
-    """A worker that stops answers what comes meanwhile, and waits two seconds for idle connections."""
+    """A stopping worker answers requests on kept connections, and waits two seconds for idle ones."""
     with gunicorn(tmp_path, "--keep-alive", "60", workers=1) as server, contextlib.ExitStack() as stack:
         put(server, b"hello")
         idle = [enter(server, stack) for _ in range(4)]
@@ -144,7 +144,7 @@ def test_a_stop_empties_the_lane(tmp_path: Path) -> None:
 
         busy = [threading.Thread(target=ask, args=[enter(server, stack)]) for _ in range(4)]
         with running(end, *busy):
-            # Far from the sixty seconds for which they may be idle.
+            # Far less than the keep-alive limit of 60 seconds.
             begin = time.monotonic()
             server.stop()
             assert time.monotonic() - begin < 20

@@ -1,4 +1,4 @@
-"""The access line of a request, which the worker serves over a pair of sockets."""
+"""The access line of a request that the worker serves over a socket pair."""
 
 import io
 import json
@@ -41,7 +41,7 @@ ADDRESS = ("192.0.2.1", 1234)
 def fixture_worker(
     application: Application, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[RequestHandler]:
-    """The answering part of the worker, which serves the application and logs JSON."""
+    """The request handler of the worker, with the application and a JSON log."""
     monkeypatch.setenv("WSGI_STORE_LOG_FORMAT", "json")
     before = [(log, log.handlers, log.propagate) for log in map(logging.getLogger, LOGGERS)]
     settings = GunicornConfig()
@@ -59,7 +59,7 @@ def fixture_worker(
 
 
 def exchange(worker: RequestHandler, request: str, *, take: int | None = None) -> bytes:
-    """Let the worker handle one request; read its answer to the end, or `take` bytes and go away."""
+    """Let the worker handle one request; read its whole answer, or disconnect after `take` bytes."""
     ours, theirs = socket.socketpair()
     connection = Connection(worker.cfg, theirs, ADDRESS, ("192.0.2.2", 80))
 
@@ -89,14 +89,14 @@ def exchange(worker: RequestHandler, request: str, *, take: int | None = None) -
 
 
 def line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """The one access line."""
+    """The only access line."""
     (found,) = map(json.loads, capsys.readouterr().err.splitlines())
     assert isinstance(found, dict)
     return found
 
 
 def test_access_line(worker: RequestHandler, capsys: pytest.CaptureFixture[str]) -> None:
-    """A request is logged with its path but not its query, what it got and how long that took."""
+    """The access line has the path without the query, the status, the size and the duration."""
     answer = exchange(worker, "GET /healthz?a=%20b HTTP/1.1\nX-Request-ID: one\n\n")
     found = line(capsys)
     milliseconds = found.pop("ms")
@@ -126,7 +126,7 @@ def test_bytes_sent(
     size: int,
     begin: int,
 ) -> None:
-    """The access line has the bytes of the body, also those sent by sendfile(2)."""
+    """The access line counts the bytes of the body, including those sent by sendfile(2)."""
     path = call(application, "POST", body=LARGE[:size]).json["url"]
     span = {0: "", 1: "Range: bytes=1-\n", -70_000: "Range: bytes=-70000\n"}[begin]
     answer = exchange(worker, f"GET {path} HTTP/1.1\n{span}\n")
@@ -139,7 +139,7 @@ def test_bytes_sent(
 
 
 def test_head(worker: RequestHandler, application: Application, capsys: pytest.CaptureFixture[str]) -> None:
-    """HEAD sends no byte of the body."""
+    """HEAD counts as 0 bytes."""
     path = call(application, "POST", body=LARGE).json["url"]
     exchange(worker, f"HEAD {path} HTTP/1.1\n\n")
     assert (found := line(capsys))["bytes"] == 0
@@ -156,7 +156,7 @@ def test_bytes_of_a_download_cut_off(
     more: str,
     whole: int,
 ) -> None:
-    """Of a download that its client cut off, what went out until then is logged, and no error."""
+    """An aborted download is logged without an error, with the bytes sent so far."""
     path = call(application, "POST", body=LARGE).json["url"]
     answer = exchange(worker, f"GET {path} HTTP/1.1\n{more}\n", take=200_000)
     body = answer.partition(b"\r\n\r\n")[2]
@@ -168,7 +168,7 @@ def test_bytes_of_a_download_cut_off(
 def test_several_ranges_cut_off(
     worker: RequestHandler, application: Application, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The parts that went out before the client left are counted."""
+    """An aborted download of several ranges is logged with the bytes sent so far."""
     path = call(application, "POST", body=LARGE).json["url"]
     answer = exchange(worker, f"GET {path} HTTP/1.1\nRange: bytes=0-9,1000-\n\n", take=200_000)
     assert 0 < line(capsys)["bytes"] < len(LARGE)
@@ -176,7 +176,7 @@ def test_several_ranges_cut_off(
 
 
 def test_messages_of_gunicorn(worker: RequestHandler, capsys: pytest.CaptureFixture[str]) -> None:
-    """gunicorn's own messages are lines of the same log."""
+    """gunicorn's own messages go to the same log."""
     worker.log.warning("%s is odd", "something")
     found = line(capsys)
     assert (found["level"], found["message"]) == ("warning", "something is odd")
@@ -187,7 +187,7 @@ STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:?\d\d")
 
 
 def test_access_line_is_as_any_other(worker: RequestHandler, capsys: pytest.CaptureFixture[str]) -> None:
-    """But for the time, an access line is to the byte what loguru makes of the same message."""
+    """Apart from the time, an access line is identical to what loguru writes for the same message."""
     exchange(worker, "GET /{0}%zz HTTP/1.1\nX-Request-ID: one\n\n")
     written = capsys.readouterr().err
     said = json.loads(written)
@@ -200,7 +200,7 @@ def test_access_line_is_as_any_other(worker: RequestHandler, capsys: pytest.Capt
 def test_access_line_in_text(
     worker: RequestHandler, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As text, too."""
+    """In the text format, too, an access line is identical to loguru's."""
     monkeypatch.setenv("WSGI_STORE_LOG_FORMAT", "text")
     worker.log.setup(worker.cfg)
     exchange(worker, "GET /{0}%zz HTTP/1.1\nX-Request-ID: one\n\n")
@@ -219,7 +219,7 @@ def test_levels(
     capsys: pytest.CaptureFixture[str],
     level: LogLevel,
 ) -> None:
-    """An access line is information: who logs warnings only gets none."""
+    """Access lines have the level info, so the level warning hides them."""
     monkeypatch.setenv("WSGI_STORE_LOG_LEVEL", level.value)
     worker.log.setup(worker.cfg)
     exchange(worker, "GET /healthz HTTP/1.1\n\n")
@@ -228,7 +228,7 @@ def test_levels(
 
 
 def test_log_that_cannot_be_written(worker: RequestHandler, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request is answered whole, and its connection kept, though its line cannot be written."""
+    """A failure to write the log does not affect the answer or the connection."""
     with open("/dev/full", "w", encoding="utf-8", buffering=1) as full:
         monkeypatch.setattr(sys, "stderr", full)
         answer = exchange(worker, "GET /healthz HTTP/1.1\n\n")
@@ -239,7 +239,7 @@ def test_log_that_cannot_be_written(worker: RequestHandler, monkeypatch: pytest.
 
 
 def test_lines_of_many_threads(worker: RequestHandler, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written at once are whole lines, however many threads write and by whichever way."""
+    """Lines written by many threads, through both ways of logging, are never mixed."""
     writes: list[bytes] = []
 
     class Raw(io.RawIOBase):  # pylint: disable=missing-class-docstring
@@ -247,7 +247,7 @@ def test_lines_of_many_threads(worker: RequestHandler, monkeypatch: pytest.Monke
             return True
 
         def write(self, data: Any, /) -> int:
-            time.sleep(0)  # another thread's turn
+            time.sleep(0)  # let another thread run
             writes.append(bytes(data))
             return len(data)
 
@@ -268,7 +268,7 @@ def test_lines_of_many_threads(worker: RequestHandler, monkeypatch: pytest.Monke
 
 
 def test_access_log_turned_off(worker: RequestHandler, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without an access log there is no line."""
+    """Without an access log, there is no line."""
     worker.cfg.set("accesslog", None)
     worker.log.setup(worker.cfg)
     exchange(worker, "GET /healthz HTTP/1.1\n\n")
@@ -278,7 +278,7 @@ def test_access_log_turned_off(worker: RequestHandler, capsys: pytest.CaptureFix
 def test_one_line_when_the_application_has_an_access_log(
     config: Config, worker: RequestHandler, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The worker logs the request at its end, so the application leaves the line to it."""
+    """The worker logs a request at its end, so the application does not log it."""
     worker.wsgi = Application(create_app(config).backend, access_log=AccessLog(LogLevel.INFO, LogFormat.JSON))
     exchange(worker, "GET /healthz HTTP/1.1\n\n")
     assert line(capsys)["bytes"] == 17
@@ -287,7 +287,7 @@ def test_one_line_when_the_application_has_an_access_log(
 def test_one_line_when_the_application_logs_itself(
     worker: RequestHandler, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A line that the application wrote, under another worker, is not repeated by gunicorn's logger."""
+    """Under another worker the application logs the request, and gunicorn's logger does not repeat it."""
     environ = environ_of(REMOTE_ADDR="192.0.2.1")
     access_log = AccessLog(LogLevel.INFO, LogFormat.JSON)
     access_log.answer(environ, "200", 17, 0.001)

@@ -1,4 +1,4 @@
-"""gunicorn's options for its log: heeded, or refused at start; files are opened anew after a rotation."""
+"""gunicorn's log options: applied or rejected at start; files are reopened after a rotation."""
 
 import os
 import signal
@@ -15,30 +15,30 @@ SETTINGS = ["gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py"), "--bind", "127.0
 
 
 def provoke(server: Server, path: str) -> None:
-    """Have a line of a request logged, and a warning."""
+    """Cause an access line and a warning."""
     with Connection(server.port) as connection:
         connection.ask(message("GET", path))
         connection.ask(b"BAD\r\n\r\n")
 
 
 def has(path: Path, text: str) -> bool:
-    """Whether a file has a text in it."""
+    """Tell whether a file contains a text."""
     return path.exists() and text in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("user", [None, NOBODY])
 def test_files(user: int | None) -> None:
-    """Lines go where options say, into new files after SIGUSR1, also where workers are another user."""
+    """Log files follow the options and are reopened on SIGUSR1, also if workers run as another user."""
     if user and os.getuid():
         pytest.skip("only root has workers of another user")
-    # Not below pytest's own directory, which is closed to others.
+    # Outside pytest's own directory, which other users cannot enter.
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         access, errors = directory / "access", directory / "errors"
         options = ["--access-logfile", str(access), "--error-logfile", str(errors)]
         if user:
             os.chown(directory, user, user)
-            # That user may not be able to read what has yet to be imported.
+            # That user may be unable to read modules imported later.
             options += ["--user", str(user), "--group", str(user), "--preload"]
         errors.touch()
         with gunicorn(directory, *options) as server:
@@ -76,7 +76,7 @@ def test_files(user: int | None) -> None:
     ids="".join,
 )
 def test_refused(tmp_path: Path, option: tuple[str, ...]) -> None:
-    """What would change nothing is refused in one line that names it, and nothing is made."""
+    """An option without effect is rejected in one line that names it, before anything is created."""
     status, said = refusal([*SETTINGS, *option], tmp_path / "store")
     assert status == 1
     name = "--daemon" if option == ("-D",) else option[0]
@@ -87,7 +87,7 @@ def test_refused(tmp_path: Path, option: tuple[str, ...]) -> None:
 
 
 def test_file_that_cannot_be_written(tmp_path: Path) -> None:
-    """A log file in a directory that is not there ends the start."""
+    """A log file in a missing directory ends the start."""
     status, said = refusal([*SETTINGS, "--access-logfile", str(tmp_path / "no" / "a")], tmp_path / "store")
     assert status != 0
     assert not any("Traceback" in line for line in said)
@@ -95,7 +95,7 @@ def test_file_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_captured_output(tmp_path: Path) -> None:
-    """What the application prints goes to the file of errors."""
+    """With --capture-output, the output of the application goes to the error log."""
     (tmp_path / "printing.py").write_text(
         "from wsgi_store.wsgi import application as app\n"
         "def application(environ, start_response):\n"
@@ -106,7 +106,7 @@ def test_captured_output(tmp_path: Path) -> None:
     errors = tmp_path / "errors"
     options = ("--error-logfile", str(errors), "--capture-output", "--pythonpath", str(tmp_path))
     errors.touch()
-    # Not strictly: gunicorn leaves the file to the garbage collector.
+    # Without strict warnings: gunicorn leaves the file to the garbage collector.
     with gunicorn(tmp_path, *options, "printing:application", python=()) as server:
         provoke(server, "/")
         until(lambda: has(errors, "printed\n"), "what was printed")

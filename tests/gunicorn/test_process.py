@@ -1,4 +1,4 @@
-"""gunicorn with the shipped settings as a process: how it starts, reloads, loses workers, stops."""
+"""gunicorn with the shipped settings as a process: start, reload, killed workers, stop."""
 
 import os
 import re
@@ -26,7 +26,7 @@ SETTINGS = ["gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py"), "--bind", "127.0
 
 @contextmanager
 def transfers(server: Server) -> Iterator[Callable[[], None]]:
-    """An upload and a download of which half is still to come; gives what carries them to their end."""
+    """An upload and a download, each half done; yields a function that completes them."""
     with Connection(server.port) as connection:
         connection.ask(message("POST", "/", DATA))
     with Connection(server.port) as upload, Connection(server.port, receive_buffer=4096) as download:
@@ -44,7 +44,7 @@ def transfers(server: Server) -> Iterator[Callable[[], None]]:
 
 
 def test_stop(tmp_path: Path) -> None:
-    """Transfers that are on their way when gunicorn is told to stop are finished."""
+    """On a stop, running transfers are completed."""
     with gunicorn(tmp_path) as server:
         with transfers(server) as finish:
             server.process.send_signal(signal.SIGTERM)
@@ -56,7 +56,7 @@ def test_stop(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", ["SIGTERM", "SIGINT", "SIGQUIT"])
 def test_stop_at_the_start(tmp_path: Path, stop: str) -> None:
-    """A stop that finds workers not yet up does not wait for transfers they cannot have."""
+    """A stop during the start of workers does not wait for transfers."""
     hurry = tmp_path / "hurry.conf.py"
     shipped = DEPLOY / "gunicorn.conf.py"
     hurry.write_text(
@@ -74,7 +74,7 @@ def post_fork(server, worker):
 
 
 def test_reload(tmp_path: Path) -> None:
-    """SIGHUP replaces every worker, and transfers are finished by the old ones."""
+    """On SIGHUP every worker is replaced, and the old ones complete their transfers."""
     with gunicorn(tmp_path) as server:
         old = server.workers
         with transfers(server) as finish:
@@ -87,7 +87,7 @@ def test_reload(tmp_path: Path) -> None:
 
 
 def test_killed_worker(tmp_path: Path) -> None:
-    """A worker killed during an upload leaves nothing and is replaced."""
+    """A worker killed during an upload leaves no staged file, and is replaced."""
     with gunicorn(tmp_path, workers=1) as server:
         server.expected += ["was sent SIGKILL"]
         (worker,) = server.workers
@@ -101,11 +101,11 @@ def test_killed_worker(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-@pytest.mark.uncounted  # that user may not write what was counted
+@pytest.mark.uncounted  # that user may not write coverage data
 def test_another_user(tmp_path: Path) -> None:
-    """Started by root, which makes its workers another user's, it makes nothing that they cannot use."""
+    """If root starts gunicorn with workers of another user, everything it creates belongs to that user."""
     conf = tmp_path / "user.conf.py"
-    # That user may not be able to read what has yet to be imported.
+    # That user may be unable to read modules imported later.
     conf.write_text(
         f"""
 import runpy, wsgi_store.metrics.prometheus, wsgi_store.store.disk.store
@@ -136,7 +136,7 @@ preload_app = True
     ],
 )
 def test_refusal(tmp_path: Path, env: dict[str, str], reason: str) -> None:
-    """What cannot be started ends at once, with status 1 and one line that says why."""
+    """If the service cannot start, gunicorn exits at once with status 1 and one line that says why."""
     LocalStore(str(tmp_path), Algorithm.MD5)
     status, log = refusal(SETTINGS, tmp_path, **env)
     assert status == 1
@@ -145,7 +145,7 @@ def test_refusal(tmp_path: Path, env: dict[str, str], reason: str) -> None:
 
 
 def test_refusal_without_the_settings(tmp_path: Path) -> None:
-    """gunicorn that was not given the shipped settings does not try again for ever either."""
+    """Without the shipped settings, too, gunicorn exits instead of restarting workers forever."""
     command = ["gunicorn", "--no-control-socket", "--bind", "127.0.0.1:0", "wsgi_store.wsgi:application"]
     status, log = refusal(command, tmp_path, WSGI_STORE_HAHS="md5")
     assert status != 0
@@ -162,17 +162,17 @@ def test_refusal_without_the_settings(tmp_path: Path) -> None:
     ],
 )
 def test_worker_count(tmp_path: Path, arguments: list[str], env: dict[str, str], workers: int) -> None:
-    """The command line wins over the environment, which wins over the settings."""
+    """For the number of workers, the command line overrides the environment, which overrides the settings."""
     status, printed = refusal([*SETTINGS, "--print-config", *arguments], tmp_path, **env)
     assert status == 0, printed
     (line,) = (line for line in printed if re.match(r"workers +=", line))
     count = int(line.partition("=")[2])
-    # Without a word from the outside a quota may make it fewer.
+    # By default, a CPU quota may lower the number.
     assert count == workers if arguments or env else 2 <= count <= workers
 
 
 def test_affinity(tmp_path: Path) -> None:
-    """On one processor there are two workers: one may wait for the disk."""
+    """On one processor there are two workers, because one may wait for the disk."""
     pin = "import os, sys; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
     command = [str(Path(sys.executable).parent / "gunicorn"), *SETTINGS[1:], "--print-config"]
     run = f"{pin}os.execv(sys.argv[1], sys.argv[1:])"
@@ -184,7 +184,7 @@ def test_affinity(tmp_path: Path) -> None:
 
 
 def test_no_shared_memory(tmp_path: Path) -> None:
-    """Without a /dev/shm to write to, gunicorn starts all the same."""
+    """gunicorn starts without a writable /dev/shm."""
     unshare = ["unshare", "--user", "--map-root-user", "--mount"]
     if not shutil.which("unshare") or subprocess.run([*unshare, "true"], check=False).returncode:
         pytest.skip("unshare(1) may not make a mount namespace here")

@@ -1,4 +1,4 @@
-"""How many processors a worker may count on."""
+"""The number of processors available to the service."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ Groups = dict[str, str]
 
 
 def tree(root: Path, proc: str, groups: Groups) -> tuple[str, str]:
-    """Files as /proc and /sys show them; returns where."""
+    """Create files like those in /proc and /sys; returns their directory."""
     for name, text in groups.items():
         path = root / "cgroup" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def tree(root: Path, proc: str, groups: Groups) -> tuple[str, str]:
         ("0::/a/b\n", {"a/b/cpu.max": "50000 100000\n"}),
         ("0::/a/b/c\n", {"a/cpu.max": "90000 100000\n", "a/b/c/cpu.max": "max 100000\n"}),
         ("0::/a/b\n", {"a/cpu.max": "10000 10000\n", "a/b/cpu.max": "900000 100000\n"}),
-        # As a container sees it: the path is the host's, the files are its own.
+        # As in a container: the path is the host's, the files are the container's.
         ("0::/../../pod/x\n", {"cpu.max": "50000 100000\n"}),
         ("0::/kubepods/pod/x\n", {"cpu.max": "50000 100000\n"}),
         (
@@ -49,7 +49,7 @@ def tree(root: Path, proc: str, groups: Groups) -> tuple[str, str]:
     ],
 )
 def test_quota(tmp_path: Path, proc: str, groups: Groups) -> None:
-    """A quota of one processor or less, wherever it is set, leaves one."""
+    """A quota of one processor or less, at any level, gives one."""
     assert processors(*tree(tmp_path, proc, groups)) == 1
 
 
@@ -66,17 +66,17 @@ def test_quota(tmp_path: Path, proc: str, groups: Groups) -> None:
     ],
 )
 def test_no_quota(tmp_path: Path, proc: str, groups: Groups) -> None:
-    """Without a quota that counts it is the processors one may run on."""
+    """Without a lower quota, the number of processors is that of the CPU affinity."""
     assert processors(*tree(tmp_path, proc, groups)) == AVAILABLE
 
 
 def test_no_proc(tmp_path: Path) -> None:
-    """Where there is no /proc nothing is limited."""
+    """Without /proc there is no limit."""
     assert processors(str(tmp_path / "none"), str(tmp_path)) == AVAILABLE
 
 
 def test_rounding(tmp_path: Path) -> None:
-    """A part of a processor counts as one more."""
+    """A fraction of a processor counts as a whole one."""
     if AVAILABLE < 2:
         pytest.skip("there is but one processor")
     assert processors(*tree(tmp_path, "0::/\n", {"cpu.max": "101000 100000\n"})) == 2

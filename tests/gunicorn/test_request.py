@@ -1,4 +1,4 @@
-"""gunicorn with the shipped settings and clients that break the rules, vanish or pipeline."""
+"""gunicorn with the shipped settings, and clients that break the protocol, disconnect or pipeline."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ HEALTHY = b'{"status": "ok"}\n'
 
 @pytest.fixture(scope="module", name="shared")
 def fixture_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """gunicorn on a store that holds the one blob."""
+    """gunicorn on a store with one blob."""
     with gunicorn(tmp_path_factory.mktemp("gunicorn")) as server:
         with Connection(server.port) as connection:
             assert told(connection.ask(message("POST", "/", DATA))) == (HASH, SIZE, True)
@@ -29,7 +29,7 @@ def fixture_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 @pytest.fixture(name="server")
 def fixture_server(shared: Server) -> Iterator[Server]:
-    """That server; whatever a test did, nothing of it may be left and the next request works."""
+    """The shared server; after each test nothing is left over, and the next request works."""
     before = shared.descriptors()
     yield shared
     shared.until_unused(before)
@@ -40,7 +40,7 @@ def fixture_server(shared: Server) -> Iterator[Server]:
 
 
 def broken(head: str, body: bytes = b"") -> bytes:
-    """An upload with a head that no client library would write."""
+    """An upload with a head that no client library would send."""
     return f"POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n".encode("latin-1") + body
 
 
@@ -64,7 +64,7 @@ def broken(head: str, body: bytes = b"") -> bytes:
 )
 @pytest.mark.parametrize("way", ["half-closed", "closed", "reset"])
 def test_truncated(server: Server, sent: bytes, way: str) -> None:
-    """A body that ends early stores nothing; who still listens is told."""
+    """A body shorter than its Content-Length stores nothing, and a client that still listens gets 400."""
     seen = len(server.logged("POST / 400 "))
     with Connection(server.port) as connection:
         connection.send(sent)
@@ -102,7 +102,7 @@ def test_truncated(server: Server, sent: bytes, way: str) -> None:
     ids=lambda body: f"{body!r:.30}",
 )
 def test_malformed_chunks(server: Server, body: bytes) -> None:
-    """A malformed chunked body is refused, and its connection not used again."""
+    """A malformed chunked body is rejected, and its connection closed."""
     with Connection(server.port) as connection:
         connection.send(CODED, body, message("GET", "/healthz"))
         connection.socket.shutdown(socket.SHUT_WR)
@@ -135,7 +135,7 @@ def test_malformed_chunks(server: Server, body: bytes) -> None:
     ids=lambda head: f"{head!r:.60}",
 )
 def test_malformed_heads(server: Server, head: str) -> None:
-    """A body whose length can be read in two ways, or a broken head, is refused."""
+    """An ambiguous body length or a malformed head is rejected."""
     with Connection(server.port) as connection:
         connection.send(broken(head, b"abc"))
         assert connection.receive().status in (400, 411, 431, 501)
@@ -146,13 +146,13 @@ def test_malformed_heads(server: Server, head: str) -> None:
     "head, status", [("X: 1", 411), ("Content-Length:", 400), ("Content-Length: " + "9" * 30, 400)]
 )
 def test_no_length(server: Server, head: str, status: int) -> None:
-    """An upload without a length, or with one beyond all measure, is refused."""
+    """An upload without a length, or with an absurd one, is rejected."""
     with Connection(server.port) as connection:
         assert connection.ask(broken(head)).status == status
 
 
 def test_surplus(server: Server) -> None:
-    """What follows an announced body is the next request, and no part of the file."""
+    """Bytes after the announced body are read as the next request, not as part of the file."""
     with Connection(server.port) as connection:
         connection.send(message("POST", "/", b"abc"), b"surplus\r\n\r\n")
         assert told(connection.receive())[:2] == (hashlib.md5(b"abc").hexdigest(), 3)
@@ -172,7 +172,7 @@ def test_surplus(server: Server) -> None:
     ids=["single bytes", "extensions", "zeros", "trailers"],
 )
 def test_chunk_forms(server: Server, body: bytes) -> None:
-    """Every well-formed chunked body is taken, and its connection used again."""
+    """Every well-formed chunked body is accepted, and the connection reused."""
     with Connection(server.port) as connection:
         connection.send(CODED, body, message("GET", "/healthz"))
         assert told(connection.receive())[0] == hashlib.md5(b"odd sizes").hexdigest()
@@ -185,7 +185,7 @@ def test_chunk_forms(server: Server, body: bytes) -> None:
     st.lists(st.integers(1, 200_000), min_size=1, max_size=8), st.lists(st.integers(1, 90_000), min_size=1)
 )
 def test_any_chunks_in_any_segments(server: Server, sizes: list[int], segments: list[int]) -> None:
-    """However a body is cut into chunks and segments, the same bytes arrive."""
+    """The same bytes arrive, whatever the chunks and segments."""
     data = DATA[: sum(sizes)]
     ends = [sum(sizes[: count + 1]) for count in range(len(sizes))]
     body = CODED + chunked(*(data[end - size : end] for size, end in zip(sizes, ends, strict=True)))
@@ -202,7 +202,7 @@ def test_any_chunks_in_any_segments(server: Server, sizes: list[int], segments: 
 
 @pytest.mark.parametrize("coding", ["gzip, chunked", "xchunked", "identity, chunked", "chunked;q=1"])
 def test_transfer_coding(server: Server, coding: str) -> None:
-    """A body in a coding that would have to be undone first is refused."""
+    """A body with an unsupported transfer coding is rejected."""
     with Connection(server.port) as connection:
         connection.send(broken(f"Transfer-Encoding: {coding}", chunked(b"abc")))
         answer = connection.receive()
@@ -211,7 +211,7 @@ def test_transfer_coding(server: Server, coding: str) -> None:
 
 
 def test_expect(server: Server) -> None:
-    """A client that waits for 100 Continue gets it, once."""
+    """A client that waits for 100 Continue gets it once."""
     with Connection(server.port) as connection:
         connection.send(message("POST", "/", Expect="100-continue", Content_Length=SIZE))
         assert connection.receive().status == 100
@@ -220,7 +220,7 @@ def test_expect(server: Server) -> None:
 
 
 def test_http_1_0(server: Server) -> None:
-    """HTTP/1.0 is answered whole, and the connection closed."""
+    """An HTTP/1.0 request gets the whole answer, then the connection is closed."""
     with Connection(server.port) as connection:
         connection.send(f"GET /{HASH} HTTP/1.0\r\n\r\n".encode())
         answer = connection.receive()
@@ -232,7 +232,7 @@ def test_http_1_0(server: Server) -> None:
     "options", ["close", "TE, Close", "close,TE", "keep-alive, close", "TE\r\nConnection: close"]
 )
 def test_asked_to_close(server: Server, options: str) -> None:
-    """The end of a connection is one of its options, wherever it stands in the list."""
+    """The option close ends the connection, at any place in the list."""
     with Connection(server.port) as connection:
         answer = connection.ask(message("GET", "/healthz", Connection=options))
         assert (answer.status, answer.fields["connection"]) == (200, "close")
@@ -240,7 +240,7 @@ def test_asked_to_close(server: Server, options: str) -> None:
 
 
 def test_kept_with_other_options(server: Server) -> None:
-    """Other options end nothing."""
+    """Other connection options keep the connection open."""
     with Connection(server.port) as connection:
         for options in ("TE", "closed", "keep-alive, TE", ""):
             answer = connection.ask(message("GET", "/healthz", Connection=options))
@@ -256,7 +256,7 @@ def test_kept_with_other_options(server: Server) -> None:
     ],
 )
 def test_host(server: Server, request_: str, status: int) -> None:
-    """A request says which host it is meant for, be it none; HTTP/1.0 need not."""
+    """HTTP/1.1 requires a Host field, which may be empty; HTTP/1.0 does not."""
     with Connection(server.port) as connection:
         answer = connection.ask(f"{request_}\r\n".encode())
         assert answer.status == status
@@ -266,7 +266,7 @@ def test_host(server: Server, request_: str, status: int) -> None:
 
 
 def test_outside_of_the_prefix(server: Server) -> None:
-    """Nothing is served under a path that does not begin with SCRIPT_NAME."""
+    """A path that does not begin with SCRIPT_NAME gets 404."""
     with Connection(server.port) as connection:
         answer = connection.ask(message("GET", "/healthz").replace(b"Host", b"SCRIPT_NAME: /store\r\nHost"))
         assert (answer.status, json.loads(answer.body)["code"]) == (404, "not_found")
@@ -276,7 +276,7 @@ def test_outside_of_the_prefix(server: Server) -> None:
     "line", ["get / HTTP/1.1", "GET /", "GET / HTTP/3.0", "G@T / HTTP/1.1", "\x16\x03\x01"]
 )
 def test_malformed_request_lines(server: Server, line: str) -> None:
-    """What is no request gets 400."""
+    """A malformed request line gets 400 or 505."""
     with Connection(server.port) as connection:
         connection.send(f"{line}\r\nHost: a\r\n\r\n".encode("latin-1"))
         assert connection.receive().status in (400, 505)
@@ -284,13 +284,13 @@ def test_malformed_request_lines(server: Server, line: str) -> None:
 
 
 def test_long_request_line(server: Server) -> None:
-    """A file name of 255 bytes fits when every byte is quoted; there is an end to it."""
+    """A file name of 255 percent-encoded bytes fits in the request line, whose length is limited."""
     with Connection(server.port) as connection:
         assert connection.ask(message("HEAD", f"/{HASH}/{'%C3%A4' * 255}")).status == 200
         assert connection.ask(message("GET", f"/{'a' * 9000}")).status == 414
 
 
 def remove(server: Server, data: bytes) -> None:
-    """Take a blob away that a test added."""
+    """Remove a blob that a test added."""
     with Connection(server.port) as connection:
         assert connection.ask(message("DELETE", f"/{hashlib.md5(data).hexdigest()}")).status == 200

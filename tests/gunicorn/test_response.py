@@ -1,4 +1,4 @@
-"""The worker of gunicorn with other protocols and applications than the shipped ones."""
+"""The gunicorn worker with other protocols and applications."""
 
 import os
 import struct
@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.support.servers import gunicorn
 from tests.support.wire import Connection, message
 
-# What it sends is this file, or nothing.
+# The application sends this file, or an empty one.
 FILES = """
 import os
 
@@ -21,14 +21,14 @@ def app(environ, start_response):
 
 
 def packet(**variables: str) -> bytes:
-    """A request in uWSGI's own protocol."""
+    """A request in the uwsgi protocol."""
     texts = [text.encode() for pair in variables.items() for text in pair]
     block = b"".join(struct.pack("<H", len(text)) + text for text in texts)
     return struct.pack("<BHB", 0, len(block), 0) + block
 
 
 def test_uwsgi_protocol(tmp_path: Path) -> None:
-    """A request in uWSGI's own protocol is answered once, and ends the connection."""
+    """A uwsgi request gets one answer, and ends the connection."""
     with gunicorn(tmp_path, "--protocol", "uwsgi") as server:
         request = {"REQUEST_METHOD": "GET", "PATH_INFO": "/healthz", "QUERY_STRING": "", "HTTP_HOST": "a"}
         for option in ("keep-alive", "close"):
@@ -39,7 +39,7 @@ def test_uwsgi_protocol(tmp_path: Path) -> None:
 
 
 def test_file_wrapper(tmp_path: Path) -> None:
-    """An answer that consists of its head does not wait for more."""
+    """An answer without a body is sent at once."""
     (tmp_path / "files.py").write_text(FILES, encoding="ascii")
     with (
         gunicorn(tmp_path, "files:app", PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path])) as server,
@@ -51,13 +51,13 @@ def test_file_wrapper(tmp_path: Path) -> None:
                 begin = time.monotonic()
                 assert connection.ask(request).status == 200
                 taken.append(time.monotonic() - begin)
-            # Held back, each would take 200 ms.
+            # Delayed by the kernel, each would take 200 ms.
             assert min(taken) < 0.15
         assert connection.ask(message("GET", "/files")).body == FILES.encode()
 
 
 def test_refusals_are_counted(tmp_path: Path) -> None:
-    """What the server itself refuses is among the figures as what the service refuses is."""
+    """Requests that the server rejects are counted in the metrics like those that the service rejects."""
     refused = {
         ("414", "uri_too_long"): message("GET", f"/{'a' * 9000}"),
         ("431", "head_too_large"): message("GET", "/", X="a" * 9000),

@@ -23,7 +23,7 @@ def post_fork(server, worker):
         time.sleep(1)
 """
 
-# The main thread of a worker waits for a thread that it has started for a request.
+# Delay the main thread of a worker when it starts a thread for a request.
 SLOW_THREAD = """
 import runpy
 import threading
@@ -55,18 +55,18 @@ def worker_exit(server, worker):
 
 
 def started(directory: Path, settings: str, name: str, workers: int) -> servers.Server:
-    """A server with such settings around the shipped ones, to be ended by the signal of that name."""
+    """A server with these additional settings, to be stopped by the signal of that name."""
     conf = directory / "gunicorn.conf.py"
     conf.write_text(settings.format(shipped=str(servers.DEPLOY / "gunicorn.conf.py")))
     arguments = ("-c", str(conf), "--graceful-timeout", "20")
-    # Not strictly: a quick end leaves gunicorn's sockets to the garbage collector.
+    # Without strict warnings: a quick end leaves gunicorn's sockets to the garbage collector.
     server = servers.gunicorn(directory, *arguments, python=(), whole=False, workers=workers)
     server.end_signal = signal.Signals[name]
     return server
 
 
 def seconds_to_stop(server: servers.Server) -> float:
-    """How long a server takes to end."""
+    """The seconds that a server takes to stop."""
     begin = time.monotonic()
     server.stop()
     return time.monotonic() - begin
@@ -74,7 +74,7 @@ def seconds_to_stop(server: servers.Server) -> float:
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGQUIT"])
 def test_a_signal_to_a_worker_that_starts(tmp_path: Path, name: str) -> None:
-    """A worker that was told to end before it could listen to signals ends, and the server with it."""
+    """A signal that reaches a worker before its handlers are installed still ends it and the server."""
     with started(tmp_path, SLOW_START, name, workers=2) as server:
         server.await_log("starting slowly")
         assert seconds_to_stop(server) < 10
@@ -82,14 +82,14 @@ def test_a_signal_to_a_worker_that_starts(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGQUIT"])
 def test_a_signal_to_a_worker_that_starts_a_thread(tmp_path: Path, name: str) -> None:
-    """A worker that is told to end while it gives a request to a thread ends, and the server with it."""
+    """A signal that reaches a worker while it starts a thread still ends it and the server."""
     with started(tmp_path, SLOW_THREAD, name, workers=1) as server:
         assert seconds_to_stop(server) < 10
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGQUIT"])
 def test_a_signal_during_a_transfer(tmp_path: Path, name: str) -> None:
-    """A worker that is told to end at once does not wait for transfers, and does its last duties."""
+    """On an immediate stop, a worker abandons its transfers, but still runs its exit hooks."""
     with started(tmp_path, SAYS_GOODBYE, name, workers=1) as server, Crowd() as crowd:
         client = crowd.join(server.port, SLOW_UPLOAD)
         server.until_staged()

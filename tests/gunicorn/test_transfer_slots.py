@@ -1,4 +1,4 @@
-"""Slow clients beside others: so many have a thread, and the slowest make room for those that wait."""
+"""Slow clients next to others: transfers have a limited number of slots, and the slowest are ended."""
 
 import contextlib
 import hashlib
@@ -20,7 +20,7 @@ from tests.support.wire import Answer, Connection, message
 
 pytestmark = pytest.mark.alone
 SLOTS = 7  # of eight threads
-# In seconds: after it a transfer can be too slow.
+# In seconds; only after this time can a transfer be too slow.
 WINDOW = 5
 BIG = os.urandom(32 << 20)
 BIG_HASH = hashlib.md5(BIG).hexdigest()
@@ -29,20 +29,20 @@ DATA = os.urandom(1 << 20)
 
 @contextlib.contextmanager
 def serving(directory: Path, **env: str) -> Iterator[Server]:
-    """A worker with a slot for each of seven transfers, on a store that has a large blob."""
+    """A worker with slots for seven transfers, on a store with a large blob."""
     with gunicorn(directory, "--threads", "8", workers=1, **env) as server:
         assert ask(server, message("POST", "/", BIG)).status == 200
         yield server
 
 
 def ask(server: Server, request: bytes) -> Answer:
-    """Ask on a connection of its own."""
+    """Send a request over a new connection."""
     with Connection(server.port) as connection:
         return connection.ask(request)
 
 
 def uploads(server: Server, stack: contextlib.ExitStack, number: int = SLOTS) -> list[Connection]:
-    """Uploads that begin at once and go on slowly."""
+    """Uploads that send half of their body and then wait."""
     found = [stack.enter_context(Connection(server.port)) for _ in range(number)]
     for connection in found:
         connection.send(message("POST", "/", Content_Length=100_000), b"x" * 50_000)
@@ -51,7 +51,7 @@ def uploads(server: Server, stack: contextlib.ExitStack, number: int = SLOTS) ->
 
 
 def downloads(server: Server, stack: contextlib.ExitStack) -> list[Connection]:
-    """Downloads that nobody reads, as many as there may be."""
+    """As many unread downloads as the server accepts."""
     found = []
     while True:
         connection = stack.enter_context(Connection(server.port, receive_buffer=4096))
@@ -63,12 +63,12 @@ def downloads(server: Server, stack: contextlib.ExitStack) -> list[Connection]:
 
 
 def staged(server: Server) -> int:
-    """How many files are being received."""
+    """The number of staged files."""
     return sum(count for name, count in server.descriptors().items() if "/.staging/" in name)
 
 
 def has_answer(connection: Connection) -> bool:
-    """Whether something has come."""
+    """Tell whether an answer has arrived."""
     connection.socket.setblocking(False)
     try:
         return connection.socket.recv(1, 2) is not None
@@ -79,7 +79,7 @@ def has_answer(connection: Connection) -> bool:
 
 
 def test_the_slowest_upload_makes_room(tmp_path: Path) -> None:
-    """Nobody is ended while nobody waits; then it is one that is too slow, and gets 408."""
+    """A slow upload is ended, with 408, only if another transfer needs its slot."""
     with serving(tmp_path) as server, contextlib.ExitStack() as stack:
         slow = uploads(server, stack)
         fast = slow.pop()
@@ -103,7 +103,7 @@ def test_the_slowest_upload_makes_room(tmp_path: Path) -> None:
 
 
 def test_the_slowest_download_makes_room(tmp_path: Path) -> None:
-    """A download that is not read is cut for an upload, and for a download; one that is read is not."""
+    """An unread download is cut off for an upload or a download; one that is read continues."""
     with serving(tmp_path) as server, contextlib.ExitStack() as stack:
         slow = downloads(server, stack)
         assert len(slow) == SLOTS * 15 // 16
@@ -120,7 +120,7 @@ def test_the_slowest_download_makes_room(tmp_path: Path) -> None:
 
 
 def was_cut(download: Connection) -> bool:
-    """Whether a download was reset; what has come of it is read."""
+    """Read what has arrived of a download; tell whether it was reset."""
     download.socket.settimeout(0.2)
     try:
         return not all(download.socket.recv(1 << 16) for _ in range(10))
@@ -131,7 +131,7 @@ def was_cut(download: Connection) -> bool:
 
 
 def test_a_download_without_a_slot(tmp_path: Path) -> None:
-    """While nobody is too slow a large download gets 503, and what needs no slot is answered."""
+    """While all slots are taken, a large download gets 503, and requests without a slot are answered."""
     with serving(tmp_path) as server, contextlib.ExitStack() as stack:
         uploads(server, stack)
         answer = ask(server, message("GET", f"/{BIG_HASH}"))
@@ -145,7 +145,7 @@ def test_a_download_without_a_slot(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}])
 def test_uploads_wait_without_a_thread(tmp_path: Path, expect: dict[str, str]) -> None:
-    """An upload without a slot waits, gets one that becomes free, or 503 after WSGI_STORE_IDLE_TIMEOUT."""
+    """An upload without a slot waits for one, and gets 503 after WSGI_STORE_IDLE_TIMEOUT."""
     env = {"WSGI_STORE_IDLE_TIMEOUT": "3s", "WSGI_STORE_MIN_RATE": "0"}
     with serving(tmp_path, **env) as server, contextlib.ExitStack() as stack:
         slow = uploads(server, stack)
@@ -162,7 +162,7 @@ def test_uploads_wait_without_a_thread(tmp_path: Path, expect: dict[str, str]) -
 
 
 def test_what_no_thread_waits_for_needs_no_slot(tmp_path: Path) -> None:
-    """An upload whose bytes have come is taken, in however many pieces, and one whose client left is gone."""
+    """While all slots are taken, fully received uploads are accepted and disconnected clients dropped."""
     with serving(tmp_path, WSGI_STORE_MIN_RATE="0") as server, contextlib.ExitStack() as stack:
         uploads(server, stack)
         left = [stack.enter_context(Connection(server.port)) for _ in range(20)]
@@ -189,12 +189,12 @@ def test_what_no_thread_waits_for_needs_no_slot(tmp_path: Path) -> None:
 
 
 def sockets(server: Server) -> int:
-    """How many sockets are open."""
+    """The number of open sockets."""
     return sum(count for name, count in server.descriptors().items() if name == "socket")
 
 
 def test_a_length_that_is_no_number(tmp_path: Path) -> None:
-    """Whatever a head announces, the loop goes on."""
+    """A malformed or huge Content-Length does not break the worker."""
     with serving(tmp_path, WSGI_STORE_MAX_SIZE="1GiB") as server:
         pid = only_worker(server)
         for length in ("9" * 5000, "9" * 19, "-1", "0x5", "", "5, 5"):
@@ -205,7 +205,7 @@ def test_a_length_that_is_no_number(tmp_path: Path) -> None:
 
 
 def test_a_stop_while_uploads_wait(tmp_path: Path) -> None:
-    """Uploads that wait for a slot when the server is stopped end well."""
+    """Uploads waiting for a slot when the server stops are completed."""
     with serving(tmp_path) as server, contextlib.ExitStack() as stack:
         slow = uploads(server, stack)
         waiting = stack.enter_context(Connection(server.port))
@@ -221,7 +221,7 @@ def test_a_stop_while_uploads_wait(tmp_path: Path) -> None:
 
 
 def test_many_small_answers_that_nobody_reads(tmp_path: Path) -> None:
-    """A client that asks without reading takes one slot, and no more of the threads."""
+    """Clients that pipeline requests without reading the answers do not exhaust the threads."""
     with serving(tmp_path) as server, contextlib.ExitStack() as stack:
         small = json.loads(ask(server, message("POST", "/", os.urandom(60_000))).body)["url"]
         for _ in range(20):
@@ -235,7 +235,7 @@ def test_many_small_answers_that_nobody_reads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", os.environ.get("CROWDS", "both").split(","))
 def test_crowds(tmp_path: Path, kind: str) -> None:
-    """Beside more slow clients than there are threads those that behave are served (siege.py has more)."""
+    """With more slow clients than threads, well-behaved clients are still served (siege.py has more)."""
     with gunicorn(tmp_path, "--threads", "128", workers=1) as server:
         fate = siege.fare(kind, server.port, 300, 5, waits=(WINDOW + 1, 0))
         assert not fate.failures, str(fate)
@@ -245,7 +245,7 @@ def test_crowds(tmp_path: Path, kind: str) -> None:
 
 
 def test_descriptors(tmp_path: Path) -> None:
-    """A start raises its limit of open files, and refuses more connections than fit the system's."""
+    """At start, the limit of open files is raised, and too many --worker-connections are rejected."""
     command = ["gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py"), "--bind", "127.0.0.1:0"]
     status, said = refusal([*command, "--worker-connections", "2000000000"], tmp_path / "store")
     assert status == 1

@@ -1,4 +1,4 @@
-"""The project's gunicorn worker: heads, TLS, Unix sockets, limits of the machine, orderly ends."""
+"""The project's gunicorn worker: heads, TLS, Unix sockets, resource limits, graceful ends."""
 
 import contextlib
 import hashlib
@@ -35,12 +35,12 @@ pytestmark = pytest.mark.long(110)
 BIG = bytes(32 << 20)
 BIG_HASH = hashlib.md5(BIG).hexdigest()
 UPLOAD = message("POST", "/", Content_Length=10)
-# More than gunicorn's parser reads in a head that does not end.
+# More than gunicorn's parser reads of an endless head.
 ENDLESS_HEAD = b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * (70 << 10)
 
 
 def ends_of(clients: list[socket.socket]) -> list[float]:
-    """Wait until the server has ended every connection; returns the seconds each took."""
+    """Wait until the server has closed every connection; returns the seconds each took."""
     taken: list[float] = []
     threads = [threading.Thread(target=lambda one=client: taken.append(ends(one))) for client in clients]
     for thread in threads:
@@ -52,7 +52,7 @@ def ends_of(clients: list[socket.socket]) -> list[float]:
 
 
 def test_heads_that_do_not_come_end(tmp_path: Path) -> None:
-    """A head has ten seconds to come, however it trickles, and costs no processor time until then."""
+    """A head must arrive within ten seconds, and waiting for it takes no processor time."""
     with gunicorn(tmp_path, workers=1) as server, Crowd() as crowd:
         clients = [
             client
@@ -66,7 +66,7 @@ def test_heads_that_do_not_come_end(tmp_path: Path) -> None:
 
 
 def test_a_head_in_single_bytes(tmp_path: Path) -> None:
-    """A head is understood however it is cut."""
+    """A head may arrive byte by byte."""
     with gunicorn(tmp_path) as server, Connection(server.port) as connection:
         for _ in range(2):
             for byte in b"\r\n" + message("POST", "/", b"hello"):
@@ -75,7 +75,7 @@ def test_a_head_in_single_bytes(tmp_path: Path) -> None:
 
 
 def test_continue_is_said_when_the_body_is_wanted(tmp_path: Path) -> None:
-    """A client that expects 100 Continue gets it once, and only for a body that is read."""
+    """A client that expects 100 Continue gets it once, and only if its body is read."""
     with gunicorn(tmp_path) as server, Connection(server.port) as connection:
         for _ in range(2):
             connection.send(message("POST", "/", Content_Length=5, Expect="100-continue"))
@@ -88,7 +88,7 @@ def test_continue_is_said_when_the_body_is_wanted(tmp_path: Path) -> None:
 
 
 def test_unread_chunks_end_the_connection(tmp_path: Path) -> None:
-    """After a chunked body that was not read, malformed perhaps, nothing is taken for a request."""
+    """After an unread chunked body, even a malformed one, the connection is closed."""
     with gunicorn(tmp_path) as server, Connection(server.port) as connection:
         connection.send(message("GET", "/healthz", Transfer_Encoding="chunked"), b"zz\r\n")
         answer = connection.receive()
@@ -97,7 +97,7 @@ def test_unread_chunks_end_the_connection(tmp_path: Path) -> None:
 
 
 def test_unix_socket(tmp_path: Path) -> None:
-    """Behind a Unix socket requests are served as elsewhere, one connection for several."""
+    """Requests over a Unix socket are served as over TCP, several per connection."""
     path = str(tmp_path / "socket")
     with gunicorn(tmp_path, "--bind", f"unix:{path}"), socket.socket(socket.AF_UNIX) as client:
         client.settimeout(20)
@@ -127,7 +127,7 @@ def _certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextlib.contextmanager
 def over_tls(server: Server, certificate: Path) -> Iterator[ssl.SSLSocket]:
-    """A connection with TLS."""
+    """A TLS connection."""
     context = ssl.create_default_context(cafile=str(certificate))
     with (
         socket.create_connection(("127.0.0.1", server.port), timeout=20) as raw,
@@ -137,11 +137,11 @@ def over_tls(server: Server, certificate: Path) -> Iterator[ssl.SSLSocket]:
 
 
 def test_tls(tmp_path: Path, certificate: Path) -> None:
-    """TLS serves who agrees on it; who does not begin holds no thread, who does not end has ten seconds."""
+    """TLS works; a client that starts no handshake takes no thread, and an unfinished one is cut off."""
     arguments = ["--certfile", str(certificate), "--threads", "2"]
     with gunicorn(tmp_path, *arguments, workers=1) as server, Crowd() as crowd:
         crowd.gather(server.port, 10)
-        # What is no handshake, and one that stops in the middle.
+        # One client sends no handshake, and one stops in the middle of it.
         plain = crowd.join(server.port, message("GET", "/"))
         ends(plain)
         half = crowd.join(server.port, b"\x16\x03\x01\x02\x00\x01\x00")
@@ -160,7 +160,7 @@ def test_tls(tmp_path: Path, certificate: Path) -> None:
 
 
 def test_leaving_over_tls(tmp_path: Path, certificate: Path) -> None:
-    """A client that leaves in the middle of a transfer is no failure of the store."""
+    """A client that disconnects during a transfer over TLS causes no error."""
     with gunicorn(tmp_path, "--certfile", str(certificate), workers=1) as server:
         with over_tls(server, certificate) as client:
             client.sendall(message("POST", "/", BIG))
@@ -177,21 +177,21 @@ def test_leaving_over_tls(tmp_path: Path, certificate: Path) -> None:
 
 
 def test_pipelined_over_tls(tmp_path: Path, certificate: Path) -> None:
-    """A request in the same record as the end of the one before is served, also where threads are few."""
+    """A request in the same TLS record as the end of the previous body is served, even with few threads."""
     arguments = ["--certfile", str(certificate), "--threads", "4"]
     with gunicorn(tmp_path, *arguments, workers=1) as server, contextlib.ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(over_tls(server, certificate)).sendall(SLOW_UPLOAD)
         until(lambda: sum("/.staging" in name for name in server.descriptors().elements()) == 2, "uploads")
         client = stack.enter_context(over_tls(server, certificate))
-        # More of the last record is the body's than gunicorn reads at once.
+        # The last record holds more of the body than gunicorn reads at once.
         client.sendall(message("POST", "/", bytes(208_000)) + LAST_REQUEST)
         with client.makefile("rb") as file:
             assert file.read().count(b"HTTP/1.1 200 OK\r\n") == 2
 
 
 def test_no_descriptors(tmp_path: Path) -> None:
-    """A worker that has no descriptor left for a connection waits for one, and lives."""
+    """A worker out of file descriptors waits for a free one, and survives."""
     with gunicorn(tmp_path, workers=1) as server, Crowd() as crowd:
         server.expected = ["cannot accept: Too many open files"]
         worker = only_worker(server)
@@ -208,7 +208,7 @@ def test_no_descriptors(tmp_path: Path) -> None:
 
 
 def test_no_threads(tmp_path: Path) -> None:
-    """A worker that can start no more threads serves with those it has."""
+    """A worker that cannot start another thread serves with those it has."""
     with gunicorn(tmp_path, workers=1) as server, Crowd() as crowd:
         worker = only_worker(server)
         assert served(server.port, 2)
@@ -221,7 +221,7 @@ def test_no_threads(tmp_path: Path) -> None:
 
 
 def renew(server: Server) -> None:
-    """Tell gunicorn to replace its workers, and wait until new ones serve."""
+    """Make gunicorn replace its workers, and wait for the new ones."""
     old = server.workers
     server.process.send_signal(signal.SIGHUP)
     until(lambda: len(server.processes() - old) == len(old), "new workers")
@@ -231,7 +231,7 @@ def renew(server: Server) -> None:
 @pytest.mark.alone
 @pytest.mark.parametrize("end", ["HUP", "TERM"])
 def test_transfers_outlive_their_worker(tmp_path: Path, end: str) -> None:
-    """What is being sent when a worker is told to stop is sent to its end; half a head is not awaited."""
+    """A worker told to stop completes its transfers, but does not wait for half a head."""
     with gunicorn(tmp_path, workers=1) as server, Crowd() as crowd:
         with Connection(server.port) as connection:
             assert connection.ask(message("POST", "/", BIG)).status == 200
@@ -262,7 +262,7 @@ def test_transfers_outlive_their_worker(tmp_path: Path, end: str) -> None:
 
 @pytest.mark.alone
 def test_transfers_that_outlive_graceful_timeout(tmp_path: Path) -> None:
-    """A worker whose time to end is over ends, and says so; what has not ended is not kept."""
+    """After graceful_timeout a worker ends with a message, and unfinished uploads are discarded."""
     with (
         gunicorn(tmp_path, "--graceful-timeout", "1", workers=1) as server,
         Connection(server.port) as upload,
@@ -278,7 +278,7 @@ def test_transfers_that_outlive_graceful_timeout(tmp_path: Path) -> None:
 
 
 def test_calls_of_threads_that_outlive_the_loop(tmp_path: Path) -> None:
-    """What a thread has for a loop that is over is written into no file."""
+    """A call deferred by a thread after the loop has ended is not written to a reused descriptor."""
     calls = MethodQueue()
     calls.init()
     with contextlib.ExitStack() as stack:
