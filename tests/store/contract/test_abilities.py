@@ -1,4 +1,4 @@
-"""What only some stores can do: asked for by isinstance, also through a wrapper."""
+"""Optional abilities of stores: checked with isinstance, also through a wrapper."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ IN_A_BUCKET = {EarlyUploads, Leftovers, SignedURLs}
 
 @pytest.mark.parametrize("kind", EVERY_KIND, ids=str)
 def test_abilities(tmp_path: Path, kind: Kind) -> None:
-    """A store has the abilities of its kind and no method that does nothing; timing changes neither."""
+    """A store, timed or not, has exactly the abilities of its kind, and timing hides no method."""
     store = kind.open(tmp_path, Algorithm.MD5)
     timed = TimedStore(store)
     for ability in (*IN_A_BUCKET, LocalPaths):
@@ -26,7 +26,7 @@ def test_abilities(tmp_path: Path, kind: Kind) -> None:
 
 
 def test_a_wrapper_is_a_store(tmp_path: Path) -> None:
-    """The types say so, and so does each member of the contract."""
+    """A timed store counts as a Store for the type checker, and has every member of the contract."""
     store: Store = TimedStore(EVERY_KIND[0].open(tmp_path, Algorithm.SHA256))
     assert store.algorithm is Algorithm.SHA256
     assert not list(store.iterate())

@@ -15,17 +15,17 @@ pytestmark = pytest.mark.long(80)
 
 
 class TestContract(SharedStoreContract):
-    """On each kind of store."""
+    """The contract on each kind of store."""
 
     @pytest.fixture(params=EVERY_KIND, ids=str)
     def kind(self, request: pytest.FixtureRequest) -> StoreKind:
-        """One kind of store after another."""
+        """Each kind of store in turn."""
         kind: StoreKind = request.param
         return kind
 
 
 def test_open_store(tmp_path: Path) -> None:
-    """A directory is opened as a store, and a kind of store unknown here is refused."""
+    """open_store opens a directory, and rejects an unknown kind of store."""
     store = open_store(str(tmp_path / "store"), Algorithm.SHA1, Durability.NONE)
     assert store.algorithm is Algorithm.SHA1
     with pytest.raises(ConfigError, match=r"^WSGI_STORE_ROOT: .*'gopher'"):

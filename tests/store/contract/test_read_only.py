@@ -1,4 +1,4 @@
-"""A store that is only read: by the setting alone, and with nothing written anywhere in it."""
+"""A read-only store: the setting suffices, and nothing is written anywhere in the store."""
 
 import json
 import os
@@ -51,7 +51,7 @@ WRITES = [
 
 
 def config(kind: LocalKind | BucketKind, root: Path, **settings: object) -> Config:
-    """Settings for a store that is only read."""
+    """Settings for a read-only store."""
     if isinstance(kind, BucketKind):
         settings |= {"root": kind.url(root), "s3_staging": str(root.parent / "never-made")}
     return replace(Config(root=str(root), read_only=True), **settings)  # type: ignore[arg-type]
@@ -66,7 +66,7 @@ def kind(request: pytest.FixtureRequest) -> LocalKind | BucketKind:
 
 @pytest.fixture
 def root(kind: LocalKind | BucketKind, tmp_path: Path) -> Path:
-    """A store with two blobs, of which nothing but what a copy has is left."""
+    """A store with two blobs, reduced to what a copy of it holds."""
     root = tmp_path / "store"
     staging = kind.staging(kind.open(root, Algorithm.MD5))
     for data in (DATA, SMALL):
@@ -76,21 +76,21 @@ def root(kind: LocalKind | BucketKind, tmp_path: Path) -> Path:
 
 
 def state(root: Path) -> dict[str, tuple[int, int, int]]:
-    """All that lies below a directory, with what any change of it changes."""
+    """Everything below a directory, with every property that a change would alter."""
     paths = [root, *root.rglob("*")]
     return {str(path): (path.stat().st_ino, path.stat().st_ctime_ns, path.stat().st_mode) for path in paths}
 
 
 @contextmanager
 def unchanged(root: Path) -> Iterator[None]:
-    """Nothing below a directory, nor beside it, is made or changed meanwhile."""
+    """Check that nothing below a directory or beside it is created or changed meanwhile."""
     before = state(root.parent)
     yield
     assert state(root.parent) == before
 
 
 def test_reads_work_and_writes_are_refused(kind: LocalKind | BucketKind, root: Path) -> None:
-    """Blobs, their parts and lists are sent; every write is refused unread, and nothing is made."""
+    """Blobs, ranges and listings are sent; writes are refused with the body unread; nothing is created."""
     with unchanged(root):
         application = create_app(config(kind, root, metrics=MetricsAccess.ON))
         assert call(application, path="/readyz").status == 200
@@ -113,7 +113,7 @@ def test_reads_work_and_writes_are_refused(kind: LocalKind | BucketKind, root: P
 
 
 def test_tickets_and_tokens_are_refused_too(tmp_path: Path) -> None:
-    """Whoever asks, with whatever right, and without a note of it."""
+    """Writes are refused with any token or ticket, and nothing is recorded."""
     kind = LocalKind(nameless=True)
     root = tmp_path / "store"
     put(kind.staging(kind.open(root, Algorithm.MD5)), DATA)
@@ -132,7 +132,7 @@ def test_tickets_and_tokens_are_refused_too(tmp_path: Path) -> None:
 
 
 def test_the_store_itself_refuses(kind: LocalKind | BucketKind, root: Path) -> None:
-    """What goes past the API changes nothing either."""
+    """Calls that bypass the API change nothing either."""
     settings = config(kind, root)
     store: Store = open_store(settings.root, Algorithm.MD5, Durability.FULL, settings.remote, read_only=True)
     digest = Digest(Algorithm.MD5, bytes.fromhex(HASH))
@@ -161,7 +161,7 @@ def test_the_store_itself_refuses(kind: LocalKind | BucketKind, root: Path) -> N
 
 
 def test_there_must_be_a_store(kind: LocalKind | BucketKind, tmp_path: Path) -> None:
-    """None is made, and one of another hash is told as such."""
+    """A missing store is not created, and a store of another hash is reported."""
     settings = config(kind, tmp_path / "nothing")
     if isinstance(kind, BucketKind):
         ceph.ensure()
@@ -181,7 +181,7 @@ def test_there_must_be_a_store(kind: LocalKind | BucketKind, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("content", [None, b"garbled", b'{"algorithm": "sha256", "layout": "ab/abcdef"}'])
 def test_readiness_looks_at_the_marker(tmp_path: Path, content: bytes | None) -> None:
-    """A store that goes, or becomes another, is not ready, and is again when it is back."""
+    """A store that disappears or is replaced by another is not ready until it is back."""
     kind = LocalKind(nameless=True)
     root = tmp_path / "store"
     kind.open(root, Algorithm.MD5)
@@ -194,7 +194,7 @@ def test_readiness_looks_at_the_marker(tmp_path: Path, content: bytes | None) ->
     answer = call(application, path="/readyz")
     assert (answer.status, answer.json["code"]) == (503, "store_unavailable")
     marker.write_bytes(before)
-    # What was found before is told for a second.
+    # The result of a check is reused for a second.
     until(lambda: call(application, path="/readyz").status == 200, "the store to be ready again")
 
 
@@ -202,7 +202,7 @@ def test_readiness_looks_at_the_marker(tmp_path: Path, content: bytes | None) ->
     "command", [["gunicorn", "-c", "python:wsgi_store.gunicorn.conf", "--bind=127.0.0.1:0"], ["pyuwsgi"]]
 )
 def test_the_start_is_refused_without_a_store(tmp_path: Path, command: list[str]) -> None:
-    """In one line, with nothing made."""
+    """Without a store the server exits with one line and creates nothing."""
     if command == ["pyuwsgi"]:
         command = ["pyuwsgi", "--ini", str(DEPLOY / "uwsgi.ini")]
     root = tmp_path / "nothing"
@@ -215,7 +215,7 @@ def test_the_start_is_refused_without_a_store(tmp_path: Path, command: list[str]
 
 
 def requests(port: int) -> None:
-    """Read as clients do, and try to write."""
+    """Read as clients do, and attempt writes."""
     with Connection(port) as client:
         assert client.ask(message("GET", "/readyz")).status == 200
         assert client.ask(message("GET", "/metrics")).status == 200
@@ -238,7 +238,7 @@ def stored(root: Path) -> None:
 
 
 def test_on_a_read_only_mount(tmp_path: Path) -> None:
-    """Behind the shipped servers no system call tries to write; by the setting only."""
+    """With the setting the shipped servers serve a read-only mount without attempting to write."""
     root = tmp_path / "store"
     trace = Trace(tmp_path / "trace", root)
     with disk("ext4", root, 32 << 20):
@@ -261,9 +261,9 @@ def test_on_a_read_only_mount(tmp_path: Path) -> None:
             assert client.ask(message("GET", f"/{HASH}")).body == DATA
 
 
-@pytest.mark.uncounted  # that user may not write what was counted
+@pytest.mark.uncounted  # the user nobody could not write coverage data
 def test_in_a_directory_of_another_user(tmp_path: Path) -> None:
-    """A user who may only read serves a directory that nobody may write to."""
+    """A user with read access can serve a directory that is not writable."""
     root = tmp_path / "store"
     stored(root)
     for path in (root, *root.iterdir()):
@@ -281,7 +281,7 @@ def test_in_a_directory_of_another_user(tmp_path: Path) -> None:
 
 
 def test_a_bucket_with_keys_that_may_only_read(tmp_path: Path) -> None:
-    """Keys that may get and list are enough; no local directory is made."""
+    """Keys that may get and list suffice, and no local directory is created."""
     kind = BucketKind()
     root = tmp_path / "store"
     put(kind.staging(kind.open(root, Algorithm.MD5)), DATA)
@@ -300,7 +300,7 @@ def test_a_bucket_with_keys_that_may_only_read(tmp_path: Path) -> None:
 
 
 def test_upkeep(tmp_path: Path) -> None:
-    """`verify` says what it cannot do; `collect` is refused in one line but for a dry run."""
+    """`verify` reports what it cannot do; `collect` is refused in one line unless it is a dry run."""
     root = tmp_path / "store"
     stored(root)
     bad = root / "00" / ("00" * 16)
@@ -321,7 +321,7 @@ def test_upkeep(tmp_path: Path) -> None:
 
 
 def test_upkeep_of_a_disk_that_cannot_be_written(tmp_path: Path) -> None:
-    """Without the setting it is read all the same, and what cannot be done is said."""
+    """Without the setting an unwritable disk is still read, and skipped actions are reported."""
     root = tmp_path / "store"
     program = install(tmp_path / "bin")
     with disk("ext4", root, 32 << 20):

@@ -1,4 +1,4 @@
-"""The contract suite as a stranger uses it: the example passes it, and a wrong store does not."""
+"""The contract suite in use by another project: the example passes, and wrong stores fail."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ from tests.support.servers import PROJECT
 from wsgi_store.testing import StoreContract
 
 EXAMPLE = ("memory_store.py", "test_memory_store.py")
-# A change of the store in memory, and a test that has to fail for it.
+# A change to the store in memory, and a test that has to fail because of it.
 WRONG = {
     "always new": (
         "        if digest not in self.blobs:\n",
@@ -88,7 +88,7 @@ WRONG = {
 
 @dataclass
 class Run:
-    """How the tests of a directory ended."""
+    """The outcome of the tests of a directory."""
 
     status: int
     text: str
@@ -100,7 +100,7 @@ class Run:
 
 
 def run(directory: Path, *arguments: str) -> Run:
-    """Run tests as a stranger does, away from this project's configuration."""
+    """Run tests outside this project's configuration, as other projects do."""
     (directory / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=200, check=False)
@@ -108,7 +108,7 @@ def run(directory: Path, *arguments: str) -> Run:
 
 
 def test_the_example_passes(tmp_path: Path) -> None:
-    """Every test of the class runs on the store in memory."""
+    """Every test of the class runs on the store in memory, and passes."""
     for name in EXAMPLE:
         shutil.copy(PROJECT / "examples" / name, tmp_path)
     ended = run(tmp_path)
@@ -125,7 +125,7 @@ def file_of(name: str) -> str:
 
 @pytest.fixture(name="wrong", scope="module")
 def fixture_wrong(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """All wrong stores, tested at once; pytest takes long to start."""
+    """All wrong stores tested in one run, because pytest starts slowly."""
     directory = tmp_path_factory.mktemp("wrong")
     store, tests = ((PROJECT / "examples" / name).read_text() for name in EXAMPLE)
     asked = []
@@ -140,12 +140,12 @@ def fixture_wrong(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_store_fails(wrong: Run, name: str) -> None:
-    """Each sentence of the contract that a store breaks fails a test."""
+    """A store that breaks a sentence of the contract fails the test of that sentence."""
     assert f"{file_of(name)}::TestMemoryStore::{WRONG[name][2]}" in wrong.failed, wrong.text
 
 
 def test_a_class_without_a_kind(tmp_path: Path) -> None:
-    """Whoever forgets the fixture is told its name."""
+    """A class without the fixture `kind` fails with an error that names the fixture."""
     (tmp_path / "test_nothing.py").write_text(
         "from wsgi_store.testing import StoreContract\n\n\nclass TestNothing(StoreContract):\n    pass\n"
     )

@@ -1,4 +1,4 @@
-"""What tests of stores on a local disk share."""
+"""Fixtures shared by the tests of stores on a local disk."""
 
 import pytest
 
@@ -7,6 +7,6 @@ from tests.support.kinds import KINDS, LocalKind
 
 @pytest.fixture(name="kind", params=KINDS, ids=str)
 def fixture_kind(request: pytest.FixtureRequest) -> LocalKind:
-    """One kind of store after another."""
+    """Each kind of store in turn."""
     kind: LocalKind = request.param
     return kind

@@ -1,4 +1,4 @@
-"""A process killed at each of its system calls in turn: nothing is lost, and nothing is half there."""
+"""A process killed at each of its system calls in turn loses no blob and leaves no partial one."""
 
 import compileall
 import hashlib
@@ -16,10 +16,10 @@ from tests.support.tracing import SUPPORT, Trace, uploader
 from wsgi_store.digest import Algorithm
 from wsgi_store.store.contract import Durability
 
-# Nothing may be written beside them, else imports list a directory again; what counts opens files, too.
+# Files written beside the modules make imports list directories again; coverage opens files, too.
 pytestmark = pytest.mark.alone
 DATA = b"some bytes"
-# Verbs, and the blobs that are there after so many answers: that of the opening, then the verbs'.
+# Verbs, and the blobs in the store after each answer: first that of the opening, then the verbs'.
 PLAIN = ("add", "add", "remove"), [[], [], [DATA], [DATA], []]
 HEALING = (
     ("add", "cut", "add", "cut", "quarantine", "add", "remove"),
@@ -29,7 +29,7 @@ HEALING = (
 
 @pytest.fixture(autouse=True, scope="module")
 def _compiled() -> None:
-    """Have all modules compiled: else whether a process, or one beside it, does so changes its calls."""
+    """Compile all modules first, because compiling them later would change the calls of a process."""
     for directory in (Path(wsgi_store.__file__).parent, SUPPORT):
         assert compileall.compile_dir(directory, quiet=1)
 
@@ -37,7 +37,7 @@ def _compiled() -> None:
 def run(
     directory: Path, kind: LocalKind, verbs: tuple[str, ...], *inject: str
 ) -> tuple[int, int, list[tuple[str, str]]]:
-    """Do the steps in a process; returns how it ended, how often it answered and what it called."""
+    """Do the steps in a process; returns its exit status, the number of its answers, and its calls."""
     directory.mkdir()
     trace = Trace(directory / "trace", directory / "store")
     command, environ = uploader(
@@ -50,9 +50,9 @@ def run(
 
 
 def whole(directory: Path, kind: LocalKind, verbs: tuple[str, ...]) -> list[tuple[str, str]]:
-    """What a process calls that nobody kills."""
+    """The calls of a process that is not killed."""
     calls: list[tuple[str, str]] = []
-    # Imports list a directory again that others have written to: not twice in the same way.
+    # Imports list a directory again after others wrote to it, so wait for two runs with the same calls.
     for attempt in range(5):
         before = calls
         status, answers, calls = run(directory / f"whole-{attempt}", kind, verbs)
@@ -67,7 +67,7 @@ def whole(directory: Path, kind: LocalKind, verbs: tuple[str, ...]) -> list[tupl
 def test_a_kill_at_each_call(
     tmp_path: Path, kind: LocalKind, verbs: tuple[str, ...], states: list[list[bytes]]
 ) -> None:
-    """Wherever a process is killed, the next finds what was acknowledged, and sweeps what was not."""
+    """After a kill at any call the next process finds every acknowledged change and sweeps the leftovers."""
     calls = whole(tmp_path, kind, verbs)
 
     def kill(number: int) -> tuple[Path, int]:
@@ -89,11 +89,11 @@ def test_a_kill_at_each_call(
         staging = kind.staging(store)
         assert not os.listdir(store.staging_directory)
         held = [content(store, blob.digest) for blob in store.iterate()]
-        # What was under way may be done or not.
+        # The step that was interrupted may have taken effect or not.
         assert held in (states[answers], states[answers + 1])
         assert put(staging, DATA).created is (held != [DATA])
         assert content(store, Algorithm.MD5.parse(hashlib.md5(DATA).hexdigest())) == DATA
-        # Only when the good bytes were there already may the bad ones have been left.
+        # Quarantined bytes may remain only if the good ones were back before this upload.
         assert held == [DATA] or not list(store.quarantined())
     assert {answers for _, answers in killed} == set(range(len(verbs) + 1))
     assert leftovers

@@ -1,4 +1,4 @@
-"""Uploads of what a local store holds already: the same bytes, and others with their hash."""
+"""Uploads of bytes that a local store already holds, and of others with the same hash."""
 
 import hashlib
 import os
@@ -26,7 +26,7 @@ def test_colliding_files_collide() -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_real_collision(tmp_path: Path, kind: LocalKind, order: int) -> None:
-    """Of two files with the same hash the first stays as it is and the second is refused."""
+    """Of two files with the same hash the first is kept and the second refused."""
     first, second = COLLIDING[::order]
     store = kind.open(tmp_path, Algorithm.MD5)
     staging = kind.staging(store)
@@ -44,7 +44,7 @@ def test_a_real_collision(tmp_path: Path, kind: LocalKind, order: int) -> None:
 
 
 def test_a_collision_of_large_files(tmp_path: Path) -> None:
-    """Files that collide still do when the same bytes follow both, and are told apart."""
+    """Colliding files followed by the same bytes still collide, and are told apart."""
     store = LocalStore(str(tmp_path), Algorithm.MD5)
     tail = bytes(3 << 20)  # more than is compared at once
     put(Staging(store), COLLIDING[0] + tail)

@@ -1,4 +1,4 @@
-"""Disks that fail: each error becomes a StoreError, and nothing is left behind."""
+"""Failing disks: each error becomes a StoreError, and nothing is left behind."""
 
 import errno
 import os
@@ -33,8 +33,8 @@ def limited(kind: int, value: int) -> Iterator[None]:
 
 @contextmanager
 def no_more_descriptors(spare: int = 0) -> Iterator[None]:
-    """Let this process open only so many files more."""
-    held = [os.dup(0) for _ in range(64)]  # fills the gaps between those in use
+    """Allow this process to open only this many more files."""
+    held = [os.dup(0) for _ in range(64)]  # fills the gaps between the descriptors in use
     for fd in held[:spare]:
         os.close(fd)
     try:
@@ -56,12 +56,12 @@ def fixture_store(kind: LocalKind, tmp_path: Path) -> Iterator[LocalStore]:
 
 @pytest.fixture(name="staging")
 def fixture_staging(kind: LocalKind, store: LocalStore) -> Staging:
-    """The way into the store."""
+    """The staging of the store."""
     return kind.staging(store)
 
 
 def test_no_descriptor_is_free(store: LocalStore, staging: Staging) -> None:
-    """Without a free descriptor everything that needs one fails, and works again with one."""
+    """Calls that need a file descriptor fail while none is free, and work again afterwards."""
     put(staging, DATA)
     asks: list[Callable[[], object]] = [
         lambda: store.open(DIGEST),
@@ -79,7 +79,7 @@ def test_no_descriptor_is_free(store: LocalStore, staging: Staging) -> None:
 
 @pytest.mark.parametrize("data", [DATA, b"others"], ids=["duplicate", "new"])
 def test_one_descriptor_is_free(store: LocalStore, staging: Staging, data: bytes) -> None:
-    """A file that can be staged but not published is gone."""
+    """A file that is staged but cannot be published is removed."""
     put(staging, DATA)
     with no_more_descriptors(1), pytest.raises(StoreUnavailable, match="Too many open files"):
         put(staging, data)
@@ -87,7 +87,7 @@ def test_one_descriptor_is_free(store: LocalStore, staging: Staging, data: bytes
 
 
 def test_a_file_larger_than_allowed(store: LocalStore, staging: Staging) -> None:
-    """A file past the limit of this process (RLIMIT_FSIZE) finds no room."""
+    """A file larger than this process may write (RLIMIT_FSIZE) fails as StorageFull."""
     data = bytes(20_000)
     with limited(resource.RLIMIT_FSIZE, 10_000), pytest.raises(StorageFull, match="File too large"):
         put(staging, data)
@@ -97,7 +97,7 @@ def test_a_file_larger_than_allowed(store: LocalStore, staging: Staging) -> None
 
 @pytest.fixture(name="mount")
 def fixture_mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a file system in memory with the options given, once."""
+    """Mounts a file system in memory with the given options, once."""
     target = tmp_path / "mounted"
     if os.geteuid() != 0:
         pytest.skip("mounting a file system takes root")
@@ -116,7 +116,7 @@ def fixture_mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 def test_a_full_disk(kind: LocalKind, mount: Callable[[str], Path]) -> None:
-    """Without room an upload fails, announced or not, and works again once there is some."""
+    """On a full disk uploads of known and unknown length fail; with free space they work again."""
     root = mount("size=800k")
     store = kind.open(root / "store", Algorithm.MD5)
     staging = kind.staging(store)
@@ -136,7 +136,7 @@ def test_a_full_disk(kind: LocalKind, mount: Callable[[str], Path]) -> None:
 
 
 def test_no_inode_is_free(kind: LocalKind, mount: Callable[[str], Path]) -> None:
-    """A disk that can take no more files, though more bytes, is full."""
+    """A disk without free inodes counts as full, though it has free bytes."""
     root = mount("size=1m,nr_inodes=20")
     store = kind.open(root, Algorithm.MD5)
     staging = kind.staging(store)
@@ -149,14 +149,14 @@ def test_no_inode_is_free(kind: LocalKind, mount: Callable[[str], Path]) -> None
 
 
 def test_a_disk_without_a_size(kind: LocalKind, mount: Callable[[str], Path]) -> None:
-    """A file system that does not tell its size is not taken for a full one."""
+    """A file system that does not report its size is not taken for a full one."""
     staging = kind.staging(kind.open(mount("size=0"), Algorithm.MD5))
     staging.check()
     assert staging.receive([DATA], length=len(DATA)).created
 
 
 def test_a_disk_that_turned_read_only(kind: LocalKind, mount: Callable[[str], Path]) -> None:
-    """Blobs on a disk that cannot be written are still read, also by a server started then."""
+    """Blobs on a disk that became read-only can be read, also by a server started afterwards."""
     root = mount("size=1m")
     store = kind.open(root, Algorithm.MD5)
     staging = kind.staging(store)
@@ -206,7 +206,7 @@ def test_a_call_that_fails(
     ask: Callable[[LocalStore, Staging], object],
     code: int,
 ) -> None:
-    """Whichever call to the system fails, it is told as lack of room or as unavailable, without paths."""
+    """Any failing system call raises StorageFull or StoreUnavailable, without paths in the message."""
     put(staging, DATA)
 
     def fail(*arguments: object, **_: object) -> None:
@@ -226,7 +226,7 @@ def test_a_call_that_fails(
 @pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("function", ["statvfs", "open", "write", "fsync"])
 def test_a_check_that_fails(staging: Staging, function: str, code: int) -> None:
-    """A store that cannot be written, for whatever reason, is unavailable to who only asks."""
+    """A store that cannot be written, for whatever reason, fails its check as unavailable."""
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
@@ -239,7 +239,7 @@ def test_a_check_that_fails(staging: Staging, function: str, code: int) -> None:
 
 
 def test_an_unreadable_block(store: LocalStore, staging: Staging) -> None:
-    """A disk that fails while a blob is read is an error of the store."""
+    """A disk error while reading a blob raises StoreUnavailable."""
     put(staging, DATA)
     reader = store.open(DIGEST)
     os.close(reader.fileno())
@@ -250,7 +250,7 @@ def test_an_unreadable_block(store: LocalStore, staging: Staging) -> None:
 
 
 def test_a_file_that_does_not_close(store: LocalStore, staging: Staging) -> None:
-    """What a file system tells only when a file is closed, as NFS does, is not lost."""
+    """An error that a file system reports only on close, as NFS does, is not lost."""
     close = os.close
 
     def fail(fd: int) -> None:

@@ -1,4 +1,4 @@
-"""What a directory has to be to hold a store: real file systems that lack something, said at start."""
+"""Real file systems that lack a feature which a store needs, and what is said about them at start."""
 
 import os
 import re
@@ -25,7 +25,7 @@ DATA = b"some bytes"
 
 @contextmanager
 def bindfs(target: Path, *options: str) -> Iterator[None]:
-    """A directory seen through bindfs, which has no nameless files, with these options."""
+    """A directory seen through bindfs with these options, which has no nameless files."""
     source = target.with_name("source")
     source.mkdir()
     target.mkdir()
@@ -58,7 +58,7 @@ def exfat(target: Path) -> Iterator[None]:
 
 @contextmanager
 def rclone(target: Path) -> Iterator[None]:
-    """A directory as rclone mounts one, which has no links either."""
+    """A directory mounted by rclone, which has no links either."""
     source = target.with_name("remote")
     source.mkdir()
     target.mkdir()
@@ -74,7 +74,7 @@ def rclone(target: Path) -> Iterator[None]:
 
 
 Ground = Callable[[Path], AbstractContextManager[None]]
-# What cannot hold a store, and what is said.
+# File systems that cannot hold a store, and the errors.
 UNFIT: dict[str, tuple[Ground, str]] = {
     "exfat": (exfat, "has no hard links"),
     "rclone": (rclone, "has no hard links"),
@@ -97,7 +97,7 @@ def root_only() -> None:
 
 
 def refused(root: Path) -> str:
-    """What gunicorn says that does not start, and does not open a port."""
+    """The output of a gunicorn that refuses to start and opens no port."""
     command = ["gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py"), "--bind", "127.0.0.1:0"]
     status, lines = refusal(command, root)
     assert (status, len(lines)) == (1, 1), lines
@@ -109,7 +109,7 @@ def refused(root: Path) -> str:
 )
 @pytest.mark.parametrize("copied", [False, True], ids=["new", "copied"])
 def test_a_disk_that_cannot_hold_a_store(tmp_path: Path, name: str, *, copied: bool) -> None:
-    """The start says in one line what is missing, and leaves the directory as it was."""
+    """The start fails with one line that names what is missing, and leaves the directory as it was."""
     ground, reason = UNFIT[name]
     with ground(tmp_path / "disk"):
         root = tmp_path / "disk" / "store"
@@ -118,13 +118,13 @@ def test_a_disk_that_cannot_hold_a_store(tmp_path: Path, name: str, *, copied: b
             (root / "store.json").write_text('{"algorithm": "md5", "layout": "ab/abcdef"}\n')
         before = snapshot(tmp_path / "disk")
         assert f"cannot hold a store: its file system {reason} (" in refused(root)
-        if name != "delete-deny":  # there nothing can be removed again
+        if name != "delete-deny":  # files there cannot be removed again
             assert snapshot(tmp_path / "disk") == before
 
 
 @pytest.mark.parametrize("name", FIT)
 def test_a_disk_that_can(tmp_path: Path, name: str) -> None:
-    """Where modes or nameless files are all that is missing everything works."""
+    """On a file system that only lacks modes or nameless files everything works."""
     with FIT[name](tmp_path / "disk"):
         with gunicorn(tmp_path / "disk", WSGI_STORE_MIN_FREE="0") as server:
             with Connection(server.port) as client:
@@ -136,12 +136,12 @@ def test_a_disk_that_can(tmp_path: Path, name: str) -> None:
 
 
 def linked(root: Path, name: str) -> AbstractContextManager[None]:
-    """A directory of the store on another file system, by a link."""
+    """Put a directory of the store on another file system, by a link."""
     return _moved(root, name, lambda place, elsewhere: place.symlink_to(elsewhere))
 
 
 def bound(root: Path, name: str) -> AbstractContextManager[None]:
-    """The same, by a mount of the same file system."""
+    """Put a directory of the store elsewhere by a bind mount of the same file system."""
 
     def bind(place: Path, elsewhere: Path) -> None:
         place.mkdir()
@@ -166,7 +166,7 @@ def _moved(root: Path, name: str, put_there: Callable[[Path, Path], None]) -> It
 
 @contextmanager
 def another(root: Path, name: str) -> Iterator[None]:
-    """A directory of the store that is another file system."""
+    """Put a directory of the store on another file system."""
     if (root / name).exists():
         (root / name).rmdir()
     with mounted(root / name, "tmpfs", "size=1m"):
@@ -178,7 +178,7 @@ def another(root: Path, name: str) -> Iterator[None]:
 def test_a_store_in_pieces(
     tmp_path: Path, way: Callable[..., AbstractContextManager[None]], name: str
 ) -> None:
-    """A directory of a store that lies elsewhere is refused at start, and by the check for `/readyz`."""
+    """A store with a directory elsewhere is refused at start, and by the check for `/readyz`."""
     root = tmp_path / "store"
     store = LocalStore(str(root), Algorithm.MD5)
     staging = Staging(store)
@@ -196,7 +196,7 @@ def test_a_store_in_pieces(
 
 
 def test_a_link_to_a_store(tmp_path: Path) -> None:
-    """The whole store may lie elsewhere."""
+    """The whole store may be elsewhere, behind a link."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "store").symlink_to("elsewhere")
     store = LocalStore(str(tmp_path / "store"), Algorithm.MD5)

@@ -1,4 +1,4 @@
-"""The marker of a store: a directory is opened as what it holds, or not at all."""
+"""The marker of a store says how a directory is opened."""
 
 import errno
 import json
@@ -16,7 +16,7 @@ from wsgi_store.store.disk.store import LocalStore
 
 
 def test_the_marker(tmp_path: Path) -> None:
-    """A new store says in one line of JSON what it holds and how it is laid out."""
+    """A new store records its algorithm and layout in one line of JSON."""
     LocalStore(str(tmp_path / "store"), Algorithm.SHA256)
     text = (tmp_path / "store" / "store.json").read_text()
     assert json.loads(text) == {"algorithm": "sha256", "layout": "ab/abcdef"}
@@ -25,7 +25,7 @@ def test_the_marker(tmp_path: Path) -> None:
 
 
 def test_opening_again_changes_nothing(tmp_path: Path) -> None:
-    """A store opened again keeps its marker, and its staging directory comes back if it was lost."""
+    """A store opened again keeps its marker, and recreates a missing staging directory."""
     LocalStore(str(tmp_path), Algorithm.MD5)
     before = (tmp_path / "store.json").stat()
     (tmp_path / ".staging").rmdir()
@@ -34,7 +34,7 @@ def test_opening_again_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_another_algorithm(tmp_path: Path) -> None:
-    """A store opened with another algorithm is refused in words that say what to do."""
+    """Opening a store with another algorithm fails with advice what to do."""
     put(Staging(LocalStore(str(tmp_path), Algorithm.MD5)), b"bytes")
     with pytest.raises(WrongStore) as caught:
         LocalStore(str(tmp_path), Algorithm.SHA256)
@@ -64,7 +64,7 @@ def test_another_algorithm(tmp_path: Path) -> None:
     ids=lambda marker: repr(marker[:30]),
 )
 def test_a_garbled_marker(tmp_path: Path, marker: bytes) -> None:
-    """A directory whose marker cannot be read is refused and left as it is."""
+    """A directory with an unreadable marker is refused and left unchanged."""
     (tmp_path / "store.json").write_bytes(marker)
     with pytest.raises(WrongStore, match=r"/store\.json is not the marker of a store"):
         LocalStore(str(tmp_path), Algorithm.MD5)
@@ -73,14 +73,14 @@ def test_a_garbled_marker(tmp_path: Path, marker: bytes) -> None:
 
 
 def test_another_layout(tmp_path: Path) -> None:
-    """A store laid out in a way that is not known here is refused."""
+    """A store with an unknown layout is refused."""
     (tmp_path / "store.json").write_text('{"algorithm": "md5", "layout": "ab/cd/abcdef"}')
     with pytest.raises(WrongStore, match=r"has the layout 'ab/cd/abcdef', which"):
         LocalStore(str(tmp_path), Algorithm.MD5)
 
 
 def test_files_of_another_algorithm_without_a_marker(tmp_path: Path) -> None:
-    """Files named by another algorithm are refused in words that say what to do, and nothing is made."""
+    """Files named by another algorithm are refused with advice what to do, and nothing is created."""
     name = "ab" + "0" * 62
     (tmp_path / "ab").mkdir()
     (tmp_path / "ab" / name).write_bytes(b"")
@@ -103,14 +103,14 @@ def test_files_of_the_same_algorithm_without_a_marker(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a file", "a file/store"])
 def test_a_root_that_cannot_be_a_directory(tmp_path: Path, name: str) -> None:
-    """A file in the way of the root is an error that names the root."""
+    """A root that is a file fails with an error that names the root."""
     (tmp_path / "a file").write_bytes(b"")
     with pytest.raises(StoreUnavailable, match=f"^cannot open the store {tmp_path / name}: "):
         LocalStore(str(tmp_path / name), Algorithm.MD5)
 
 
 def test_another_server_is_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A marker that appears while one is being written is the one that counts."""
+    """When another process makes the marker first, that marker counts."""
     link = os.link
 
     def late(*names: str, **options: Any) -> None:
@@ -125,7 +125,7 @@ def test_another_server_is_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_no_room_for_a_marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that cannot be claimed leaves no draft of a marker behind and can be claimed later."""
+    """A failed attempt to make a marker leaves no draft, and can be repeated."""
 
     def fail(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,4 +1,4 @@
-"""Damaged blobs: in quarantine on a local disk, and what a client is told of them."""
+"""Damaged blobs on a local disk: how they are quarantined, and what a client is told."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ FLIPPED = b"some bytez"
 
 @pytest.fixture(name="local")
 def fixture_local(tmp_path: Path) -> LocalStore:
-    """A store on a local disk that has a damaged blob."""
+    """A store on a local disk with a damaged blob."""
     store = LocalStore(str(tmp_path / "store"), Algorithm.MD5)
     KINDS[0].damage(tmp_path / "store", put(Staging(store), DATA).digest, b"")
     return store
@@ -34,7 +34,7 @@ LOCAL_DIGEST = digest_of(Algorithm.MD5, DATA)
 
 
 def test_where_the_bytes_lie(local: LocalStore) -> None:
-    """A file in quarantine has its hash for a name, and is as it was."""
+    """A file in quarantine keeps its bytes, and its name is the hash."""
     before = os.stat(os.path.join(local.root, LOCAL_DIGEST.hex[:2], LOCAL_DIGEST.hex))
     local.quarantine(LOCAL_DIGEST)
     after = os.stat(os.path.join(local.root, ".quarantine", LOCAL_DIGEST.hex))
@@ -45,7 +45,7 @@ def test_where_the_bytes_lie(local: LocalStore) -> None:
 def test_a_quarantine_that_cannot_be_cleared(
     local: LocalStore, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """An upload is acknowledged though the damaged file stays in quarantine, whose removal tells why."""
+    """An upload is acknowledged even if the damaged file cannot be removed from quarantine."""
     assert local.quarantine(LOCAL_DIGEST)
     staging = Staging(local)
 
@@ -62,7 +62,7 @@ def test_a_quarantine_that_cannot_be_cleared(
 
 
 def test_without_locks(local: LocalStore) -> None:
-    """Where directories cannot be locked all goes on, but that nothing is moved or replaced."""
+    """Where directories cannot be locked, nothing is quarantined, healed or expired, and the rest works."""
 
     def fail(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -99,7 +99,7 @@ def test_a_lock_that_fails(local: LocalStore) -> None:
 
 
 def test_a_blob_of_another_user(tmp_path: Path) -> None:
-    """A held file whose time may not be changed is replaced by one whose time can be told."""
+    """A held file whose time cannot be changed, as one of another user, is replaced by a new one."""
     store = LocalStore(str(tmp_path / "store"), Algorithm.MD5)
     digest = put(Staging(store), DATA).digest
     path = tmp_path / "store" / digest.hex[:2] / digest.hex
@@ -122,7 +122,7 @@ def test_a_blob_of_another_user(tmp_path: Path) -> None:
 
 
 def test_replaced_between_reading_and_moving(local: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A blob that is healed after its damage was seen and before it is moved stays where it is."""
+    """A blob that is healed just before it would be moved stays in place."""
 
     def late(path: str) -> None:
         monkeypatch.undo()
@@ -136,7 +136,7 @@ def test_replaced_between_reading_and_moving(local: LocalStore, monkeypatch: pyt
 
 
 def test_the_answer(application: Application, api: TestApp, config: Config) -> None:
-    """Only the upload that healed a blob says so; in quarantine the blob was not found."""
+    """Only the upload that heals a blob reports it; a quarantined blob is not found."""
     told = api.post("/", DATA).json
     assert "healed" not in told
     digest = Algorithm.MD5.parse(told["hash"])

@@ -1,4 +1,4 @@
-"""Removals that cross an upload, at the very moments where it matters."""
+"""Removals that cross an upload at its critical moments."""
 
 import os
 
@@ -15,7 +15,7 @@ DIGEST = digest_of(Algorithm.MD5, DATA)
 
 
 def test_a_removal_crosses_an_upload(store: LocalStore, staging: Staging) -> None:
-    """A blob removed between its being found and its being opened is added."""
+    """A blob removed after an upload found it and before it is opened is added again."""
     put(staging, DATA)
     link = os.link
     calls = 0
@@ -38,7 +38,7 @@ def test_a_removal_crosses_an_upload(store: LocalStore, staging: Staging) -> Non
 
 @pytest.mark.parametrize("crossings", [1, 3])
 def test_removals_of_the_shard_cross_an_upload(store: LocalStore, staging: Staging, crossings: int) -> None:
-    """A directory removed after it was opened and before the blob is linked into it is made anew."""
+    """A directory removed after it was opened and before the blob is linked into it is created again."""
     shard = os.path.join(store.root, DIGEST.hex[:2])
     link = os.link
     calls = 0
@@ -58,7 +58,7 @@ def test_removals_of_the_shard_cross_an_upload(store: LocalStore, staging: Stagi
 
 
 def test_removals_cross_an_upload_for_ever(store: LocalStore, staging: Staging) -> None:
-    """An upload that is crossed again and again ends."""
+    """An upload ends even when removals cross it again and again."""
     shard = os.path.join(store.root, DIGEST.hex[:2])
     link = os.link
 
@@ -76,7 +76,7 @@ def test_removals_cross_an_upload_for_ever(store: LocalStore, staging: Staging) 
 
 
 def test_a_shard_removed_after_its_last_blob(store: LocalStore, staging: Staging) -> None:
-    """A removal succeeds when somebody removes the empty directory before it is synced."""
+    """A removal succeeds even if the empty directory disappears before it is synced."""
     put(staging, DATA)
     shard = os.path.join(store.root, DIGEST.hex[:2])
     unlink = os.unlink

@@ -1,4 +1,4 @@
-"""The listing of a local store: what it remembers of a directory, and when it must not."""
+"""The listing of a local store: when it may reuse what it read of a directory, and when not."""
 
 import os
 import time
@@ -16,7 +16,7 @@ from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Durability
 from wsgi_store.store.disk.store import LocalStore
 
-# More than one step of the clock by which the kernel stamps files, of 10 ms at most, in nanoseconds.
+# More than one tick of the clock with which the kernel stamps files (10 ms at most), in nanoseconds.
 STEP = 50 * 10**6
 BLOBS = 6
 
@@ -29,13 +29,13 @@ def fixture_store(tmp_path: Path) -> LocalStore:
 
 @pytest.fixture(name="staging")
 def fixture_staging(store: LocalStore) -> Staging:
-    """The way into the store."""
+    """The staging of the store."""
     return Staging(store, durability=Durability.NONE)
 
 
 @pytest.fixture(name="settled")
 def fixture_settled(store: LocalStore, staging: Staging) -> list[Digest]:
-    """Blobs of one shard that has not changed for long enough to be remembered, and is."""
+    """Blobs of one shard that has not changed for long enough and is cached."""
     store.listing.settled = STEP
     digests = [put(staging, data).digest for data in neighbours(Algorithm.MD5, BLOBS + 1)[:-1]]
     time.sleep(2 * STEP / 1e9)
@@ -49,7 +49,7 @@ def listed(store: LocalStore, after: Digest | None = None) -> list[Digest]:
 
 
 def pages(store: LocalStore) -> Iterator[list[Digest]]:
-    """The digests two by two, as a client asks for them that goes from page to page."""
+    """The digests two by two, as a client reads them page by page."""
     after = None
     while page := [blob.digest for blob in islice(store.iterate(after), 2)]:
         yield page
@@ -57,7 +57,7 @@ def pages(store: LocalStore) -> Iterator[list[Digest]]:
 
 
 def test_a_shard_is_read_once_for_all_its_pages(store: LocalStore, settled: list[Digest]) -> None:
-    """Who goes from page to page makes the store read a directory once."""
+    """The directory of a shard is read once for all pages of a listing."""
     real = os.listdir
     read = set()
 
@@ -73,7 +73,7 @@ def test_a_shard_is_read_once_for_all_its_pages(store: LocalStore, settled: list
 def test_a_shard_that_changed_is_read_again(
     store: LocalStore, staging: Staging, settled: list[Digest]
 ) -> None:
-    """What is added or removed is seen, though a copying program sets the directory's time back."""
+    """Added and removed blobs are seen even if a copying program resets the directory's time."""
     shard = os.path.join(store.root, settled[0].hex[:2])
     before = os.stat(shard)
     added = put(staging, neighbours(Algorithm.MD5, BLOBS + 1)[-1]).digest
@@ -85,7 +85,7 @@ def test_a_shard_that_changed_is_read_again(
 
 
 def test_a_shard_in_the_place_of_another(store: LocalStore, settled: list[Digest]) -> None:
-    """A directory that takes the place of another, as a mounted one does, is read."""
+    """A directory put in the place of another, as by a mount, is read anew."""
     shard = os.path.join(store.root, settled[0].hex[:2])
     os.rename(shard, f"{shard}.old")
     assert not listed(store)
@@ -94,11 +94,11 @@ def test_a_shard_in_the_place_of_another(store: LocalStore, settled: list[Digest
 
 
 def test_a_change_within_one_step_of_the_clock(store: LocalStore, staging: Staging) -> None:
-    """A directory changed right after it was listed is read again where its time does not tell."""
+    """A directory changed right after it was listed is read again, though its time is the same."""
     real = os.fstat
 
     def coarse(fd: int) -> SimpleNamespace:
-        """Look at a directory of a file system that counts whole seconds, as many did."""
+        """Give the times of a file system that counts whole seconds, as many did."""
         status = real(fd)
         names = ("st_mode", "st_dev", "st_ino", "st_size", "st_mtime")
         fields = {name: getattr(status, name) for name in names}

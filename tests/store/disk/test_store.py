@@ -1,4 +1,4 @@
-"""Blobs on a local disk: how they lie there, and what else may lie in their place."""
+"""Blobs on a local disk: their layout, and foreign files in their place."""
 
 import gc
 import hashlib
@@ -23,13 +23,13 @@ DATA = b"some bytes"
 
 
 def path_of(root: Path, data: bytes) -> Path:
-    """Where the blob of some bytes lies."""
+    """The path of the blob with these bytes."""
     hash_ = hashlib.md5(data, usedforsecurity=False).hexdigest()
     return root / hash_[:2] / hash_
 
 
 def test_the_time_of_a_blob_is_that_of_its_upload(store: LocalStore, staging: Staging) -> None:
-    """It is not that of its last byte, which may have come long before the end."""
+    """The time of a blob is the end of its upload, not the arrival of its last byte."""
     times = []
 
     def chunks() -> Iterator[bytes]:
@@ -43,7 +43,7 @@ def test_the_time_of_a_blob_is_that_of_its_upload(store: LocalStore, staging: St
 
 
 def test_what_root_makes_belongs_to_the_owner_of_the_store(store: LocalStore, staging: Staging) -> None:
-    """Who checks a store as root leaves nothing in it that its user cannot go on with."""
+    """Files that root creates in a store belong to the store's owner, who can change them."""
     if os.geteuid():
         pytest.skip("needs root")
     os.chown(store.root, 65534, 65533)
@@ -58,7 +58,7 @@ def test_what_root_makes_belongs_to_the_owner_of_the_store(store: LocalStore, st
 
 
 def test_a_store_that_was_copied_back(store: LocalStore, staging: Staging) -> None:
-    """A copy without the directory of staged files takes uploads, a store that is gone takes none."""
+    """A store copied without its staging directory accepts uploads; a store that is gone accepts none."""
     os.rmdir(store.staging_directory)
     assert put(staging, DATA).created
     os.rename(store.root, f"{store.root}-away")
@@ -84,7 +84,7 @@ def test_layout(root: Path, algorithm: Algorithm) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 def test_mode(root: Path, kind: LocalKind, umask: int) -> None:
-    """Blobs can be read by all and written by nobody, whatever the umask."""
+    """Blobs are readable by all and writable by nobody, whatever the umask."""
     before = os.umask(umask)
     try:
         store = kind.open(root, Algorithm.MD5)
@@ -97,7 +97,7 @@ def test_mode(root: Path, kind: LocalKind, umask: int) -> None:
 
 
 def test_a_relative_root(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store stays where it was opened when the working directory changes."""
+    """A store opened by a relative path stays there when the working directory changes."""
     monkeypatch.chdir(root.parent)
     store = LocalStore("store", Algorithm.MD5)
     monkeypatch.chdir("/")
@@ -106,14 +106,14 @@ def test_a_relative_root(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_descriptor_stands_where_the_part_begins(store: LocalStore, staging: Staging) -> None:
-    """A server that sends from the descriptor itself, as sendfile(2) does, sends the part."""
+    """The descriptor starts at the requested part, for servers that use sendfile(2)."""
     with closing(store.open(put(staging, DATA).digest, 5, 3)) as reader:
         assert os.lseek(reader.fileno(), 0, os.SEEK_CUR) == reader.start == 5
         assert os.read(reader.fileno(), 3) == DATA[5:8]
 
 
 def test_a_reader_that_seeks_back_reads_the_same_again(store: LocalStore, staging: Staging) -> None:
-    """A server that reads ahead and seeks back, as waitress does, loses nothing."""
+    """A server that reads ahead and seeks back, as waitress does, gets every byte."""
     with closing(store.open(put(staging, DATA).digest)) as reader:
         for _ in range(3):
             assert reader.read(8) == DATA[:8]
@@ -122,7 +122,7 @@ def test_a_reader_that_seeks_back_reads_the_same_again(store: LocalStore, stagin
 
 
 def test_a_reader_tells_where_it_is(store: LocalStore, staging: Staging) -> None:
-    """A server that asks a file for its end, as waitress does, finds it and reads on from where it was."""
+    """A server that seeks to the end for the size, as waitress does, can read on from where it was."""
     with closing(store.open(put(staging, DATA).digest, 2)) as reader:
         assert reader.read(3) == DATA[2:5]
         assert reader.tell() == 5
@@ -133,7 +133,7 @@ def test_a_reader_tells_where_it_is(store: LocalStore, staging: Staging) -> None
 
 @pytest.mark.filterwarnings("always")
 def test_a_reader_that_is_forgotten(store: LocalStore, staging: Staging) -> None:
-    """A reader that nobody closed warns, and holds no descriptor any longer."""
+    """A reader that is never closed issues a warning and releases its descriptor."""
     reader = store.open(put(staging, DATA).digest)
     fd = reader.fileno()
     with pytest.warns(ResourceWarning, match="unclosed reader"):
@@ -144,7 +144,7 @@ def test_a_reader_that_is_forgotten(store: LocalStore, staging: Staging) -> None
 
 
 def test_a_file_cut_while_it_is_read(root: Path, store: LocalStore, staging: Staging) -> None:
-    """A file that somebody cuts while it is read is an error and not an early end, also for sendfile."""
+    """A file truncated while it is read raises an error instead of ending early, also with sendfile."""
     reader = store.open(put(staging, DATA).digest)
     path_of(root, DATA).chmod(0o644)
     os.truncate(path_of(root, DATA), 4)
@@ -158,7 +158,7 @@ def test_a_file_cut_while_it_is_read(root: Path, store: LocalStore, staging: Sta
 
 
 def test_a_blob_removed_since_its_directory_was_read(store: LocalStore, staging: Staging) -> None:
-    """A listing shows no blob that was removed before it came to it."""
+    """A listing omits a blob that was removed before the listing came to it."""
     digests = [put(staging, data).digest for data in neighbours(Algorithm.MD5, 3)]
     blobs = store.iterate()
     assert next(blobs).digest == digests[0]
@@ -167,7 +167,7 @@ def test_a_blob_removed_since_its_directory_was_read(store: LocalStore, staging:
 
 
 def test_a_copy_in_another_shard(root: Path, store: LocalStore, staging: Staging) -> None:
-    """A blob copied into a directory that is not its own is shown once."""
+    """A blob copied into a wrong directory is listed once."""
     blob = store.stat(put(staging, DATA).digest)
     for shard in ("00", "ff"):
         (root / shard).mkdir()
@@ -176,13 +176,13 @@ def test_a_copy_in_another_shard(root: Path, store: LocalStore, staging: Staging
 
 
 def make_socket(path: Path) -> None:
-    """A socket that nobody listens on."""
+    """A socket without a listener."""
     with socket.socket(socket.AF_UNIX) as unix:
         unix.bind(os.path.relpath(path))  # a socket's name has at most 107 bytes
 
 
 def make_link(path: Path) -> None:
-    """A link to a file elsewhere, of the size of the link itself."""
+    """A link to a file elsewhere, of the same size as the link itself."""
     target = path.parent.parent / ("elsewhere" + "x" * 20)
     path.symlink_to(target)
     target.write_bytes(bytes(path.lstat().st_size))
@@ -208,10 +208,10 @@ THINGS = [os.mkdir, os.mkfifo, make_socket, make_device, make_link, make_danglin
 def test_a_thing_in_the_place_of_a_blob(
     root: Path, monkeypatch: pytest.MonkeyPatch, algorithm: Algorithm, make: Callable[[Path], None]
 ) -> None:
-    """What is no file is no blob, cannot be read as one, and no upload passes for held by it."""
+    """A foreign object in the place of a blob is not found, and an upload there fails."""
     store = LocalStore(str(root), algorithm)
     monkeypatch.chdir(root)
-    # Of the size that the thing itself is said to have.
+    # The data has the size that the file system reports for the object.
     (root / "sample").mkdir()
     sample = root / "sample" / "sample"
     make(sample)
@@ -238,7 +238,7 @@ def test_a_thing_in_the_place_of_a_blob(
 def test_a_link_in_the_place_of_a_shard(
     root: Path, store: LocalStore, staging: Staging, *, absolute: bool
 ) -> None:
-    """What a link in the place of a directory leads to is not of the store."""
+    """A link in the place of a shard is not followed."""
     digest = put(staging, DATA).digest
     shard = path_of(root, DATA).parent
     elsewhere = shard.rename(root / "elsewhere")
@@ -259,7 +259,7 @@ def test_a_directory_in_the_place_of_a_blob_stays(root: Path, store: LocalStore)
 
 
 def test_a_file_in_the_place_of_a_shard(root: Path, store: LocalStore, staging: Staging) -> None:
-    """Where a file stands in the place of a directory there are no blobs and none can be added."""
+    """A file in the place of a shard holds no blobs, and none can be added there."""
     path_of(root, DATA).parent.write_bytes(b"")
     digest = digest_of(Algorithm.MD5, DATA)
     for ask in (store.stat, store.open, store.remove):
@@ -270,7 +270,7 @@ def test_a_file_in_the_place_of_a_shard(root: Path, store: LocalStore, staging: 
 
 
 def unmount(root: Path) -> None:
-    """Leave of a store what is left when its disk is not mounted."""
+    """Leave what is visible of a store while its disk is not mounted."""
     root.rename(root.with_name("elsewhere"))
     root.mkdir()
 
@@ -279,7 +279,7 @@ def unmount(root: Path) -> None:
 def test_a_root_that_vanishes(
     root: Path, store: LocalStore, staging: Staging, vanish: Callable[[Path], None]
 ) -> None:
-    """Without its directory a store is unavailable; it does not claim to have lost its blobs."""
+    """A store whose directory is missing is unavailable; it does not report its blobs as lost."""
     digest = put(staging, DATA).digest
     vanish(root)
     asks: list[Callable[[], object]] = [
@@ -297,7 +297,7 @@ def test_a_root_that_vanishes(
 
 
 def test_a_root_that_vanishes_while_it_is_listed(root: Path, store: LocalStore, staging: Staging) -> None:
-    """A listing that the disk vanishes under does not end as if there were no more blobs."""
+    """A listing fails when the disk disappears, instead of ending early."""
     for number in range(10):
         put(staging, str(number).encode())
     blobs = store.iterate()
@@ -310,7 +310,7 @@ def test_a_root_that_vanishes_while_it_is_listed(root: Path, store: LocalStore, 
 def test_a_root_that_vanishes_before_a_staged_file_is_published(
     root: Path, store: LocalStore, staging: Staging
 ) -> None:
-    """An upload under which the whole store is removed ends with an error."""
+    """An upload fails when the whole store is removed before it is published."""
 
     def chunks() -> Iterator[bytes]:
         yield DATA
@@ -322,7 +322,7 @@ def test_a_root_that_vanishes_before_a_staged_file_is_published(
 
 
 def test_a_shard_removed_between_uploads(root: Path, staging: Staging, store: LocalStore) -> None:
-    """A directory removed once it is empty is made anew by the next upload."""
+    """A shard removed when it was empty is created again by the next upload."""
     store.remove(put(staging, DATA).digest)
     path_of(root, DATA).parent.rmdir()
     assert put(staging, DATA).created

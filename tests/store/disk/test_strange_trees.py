@@ -1,4 +1,4 @@
-"""Whatever lies in a store's directory: no request is answered 500, and no command ends in a traceback."""
+"""With any files in a store's directory no request gets 500 and no command ends in a traceback."""
 
 import hashlib
 import os
@@ -26,7 +26,7 @@ from wsgi_store.errors import StoreError
 TREES = 40
 DATA = [b"", b"0", b"more bytes"]
 HASHES = [hashlib.md5(data).hexdigest() for data in DATA]
-# Seconds: before 1970, before the year 1, after 9999, as far as a file system may keep them.
+# Seconds: before 1970, before the year 1, and after 9999 as far as a file system stores them.
 TIMES = [-1, -(10**11), 0, 10**9, 253402300800, 10**15, 2**62]
 SPECIAL = [".staging", ".quarantine", ".tickets", ".verified.json", "store.json"]
 NOTES = [
@@ -51,7 +51,7 @@ def a_file(path: Path, random: Random) -> None:
     """A file of any content, time and mode."""
     path.write_bytes(random.choice([*DATA, *NOTES]))
     for when in random.sample(TIMES, 2):
-        with suppress(OSError):  # not every file system keeps them all
+        with suppress(OSError):  # not every file system stores all of them
             os.utime(path, (when, when))
     path.chmod(random.choice([0o444, 0o600, 0o000, 0o6777]))
 
@@ -72,12 +72,12 @@ def a_link(path: Path, random: Random) -> None:
 
 
 def a_pipe(path: Path, _: Random) -> None:
-    """A pipe that nobody writes to."""
+    """A pipe without a writer."""
     os.mkfifo(path)
 
 
 def a_socket(path: Path, _: Random) -> None:
-    """A socket that nobody listens on."""
+    """A socket without a listener."""
     with socket.socket(socket.AF_UNIX) as unix:
         here = os.open(path.parent, os.O_RDONLY)
         try:
@@ -90,7 +90,7 @@ THINGS: list[Callable[[Path, Random], None]] = [a_file, a_file, a_directory, a_l
 
 
 def grow(root: Path, random: Random) -> None:
-    """Put anything into a store, under names that mean something and others."""
+    """Create random files in a store, under meaningful and other names."""
     shards = {hash_[:2] for hash_ in HASHES}
     names = [os.fsdecode(b"\xff\xfe"), "00", "lost+found", "a\nb"]
     for name in random.sample(names, 2):
@@ -140,14 +140,14 @@ def ask(application: object) -> None:
 
 
 def command(root: Path, *arguments: str) -> None:
-    """Run a command, which ends with a status and nothing else."""
+    """Run a command and check that it ends with a status and without a traceback."""
     done = CliRunner().invoke(main, [*arguments, "--root", str(root)])
     assert isinstance(done.exception, SystemExit | None), (arguments, done.exception)
     assert "Traceback" not in done.output
 
 
 def try_tree(place: Path, seed: int) -> None:
-    """Let a tree grow in a store, ask for all of it, and look after it."""
+    """Fill a store with random files, request them all, and run the upkeep commands."""
     random = Random(seed)
     root = place / "store"
     config = Config(root=str(root), min_free=0, metrics=MetricsAccess.PUBLIC)
@@ -179,7 +179,7 @@ def try_tree(place: Path, seed: int) -> None:
 
 @contextmanager
 def place_on(parent: str) -> Iterator[Path]:
-    """A directory on a file system, for anybody."""
+    """A directory on a file system that everybody may use."""
     with tempfile.TemporaryDirectory(prefix="strange-", dir=parent) as name:
         os.chmod(name, 0o777)
         yield Path(name)
@@ -187,7 +187,7 @@ def place_on(parent: str) -> Iterator[Path]:
 
 @pytest.mark.parametrize("parent", ["/tmp", "/dev/shm"])
 def test_as_this_user(parent: str) -> None:
-    """On a disk and in memory, where times beyond the year 9999 are kept."""
+    """No request or command crashes, on a disk and in memory, where times beyond the year 9999 are kept."""
     with place_on(parent) as place:
         for seed in range(TREES):
             try_tree(place, seed)
@@ -196,7 +196,7 @@ def test_as_this_user(parent: str) -> None:
 def _as_nobody(place: Path) -> None:
     for module in LATER:
         import_module(module)
-    try_tree(place, -1)  # imports all that is needed while it can be read
+    try_tree(place, -1)  # imports everything needed while it is still readable
     os.setgroups([])
     os.setgid(NOBODY)
     os.setuid(NOBODY)
@@ -205,7 +205,7 @@ def _as_nobody(place: Path) -> None:
 
 
 def test_as_another_user() -> None:
-    """Where modes keep things from being read, as they do not for root."""
+    """No request or command crashes for a user whom modes keep from reading, as they do not root."""
     if os.geteuid():
         pytest.skip("needs root")
     with place_on("/dev/shm") as place:
@@ -216,7 +216,7 @@ def test_as_another_user() -> None:
 
 
 def told(status: os.stat_result, when: float) -> os.stat_result:
-    """What is told of a file, with another time."""
+    """The status of a file with another time."""
     values = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
     return os.stat_result(tuple(status), {**values, "st_mtime": when})
 
@@ -227,7 +227,7 @@ def told(status: os.stat_result, when: float) -> os.stat_result:
 def test_times_that_no_date_tells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: float, date: str
 ) -> None:
-    """What is sent of a time before 1970 or after 9999 is the nearest date, which conditions accept."""
+    """A time before 1970 or after 9999 is sent as the nearest valid date, and conditions accept that date."""
     config = Config(root=str(tmp_path / "store"), min_free=0)
     api = TestApp(create_app(config))
     url = api.post("/", b"data").json["url"]

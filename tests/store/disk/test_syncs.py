@@ -1,4 +1,4 @@
-"""What is synced when: fsync(2) of the file before its name, of the directory after it."""
+"""The order of fsync(2): the file before it gets its name, the directory afterwards."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ DATA = b"some bytes"
 
 
 class Spy:
-    """Notes what is done to files, by the names they have relative to `root`."""
+    """Records changes to files, by their names relative to `root`."""
 
     def __init__(self, root: Path, patch: pytest.MonkeyPatch) -> None:
         self.root = root
@@ -32,30 +32,30 @@ class Spy:
         return "staged" if relative.startswith(".staging/") else relative
 
     def fsync(self, fd: int) -> None:
-        """Note a sync, then do it."""
+        """Record a sync, then do it."""
         self.done.append("fsync " + self.name(os.readlink(f"/proc/self/fd/{fd}")))
         self._fsync(fd)
 
     def mkdir(self, path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
-        """Make a directory and note it."""
+        """Create a directory and record it."""
         self._mkdir(path, mode, dir_fd=dir_fd)
         around = "" if dir_fd is None else os.readlink(f"/proc/self/fd/{dir_fd}")
         self.done.append("mkdir " + self.name(os.path.join(around, path)))
 
     def link(self, source: str, target: str, *, dst_dir_fd: int | None = None, **options: bool) -> None:
-        """Link a file and note it."""
+        """Link a file and record it."""
         self._link(source, target, dst_dir_fd=dst_dir_fd, **options)
         self.done.append("link " + os.path.basename(target))
 
     def take(self) -> list[str]:
-        """What was done since the last time."""
+        """The records since the last call."""
         done, self.done = self.done, []
         return done
 
 
 @pytest.mark.parametrize("durability", Durability)
 def test_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: Durability) -> None:
-    """What verify notes is on disk before it ends: the note, and then its name."""
+    """verify syncs its note before it ends: the file first, then its name."""
     store = LocalStore(str(tmp_path), Algorithm.MD5, durability)
     spy = Spy(tmp_path, monkeypatch)
     rename = os.rename
@@ -76,7 +76,7 @@ def test_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: Dur
 
 @pytest.fixture(name="spy")
 def fixture_spy(tmp_path: Path) -> Iterator[Spy]:
-    """A spy on what is done while the test runs."""
+    """A spy on all file changes during the test."""
     with pytest.MonkeyPatch.context() as patch:
         yield Spy(tmp_path / "a" / "store", patch)
 
@@ -95,7 +95,7 @@ def test_full(kind: LocalKind, spy: Spy) -> None:
         f"link {hash_}",
         f"fsync {shard}",
     ]
-    # Neither the one who linked the blob nor the one who copied it here may have synced it.
+    # Whoever linked the blob or copied it here may not have synced it.
     put(staging, DATA)
     assert spy.take() == ["fsync staged", f"fsync {shard}/{hash_}", f"fsync {shard}"]
     store.remove(next(store.iterate()).digest)
@@ -105,7 +105,7 @@ def test_full(kind: LocalKind, spy: Spy) -> None:
 
 
 def test_a_shard_made_by_another_process(kind: LocalKind, spy: Spy) -> None:
-    """The name of a shard that another process made is synced before it is relied on."""
+    """The name of a shard that another process created is synced before the store relies on it."""
     put(kind.staging(kind.open(spy.root, Algorithm.MD5)), DATA)
     store = kind.open(spy.root, Algorithm.MD5)
     staging = kind.staging(store)
@@ -116,7 +116,7 @@ def test_a_shard_made_by_another_process(kind: LocalKind, spy: Spy) -> None:
 
 
 def test_the_shards_of_a_store_that_was_there(kind: LocalKind, spy: Spy) -> None:
-    """After a start the root is synced once for all shards that are there, not once for each."""
+    """After a start the root is synced once for all existing shards."""
     blobs = [b"%d" % number for number in range(20)]
     first = kind.staging(kind.open(spy.root, Algorithm.MD5))
     for blob in blobs:
@@ -131,7 +131,7 @@ def test_the_shards_of_a_store_that_was_there(kind: LocalKind, spy: Spy) -> None
 
 @pytest.mark.parametrize("durability", [Durability.FILE, Durability.NONE])
 def test_less_than_full(kind: LocalKind, spy: Spy, durability: Durability) -> None:
-    """With `file` only files are synced, with `none` nothing is."""
+    """`file` syncs only files, `none` syncs nothing."""
     store = kind.open(spy.root, Algorithm.MD5, durability)
     staging = kind.staging(store, durability)
     spy.take()
@@ -152,7 +152,7 @@ def test_less_than_full(kind: LocalKind, spy: Spy, durability: Durability) -> No
 
 
 def test_a_new_store(kind: LocalKind, spy: Spy) -> None:
-    """The marker, its name and the names of all directories made on the way to it are synced."""
+    """A new store syncs the marker, its name and the names of all directories created on the way to it."""
     kind.open(spy.root, Algorithm.MD5)
     done = spy.take()
     assert done.index("fsync staged") < done.index("link store.json") < done.index("fsync .")
@@ -164,7 +164,7 @@ def test_a_new_store(kind: LocalKind, spy: Spy) -> None:
 
 @pytest.mark.parametrize("failing", range(1, 4))
 def test_a_sync_that_fails(kind: LocalKind, tmp_path: Path, failing: int) -> None:
-    """An upload is not acknowledged when the first, the second or the third sync of it fails."""
+    """An upload is not acknowledged when one of its three syncs fails."""
     store = kind.open(tmp_path / "store", Algorithm.MD5)
     staging = kind.staging(store)
     fsync = os.fsync
@@ -187,7 +187,7 @@ def test_a_sync_that_fails(kind: LocalKind, tmp_path: Path, failing: int) -> Non
 
 
 def test_nothing_is_named_before_it_is_whole(kind: LocalKind, spy: Spy) -> None:
-    """An upload that fails has linked nothing, not even for a moment."""
+    """A failed upload never links a file, not even for a moment."""
     store = kind.open(spy.root, Algorithm.MD5)
     staging = kind.staging(store)
     spy.take()

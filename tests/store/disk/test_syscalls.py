@@ -13,7 +13,7 @@ from tests.support.wire import Connection, message
 from wsgi_store.digest import Algorithm
 from wsgi_store.store.contract import Durability
 
-# Coverage makes calls of its own.
+# Coverage makes system calls of its own.
 pytestmark = pytest.mark.uncounted
 
 FIRST, SECOND = neighbours(Algorithm.MD5, 2)  # in the directory ab
@@ -31,7 +31,7 @@ UPLOAD = [
     "fsync ab",
     "answer",
 ]
-# When the directory is known to be there, and its name to be safe.
+# When the directory exists and its name is already synced.
 SECOND_UPLOAD = [
     "open staged",
     "write staged",
@@ -41,7 +41,7 @@ SECOND_UPLOAD = [
     "fsync ab",
     "answer",
 ]
-# Whoever linked it may not have synced it yet. Nobody may take it away while it is renewed.
+# Whoever linked it may not have synced it yet; the lock keeps it from being removed while it is renewed.
 DUPLICATE = [
     "open staged",
     "write staged",
@@ -56,7 +56,7 @@ DUPLICATE = [
     "answer",
 ]
 REMOVAL = ["flock ab", f"unlink ab/{HASH}", "flock ab", "fsync ab", "answer"]
-# Whoever made the directory may not have synced its name yet.
+# Whoever created the directory may not have synced its name yet.
 UPLOAD_BY_ANOTHER = [
     "open staged",
     "write staged",
@@ -76,7 +76,7 @@ NOT_SYNCED = {
 
 
 def expected(calls: list[str], kind: LocalKind, durability: Durability) -> list[str]:
-    """The calls of a step, as they are where files are staged like this and synced so much."""
+    """The calls of a step for this kind of staging and this durability."""
     calls = [call for call in calls if call not in NOT_SYNCED[durability]]
     if kind.nameless or "open staged" not in calls:
         return calls
@@ -84,7 +84,7 @@ def expected(calls: list[str], kind: LocalKind, durability: Durability) -> list[
 
 
 def traced(directory: Path, kind: LocalKind, durability: Durability, *steps: str) -> list[list[str]]:
-    """What a new process does for the opening of a store and for each step."""
+    """The calls of a new process while it opens a store, and for each step."""
     trace = Trace(directory / f"trace-{steps}", directory / "a" / "store")
     command, environ = uploader(trace.root, kind, durability, *steps)
     subprocess.run(
@@ -96,7 +96,7 @@ def traced(directory: Path, kind: LocalKind, durability: Durability, *steps: str
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("durability", Durability)
 def test_the_order_of_calls(tmp_path: Path, kind: LocalKind, durability: Durability) -> None:
-    """Bytes are synced before they are named, and names before they are relied on."""
+    """Bytes are synced before they get a name, and names before the store relies on them."""
     _, *done = traced(tmp_path, kind, durability, ADD, ADD_SECOND, ADD, REMOVE)
     steps = [UPLOAD, SECOND_UPLOAD, DUPLICATE, REMOVAL]
     assert done == [expected(step, kind, durability) for step in steps]
@@ -107,7 +107,7 @@ def test_the_order_of_calls(tmp_path: Path, kind: LocalKind, durability: Durabil
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_a_new_store(tmp_path: Path, kind: LocalKind) -> None:
-    """Every directory on the way to a store is synced before the marker says that it is there."""
+    """Every directory on the way to a new store is synced before its marker gets a name."""
     done = traced(tmp_path, kind, Durability.FULL)
     names = ["open staged", "flock staged", "link staged staged", "rename staged staged", "unlink staged"]
     claim = [
@@ -133,14 +133,14 @@ def test_a_new_store(tmp_path: Path, kind: LocalKind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_the_order_of_calls_in_a_server(tmp_path: Path, kind: LocalKind) -> None:
-    """Nothing is answered before it is safe."""
+    """The server answers only after everything is synced."""
     trace = Trace(tmp_path / "trace", tmp_path / "store")
-    # -D: the server, not strace, is the process that is started and stopped here.
+    # With -D the process started and stopped here is the server, not strace.
     server = gunicorn(tmp_path, before=trace.command("-D"), workers=1, PYTHONPATH=python_path(kind))
     with server, Connection(server.port) as client:
         requests = [("POST", "/", FIRST), ("POST", "/", FIRST), ("DELETE", f"/{HASH}", None)]
         assert {client.ask(message(*request)).status for request in requests} == {200}
     trace.until_ended()
     steps = [expected(step, kind, Durability.FULL) for step in (UPLOAD, DUPLICATE, REMOVAL)]
-    # Each request may have a thread of its own; those that asked whether it is up wrote nothing.
+    # Each request may have a thread of its own; requests that only check for readiness write nothing.
     assert sorted(step for step in trace.steps() if step != ["answer"]) == sorted(steps)
