@@ -1,4 +1,4 @@
-"""Tokens, links and tickets on a real server, and what its log says of them."""
+"""Tokens, links and tickets on a real server, and in its log."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ from tests.support.servers import DEPLOY, Server, gunicorn, refusal
 from tests.support.wire import Connection, message
 from wsgi_store.access.signing import Signer
 
-# Long enough to be found wherever they turn up, whole or in part.
+# Long enough to be recognized in a log, even in part.
 TOKEN = "tokenAAAAAAAAAAAAAAAAAAAA"
 UNKNOWN = "unknownBBBBBBBBBBBBBBBBBB"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
@@ -27,7 +27,7 @@ OTHER_KEY = "another-key-as-long"
 
 
 def start(directory: Path, *arguments: str, **env: str) -> Server:
-    """A server that knows one token."""
+    """A server with one token."""
     path = directory / "tokens"
     path.write_text(line(TOKEN, ALL, "alice"), encoding="ascii")
     keys = {"WSGI_STORE_TOKENS": str(path), "WSGI_STORE_SIGNING_KEYS": f"{OTHER_KEY},{KEY}"}
@@ -43,14 +43,14 @@ def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 
 def status(server: Server, request: bytes) -> int:
-    """What a request is answered, on a connection of its own."""
+    """The status of a request, sent on its own connection."""
     answer = ANSWER.match(exchange(server, [request]))
     assert answer is not None
     return int(answer[1])
 
 
 def secrets_sent() -> dict[bytes, str]:
-    """Requests that carry a secret in every place and form, and the secret of each."""
+    """Requests with a secret in every place and form, each with its secret."""
     basic = base64.b64encode(f"alice:{TOKEN}".encode()).decode()
     wrong = base64.b64encode(f"alice:{UNKNOWN}".encode()).decode()
     link = Signer([KEY]).link(HELLO, soon())
@@ -108,7 +108,7 @@ def secrets_sent() -> dict[bytes, str]:
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_no_secret_is_logged(tmp_path: Path, form: str) -> None:
-    """No token, link or ticket, right or wrong or malformed, comes into the log at any level."""
+    """No token, link or ticket, valid, unknown or malformed, is logged at any level."""
     levels = {"WSGI_STORE_LOG_LEVEL": "debug", "WSGI_STORE_LOG_FORMAT": form}
     with start(tmp_path, **levels) as server:
         assert status(server, message("POST", "/", b"hello", **AUTHORIZED)) == 200
@@ -117,12 +117,12 @@ def test_no_secret_is_logged(tmp_path: Path, form: str) -> None:
         for request in sent:
             seen += [int(status) for status, _ in ANSWER.findall(exchange(server, [request]))]
         assert {200, 400, 401, 403, 414, 417, 431} <= set(seen), seen
-        # What came before is in the log once this is.
+        # Once this request is logged, so are all before it.
         assert status(server, message("GET", "/last")) == 404
         server.await_log("GET /last 404")
         text = server.text()
         for secret in [*sent.values(), KEY, OTHER_KEY]:
-            # A part of it would be as bad: the first half, or the second.
+            # Half a secret must not be logged either.
             half = len(secret) // 2
             for part in (secret[: max(half, 12)], secret[-max(half, 12) :]):
                 assert part not in text, next(entry for entry in text.splitlines() if part in entry)
@@ -130,7 +130,7 @@ def test_no_secret_is_logged(tmp_path: Path, form: str) -> None:
 
 
 def test_scopes_over_the_wire(server: Server) -> None:
-    """Who says who it is may do what it may; who does not is told how to."""
+    """A token opens the routes of its scopes; without one the 401 names the schemes."""
     assert status(server, message("GET", f"/{HELLO}", **AUTHORIZED)) == 200
     answer = exchange(server, [message("GET", f"/{HELLO}")])
     assert answer.startswith(b"HTTP/1.1 401 ")
@@ -140,12 +140,12 @@ def test_scopes_over_the_wire(server: Server) -> None:
 
 
 def test_tokens_change_while_running(tmp_path: Path) -> None:
-    """A token that is added or taken back counts at once, in every worker."""
+    """Every worker accepts an added token, and rejects a removed one, at once."""
     with start(tmp_path) as server:
         path = tmp_path / "tokens"
         new = {"Authorization": f"Bearer {UNKNOWN}"}
         for _ in range(3):
-            # A new file put in its place, as an editor does, and one that is written over.
+            # The file is replaced, as editors do, and then overwritten.
             (tmp_path / "other").write_text(line(UNKNOWN, "list"), encoding="ascii")
             os.replace(tmp_path / "other", path)
             for _ in range(8):
@@ -158,7 +158,7 @@ def test_tokens_change_while_running(tmp_path: Path) -> None:
 
 
 def test_link(server: Server) -> None:
-    """A link made with a key of the server's opens one blob, to all, until it expires."""
+    """A link signed with any of the server's keys gives everybody one blob until it expires."""
     expires = int(time.time()) + 2
     for key in (KEY, OTHER_KEY):
         link = Signer([key]).link(HELLO, expires, "a.txt")
@@ -176,14 +176,14 @@ def test_link(server: Server) -> None:
 
 
 def test_a_ticket_is_raced(server: Server) -> None:
-    """Of sixteen uploads at once with one ticket exactly one is kept, whichever workers take them."""
+    """Of sixteen simultaneous uploads with one ticket exactly one is stored, across workers."""
     before = server.blobs()
     for race in range(5):
         ticket = Signer([KEY]).ticket(soon())
         with ExitStack() as stack, ThreadPoolExecutor(16) as pool:
             connections = [stack.enter_context(Connection(server.port)) for _ in range(16)]
             for number, connection in enumerate(connections):
-                # All but the last byte, so that all of them end at once.
+                # All but the last byte, so that all uploads end together.
                 connection.send(message("POST", f"/?ticket={ticket}", b"%d of %d." % (number, race))[:-1])
             statuses = list(pool.map(lambda connection: connection.ask(b".").status, connections))
         assert sorted(statuses) == [200] + [403] * 15
@@ -196,7 +196,7 @@ def test_a_ticket_is_raced(server: Server) -> None:
     "address, tokens, warned", [("0.0.0.0", "", 1), ("127.0.0.1", "", 0), ("0.0.0.0", "tokens", 0)]
 )
 def test_a_warning_when_all_may_do_all(tmp_path: Path, address: str, tokens: str, warned: int) -> None:
-    """Who listens beyond this machine and asks for no tokens is warned at every start."""
+    """A server without tokens on a public address logs a warning at start."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     (tmp_path / "tokens").write_text(line(TOKEN, ALL), encoding="ascii")
@@ -209,7 +209,7 @@ def test_a_warning_when_all_may_do_all(tmp_path: Path, address: str, tokens: str
 
 @pytest.mark.parametrize("keys", ["tooshort-secret", "good-and-long-secret, bad-secret", ","])
 def test_a_bad_key_is_not_printed(tmp_path: Path, keys: str) -> None:
-    """A start that is refused over a key says so in one line, without the key."""
+    """The message about a bad key is one line without the key."""
     (tmp_path / "tokens").write_text("", encoding="ascii")
     path = str(DEPLOY / "gunicorn.conf.py")
     command = ["gunicorn", "-c", path, "--bind", "127.0.0.1:0"]
@@ -222,7 +222,7 @@ def test_a_bad_key_is_not_printed(tmp_path: Path, keys: str) -> None:
 
 
 def test_json_lines_are_json(tmp_path: Path) -> None:
-    """Every line of a JSON log is one, whatever the requests, and tells the user."""
+    """Every line of a JSON log is valid JSON and names the user, whatever the request."""
     with start(tmp_path, WSGI_STORE_LOG_FORMAT="json") as server:
         for request in secrets_sent():
             exchange(server, [request])

@@ -1,4 +1,4 @@
-"""Who may do what: scopes and tokens, in process."""
+"""Authorization by scopes and tokens, in process."""
 
 import base64
 from collections.abc import Mapping
@@ -63,7 +63,7 @@ def test_scopes_decide(make: Make, route: Any, scope: str) -> None:
 
 
 def test_without_tokens_everything_is_allowed(application: Application) -> None:
-    """A service without a token file asks nobody."""
+    """Without a token file everything is allowed."""
     client = TestApp(application)
     client.post("/", b"hello")
     answer = client.get(f"/{HELLO}")
@@ -73,7 +73,7 @@ def test_without_tokens_everything_is_allowed(application: Application) -> None:
 
 
 def test_unauthenticated_says_how(make: Make) -> None:
-    """A 401 names the schemes that are understood."""
+    """A 401 names the accepted schemes."""
     answer = make().get("/files", status=401)
     assert code(answer) == "unauthenticated"
     assert answer.headers.getall("WWW-Authenticate") == [
@@ -94,7 +94,7 @@ def test_unauthenticated_says_how(make: Make) -> None:
     ],
 )
 def test_what_is_wrong_with_a_token(make: Make, field: str, known_as: str | None) -> None:
-    """To a Bearer token that is not known the answer has RFC 6750's word, to all else none."""
+    """Only an unknown Bearer token gets the error code of RFC 6750."""
     answer = make().get("/files", headers={"Authorization": field}, status=401)
     said = f', error="{known_as}"' if known_as else ""
     assert answer.headers.getall("WWW-Authenticate") == [
@@ -104,7 +104,7 @@ def test_what_is_wrong_with_a_token(make: Make, field: str, known_as: str | None
 
 
 def test_which_scope_is_missing(make: Make) -> None:
-    """A 403 for a missing scope names it in RFC 6750's words; one for another reason does not."""
+    """A 403 for a missing scope names the scope as in RFC 6750; other 403s do not."""
     api = make(line("reader", "read"))
     for method, path, scope in [
         ("POST", "/", "write"),
@@ -129,7 +129,7 @@ def test_which_scope_is_missing(make: Make) -> None:
     ],
 )
 def test_ways_to_send_a_token(make: Make, field: str) -> None:
-    """A token comes as Bearer, or as the password of Basic, in any case of the scheme."""
+    """A token is sent as Bearer or as the password of Basic; the scheme is case-insensitive."""
     make().get("/files", headers={"Authorization": field})
 
 
@@ -139,13 +139,13 @@ def test_ways_to_send_a_token(make: Make, field: str) -> None:
     + ["Basic " + base64.b64encode(text).decode() for text in (b"all", b"all:", b"all:x", b"\xff:\xff")],
 )
 def test_ways_not_to_send_a_token(make: Make, field: str) -> None:
-    """Anything else is not a token, even where reading needs none."""
+    """A malformed Authorization field gets 401, even for public reading."""
     make().get("/files", headers={"Authorization": field}, status=401)
     make(public_read=True).get(f"/{HELLO}", headers={"Authorization": field}, status=401)
 
 
 def test_public_read(make: Make) -> None:
-    """With public reading only reading is public, and may be cached by all."""
+    """public_read opens only reading, and lets shared caches keep blobs."""
     client = make(public_read=True)
     client.post("/", b"hello", status=401)
     client.post("/", b"hello", headers=bearer("all"))
@@ -156,7 +156,7 @@ def test_public_read(make: Make) -> None:
 
 
 def test_private_reading_is_not_cached_for_others(make: Make) -> None:
-    """Where reading needs a token, no shared cache may keep a blob, nor a 304 say it may."""
+    """If reading takes a token, blobs and 304s are marked private, so no shared cache keeps them."""
     client = make()
     client.post("/", b"hello", headers=bearer("all"))
     for extra, status in (({}, 200), ({"If-None-Match": f'"{HELLO}"'}, 304)):
@@ -166,7 +166,7 @@ def test_private_reading_is_not_cached_for_others(make: Make) -> None:
 
 
 def test_refused_before_the_body(make: Make) -> None:
-    """A body is not read when its sender may not upload."""
+    """A client without permission gets 401 before its body is read."""
 
     class Untouchable:  # pylint: disable=missing-class-docstring
         def read(self, size: int = -1) -> bytes:  # pylint: disable=missing-function-docstring
@@ -188,13 +188,13 @@ def test_refused_before_the_body(make: Make) -> None:
 
 @pytest.mark.parametrize("settings", [{"public_read": True}, {"signing_keys": (KEY,)}])
 def test_contradictions(config: Config, settings: dict[str, Any]) -> None:
-    """What narrows access means nothing where everything is allowed, and is refused."""
+    """Settings that need tokens are refused without them."""
     with pytest.raises(ConfigError, match="means nothing without WSGI_STORE_TOKENS"):
         create_app(replace(config, **settings))
 
 
 def test_a_host_decides(config: Config) -> None:
-    """A host application's own authorize is asked for every request that needs a right."""
+    """A host's own authorize decides on every request that needs a scope."""
 
     def authorize(environ: Mapping[str, Any]) -> Grant:
         if "HTTP_X_USER" not in environ:
@@ -212,7 +212,7 @@ def test_a_host_decides(config: Config) -> None:
 def test_no_credentials_fail_otherwise(
     tmp_path_factory: pytest.TempPathFactory, field: str, query: str
 ) -> None:
-    """Whatever is sent as a token, link or ticket, the answer is yes or no."""
+    """Any string as a token, link or ticket is either accepted or refused."""
     path = tmp_path_factory.getbasetemp() / "no-tokens"
     path.touch()
     ask = Authorizer(Tokens(str(path)), Signer([KEY]), UsedTickets("/nonexistent"))
@@ -232,7 +232,7 @@ def test_no_credentials_fail_otherwise(
 
 
 def test_invitations(make: Make) -> None:
-    """The URLs of the documented example are good for what it says."""
+    """The URLs of the documented example work as documented."""
     client = make()
     client.post("/", b"hello", headers=bearer("all"))
     download, upload = invite([KEY], HELLO)

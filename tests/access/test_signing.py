@@ -16,7 +16,7 @@ OTHER_KEY = "another-key-as-long"
 
 
 def test_link(make: Make) -> None:
-    """A link opens one blob for reading, until it expires, and nothing else."""
+    """A link opens one blob for reading until it expires, and nothing else."""
     client = make()
     client.post("/", b"hello", headers=bearer("all"))
     link = Signer([KEY]).link(HELLO, soon())
@@ -34,7 +34,7 @@ def test_link(make: Make) -> None:
 
 
 def test_link_with_a_name(make: Make) -> None:
-    """A link may hold the blob to one file name."""
+    """A link may be limited to one file name."""
     client = make()
     client.post("/", b"hello", headers=bearer("all"))
     link = Signer([KEY]).link(HELLO, soon(), "a b.txt")
@@ -44,7 +44,7 @@ def test_link_with_a_name(make: Make) -> None:
 
 
 def test_keys_rotate() -> None:
-    """The last key signs, earlier ones still verify, removed ones do not."""
+    """The last key signs; earlier ones still verify, removed ones do not."""
     old, both, new = Signer([KEY]), Signer([KEY, OTHER_KEY]), Signer([OTHER_KEY])
     assert both.read_link(old.link(HELLO, soon())).hash == HELLO
     assert new.read_link(both.link(HELLO, soon())).hash == HELLO
@@ -53,7 +53,7 @@ def test_keys_rotate() -> None:
 
 
 def test_purposes_are_apart(tmp_path: Path) -> None:
-    """A link is no ticket, and a ticket no link."""
+    """A link is no ticket, and a ticket is no link."""
     signer = Signer([KEY])
     with pytest.raises(Denied):
         signer.read_ticket(signer.link(HELLO, soon()), str(tmp_path))
@@ -63,7 +63,7 @@ def test_purposes_are_apart(tmp_path: Path) -> None:
 
 @given(st.data())
 def test_a_changed_link_is_not_genuine(data: st.DataObject) -> None:
-    """No change of a link's characters makes another link of it."""
+    """Changing a link's characters never changes what it permits."""
     signer = Signer([KEY])
     link = signer.link(HELLO, soon())
     place = data.draw(st.integers(0, len(link) - 1))
@@ -72,14 +72,14 @@ def test_a_changed_link_is_not_genuine(data: st.DataObject) -> None:
         grant = signer.read_link(changed)
     except Denied:
         return
-    # A signature can be written in several ways, base64 being what it is; what it signs cannot.
+    # Base64 has several spellings of one signature; the signed text must be the same.
     assert changed.rpartition(".")[0] == link.rpartition(".")[0]
     assert grant.hash == HELLO
 
 
 @pytest.mark.parametrize("expires", [math.inf, math.nan])
 def test_no_time_at_all(expires: float) -> None:
-    """What never expires is not signed."""
+    """Links and tickets must have a finite expiry time."""
     with pytest.raises(ValueError, match="^expires: "):
         Signer([KEY]).ticket(expires)
     with pytest.raises(ValueError, match="^expires: "):

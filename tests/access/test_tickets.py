@@ -1,4 +1,4 @@
-"""Tickets: each takes one upload."""
+"""Each ticket allows one upload."""
 
 import os
 import time
@@ -15,7 +15,7 @@ from wsgi_store.errors import Denied
 
 
 def test_ticket_is_for_one_upload(make: Make) -> None:
-    """A ticket takes one upload; failed ones do not use it up."""
+    """A ticket allows one successful upload; failed ones do not use it up."""
     client = make()
     ticket = Signer([KEY]).ticket(time.time() + 600.5, max_size=5)
     client.post(f"/?ticket={ticket}&hash={'0' * 32}", b"12345", status=422)
@@ -31,7 +31,7 @@ def test_ticket_is_for_one_upload(make: Make) -> None:
 
 
 def test_an_upload_that_is_not_published_leaves_its_ticket(make: Make, config: Config) -> None:
-    """When the store fails at the last moment the same ticket is good for another attempt."""
+    """If publication fails, the ticket can be used again."""
     client = make()
     ticket = Signer([KEY]).ticket(soon())
     shard = Path(config.root, HELLO[:2])
@@ -43,7 +43,7 @@ def test_an_upload_that_is_not_published_leaves_its_ticket(make: Make, config: C
 
 
 def test_uploads_that_end_after_their_ticket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of several uploads that begin in time and end later one takes the ticket; much later none does."""
+    """An upload may end up to a day after its ticket expires, and one ticket still allows just one."""
     now = time.time()
     signer = Signer([KEY])
     clock = SimpleNamespace(time=lambda: now, monotonic=time.monotonic)
@@ -64,7 +64,7 @@ def test_uploads_that_end_after_their_ticket(tmp_path: Path, monkeypatch: pytest
 
 
 def test_ticket_for_one_file(make: Make) -> None:
-    """A ticket may be for one hash only, in a form as well."""
+    """A ticket may be limited to one hash, for forms as well."""
     client = make()
     ticket = Signer([KEY]).ticket(soon(), hash_=HELLO)
     assert code(client.post(f"/?ticket={ticket}", b"others", status=422)) == "digest_mismatch"
@@ -74,14 +74,14 @@ def test_ticket_for_one_file(make: Make) -> None:
 
 
 def test_ticket_expires(make: Make) -> None:
-    """An expired ticket takes nothing."""
+    """An expired ticket is refused."""
     client = make()
     ticket = Signer([KEY]).ticket(int(time.time()) - 1)
     assert "expired" in client.post(f"/?ticket={ticket}", b"x", status=403).json["detail"]
 
 
 def test_used_tickets_are_forgotten_when_expired(make: Make, config: Config) -> None:
-    """What is remembered of used tickets does not grow for ever, and no upload clears up after all others."""
+    """Expired tickets are forgotten, a limited number with each upload."""
     client = make()
     directory = Path(config.root, ".tickets")
     old = directory / str((int(time.time()) - tickets.REMEMBERED) // tickets.HOUR - 1)
@@ -95,7 +95,7 @@ def test_used_tickets_are_forgotten_when_expired(make: Make, config: Config) -> 
         left.append(len(os.listdir(old)) if old.exists() else 0)
     assert left == [150, 50, 0, 0]
     assert not old.exists()
-    # Another look is taken a minute later.
+    # The next sweep is a minute later.
     old.mkdir()
     client.post(f"/?ticket={Signer([KEY]).ticket(soon())}", b"x")
     assert old.exists()

@@ -1,4 +1,4 @@
-"""The file of tokens: when it is relied on, and what counts while it is not as it should be."""
+"""The token file: when it is accepted, and which tokens count while it is incomplete or unusable."""
 
 import errno
 import os
@@ -29,13 +29,13 @@ OLD = line("old", "list") + line("all", ALL)
 
 @pytest.fixture(name="clock")
 def fixture_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """It stands still until it is moved on."""
+    """A clock that moves only when told to."""
     return stopped(module, monkeypatch)
 
 
 @pytest.fixture(name="path")
 def fixture_path(tmp_path: Path) -> Path:
-    """A file with two tokens, in a directory of its own."""
+    """A file with two tokens, in its own directory."""
     path = tmp_path / "secrets" / "tokens"
     path.parent.mkdir()
     path.write_text(OLD)
@@ -44,25 +44,25 @@ def fixture_path(tmp_path: Path) -> Path:
 
 @pytest.fixture(name="client")
 def fixture_client(config: Config, path: Path) -> TestApp:
-    """A service that reads it."""
+    """A service with this token file."""
     return TestApp(create_app(replace(config, tokens=str(path), signing_keys=(KEY,), public_read=True)))
 
 
 def put(path: Path, text: str) -> None:
-    """Put a whole file in the place of the old one."""
+    """Replace the file atomically."""
     other = path.with_name("other")
     other.write_text(text)
     os.replace(other, path)
 
 
 def known(tokens: Tokens, *names: str) -> set[str]:
-    """Which of these tokens are known."""
+    """The tokens among these that are known."""
     return {name for name in names if tokens.find(name.encode())}
 
 
 @pytest.mark.parametrize("way", [put, Path.write_text])
 def test_a_whole_file_counts_at_once(path: Path, way: Callable[[Path, str], object]) -> None:
-    """Tokens that were added are known with the next request, those that were taken out are not."""
+    """Added tokens are accepted with the next request, and removed ones rejected."""
     tokens = Tokens(str(path))
     assert known(tokens, "old", "new") == {"old"}
     way(path, "# a comment\n\n" + line("new", "list") + "  \n")
@@ -73,7 +73,7 @@ def test_a_whole_file_counts_at_once(path: Path, way: Callable[[Path, str], obje
 
 
 def test_a_changed_file_of_the_same_age_is_read(path: Path) -> None:
-    """A token that was taken back is not known any more, whatever time the file was given."""
+    """A change is noticed even if the file keeps its size and mtime."""
     tokens = Tokens(str(path))
     status = path.stat()
     path.write_text(path.read_text().replace(line("old", "list"), line("new", "list")))
@@ -82,7 +82,7 @@ def test_a_changed_file_of_the_same_age_is_read(path: Path) -> None:
 
 
 def test_a_file_that_is_being_written(path: Path, clock: Clock) -> None:
-    """An editor that empties a file and fills it again locks nobody out; what it adds counts as it comes."""
+    """Tokens stay valid while an editor rewrites the file, and new ones count once written."""
     tokens = Tokens(str(path))
     text = line("new", "read") + line("other", "read") + line("old", "list")
     with path.open("w") as file:
@@ -98,13 +98,13 @@ def test_a_file_that_is_being_written(path: Path, clock: Clock) -> None:
 
 @pytest.mark.parametrize("text", ["", line("all", ALL).rstrip("\n"), line("all", ALL) + "a typo\n"])
 def test_nobody_stays_who_was_taken_out(path: Path, clock: Clock, text: str) -> None:
-    """Also of a file that looks unfinished what it does not say is not known after a second."""
+    """After a second, even an incomplete file removes the tokens that it lacks."""
     tokens = Tokens(str(path))
     path.write_text(text)
     assert known(tokens, "old", "all") == {"old", "all"}
     clock.past += SETTLED
     assert known(tokens, "old", "all") == ({"all"} if text else set())
-    # Nor is it when the first to ask is the one that was taken out, long after.
+    # The same if the first request after the change comes an hour later.
     tokens = Tokens(str(path)) if not text.endswith("typo\n") else tokens
     put(path, OLD)
     assert known(tokens, "old") == {"old"}
@@ -115,13 +115,13 @@ def test_nobody_stays_who_was_taken_out(path: Path, clock: Clock, text: str) -> 
 
 
 def unreadable(path: Path) -> None:
-    """Take it away, and leave what can be opened and not read."""
+    """Replace it with a directory, which can be opened but not read."""
     path.unlink()
     path.mkdir()
 
 
 def fifo(path: Path) -> None:
-    """Put something in its place that would have to be waited for."""
+    """Replace it with a FIFO, whose opening would block."""
     path.unlink()
     os.mkfifo(path)
 
@@ -149,7 +149,7 @@ UNFIT: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("name", UNFIT)
 def test_a_file_that_cannot_be_relied_on(client: TestApp, path: Path, clock: Clock, name: str) -> None:
-    """It is refused at start; later no token counts after a second, until it is right again."""
+    """An unsafe or missing file is refused at start; later it blocks all tokens after a second."""
     change, reason = UNFIT[name]
     if "stranger" in name and os.geteuid() != 0:
         pytest.skip("giving a file away takes root")
@@ -164,7 +164,7 @@ def test_a_file_that_cannot_be_relied_on(client: TestApp, path: Path, clock: Clo
         if path.parent.exists():
             client.get("/files", headers=bearer("old"))
             client.get("/readyz")
-        else:  # nothing tells since when
+        else:  # nothing dates the loss
             client.get("/files", headers=bearer("old"), status=503)
         clock.past += SETTLED
         assert "invalid token file" in told[0]
@@ -198,7 +198,7 @@ def test_a_file_that_cannot_be_relied_on(client: TestApp, path: Path, clock: Clo
 
 
 def test_a_line_that_cannot_be_read(client: TestApp, path: Path, clock: Clock) -> None:
-    """Only that one does not count; it is told at /readyz, which stays 200, and once in the log."""
+    """A malformed line disables only itself; /readyz says `degraded`, and the log once."""
     told: list[Any] = []
     logger.enable("wsgi_store")
     sink = logger.add(told.append, level="ERROR", format="{message}")
@@ -226,7 +226,7 @@ def test_a_line_that_cannot_be_read(client: TestApp, path: Path, clock: Clock) -
 def test_a_process_that_is_short_of_something(
     path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """What is no fault of the file locks nobody out, and it is read as soon as it can be."""
+    """A shortage of descriptors or memory keeps the old tokens until the file can be read."""
     tokens = Tokens(str(path))
     real = os.open
 
@@ -241,7 +241,7 @@ def test_a_process_that_is_short_of_something(
 
 
 def test_a_disk_that_fails(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A changed file that cannot be read counts for nothing, and is tried again with each request."""
+    """A changed file that gives EIO blocks all tokens after a second, and each request retries."""
     tokens = Tokens(str(path))
     real = os.open
 
@@ -261,7 +261,7 @@ def test_a_disk_that_fails(path: Path, clock: Clock, monkeypatch: pytest.MonkeyP
 
 
 def test_threads(path: Path) -> None:
-    """While a file is replaced again and again, who is in each of them is always known."""
+    """A token in both the old and the new file stays valid during every replacement."""
     tokens = Tokens(str(path))
     ended = threading.Event()
     failures: list[object] = []
@@ -296,7 +296,7 @@ def test_threads(path: Path) -> None:
     ],
 )
 def test_bad_lines(path: Path, text: str) -> None:
-    """A line that cannot be read is refused at start with its number, and without its contents."""
+    """A malformed line is refused at start by its number, without its contents."""
     path.write_text("\n" + text + "\n", errors="surrogateescape")
     with pytest.raises(ConfigError, match="WSGI_STORE_TOKENS: .*line 2") as error:
         Tokens(str(path))
@@ -307,7 +307,7 @@ def test_bad_lines(path: Path, text: str) -> None:
 
 
 def test_as_kubernetes_mounts_secrets(tmp_path: Path) -> None:
-    """Links into a directory that everybody may write to but not replace in, all of it root's or ours."""
+    """Kubernetes' symlinks in a sticky, world-writable directory are accepted, and followed anew."""
     tmp_path.chmod(0o1777)
     data = tmp_path / "..data-1"
     data.mkdir()
@@ -325,7 +325,7 @@ def test_as_kubernetes_mounts_secrets(tmp_path: Path) -> None:
 
 
 def statuses(server: Server, token: str, path: str = "/files") -> set[int]:
-    """What requests with a token are answered, by whichever workers."""
+    """The statuses of several requests with a token, from any worker."""
     found = set()
     for _ in range(8):
         with Connection(server.port) as client:
@@ -334,7 +334,7 @@ def statuses(server: Server, token: str, path: str = "/files") -> set[int]:
 
 
 def test_a_server(tmp_path: Path, path: Path) -> None:
-    """Of the shipped server: a typo, a file that is gone, one that all may write, and the way back."""
+    """gunicorn tolerates a typo, answers 503 to a missing or world-writable file, and recovers."""
     with gunicorn(tmp_path, workers=2, WSGI_STORE_TOKENS=str(path)) as server:
         server.expected.append("token file")
         assert statuses(server, "old") == {200}
