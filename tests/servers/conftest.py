@@ -1,4 +1,4 @@
-"""What tests of servers share."""
+"""Fixtures of the server tests."""
 
 from collections.abc import Iterator
 
@@ -10,5 +10,5 @@ from tests.support.servers import Server
 
 @pytest.fixture(scope="module", name="server")
 def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all tests of a file, which gives slow clients more time."""
+    """One server for all tests of a file, with a short idle timeout and a check for leaks at the end."""
     yield from patient(tmp_path_factory.mktemp("patient"))

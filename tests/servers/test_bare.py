@@ -1,4 +1,4 @@
-"""Users without a home or a name, and machines of which nothing can be written but the store."""
+"""Servers and commands without a home or user name, on machines with one writable directory."""
 
 import hashlib
 import os
@@ -20,14 +20,14 @@ from wsgi_store.digest import Algorithm
 from wsgi_store.store.disk.store import LocalStore
 from wsgi_store.upkeep.check import TUNING
 
-# Neither may write what was counted.
+# Coverage needs to write its data, which neither user may.
 pytestmark = pytest.mark.uncounted
 
-UNKNOWN = 12345  # there is no such user
+UNKNOWN = 12345  # no such user exists
 USER = ("setpriv", f"--reuid={UNKNOWN}", f"--regid={UNKNOWN}", "--clear-groups", "--inh-caps=-all")
 BARE = ("env", "-u", "HOME", "-u", "TMPDIR", "-u", "NETRC", "-u", "USER", "-u", "LOGNAME")
-# All but one directory becomes read-only, and /dev/shm another file system of which nothing can be written.
-# Python may lie where only root gets, in root's home: there remains what is needed, for everybody.
+# Makes all but one directory read-only, and /dev/shm a read-only file system.
+# Python may be in root's home, closed to others: a tmpfs covers it, with the needed directories on top.
 MOUNTS = """
 set -e
 mount --make-rprivate /
@@ -57,7 +57,7 @@ NOWHERE = (
 
 
 def read_only_but(directory: Path) -> tuple[str, ...]:
-    """What runs a command, as a user whom nobody knows, where only this directory can be written."""
+    """The command prefix for an unknown user who can write only to this directory."""
     kept, closed = [], set()
     for path in map(Path, (PROJECT, sys.prefix, sys.base_prefix)):
         if around := [parent for parent in path.parents if not parent.stat().st_mode & stat.S_IXOTH]:
@@ -68,7 +68,7 @@ def read_only_but(directory: Path) -> tuple[str, ...]:
 
 
 def within(directory: Path, *command: str, at: str = "/", **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command there, with nothing in its environment but what is given."""
+    """Run a command there, with only the given environment."""
     settings = [f"{name}={value}" for name, value in env.items()]
     into = ["env", "-i", f"--chdir={at}", "PATH=/usr/bin:/bin", *settings, *command]
     return subprocess.run(
@@ -92,7 +92,7 @@ def moves(server: Server) -> None:
 
 @pytest.mark.parametrize("how", ["option", "TMPDIR"])
 def test_gunicorn(directory: Path, how: str) -> None:
-    """A directory that is named is enough; the one of the store will do."""
+    """gunicorn starts if one writable directory is named, even the store's own."""
     before = ("env", "--chdir=/", *BARE)
     arguments: tuple[str, ...] = ()
     if how == "option":
@@ -108,7 +108,7 @@ def test_gunicorn(directory: Path, how: str) -> None:
 
 
 def test_uwsgi(directory: Path) -> None:
-    """Its socket lies where temporary files do."""
+    """uWSGI puts its socket into TMPDIR."""
     with uwsgi(directory, TMPDIR=str(directory)) as server:
         assert list(directory.glob("wsgi-store-*.sock"))
         moves(server)
@@ -124,7 +124,7 @@ def test_uwsgi(directory: Path) -> None:
     ids=["none", "missing", "read-only"],
 )
 def test_nowhere_for_temporary_files(directory: Path, arguments: tuple[str, ...], said: str) -> None:
-    """gunicorn would end in a traceback, or with a worker that cannot be started again and again."""
+    """Without a temporary directory the start fails in one line, not in a traceback or endless restarts."""
     command = [sys.executable, *STRICT, "-m", "gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py")]
     command += ["--bind", "127.0.0.1:0", *arguments]
     done = within(directory, *command, WSGI_STORE_ROOT=str(directory / "store"))
@@ -142,7 +142,7 @@ def _served(directory: Path) -> Iterator[Server]:
 
 @pytest.fixture(name="homes")
 def _homes(directory: Path) -> dict[str, dict[str, str]]:
-    """Environments: without a home, and with one that is somebody else's or none."""
+    """Environments without HOME, and with one that is foreign, closed, missing or no directory."""
     foreign = directory / "foreign"
     foreign.mkdir()
     (foreign / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
@@ -155,14 +155,14 @@ def _homes(directory: Path) -> dict[str, dict[str, str]]:
 
 @pytest.mark.parametrize("kind", ["none", "foreign", "closed", "null", "missing"])
 def test_the_client(directory: Path, served: Server, homes: dict[str, dict[str, str]], kind: str) -> None:
-    """A home is of no use to it but for ~/.netrc, and one that cannot be read is as good as none."""
+    """The client works without a readable home, which it needs only for ~/.netrc."""
     text = f"import wsgi_store; print(wsgi_store.Client('http://127.0.0.1:{served.port}').put(b'x').size)"
     done = within(directory, sys.executable, *STRICT, "-c", text, **homes[kind])
     assert (done.stdout, done.stderr) == ("1\n", "")
 
 
 def test_the_command(directory: Path, served: Server, homes: dict[str, dict[str, str]]) -> None:
-    """It moves files without a home, and says what it cannot write."""
+    """The command moves files without a home, and names the file that it cannot write."""
     env = {"WSGI_STORE_URL": f"http://127.0.0.1:{served.port}", **homes["closed"]}
     (directory / "file").write_bytes(DATA)
     program = str(install(directory / "bin"))
@@ -179,7 +179,7 @@ def test_the_command(directory: Path, served: Server, homes: dict[str, dict[str,
 
 
 def test_a_netrc_that_was_named(directory: Path, homes: dict[str, dict[str, str]]) -> None:
-    """One that somebody asks for has to be there to be read."""
+    """A file named by NETRC must be readable."""
     program = str(install(directory / "bin"))
     foreign = f"{homes['foreign']['HOME']}/.netrc"
     for path, why in ((foreign, "Permission denied"), ("~/mine", "there is no home directory")):
@@ -188,7 +188,7 @@ def test_a_netrc_that_was_named(directory: Path, homes: dict[str, dict[str, str]
 
 
 def test_upkeep(directory: Path) -> None:
-    """Without /dev/shm there are no locks that processes share: threads do their work."""
+    """Without /dev/shm, where processes share locks, upkeep runs in threads."""
     root = directory / "store"
     LocalStore(str(root), Algorithm.MD5)
     for number in range(TUNING.processes_from * TUNING.batch_blobs + 1):
@@ -214,7 +214,7 @@ def test_upkeep(directory: Path) -> None:
 
 
 def test_serve(directory: Path) -> None:
-    """`wsgi-store serve` refuses as gunicorn does, and where the current directory was removed."""
+    """`wsgi-store serve` gives gunicorn's message, and reports a removed current directory."""
     program = str(install(directory / "bin"))
     env = {"WSGI_STORE_ROOT": str(directory / "store")}
     done = within(directory, program, "serve", **env)
@@ -223,4 +223,4 @@ def test_serve(directory: Path) -> None:
     done = within(directory, "sh", "-c", gone, "sh", program, "serve", **env)
     said = "wsgi-store: the current directory: No such file or directory\n"
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith(said) and "Traceback" not in done.stderr  # the shell says something, too
+    assert done.stderr.endswith(said) and "Traceback" not in done.stderr  # the shell complains as well

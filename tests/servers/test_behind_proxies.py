@@ -1,4 +1,4 @@
-"""Behind proxies: where the service is mounted for clients, who asks, and what is logged of it."""
+"""Behind proxies: the URL prefix, the client's address, and the log."""
 
 import json
 import re
@@ -42,7 +42,7 @@ WHEN = r"\d{4}-\d\d-\d\dT[\d:.+-]+ INFO    \[\d+\] "
     ],
 )
 def test_client_address(peer: str, field: str | None, trusted: str, client: str) -> None:
-    """A client is where the last proxy that is trusted has its request from, whatever the client says."""
+    """The client is the last address that is no trusted proxy, whatever comes before it."""
     settings = Config()
     settings.set("forwarded_allow_ips", trusted)
     environ: dict[str, Any] = {"REMOTE_ADDR": peer}
@@ -53,7 +53,7 @@ def test_client_address(peer: str, field: str | None, trusted: str, client: str)
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_who_stored_this_and_when(tmp_path: Path, form: str) -> None:
-    """The lines of an upload and a deletion say who, from where, what blob and how large."""
+    """The log lines of uploads and deletions have the client, user, hash and size."""
     tokens = tmp_path / "tokens"
     tokens.write_text(line("secret", "write,delete", name="ci"), encoding="ascii")
     tokens.chmod(0o600)
@@ -79,7 +79,7 @@ def test_who_stored_this_and_when(tmp_path: Path, form: str) -> None:
 
 
 def told(server: Server, path: str, **fields: str) -> tuple[int, str | None]:
-    """The status of a request, and where its answer says that the blobs are listed."""
+    """The status of a request, and the link to the listing in the answer."""
     with Connection(server.port) as connection:
         answer = connection.ask(message("GET", path, **fields))
     return answer.status, json.loads(answer.body).get("links", {}).get("files")
@@ -87,7 +87,7 @@ def told(server: Server, path: str, **fields: str) -> tuple[int, str | None]:
 
 @pytest.fixture(scope="module", name="server")
 def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """gunicorn that believes a proxy on this machine."""
+    """gunicorn that trusts a proxy on this machine."""
     with gunicorn(tmp_path_factory.mktemp("backend"), workers=1) as server:
         yield server
 
@@ -110,12 +110,12 @@ def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
     ],
 )
 def test_a_prefix_told_by_a_proxy(server: Server, prefix: str, path: str, files: str) -> None:
-    """Where a proxy takes a prefix from paths and says so, or does not take it, URLs in answers have it."""
+    """URLs in answers have the prefix a trusted proxy sends, stripped from paths or not."""
     assert told(server, path, X_Forwarded_Prefix=prefix) == (200, files)
 
 
 def test_a_prefix_told_by_a_client(tmp_path: Path) -> None:
-    """Who is no trusted proxy moves nothing."""
+    """A prefix or an address from an untrusted peer is ignored."""
     with gunicorn(tmp_path, "--forwarded-allow-ips", "192.0.2.1", workers=1) as server:
         assert told(server, "/", X_Forwarded_Prefix="/blobs") == (200, "/files")
         with Connection(server.port) as connection:
@@ -126,7 +126,7 @@ def test_a_prefix_told_by_a_client(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["/blobs", "/blobs/"])
 def test_a_prefix_that_is_set(tmp_path: Path, name: str) -> None:
-    """SCRIPT_NAME does the same for a proxy that says nothing."""
+    """SCRIPT_NAME sets the prefix for a proxy that does not send it."""
     with gunicorn(tmp_path, workers=1, SCRIPT_NAME=name) as server:
         for path in ("/", "/blobs", "/blobs/"):
             assert told(server, path) == (200, "/blobs/files")
@@ -140,7 +140,7 @@ def test_a_prefix_that_is_set(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("stripped", [False, True])
 def test_a_prefix_behind_nginx(server: Server, tmp_path: Path, stripped: bool) -> None:
-    """As docs/deployment.md has it; what a client tells of prefixes and addresses nginx does not pass on."""
+    """With the nginx of docs/deployment.md clients cannot forge a prefix or an address."""
     text = (PROJECT / "docs" / "deployment.md").read_text(encoding="utf-8")
     recipe = re.search(r"```nginx\n(location /blobs/ \{.*?\n\}\n)```", text, re.DOTALL)
     assert recipe is not None

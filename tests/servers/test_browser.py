@@ -1,4 +1,4 @@
-"""What others uploaded, opened in Chromium: it is shown or saved, and never acts as the site."""
+"""Uploaded files in Chromium: they are displayed or saved, and never act as the site."""
 
 import contextlib
 import http.server
@@ -20,7 +20,7 @@ from tests.support.chromium import chromium
 from tests.support.servers import Server, gunicorn
 from tests.support.wire import Connection, message
 
-# Seconds in which a script that may run has run long since: a control waits for the same.
+# Seconds that any script needs at most to run; a control test waits as long.
 PATIENCE = 0.5
 SCRIPT = 'document.title = "ran"; parent.postMessage("ran", "*")'
 HTML = f"<!doctype html><title>quiet</title><p>harmless</p><script>{SCRIPT}</script>".encode()
@@ -31,7 +31,7 @@ XHTML = (
 ).encode()
 pytestmark = pytest.mark.clients
 KINDS = {"html": HTML, "svg": SVG, "xhtml": XHTML}
-# A page of another site that shows files in frames and listens to them.
+# A page of another site that frames files and listens for their messages.
 FRAMES = b"""<!doctype html><title>other</title><script>
 onmessage = event => { document.title = event.data };
 onload = () => {
@@ -45,7 +45,7 @@ onload = () => {
 
 
 def png(width: int, height: int) -> bytes:
-    """A black picture."""
+    """A black PNG."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -56,15 +56,15 @@ def png(width: int, height: int) -> bytes:
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """The server of `python -m http.server`, without its log."""
+    """`python -m http.server` without its log."""
 
     def log_message(self, format: str, *args: Any) -> None:  # pylint: disable=redefined-builtin
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module", name="browser")
 def fixture_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """A browser with nothing in it."""
+    """A fresh browser."""
     with chromium(tmp_path_factory.mktemp("browser")) as browser:
         yield browser
 
@@ -78,7 +78,7 @@ def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 @pytest.fixture(scope="module", name="other")
 def fixture_other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Another site, which serves the same files as they are."""
+    """Another site, which serves the same files without protection."""
     directory = tmp_path_factory.mktemp("other")
     (directory / "frames.html").write_bytes(FRAMES)
     for kind, data in KINDS.items():
@@ -95,14 +95,14 @@ def fixture_other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def upload(server: Server, data: bytes) -> str:
-    """Store a file; returns its URL."""
+    """Store a file; return its URL."""
     with Connection(server.port) as connection:
         answer = json.loads(connection.ask(message("POST", "/", data)).body)
     return f"http://127.0.0.1:{server.port}{answer['url']}"
 
 
 def ran(browser: webdriver.Chrome, url: str) -> bool:
-    """Open a page; whether a script ran that came with it."""
+    """Open a page; return whether its script ran."""
     browser.get("about:blank")
     browser.get(url)
     with contextlib.suppress(TimeoutException):
@@ -112,19 +112,19 @@ def ran(browser: webdriver.Chrome, url: str) -> bool:
 
 
 def framed(other: str, *urls: str) -> str:
-    """A page of another site that shows pages in frames."""
+    """The URL of a page of the other site that frames these pages."""
     return f"{other}/frames.html?{urlencode([('src', url) for url in urls])}"
 
 
 def asked_for(server: Server, url: str) -> int:
-    """How often a URL was downloaded."""
+    """The number of downloads of a URL."""
     path = url.partition(str(server.port))[2]
     return len(server.logged(f"GET {path} 200 "))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_scripts_run_elsewhere(browser: webdriver.Chrome, other: str, kind: str) -> None:
-    """A server that takes no care runs what was uploaded: the other tests can fail."""
+    """Control: an ordinary server's copies do run their scripts."""
     assert ran(browser, f"{other}/x.{kind}")
     assert ran(browser, framed(other, f"{other}/x.{kind}"))
 
@@ -141,7 +141,7 @@ def test_no_script_runs(browser: webdriver.Chrome, server: Server, kind: str, na
     seen = asked_for(server, url)
     assert not ran(browser, url)
     assert asked_for(server, url) > seen, "the browser never asked for it"
-    # A file that is not shown has left the browser where it was.
+    # A file that is saved leaves the browser on the page before.
     assert browser.current_url in (url, "about:blank")
     if browser.current_url == url:
         assert not reads_the_site(browser)
@@ -149,7 +149,7 @@ def test_no_script_runs(browser: webdriver.Chrome, server: Server, kind: str, na
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_script_runs_in_a_frame(browser: webdriver.Chrome, server: Server, other: str, kind: str) -> None:
-    """Nor does it in a frame of another site."""
+    """A script in an uploaded file does not run in a frame of another site."""
     url = upload(server, KINDS[kind])
     endings = ("", f"/x.{kind}", "/x.html", "/x.png", "/x.txt", "/x.mp4", "/x.xml", "/x.pdf", "/x.js")
     urls = [url + ending for ending in endings]
@@ -159,19 +159,19 @@ def test_no_script_runs_in_a_frame(browser: webdriver.Chrome, server: Server, ot
 
 
 def reads_the_site(browser: webdriver.Chrome) -> bool:
-    """Whether the page that is shown may ask its server for something, or counts as of its origin."""
+    """Whether the open page has the site's origin or can fetch from it."""
     ask = "const done = arguments[0]; fetch('/healthz').then(() => done(true), () => done(false))"
     return browser.execute_script("return origin") != "null" or browser.execute_async_script(ask)
 
 
 def test_reading_the_site_is_seen(browser: webdriver.Chrome, server: Server) -> None:
-    """A page of the service that is not an upload can read it: the test before can fail."""
+    """Control: an ordinary page of the service can fetch from it."""
     browser.get(f"http://127.0.0.1:{server.port}/healthz")
     assert reads_the_site(browser)
 
 
 def test_a_picture_is_shown(browser: webdriver.Chrome, server: Server) -> None:
-    """A picture is shown where it is, and its page is of no origin."""
+    """A picture is displayed, and its page has no origin."""
     browser.get(f"{upload(server, png(3, 2))}/x.png")
     size = "return [document.images[0].naturalWidth, document.images[0].naturalHeight]"
     assert browser.execute_script(size) == [3, 2]
@@ -179,7 +179,7 @@ def test_a_picture_is_shown(browser: webdriver.Chrome, server: Server) -> None:
 
 
 def test_a_text_is_shown(browser: webdriver.Chrome, server: Server) -> None:
-    """A text is shown as it is, in UTF-8, and its page is of no origin."""
+    """A text is displayed as UTF-8, and its page has no origin."""
     browser.get(f"{upload(server, 'naïve <b>text</b>'.encode())}/x.txt")
     assert browser.execute_script("return document.body.innerText") == "naïve <b>text</b>"
     assert not reads_the_site(browser)

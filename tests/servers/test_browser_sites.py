@@ -1,4 +1,4 @@
-"""What pages of other sites can do here in Chromium, and what pages that may can do."""
+"""What pages of other sites may do in Chromium, allowed ones and others."""
 
 import base64
 import hashlib
@@ -19,10 +19,10 @@ from tests.support.chromium import chromium
 from tests.support.servers import Server, gunicorn, until
 
 pytestmark = pytest.mark.clients
-# These names lead to this machine, as those of a site do whose owner rebinds them.
+# These names resolve to this machine, as under DNS rebinding.
 NAMES = ["evil.example", "store.example", "app.example", "tunnel.example"]
 PAGE = b"<!doctype html><title>a page</title><body>"
-# What a page sends, and whether it was answered.
+# The page's fetch returns null if the browser blocks it.
 FETCH = """
 const [url, options, done] = arguments;
 fetch(url, options).then(
@@ -42,7 +42,7 @@ form.submit();
 
 
 class Site(http.server.BaseHTTPRequestHandler):
-    """Any site: a page at every path."""
+    """Any other site, with a page at every path."""
 
     def do_GET(self) -> None:  # pylint: disable=invalid-name
         """Send the page."""
@@ -52,12 +52,12 @@ class Site(http.server.BaseHTTPRequestHandler):
         self.wfile.write(PAGE)
 
     def log_message(self, format: str, *args: Any) -> None:  # pylint: disable=redefined-builtin
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module", name="browser")
 def fixture_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """A browser to which the names above are this machine's."""
+    """A browser that resolves the names above to this machine."""
     rules = ", ".join(f"MAP {name} 127.0.0.1" for name in NAMES)
     with chromium(tmp_path_factory.mktemp("browser"), f"--host-resolver-rules={rules}") as browser:
         yield browser
@@ -65,7 +65,7 @@ def fixture_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdri
 
 @pytest.fixture(scope="module", name="site")
 def fixture_site() -> Iterator[int]:
-    """The port of a server of other sites."""
+    """The port of the other sites' server."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as site:
         thread = threading.Thread(target=site.serve_forever)
         thread.start()
@@ -78,7 +78,7 @@ def fixture_site() -> Iterator[int]:
 
 @pytest.fixture(scope="module", name="server")
 def fixture_server(tmp_path_factory: pytest.TempPathFactory, site: int) -> Iterator[Server]:
-    """An open service on 127.0.0.1 that is reached through a tunnel, too, and by the pages of one site."""
+    """An open service on 127.0.0.1 with a tunnel's name and one allowed site."""
     settings = {
         "WSGI_STORE_HOSTS": "tunnel.example",
         "WSGI_STORE_CORS_ORIGINS": f"http://app.example:{site}",
@@ -88,19 +88,19 @@ def fixture_server(tmp_path_factory: pytest.TempPathFactory, site: int) -> Itera
 
 
 def fetch(browser: webdriver.Chrome, url: str, **options: Any) -> Any:
-    """Have the page that is shown fetch something: status, text and fields, None where it gets none."""
+    """Let the open page fetch a URL; return status, text and fields, or None if it was blocked."""
     return browser.execute_async_script(FETCH, url, options)
 
 
 def refused(server: Server, before: int) -> None:
-    """Wait until one more upload was refused; none was taken."""
+    """Wait for one more refused upload; check that none was stored."""
     until(lambda: len(server.logged("POST / 403 ")) > before, "a refusal")
     assert not server.blobs()
 
 
 @pytest.mark.parametrize("origin", ["evil.example", "localhost", "127.0.0.1"])
 def test_another_site(browser: webdriver.Chrome, server: Server, site: int, origin: str) -> None:
-    """A page of another site stores nothing: by fetch, by beacon, by a form; nor that of another port."""
+    """A page of another site or port stores nothing, by fetch, beacon or form."""
     browser.get(f"http://{origin}:{site}/")
     url = f"http://127.0.0.1:{server.port}/"
     seen = len(server.logged("POST / 403 "))
@@ -119,7 +119,7 @@ def test_another_site(browser: webdriver.Chrome, server: Server, site: int, orig
 
 
 def test_a_page_without_an_origin(browser: webdriver.Chrome, server: Server, site: int) -> None:
-    """A page in a sandbox, whose origin is null, stores nothing."""
+    """A sandboxed page, whose origin is null, stores nothing."""
     browser.get(f"http://evil.example:{site}/")
     seen = len(server.logged("POST / 403 "))
     script = f"fetch('http://127.0.0.1:{server.port}/', {{method: 'POST', body: 'forged'}})"
@@ -132,7 +132,7 @@ def test_a_page_without_an_origin(browser: webdriver.Chrome, server: Server, sit
 
 
 def test_a_rebound_name(browser: webdriver.Chrome, server: Server) -> None:
-    """Under a name that leads here a page lists, reads, stores and deletes nothing."""
+    """A page under a rebound name cannot list, read, store or delete."""
     base = f"http://evil.example:{server.port}"
     browser.get(f"{base}/healthz")
     for method, path in [("GET", "/files"), ("GET", "/"), ("POST", "/"), ("DELETE", f"/{'0' * 32}")]:
@@ -142,7 +142,7 @@ def test_a_rebound_name(browser: webdriver.Chrome, server: Server) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "store.localhost", "tunnel.example"])
 def test_ones_own_page(browser: webdriver.Chrome, server: Server, host: str) -> None:
-    """A page of the service itself does everything, under each of its names."""
+    """The service's own page may do everything, under each of its names."""
     base = f"http://{host}:{server.port}"
     browser.get(f"{base}/healthz")
     status, text, _ = fetch(browser, base + "/", method="POST", body=host)
@@ -153,7 +153,7 @@ def test_ones_own_page(browser: webdriver.Chrome, server: Server, host: str) -> 
 
 
 def test_a_site_that_is_allowed(browser: webdriver.Chrome, server: Server, site: int) -> None:
-    """A page of a site that the settings name does everything, and may read what it is answered."""
+    """A page of an allowed site may do everything and read the answers."""
     browser.get(f"http://app.example:{site}/")
     base = f"http://127.0.0.1:{server.port}"
     digest = {"Repr-Digest": f"md5=:{base64.b64encode(hashlib.md5(b'from a page').digest()).decode()}:"}
@@ -168,14 +168,14 @@ def test_a_site_that_is_allowed(browser: webdriver.Chrome, server: Server, site:
     assert fetch(browser, base + path, method="DELETE")[0] == 200
     assert json.loads(fetch(browser, base + path, method="DELETE")[1])["code"] == "blob_not_found"
     assert fetch(browser, f"{base}/no/such/path", method="DELETE")[0] == 404
-    # An answer that was kept for one site is not shown to another.
+    # An answer cached for one site must not be shown to another.
     browser.get(f"http://evil.example:{site}/")
     assert fetch(browser, f"{base}/openapi.json", cache="force-cache") is None
 
 
 @pytest.fixture(name="guarded")
 def fixture_guarded(tmp_path: Path, site: int) -> Iterator[Server]:
-    """A service that asks for tokens."""
+    """A service that requires tokens."""
     tokens = tmp_path / "tokens"
     tokens.write_text(line("secret", ALL), encoding="utf-8")
     settings = {"WSGI_STORE_TOKENS": str(tokens), "WSGI_STORE_CORS_ORIGINS": f"http://app.example:{site}"}
@@ -184,7 +184,7 @@ def fixture_guarded(tmp_path: Path, site: int) -> Iterator[Server]:
 
 
 def test_a_cached_password(browser: webdriver.Chrome, guarded: Server, site: int) -> None:
-    """A password that the browser knows lets no other site's form in, and one's own page still."""
+    """A cached password does not let in another site's form, only the service's own page."""
     browser.get(f"http://me:secret@store.example:{guarded.port}/files")
     assert "files" in browser.page_source
     browser.get(f"http://evil.example:{site}/")
@@ -195,7 +195,7 @@ def test_a_cached_password(browser: webdriver.Chrome, guarded: Server, site: int
 
 
 def test_a_token(browser: webdriver.Chrome, guarded: Server, site: int) -> None:
-    """A page of a site that is allowed sends a token, and reads what it is told without one."""
+    """A page of an allowed site may send a token, and can read a 401."""
     browser.get(f"http://app.example:{site}/")
     url = f"http://store.example:{guarded.port}/"
     status, text, fields = fetch(browser, url, method="POST", body="x")
@@ -210,7 +210,7 @@ def test_a_token(browser: webdriver.Chrome, guarded: Server, site: int) -> None:
 
 
 def test_a_host_application(browser: webdriver.Chrome, site: int, tmp_path: Path) -> None:
-    """A mounted service takes what its host's pages send, under any name, and nothing from others."""
+    """A mounted service takes uploads from its host's pages and from no other site."""
     host = make_server("127.0.0.1", 0, flask_app.make_app(str(tmp_path)), threaded=True)
     thread = threading.Thread(target=host.serve_forever)
     thread.start()

@@ -1,4 +1,4 @@
-"""Servers killed with -9 at random moments under load: nothing acknowledged is lost or altered.
+"""Servers killed with -9 at random moments under load lose and alter no acknowledged blob.
 
 `make soak` does the same for longer: CRASH_KILLS is the number of kills for each test, and
 CRASH_SEED repeats the choices of an earlier run (what the threads make of them differs).
@@ -31,12 +31,12 @@ LATE = float("inf")
 
 
 def clients(ledger: Ledger, seed: str) -> AbstractContextManager[None]:
-    """Clients that go on for as long as the context does."""
+    """Clients that run until the block ends."""
     return running(ledger.end, *(Client(ledger, f"{seed}-{number}") for number in range(CLIENTS)))
 
 
 def listed(server: Server) -> set[str]:
-    """The hashes of all blobs, as the server tells them."""
+    """The hashes of all blobs, from the listing."""
     found: set[str] = set()
     target = "/files?limit=1000"
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as client:
@@ -51,7 +51,7 @@ def listed(server: Server) -> set[str]:
 @pytest.mark.parametrize("number", [1, 2], ids=["one-server", "two-servers"])
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_kills_under_load(tmp_path: Path, kind: LocalKind, number: int) -> None:
-    """Whatever is killed, what was acknowledged holds, nothing is half there and no leftover stays."""
+    """Kills lose no acknowledged blob, leave no partial one and no staged file after the restart."""
     seed = os.environ.get("CRASH_SEED") or secrets.token_hex(4)
     print(f"\n{number} x gunicorn, {kind}, CRASH_SEED={seed}")
     choice = random.Random(seed)
@@ -91,4 +91,4 @@ def test_kills_under_load(tmp_path: Path, kind: LocalKind, number: int) -> None:
     print("\n".join(f"{figure:8} {name}" for name, figure in sorted(figures.items())))
     assert not wrong
     assert not fleet.counts["altered"] + ledger.counts["altered"]
-    shutil.rmtree(fleet.root)  # which may be large
+    shutil.rmtree(fleet.root)  # it may be large

@@ -1,4 +1,4 @@
-"""The service as curl(1) uses it, against gunicorn and through nginx."""
+"""curl(1) against gunicorn and through nginx."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ Curl = Callable[..., bytes]
 
 @pytest.fixture(scope="module", name="url", params=["gunicorn", "nginx"])
 def fixture_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where an empty service listens."""
+    """The URL of an empty service."""
     directory = tmp_path_factory.mktemp(request.param)
     with ExitStack() as stack:
         server = stack.enter_context(gunicorn(directory))
@@ -30,7 +30,7 @@ def fixture_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(name="curl")
 def fixture_curl(tmp_path: Path) -> Curl:
-    """Run curl beside a file, rose.png, and return what it wrote."""
+    """A function that runs curl in a directory with rose.png and returns its output."""
     program = shutil.which("curl")
     if program is None:
         pytest.skip("curl is not installed")
@@ -49,7 +49,7 @@ def fixture_curl(tmp_path: Path) -> Curl:
     "arguments",
     [
         ["--data-binary", "@rose.png"],
-        # By itself curl adds the file's name to a URL that ends with a slash.
+        # curl would add the file's name to a URL that ends with a slash.
         ["-X", "POST", "-T", "rose.png", "--request-target", "/"],
         ["-X", "POST", "-T", "-"],
         ["-F", "file=@rose.png"],
@@ -59,7 +59,7 @@ def fixture_curl(tmp_path: Path) -> Curl:
     ids=" ".join,
 )
 def test_transfers(url: str, curl: Curl, tmp_path: Path, arguments: list[str]) -> None:
-    """A file goes up by each of curl's ways, comes down the same, and is removed."""
+    """A file uploaded by any of curl's ways downloads unchanged and can be removed."""
     stdin = DATA if "-" in arguments else None
     answer = json.loads(curl(*arguments, f"{url}/", stdin=stdin))
     assert (answer["hash"], answer["size"], answer["created"]) == (HASH, SIZE, True)
@@ -73,14 +73,14 @@ def test_transfers(url: str, curl: Curl, tmp_path: Path, arguments: list[str]) -
 
 @pytest.fixture(name="held")
 def fixture_held(url: str, curl: Curl) -> Iterator[str]:
-    """The URL of a blob for the length of a test."""
+    """The URL of a blob that exists during the test."""
     curl("--data-binary", "@rose.png", f"{url}/")
     yield f"{url}/{HASH}"
     curl("-X", "DELETE", f"{url}/{HASH}")
 
 
 def test_resume(held: str, curl: Curl, tmp_path: Path) -> None:
-    """A download that was cut is carried on where it stopped."""
+    """-C resumes an interrupted download."""
     (tmp_path / "part").write_bytes(DATA[:1_234_567])
     status = curl("-C", "-", "-o", "part", "-w", "%{http_code} %{size_download}", held)
     assert status.decode() == f"206 {SIZE - 1_234_567}"
@@ -88,19 +88,19 @@ def test_resume(held: str, curl: Curl, tmp_path: Path) -> None:
 
 
 def test_ranges(held: str, curl: Curl) -> None:
-    """Ranges are asked for with -r."""
+    """-r downloads ranges."""
     assert curl("-r", "0-4", held) == DATA[:5]
     assert curl("-r", "-70000", held) == DATA[-70_000:]
     assert DATA[2_000_000:2_000_010] in curl("-r", "0-0,2000000-2000009", held)
 
 
 def test_compressed(held: str, curl: Curl) -> None:
-    """To offer compression changes nothing: the bytes are those of the hash."""
+    """Offering compression changes nothing: the bytes must match the hash."""
     assert curl("--compressed", held) == DATA
 
 
 def test_head(held: str, curl: Curl) -> None:
-    """-I shows the fields."""
+    """-I prints the header."""
     head = curl("-I", f"{held}/rose.png").decode().lower()
     assert " 200 ok" in head.splitlines()[0]
     assert f"content-length: {SIZE}" in head
@@ -109,14 +109,14 @@ def test_head(held: str, curl: Curl) -> None:
 
 
 def test_remote_name(held: str, curl: Curl, tmp_path: Path) -> None:
-    """-OJ saves a file under the name that was asked for."""
+    """-OJ saves a file under the name in the URL."""
     curl("-OJ", f"{held}/%C3%A4%20rose.txt")
     (saved,) = tmp_path.glob("*rose.txt")
     assert saved.read_bytes() == DATA
 
 
 def test_etag(held: str, curl: Curl, tmp_path: Path) -> None:
-    """A file that curl has by its ETag is not sent again."""
+    """--etag-compare downloads nothing if the ETag matches."""
     curl("--etag-save", "etag", "-o", "down", held)
     assert (tmp_path / "etag").read_text(encoding="ascii").strip() == f'"{HASH}"'
     status = curl("--etag-compare", "etag", "-o", "again", "-w", "%{http_code} %{size_download}", held)
@@ -124,7 +124,7 @@ def test_etag(held: str, curl: Curl, tmp_path: Path) -> None:
 
 
 def test_many_on_one_connection(held: str, curl: Curl) -> None:
-    """One connection serves them all."""
+    """Five requests share one connection."""
     url = held.rpartition("/")[0]
     targets = [held, f"{url}/healthz", held, f"{url}/files", f"{url}/"]
     counts = curl(

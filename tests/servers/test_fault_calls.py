@@ -1,4 +1,4 @@
-"""System calls that fail below the shipped gunicorn, by strace: answers, what is left, work again."""
+"""System calls that strace lets fail in gunicorn: the answer, what stays behind, and recovery."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -27,10 +27,10 @@ from tests.support.faults import (
 from tests.support.servers import Server
 from tests.support.wire import Connection, message
 
-# Coverage makes calls of its own, which would fail in place of the server's.
+# Coverage's own system calls would fail in place of the server's.
 pytestmark = pytest.mark.uncounted
 
-# Whatever the system may say; the quota of a disk is one of them.
+# Errors that any file system may return, disk quotas included.
 CODES = {
     "EIO": (UNAVAILABLE, "Input/output error"),
     "EROFS": (UNAVAILABLE, "Read-only file system"),
@@ -42,7 +42,7 @@ HELD = fresh(0)
 
 
 class Fault(NamedTuple):
-    """A system call that fails, on one of these paths where it is common."""
+    """A system call to fail; a frequent one is limited to these paths."""
 
     call: str
     paths: Callable[[Path, str], list[Path]] = lambda root, hash_: []
@@ -55,22 +55,22 @@ def staging(root: Path, _: str) -> list[Path]:
 
 
 def staged(root: Path, _: str) -> list[Path]:
-    """The staged files to come."""
+    """The names of the next staged files."""
     return staged_names(root)
 
 
 def shard(root: Path, hash_: str) -> list[Path]:
-    """The directory of a blob."""
+    """The directory of the blob."""
     return [root / hash_[:2]]
 
 
 def blob(root: Path, hash_: str) -> list[Path]:
-    """The file of a blob, which is named below the descriptor of its shard."""
+    """The file of the blob, which is also named relative to its shard's descriptor."""
     return [root / hash_[:2] / hash_, Path(hash_)]
 
 
 STAT = "/^(statx|newfstatat|fstat)$"
-# What each step of a request asks of the system.
+# The system calls of each step of a request.
 CHECKED = {
     "free space": Fault("/^statfs", staging),
     "make": Fault("openat", staging),
@@ -112,20 +112,20 @@ def _client(server: Server) -> Iterator[Connection]:
         assert stored(client, HELD) in intact(server)
         before = server.descriptors()
         yield client
-        # Everything works again, on the connection that saw the failures.
+        # Afterwards everything works again, on the same connection.
         ready(server, client, whether=True)
         assert stored(client, HELD) in intact(server)
         server.until_unused(before)
 
 
 def failing(server: Server, fault: Fault, code: str, hash_: str) -> AbstractContextManager[None]:
-    """Let a step fail with an error code."""
+    """Make a step fail with this error code."""
     inject = f"{fault.call}:error={code}:when={fault.when}"
     return injected(server, inject, paths=fault.paths(server.root, hash_))
 
 
 def in_a_new_shard(server: Server) -> bytes:
-    """Bytes whose blob needs a directory that is not there."""
+    """Bytes whose blob needs a new shard."""
     for number in range(1, 100_000):
         data = fresh(number, 100)
         if not (server.root / md5(data)[:2]).exists():
@@ -136,7 +136,7 @@ def in_a_new_shard(server: Server) -> bytes:
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("step", UPLOADED)
 def test_uploads(server: Server, client: Connection, step: str, code: str) -> None:
-    """An upload whose step fails is answered 507 for want of room, else 503, and is not there."""
+    """An upload that fails at any step gets 507 if the disk is full, else 503, and stores nothing."""
     data = in_a_new_shard(server)
     before = intact(server)
     told_as, cause = CODES[code]
@@ -144,7 +144,7 @@ def test_uploads(server: Server, client: Connection, step: str, code: str) -> No
         refused(server, client.ask(upload(data)), told_as, cause)
         if step in CHECKED:
             ready(server, client, whether=False)
-        # Reads go on.
+        # Downloads still work.
         assert fetched(client, md5(HELD)) == HELD
     assert intact(server) == before
     told(client.ask(upload(data)))
@@ -153,10 +153,10 @@ def test_uploads(server: Server, client: Connection, step: str, code: str) -> No
 
 @pytest.mark.parametrize("code", CODES)
 def test_an_upload_that_cannot_be_synced_in_the_end(server: Server, client: Connection, code: str) -> None:
-    """A blob whose name may not last is not acknowledged, though it is there, and whole."""
+    """If syncing the shard fails, the blob is complete but not acknowledged."""
     data = in_a_new_shard(server)
     told_as, cause = CODES[code]
-    # The file, the root with the new shard, the shard with the new blob.
+    # Synced in this order: the file, the root for its new shard, the shard for its new blob.
     with failing(server, Fault("fsync", when="3"), code, md5(data)):
         refused(server, client.ask(upload(data)), told_as, cause)
     assert md5(data) in intact(server)
@@ -166,7 +166,7 @@ def test_an_upload_that_cannot_be_synced_in_the_end(server: Server, client: Conn
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("step", DUPLICATED)
 def test_uploads_of_what_is_held(server: Server, client: Connection, step: str, code: str) -> None:
-    """An upload that cannot be compared with the blob held is not acknowledged."""
+    """A duplicate that cannot be compared with the stored blob is not acknowledged."""
     before = intact(server)
     told_as, cause = CODES[code]
     with failing(server, DUPLICATED[step], code, md5(HELD)):
@@ -177,7 +177,7 @@ def test_uploads_of_what_is_held(server: Server, client: Connection, step: str, 
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("step", DELETED)
 def test_deletions(server: Server, client: Connection, step: str, code: str) -> None:
-    """A blob that cannot be removed stays as it was."""
+    """A failed deletion leaves the blob as it was."""
     before = intact(server)
     told_as, cause = CODES[code]
     with failing(server, DELETED[step], code, md5(HELD)):
@@ -187,7 +187,7 @@ def test_deletions(server: Server, client: Connection, step: str, code: str) -> 
 
 @pytest.mark.parametrize("code", CODES)
 def test_a_deletion_that_cannot_be_synced(server: Server, client: Connection, code: str) -> None:
-    """A deletion that may not last is not acknowledged."""
+    """If syncing the shard fails, the deletion is not acknowledged."""
     told_as, cause = CODES[code]
     with failing(server, Fault("fsync"), code, md5(HELD)):
         refused(server, client.ask(message("DELETE", f"/{md5(HELD)}")), told_as, cause)
@@ -198,7 +198,7 @@ def test_a_deletion_that_cannot_be_synced(server: Server, client: Connection, co
 @pytest.mark.parametrize("code", ["EIO", "ESTALE", "EACCES", "EMFILE"])
 @pytest.mark.parametrize("step", DOWNLOADED)
 def test_downloads(server: Server, client: Connection, step: str, code: str) -> None:
-    """A blob that cannot be read is answered 503, and another one is sent."""
+    """A blob that cannot be read gets 503, and other blobs are still sent."""
     other = stored(client, b"another")
     with failing(server, DOWNLOADED[step], code, md5(HELD)):
         refused(server, client.ask(message("GET", f"/{md5(HELD)}")), UNAVAILABLE)

@@ -1,4 +1,4 @@
-"""Disks that are full or cannot be written, below the shipped gunicorn: answers, and work again."""
+"""gunicorn on full, read-only and broken disks: the answers, and recovery."""
 
 import json
 import os
@@ -40,16 +40,16 @@ DISKS = pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
 def serving_on(
     kind: str, directory: Path, size: int, *, inodes: int = 2000, min_free: str = "0"
 ) -> Iterator[Server]:
-    """The shipped gunicorn on a disk of its own."""
+    """gunicorn with a disk for its store."""
     with disk(kind, directory / "store", size, inodes=inodes), serving(directory, min_free) as server:
         yield server
 
 
 def send_chunked(server: Server, size: int) -> Answer:
-    """Upload so many bytes without saying how many, on a connection of its own."""
+    """Upload that many bytes chunked, on a separate connection."""
     with Connection(server.port) as client:
         client.send(message("POST", "/", Transfer_Encoding="chunked"))
-        # The server may have answered, and closed, before all is sent.
+        # The server may answer and close before it gets everything.
         try:
             client.send(chunked(*[fresh(1, MIB)] * (size // MIB)))
         except ConnectionError:
@@ -61,14 +61,14 @@ def send_chunked(server: Server, size: int) -> Answer:
 
 
 def free(server: Server) -> int:
-    """The bytes free on the server's disk."""
+    """The free bytes on the server's disk."""
     status = os.statvfs(server.root)
     return status.f_bavail * status.f_frsize
 
 
 @DISKS
 def test_a_full_disk(tmp_path: Path, kind: str) -> None:
-    """On a full disk uploads are answered 507, the rest goes on, and so do uploads once there is room."""
+    """On a full disk uploads get 507 and all else works; with free space uploads work again."""
     with serving_on(kind, tmp_path, 24 * MIB) as server, Connection(server.port) as client:
         kept, gone = stored(client, fresh(0)), stored(client, fresh(1))
         with full(server.root):
@@ -78,7 +78,7 @@ def test_a_full_disk(tmp_path: Path, kind: str) -> None:
             refused(server, send_chunked(server, MIB), FULL)
             assert fetched(client, kept) == fresh(0)
             assert intact(server) == {kept, gone}
-            # What makes room always works.
+            # Deletions always work: they make room.
             assert client.ask(message("DELETE", f"/{gone}")).status == 200
             assert stored(client, b"fits again")
         ready(server, client, whether=True)
@@ -87,7 +87,7 @@ def test_a_full_disk(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_body_that_will_not_fit_is_not_asked_for(tmp_path: Path) -> None:
-    """Who announces more than there is room for is told before sending any of it."""
+    """A Content-Length over the free space gets 507 before any of the body is sent."""
     with serving_on("tmpfs", tmp_path, 8 * MIB) as server, Connection(server.port) as client:
         client.send(message("POST", "/", Content_Length=9 * MIB))
         answer = client.receive()
@@ -101,7 +101,7 @@ def test_a_body_that_will_not_fit_is_not_asked_for(tmp_path: Path) -> None:
 
 @DISKS
 def test_a_disk_that_fills_on_the_way(tmp_path: Path, kind: str) -> None:
-    """A body of unknown length that finds no more room is answered 507, and its space is free again."""
+    """A chunked body that fills the disk gets 507, and its space is freed."""
     with serving_on(kind, tmp_path, 24 * MIB) as server, Connection(server.port) as client:
         stored(client, fresh(0))
         before, blobs = free(server), intact(server)
@@ -114,13 +114,13 @@ def test_a_disk_that_fills_on_the_way(tmp_path: Path, kind: str) -> None:
 
 
 def send_and_receive(server: Server, body: bytes) -> Answer:
-    """Upload a chunked body that is taken."""
+    """Upload a chunked body; return the answer."""
     with Connection(server.port) as client:
         return client.ask(message("POST", "/", Transfer_Encoding="chunked"), body)
 
 
 def test_the_space_that_stays_free(tmp_path: Path) -> None:
-    """Uploads leave the reserve alone, whether or not they tell their length."""
+    """Uploads never use the reserve, with or without Content-Length."""
     reserve = 6 * MIB
     reserved = serving_on("tmpfs", tmp_path, 16 * MIB, min_free="6MiB")
     with reserved as server, Connection(server.port) as client:
@@ -139,7 +139,7 @@ def test_the_space_that_stays_free(tmp_path: Path) -> None:
 
 @DISKS
 def test_no_inode_is_free(tmp_path: Path, kind: str) -> None:
-    """A disk that takes no more files, though it has space, is full."""
+    """A disk without free inodes counts as full."""
     with serving_on(kind, tmp_path, 24 * MIB, inodes=200) as server, Connection(server.port) as client:
         blobs = {stored(client, fresh(number)) for number in range(3)}
         with without_inodes(server.root):
@@ -157,7 +157,7 @@ def test_no_inode_is_free(tmp_path: Path, kind: str) -> None:
 
 @DISKS
 def test_a_disk_that_turned_read_only(tmp_path: Path, kind: str) -> None:
-    """While nothing can be written uploads and deletions are answered 503, and downloads go on."""
+    """On a read-only disk uploads and deletions get 503, and downloads work."""
     with serving_on(kind, tmp_path, 24 * MIB) as server, Connection(server.port) as client:
         hash_ = stored(client, fresh(0))
         remount(server.root, "ro")
@@ -182,7 +182,7 @@ def test_a_disk_that_turned_read_only(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_log_on_the_same_full_disk(tmp_path: Path) -> None:
-    """A server that cannot write its log either answers all the same."""
+    """A server that cannot write its log still answers."""
     with disk("tmpfs", tmp_path / "disk", 8 * MIB), serving(tmp_path / "disk") as server:
         with Connection(server.port) as client:
             hash_ = stored(client, fresh(0))
@@ -192,18 +192,18 @@ def test_a_log_on_the_same_full_disk(tmp_path: Path) -> None:
                     assert (answer.status, json.loads(answer.body)["code"]) == FULL
                     assert fetched(client, hash_) == fresh(0)
             stored(client, fresh(1))
-        # The line that met the end of the disk is cut short, and the next one goes on behind it.
+        # The full disk cuts a line short, and the next one follows on the same line.
         server.expected += [r"no room for these bytes", r".\d{4}-\d\d-\d\dT"]
 
 
 def test_a_disk_that_breaks(tmp_path: Path) -> None:
-    """A disk whose storage ran out is read, repaired and mounted again below the running server."""
+    """A disk that turned read-only is still read; repaired and remounted, it serves uploads again."""
     storage, root = tmp_path / "storage", tmp_path / "store"
     image = storage / "disk.img"
     with mounted(storage, "tmpfs", "size=12m"):
         make_ext4(image, 64 * MIB)
         with mounted(root, "ext4", "loop", str(image)), serving(tmp_path) as server:
-            # What is written seems to succeed until it is synced, and then the disk turns read-only.
+            # Writes succeed until the sync fails and the disk turns read-only.
             server.expected.append(r"(No space left on device|Input/output error|Read-only).* id=\w+$")
             with Connection(server.port) as client:
                 hash_ = stored(client, fresh(0))
@@ -219,7 +219,7 @@ def test_a_disk_that_breaks(tmp_path: Path) -> None:
                 refused(server, client.ask(message("GET", f"/{hash_}")), UNAVAILABLE)
                 ready(server, client, whether=False)
                 remount(storage, "size=100m")
-                run("fsck.ext4", "-y", str(image), fine=(0, 1))  # nothing was wrong, or it is right now
+                run("fsck.ext4", "-y", str(image), fine=(0, 1))  # clean, or repaired
                 run("mount", "-t", "ext4", "-o", "loop", str(image), str(root))
                 ready(server, client, whether=True)
                 assert fetched(client, hash_) == fresh(0)

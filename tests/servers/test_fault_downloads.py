@@ -1,4 +1,4 @@
-"""Blobs that are cut, or cannot be read, in the middle of a download: no client takes it for complete."""
+"""Blobs truncated or unreadable during a download: no client takes it for complete."""
 
 import http.client
 import json
@@ -19,7 +19,7 @@ from tests.support.servers import Server
 from tests.support.wire import Connection, message
 
 MIB = 1 << 20
-# More than the sockets of a connection hold, so that the server is still sending.
+# More than the socket buffers hold, so that the server is still sending.
 DATA = Random(0).randbytes(MIB) * 32
 HASH = md5(DATA)
 CUT = 16 * MIB
@@ -29,7 +29,7 @@ RANGES = {
     "range": f"bytes=1000-{len(DATA) - 1000}",
     "ranges": f"bytes=0-{20 * MIB},{21 * MIB}-{31 * MIB}",
 }
-# A download that is sent by sendfile(2), by read(2), or by the one after the other failed.
+# Errors of sendfile(2), of read(2), and of the fallback from one to the other.
 UNREADABLE = {
     "later": ("whole", ["/^sendfile:error=EIO:when=2+"]),
     "later in a range": ("range", ["/^sendfile:error=EIO:when=2+"]),
@@ -40,7 +40,7 @@ UNREADABLE = {
 }
 
 LATER = {"later", "later in a range", "no longer there"}
-# The one line for what fails once an answer has begun, with the reason.
+# The line logged when an answer breaks off, with the reason.
 HANDLING = f"GET /{HASH}: a response broke off: "
 SHORTER = f"a response broke off: the blob {HASH} is shorter"
 
@@ -61,7 +61,7 @@ def _path(server: Server) -> Iterator[Path]:
     before = server.descriptors()
     path = server.root / HASH[:2] / HASH
     yield path
-    # The same workers go on, and nothing of the download is left.
+    # The same workers still serve, and nothing of the download is left open.
     server.until_unused(before)
     with Connection(server.port) as client:
         assert fetched(client, other) == b"another"
@@ -69,18 +69,18 @@ def _path(server: Server) -> Iterator[Path]:
 
 
 def cut(path: Path) -> None:
-    """Make a blob shorter behind the server's back."""
+    """Truncate a blob behind the server's back."""
     os.truncate(path, CUT)
 
 
 def fields(kind: str) -> dict[str, str]:
-    """What asks for the blob, or parts of it."""
+    """The header fields for the whole blob or for parts of it."""
     wanted = RANGES[kind]
     return {} if wanted is None else {"Range": wanted}
 
 
 def logged_once(server: Server, pattern: str, cause: str, call: Callable[[], None]) -> None:
-    """Check that what is done adds one error to the log, and its cause."""
+    """Check that `call` logs one error with its cause."""
     server.expected.append(pattern)
     errors, causes = len(server.logged(" ERROR ")), len(server.logged(cause))
     call()
@@ -91,7 +91,7 @@ def logged_once(server: Server, pattern: str, cause: str, call: Callable[[], Non
 
 @pytest.mark.parametrize("kind", RANGES)
 def test_a_blob_that_is_cut(server: Server, path: Path, kind: str) -> None:
-    """The connection ends before the announced length; a request behind it is not answered."""
+    """The connection closes before the announced length, and a pipelined request gets no answer."""
 
     def download() -> None:
         with Connection(server.port, receive_buffer=READ) as client:
@@ -109,7 +109,7 @@ def test_a_blob_that_is_cut(server: Server, path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", RANGES)
 def test_http_client_sees_a_cut(server: Server, path: Path, kind: str) -> None:
-    """Python's own client raises IncompleteRead."""
+    """http.client raises IncompleteRead."""
 
     def download() -> None:
         with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as client:
@@ -125,7 +125,7 @@ def test_http_client_sees_a_cut(server: Server, path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", RANGES)
 def test_curl_sees_a_cut(server: Server, path: Path, kind: str) -> None:
-    """curl ends with its status for a partial file."""
+    """curl exits with status 18, partial file."""
     program = shutil.which("curl")
     if program is None:
         pytest.skip("curl is not installed")
@@ -146,7 +146,7 @@ def test_curl_sees_a_cut(server: Server, path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("case", UNREADABLE)
 def test_a_blob_that_cannot_be_read(server: Server, path: Path, case: str) -> None:
-    """Bytes that a disk does not give end the connection; once it gives them all is well."""
+    """A read error closes the connection; afterwards the blob downloads again."""
     kind, faults = UNREADABLE[case]
 
     def download() -> None:
@@ -167,7 +167,7 @@ def test_a_blob_that_cannot_be_read(server: Server, path: Path, case: str) -> No
 
 
 def test_a_blob_that_was_cut_before(server: Server, path: Path) -> None:
-    """What lies there is sent as long as it is, not longer; uploading it again heals it."""
+    """A truncated blob is sent at its actual size, and uploading it again heals it."""
     cut(path)
     with Connection(server.port) as client:
         assert fetched(client, HASH) == DATA[:CUT]

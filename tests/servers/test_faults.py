@@ -1,4 +1,4 @@
-"""Limits of the running processes that the shipped gunicorn meets: answers, and work again."""
+"""gunicorn at its process limits: the answers, and recovery."""
 
 import http.client
 import json
@@ -23,7 +23,7 @@ CROWD = 60
 
 @contextmanager
 def limited(kind: int, values: dict[int, int]) -> Iterator[None]:
-    """Lower a limit of the running workers, each to its value."""
+    """Lower a resource limit of running processes, each to its own value."""
     before = {pid: resource.prlimit(pid, kind) for pid in values}
     for pid, value in values.items():
         resource.prlimit(pid, kind, (value, before[pid][1]))
@@ -35,7 +35,7 @@ def limited(kind: int, values: dict[int, int]) -> Iterator[None]:
 
 
 def test_a_file_larger_than_the_process_may_write(tmp_path: Path) -> None:
-    """A file past RLIMIT_FSIZE is answered 507, and a smaller one is taken."""
+    """A file over RLIMIT_FSIZE gets 507, and smaller ones are stored."""
     with serving(tmp_path) as server, Connection(server.port) as client:
         blobs = {stored(client, fresh(0))}
         with limited(resource.RLIMIT_FSIZE, dict.fromkeys(server.workers, MIB)):
@@ -50,12 +50,12 @@ def test_a_file_larger_than_the_process_may_write(tmp_path: Path) -> None:
 
 
 def descriptors(pid: int) -> int:
-    """How many descriptors a process has open."""
+    """The number of a process's open descriptors."""
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def crowd(server: Server) -> Counter[int]:
-    """Let clients upload at once, each on its own connection; counts the statuses they are answered."""
+    """Upload from many clients at once, each on its own connection; count the statuses."""
     counted: Counter[int] = Counter()
     gate = threading.Barrier(CROWD + 1)
 
@@ -82,7 +82,7 @@ def crowd(server: Server) -> Counter[int]:
 
 @pytest.mark.parametrize("spare", [1, 2, 8])
 def test_no_descriptor_is_free(tmp_path: Path, spare: int) -> None:
-    """Out of descriptors 60 uploads at once are answered, 503 at worst, and all are taken with them."""
+    """With few descriptors each of 60 uploads gets 200 or 503; without the limit all are stored."""
     with serving(tmp_path) as server:
         server.expected += ["cannot accept: Too many open files", r"Too many open files.* id=\w+$"]
         limits = {pid: descriptors(pid) + spare for pid in server.workers}
@@ -99,7 +99,7 @@ def test_no_descriptor_is_free(tmp_path: Path, spare: int) -> None:
 
 
 def test_no_descriptor_for_a_connection(tmp_path: Path) -> None:
-    """Without any descriptor free 60 uploads wait, and are all taken once there are some."""
+    """With no descriptor for connections 60 uploads wait, and succeed once the limit is raised."""
     with serving(tmp_path) as server:
         server.expected.append("cannot accept: Too many open files")
         counted: Counter[int] = Counter()
@@ -110,5 +110,5 @@ def test_no_descriptor_for_a_connection(tmp_path: Path) -> None:
             assert not counted
         clients.join()
         assert counted == {200: CROWD}
-        # It is said now and then, not for every try.
+        # The error is logged now and then, not at every attempt.
         assert len(server.logged("cannot accept")) < 20

@@ -1,4 +1,4 @@
-"""What docs/servers.md says of each server, seen: none stores a part for the whole."""
+"""The table of docs/servers.md holds for each server, and none stores a truncated body."""
 
 import getpass
 import hashlib
@@ -45,7 +45,7 @@ WSGIScriptAlias / {directory}/store.wsgi
 
 
 class Seen(NamedTuple):
-    """The statuses of chunked uploads, beside which the connection may end without one."""
+    """The statuses of chunked uploads; the connection may also close without any."""
 
     whole: int
     cut: set[int]
@@ -55,7 +55,7 @@ class Seen(NamedTuple):
     """With Content-Length, too."""
 
 
-# Where there are two, it depends on whether the server or the service is faster.
+# Two statuses: server and service race to answer first.
 SEEN = {
     "gunicorn": Seen(200, {400}, {400}, 400),
     "uwsgi": Seen(200, {400}, {200}, 400),
@@ -70,7 +70,7 @@ SEEN = {
     "granian": Seen(411, {411}, {411}, 411),
     "wsgiref": Seen(411, {411}, {411}, 400),
 }
-# It sends no head before the first bytes of a body.
+# Servers that send no header before the first bytes of a body.
 NO_HEAD = {"hypercorn"}
 POST = b"POST /%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 CODED = POST % b"" + b"Transfer-Encoding: chunked\r\n"
@@ -78,11 +78,11 @@ CODED = POST % b"" + b"Transfer-Encoding: chunked\r\n"
 
 @contextmanager
 def apache(directory: Path) -> Iterator[Server]:
-    """Apache with mod_wsgi, of the system's packages."""
+    """The system's Apache with mod_wsgi."""
     program = shutil.which("apache2", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None or not Path("/usr/lib/apache2/modules/mod_wsgi.so").exists():
         pytest.skip("apache2 or its mod_wsgi is not installed")
-    # Where another user may go, which root has to name.
+    # In /tmp, which www-data may enter; started by root, Apache must be told its user.
     with tempfile.TemporaryDirectory(dir="/tmp") as name, socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
         user = "www-data" if os.getuid() == 0 else getpass.getuser()
@@ -103,7 +103,7 @@ def apache(directory: Path) -> Iterator[Server]:
 
 @contextmanager
 def foreign(name: str, directory: Path) -> Iterator[Server]:
-    """A server on an empty store."""
+    """A server with an empty store."""
     if name in ("gunicorn", "uwsgi"):
         yield {"gunicorn": gunicorn, "uwsgi": uwsgi}[name](directory)
     elif name == "apache":
@@ -120,7 +120,7 @@ def foreign(name: str, directory: Path) -> Iterator[Server]:
 def fixture_shared(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Server, Seen]]:
-    """A server that holds the one blob, and what was seen of it."""
+    """A server that holds one blob, and the expected statuses."""
     directory = tmp_path_factory.mktemp(request.param)
     # pylint: disable-next=contextmanager-generator-missing-cleanup  # pytest ends every fixture
     with foreign(request.param, directory) as server:
@@ -135,7 +135,7 @@ def fixture_shared(
 
 @pytest.fixture(name="at")
 def fixture_at(shared: tuple[Server, Seen]) -> Iterator[tuple[Server, Seen]]:
-    """That server; whatever a test cut, no part of it is there."""
+    """The same server, checked afterwards for partial bodies."""
     yield shared
     server, _ = shared
     assert server.blobs() - {HASH} <= {hashlib.md5(b"whole").hexdigest()}
@@ -143,7 +143,7 @@ def fixture_at(shared: tuple[Server, Seen]) -> Iterator[tuple[Server, Seen]]:
 
 
 def ask(server: Server, *parts: bytes, end: bool = False) -> int | None:
-    """The status of the answer, None where there is none; `end` ends the request behind what is sent."""
+    """The status of the answer, or None; `end` shuts down the sending side first."""
     with Connection(server.port) as connection:
         connection.send(*parts)
         if end:
@@ -153,19 +153,19 @@ def ask(server: Server, *parts: bytes, end: bool = False) -> int | None:
 
 
 def reset(server: Server, *parts: bytes) -> None:
-    """Vanish in the middle of a request."""
+    """Reset the connection in the middle of a request."""
     lines = len(server.logged(" POST / "))
     with Connection(server.port) as connection:
         connection.send(*parts)
-        with suppress(AssertionError):  # some wait for the whole first
+        with suppress(AssertionError):  # some servers first wait for the whole body
             until(lambda: any("/.staging" in name for name in server.descriptors()), "a staged file", 0.5)
         connection.reset()
-    with suppress(AssertionError):  # some never tell the service
+    with suppress(AssertionError):  # some never call the service
         until(lambda: len(server.logged(" POST / ")) > lines, "the end of the request", 2)
 
 
 def test_downloads(at: tuple[Server, Seen]) -> None:
-    """Whole blobs, ranges and heads are what they should be, and so is a form."""
+    """Whole blobs, ranges, HEAD and form uploads work."""
     server, _ = at
     for field, (start_, stop) in {"": (0, SIZE), "bytes=70000-2000000": (70_000, 2_000_001)}.items():
         with Connection(server.port) as connection:
@@ -180,7 +180,7 @@ def test_downloads(at: tuple[Server, Seen]) -> None:
 
 
 def test_short_length(at: tuple[Server, Seen]) -> None:
-    """A body that ends before its length stores nothing, however it ends."""
+    """A body shorter than its Content-Length stores nothing, whether the connection closes or resets."""
     server, _ = at
     head = POST % b"" + b"Content-Length: 1000000\r\n\r\n"
     assert ask(server, head, DATA[:500_000], end=True) in (400, 500, None)
@@ -188,21 +188,21 @@ def test_short_length(at: tuple[Server, Seen]) -> None:
 
 
 def test_whole(at: tuple[Server, Seen]) -> None:
-    """A whole chunked body is taken where a cut one is told from it."""
+    """A complete chunked body is stored only if the server reports truncated ones."""
     server, seen = at
     assert ask(server, CODED, b"\r\n", chunked(b"wh", b"ole")) == seen.whole
 
 
 @pytest.mark.parametrize("body", [b"5\r\nab", chunked(b"part", end=b""), b""], ids=["in", "behind", "before"])
 def test_cut(at: tuple[Server, Seen], body: bytes) -> None:
-    """A cut chunked body stores nothing, whether its client leaves in order or not."""
+    """A truncated chunked body stores nothing, whether the connection closes or resets."""
     server, seen = at
     assert ask(server, CODED, b"\r\n", body, end=True) in {*seen.cut, None}
     reset(server, CODED, b"\r\n", body)
 
 
 def test_cut_with_a_digest(at: tuple[Server, Seen]) -> None:
-    """A digest tells a part from the whole under every server."""
+    """With a digest no server stores a truncated chunked body."""
     server, seen = at
     coded = (
         POST % b"?hash=%s" % hashlib.md5(b"whole").hexdigest().encode()
@@ -214,19 +214,19 @@ def test_cut_with_a_digest(at: tuple[Server, Seen]) -> None:
 
 
 def test_bad_size(at: tuple[Server, Seen]) -> None:
-    """A chunk size that is no number is told of, or taken for the end, as documented."""
+    """A malformed chunk size is refused or ends the body, as documented."""
     server, seen = at
     assert ask(server, CODED, b"\r\n", b"5\r\nwhole\r\nzz\r\nx\r\n0\r\n\r\n") in {*seen.bad_size, None}
 
 
 def test_both_framings(at: tuple[Server, Seen]) -> None:
-    """With a length beside it, a chunked body is refused, or is what its chunks say."""
+    """A chunked body with a Content-Length is refused or stored as its chunks say."""
     server, seen = at
     assert ask(server, CODED, b"Content-Length: 4\r\n\r\n", chunked(b"wh", b"ole")) == seen.both
 
 
 def test_the_table_is_what_was_seen() -> None:
-    """docs/servers.md has a row for each."""
+    """docs/servers.md has a row for each server."""
     text = (PROJECT / "docs" / "servers.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1].lower() for line in text.splitlines() if line.startswith("| ")][1:]
     for name in SEEN:

@@ -1,4 +1,4 @@
-"""A fuzz of a real server with raw requests: no failure, no hang, nothing stored that is not whole."""
+"""Raw requests fuzz a real server: no failure, no hang, and only complete uploads stored."""
 
 import hashlib
 
@@ -13,7 +13,7 @@ from tests.support.wire import chunked, message
 
 
 def uploads(data: bytes) -> set[str]:
-    """The hashes of the whole uploads in what is sent, as h11 reads it."""
+    """The hashes of the complete uploads in the data, as h11 parses it."""
     found = set()
     reader = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
     try:
@@ -31,7 +31,7 @@ def uploads(data: bytes) -> set[str]:
             reader.send(h11.EndOfMessage())
             reader.start_next_cycle()
     except (h11.RemoteProtocolError, h11.LocalProtocolError):
-        pass  # the rest is no request, or the connection cannot be used again
+        pass  # the rest is no request, or the connection is unusable
     return found
 
 
@@ -120,7 +120,7 @@ REQUEST = st.builds(
     st.sampled_from([b"\r\n\r\n"] * 6 + [b"\n\n", b"\r\n", b"\r\n\n", b""]),
     BODY,
 )
-# An upload that is right, for a change to make something of.
+# Valid uploads, to be changed.
 RIGHT = st.binary(max_size=30).map(lambda data: message("POST", "/", data)) | st.lists(
     st.binary(min_size=1, max_size=9), max_size=4
 ).map(lambda chunks: message("POST", "/", Transfer_Encoding="chunked") + chunked(*chunks))
@@ -133,7 +133,7 @@ FUZZ = settings(
 
 
 def changed(data: bytes, changes: list[tuple[float, int, bytes]]) -> bytes:
-    """Put some bytes in the place of some others."""
+    """Replace some bytes by others."""
     for place, length, by in changes:
         start = int(place * len(data))
         data = data[:start] + by + data[start + length :]
@@ -141,7 +141,7 @@ def changed(data: bytes, changes: list[tuple[float, int, bytes]]) -> bytes:
 
 
 def cut(data: bytes, places: list[float]) -> list[bytes]:
-    """Cut bytes into pieces."""
+    """Split bytes into pieces."""
     ends = sorted(int(place * len(data)) for place in places)
     return [data[start:end] for start, end in zip([0, *ends], [*ends, len(data)], strict=True)]
 
@@ -153,7 +153,7 @@ PAUSE = st.sampled_from([0, 0, 0.002])
 @FUZZ
 @given(st.lists(REQUEST, min_size=1, max_size=3).map(b"".join), CUTS, PAUSE)
 def test_any_request(server: Server, data: bytes, cuts: list[float], pause: float) -> None:
-    """Nearly right and quite wrong requests, some behind others."""
+    """Pipelined requests, from almost valid to nonsense, never break the service."""
     judge(server, exchange(server, cut(data, cuts), pause), uploads(data))
 
 
@@ -163,7 +163,7 @@ def test_any_request(server: Server, data: bytes, cuts: list[float], pause: floa
 def test_changed_uploads(
     server: Server, right: bytes, changes: list[tuple[float, int, bytes]], cuts: list[float], pause: float
 ) -> None:
-    """Whole uploads are kept, and of changed ones only what is whole for another reader, too."""
+    """Valid uploads are stored; changed ones only if h11 reads a complete upload, too."""
     data = changed(right, changes)
     statuses = judge(server, exchange(server, cut(data, cuts), pause), uploads(data))
     if not changes:
@@ -173,7 +173,7 @@ def test_changed_uploads(
 @FUZZ
 @given(st.binary(max_size=50), st.floats(0, 1, exclude_max=True), CUTS, st.booleans())
 def test_cut_forms(server: Server, content: bytes, place: float, cuts: list[float], honest: bool) -> None:
-    """A form that ends anywhere before its last boundary stores nothing, whatever length it announced."""
+    """A form cut before its last boundary stores nothing, whatever its Content-Length."""
     head, end, body = form("a", content).partition(b"\r\n\r\n")
     part = body[: int(place * len(body.rstrip()))]
     if honest:
@@ -184,7 +184,7 @@ def test_cut_forms(server: Server, content: bytes, place: float, cuts: list[floa
 @FUZZ
 @given(st.binary(max_size=50), st.lists(CHANGE, min_size=1, max_size=3))
 def test_changed_forms(server: Server, content: bytes, changes: list[tuple[float, int, bytes]]) -> None:
-    """A changed form may be another form, and is answered as one or refused."""
+    """A changed form is stored or refused."""
     data = form("a", content)
     head, end, body = data.partition(b"\r\n\r\n")
     length = len(body)

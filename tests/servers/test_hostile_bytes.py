@@ -1,4 +1,4 @@
-"""Every byte everywhere, too much of everything, and requests that just stop."""
+"""Every byte in every place, oversized requests, and requests that stop halfway."""
 
 import hashlib
 import time
@@ -17,7 +17,7 @@ EVERY_BYTE = [bytes([value]) for value in range(256)]
 
 
 def test_requests_that_just_stop(server: Server) -> None:
-    """Whatever part of a request comes, and nothing after it, the connection ends by itself."""
+    """A connection whose request stops halfway is closed after the idle timeout."""
     random = Random(1)
     whole = [message("POST", "/", b"12345"), form("a", b"12345"), message("GET", "/healthz")]
     whole += [message("POST", "/", Transfer_Encoding="chunked") + chunked(b"12345", b"67890")]
@@ -54,7 +54,7 @@ def test_requests_that_just_stop(server: Server) -> None:
     ids=repr,
 )
 def test_every_byte_in_heads(server: Server, head: bytes) -> None:
-    """Any byte anywhere in a head is understood or refused."""
+    """Any byte anywhere in a request's head is accepted or refused."""
     nothing = {hashlib.md5(b"").hexdigest()}
     for byte in EVERY_BYTE:
         data = head.replace(b"%b", byte) + b"\r\n\r\n"
@@ -62,7 +62,7 @@ def test_every_byte_in_heads(server: Server, head: bytes) -> None:
 
 
 def test_every_byte_in_file_names(server: Server) -> None:
-    """Any byte in the name of a file, of a part or of a boundary is taken or refused, quoted or not."""
+    """Any byte in a file name or part name is accepted or refused, quoted or not."""
     stored = {hashlib.md5(HELD).hexdigest()}
     for byte in EVERY_BYTE:
         quoted = b"%%%02x" % byte[0]
@@ -80,7 +80,7 @@ def test_every_byte_in_file_names(server: Server) -> None:
     "name", ["Authorization", "Range", "Content-Type", "Repr-Digest", "Expect", "Content-Length"]
 )
 def test_large_fields(server: Server, name: str) -> None:
-    """A header field of a mebibyte, or a request line, is refused as too large."""
+    """A header field of 1 MiB gets 431, and such a request line 414."""
     data = f"POST / HTTP/1.1\r\nHost: a\r\n{name}: {'1' * (1 << 20)}\r\n\r\n".encode()
     assert judge(server, exchange(server, [data]), set()) == [431]
     assert judge(server, exchange(server, [data.replace(b" /", b" /" + b"a" * (1 << 20), 1)]), set()) == [414]
@@ -88,7 +88,7 @@ def test_large_fields(server: Server, name: str) -> None:
 
 @pytest.mark.parametrize("number, status", [(1000, 200), (1001, 400), (20_000, 400)])
 def test_many_parts(server: Server, number: int, status: int) -> None:
-    """A form may have a thousand parts."""
+    """A form may have 1000 parts."""
     field = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n'
     file = b'--x\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n' + HELD + b"\r\n"
     body = field * (number - 1) + file + b"--x--\r\n"
@@ -98,6 +98,6 @@ def test_many_parts(server: Server, number: int, status: int) -> None:
 
 @pytest.mark.parametrize("number, status", [(90, 200), (101, 431), (100_000, 431)])
 def test_many_fields(server: Server, number: int, status: int) -> None:
-    """A head may have a hundred fields."""
+    """A request with more than 100 header fields gets 431."""
     data = b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * (number - 1) + b"\r\n"
     assert judge(server, exchange(server, [data]), set()) == [status]

@@ -1,4 +1,4 @@
-"""Hosts on real servers: which of their sockets only this machine reaches, and what is asked for there."""
+"""The check of Host on real servers, which applies only where all sockets are on loopback."""
 
 import json
 import socket
@@ -18,7 +18,7 @@ KNOWN = {"WSGI_STORE_HOSTS": "store.example"}
 
 
 def status(port: int, *hosts: str, address: str = "127.0.0.1") -> list[int]:
-    """What requests with these hosts are answered with."""
+    """The statuses of requests with these hosts."""
     found = []
     for host in hosts:
         with closing(HTTPConnection(address, port, timeout=20)) as connection:
@@ -29,7 +29,7 @@ def status(port: int, *hosts: str, address: str = "127.0.0.1") -> list[int]:
 
 @pytest.mark.parametrize("start", [gunicorn, uwsgi, waitress], ids=lambda start: start.__name__)
 def test_a_loopback_address(start: Callable[..., Server], tmp_path: Path) -> None:
-    """An open service on 127.0.0.1 answers under names that it knows, whatever server it runs on."""
+    """An open service on 127.0.0.1 answers only under known hosts, on every server."""
     with start(tmp_path, **KNOWN) as server:
         hosts = ["localhost", f"127.0.0.1:{server.port}", "store.example", "evil.example", "example.org:80"]
         assert status(server.port, *hosts) == [200, 200, 200, 421, 421]
@@ -42,7 +42,7 @@ def test_a_loopback_address(start: Callable[..., Server], tmp_path: Path) -> Non
 
 
 def test_before_a_body_is_asked_for(tmp_path: Path) -> None:
-    """A body is not even asked for that a page of another site would send, or to a host that is unknown."""
+    """A foreign origin or an unknown host is refused without a 100 Continue."""
     with gunicorn(tmp_path) as server:
         for field, status_ in ({"Origin": "http://evil.example"}, 403), ({"X_Y": "z"}, 421):
             request = message("POST", "/", Content_Length=1 << 20, Expect="100-continue", **field)
@@ -54,7 +54,7 @@ def test_before_a_body_is_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("start", [gunicorn, uwsgi, waitress], ids=lambda start: start.__name__)
 def test_what_proxies_say(start: Callable[..., Server], tmp_path: Path) -> None:
-    """No field by which proxies tell of a client makes an unknown host a known one."""
+    """No forwarding field makes an unknown host known."""
     fields = {
         "X_Forwarded_Host": "localhost",
         "X_Forwarded_For": "8.8.8.8",
@@ -74,13 +74,13 @@ def test_what_proxies_say(start: Callable[..., Server], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("start", [gunicorn, uwsgi, waitress], ids=lambda start: start.__name__)
 def test_every_address(start: Callable[..., Server], tmp_path: Path) -> None:
-    """Whoever opens a service to others is not asked under which name they know it."""
+    """A service on all addresses accepts any host."""
     with start(tmp_path, address="0.0.0.0", **KNOWN) as server:
         assert status(server.port, "evil.example", "localhost") == [200, 200]
 
 
 def test_a_loopback_address_and_a_unix_socket(tmp_path: Path) -> None:
-    """gunicorn says by which of its sockets a request came: behind a Unix socket is a proxy."""
+    """gunicorn checks hosts on its TCP socket, and not on a Unix socket, where a proxy does."""
     path = str(tmp_path / "socket")
     with gunicorn(tmp_path, "--bind", f"unix:{path}", **KNOWN) as server:
         assert status(server.port, "evil.example", "localhost") == [421, 200]
@@ -92,7 +92,7 @@ def test_a_loopback_address_and_a_unix_socket(tmp_path: Path) -> None:
 
 
 def test_a_service_with_tokens(tmp_path: Path) -> None:
-    """Whoever asks for tokens need not ask for names."""
+    """A service that requires tokens accepts any host."""
     tokens = tmp_path / "tokens"
     tokens.touch(0o600)
     with gunicorn(tmp_path, WSGI_STORE_TOKENS=str(tokens)) as server:
@@ -101,20 +101,20 @@ def test_a_service_with_tokens(tmp_path: Path) -> None:
 
 @pytest.fixture(name="proxied", scope="module")
 def fixture_proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., int]]:
-    """The port of nginx, as shipped, before gunicorn, as shipped and told a public name."""
+    """The port of the shipped nginx before the shipped gunicorn, which knows one public name."""
     with ExitStack() as stack:
         backend = stack.enter_context(gunicorn(tmp_path_factory.mktemp("backend"), **KNOWN))
         yield stack.enter_context(nginx(tmp_path_factory.mktemp("proxy"), backend, direct=False)).port
 
 
 def test_behind_nginx(proxied: int) -> None:
-    """Through nginx a service is reached under its public name, and under no other."""
+    """Through nginx the service answers under its public name and refuses others."""
     assert status(proxied, "store.example", f"store.example:{proxied}", "localhost") == [200, 200, 200]
     assert status(proxied, "evil.example") == [421]
 
 
 def test_uploads_behind_nginx(proxied: int) -> None:
-    """A page of the public name may upload, by its port, and a page of another may not."""
+    """A page of the public name and port may upload, a page of another port may not."""
     with Connection(proxied) as connection:
         for origin, expected in {"https://store.example:8443": 200, "https://store.example": 403}.items():
             request = message("POST", "/", b"x", Origin=origin)
@@ -123,7 +123,7 @@ def test_uploads_behind_nginx(proxied: int) -> None:
 
 
 def test_what_cannot_be_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without /proc a service takes care, and with sockets of no address it need not."""
+    """Hosts are checked if the sockets cannot be listed, but not if there are none."""
 
     def listdir(_: str) -> list[str]:
         raise FileNotFoundError
@@ -153,10 +153,10 @@ def test_what_cannot_be_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_routers_of_uwsgi(
     options: dict[str, object], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where uWSGI has routers, they are what others reach."""
+    """With uWSGI's HTTP routers, their addresses decide."""
 
     class Uwsgi:  # pylint: disable=too-few-public-methods
-        """The module that there is inside uWSGI."""
+        """The module that uWSGI provides."""
 
         opt = options
 

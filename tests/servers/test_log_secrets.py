@@ -1,4 +1,4 @@
-"""Links, tickets and tokens are in no file that the service, uWSGI or nginx writes, whatever goes wrong."""
+"""Links, tickets and tokens reach no log of the service, uWSGI or nginx, whatever fails."""
 
 import json
 import time
@@ -14,7 +14,7 @@ from tests.support.wire import Connection, message
 from wsgi_store.access.signing import Signer
 
 DATA = b"hello\n" * 20_000
-# In any part of a request that a client may put it into.
+# Sent in every part of a request that may hold a secret.
 TOKEN = "t0ken-of-somebody"
 
 
@@ -25,7 +25,7 @@ def secrets(hash_: str) -> tuple[str, str]:
 
 
 def trouble(port: int, hash_: str) -> Iterator[str]:
-    """Use and misuse links, tickets and tokens; yields those that were sent."""
+    """Use and misuse links, tickets and tokens; yield the secrets that were sent."""
     link, ticket = secrets(hash_)
     guessed = f"{link[:-8]}aaaaaaaa"
     yield from (link, ticket, guessed, TOKEN)
@@ -58,14 +58,14 @@ def trouble(port: int, hash_: str) -> Iterator[str]:
 
 
 def written(directory: Path) -> dict[str, str]:
-    """What is in the files beside the store."""
+    """The contents of the files beside the store."""
     beside = [path for path in directory.iterdir() if path.is_file() and path.name != "tokens"]
     return {path.name: path.read_text("utf-8", "replace") for path in beside}
 
 
 @pytest.mark.parametrize("name", ["gunicorn", "uwsgi", "nginx", "nginx with public reading"])
 def test_no_log_has_secrets(tmp_path: Path, name: str) -> None:
-    """Every file is searched, after the service behind was killed, too; lines have the time and the id."""
+    """No log has a secret, even after the backend was killed; nginx logs the time and the id."""
     (tmp_path / "tokens").write_text(line("all", "read,write"), encoding="ascii")
     (tmp_path / "tokens").chmod(0o600)
     settings = {

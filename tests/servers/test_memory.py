@@ -1,4 +1,4 @@
-"""A worker's memory does not grow with the files that pass through it.
+"""A worker's memory does not grow with the size of the files it transfers.
 
 TEST_FILE_SIZE is the file's size in bytes, TEST_FILE_DIRECTORY where it and the store go:
 `TEST_FILE_SIZE=$((2 << 30)) TEST_FILE_DIRECTORY=/var/tmp pytest -rP tests/servers/test_memory.py`.
@@ -17,7 +17,7 @@ from tests.support.servers import Server, gunicorn
 from tests.support.wire import Connection, message
 
 SIZE = int(os.environ.get("TEST_FILE_SIZE", 256 << 20))
-# In memory by default: the disk is not what is measured.
+# In memory by default, as the disk is not under test.
 DIRECTORY = os.environ.get("TEST_FILE_DIRECTORY", "/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
 BLOCK = bytes(range(256)) * (4 << 10)
 LIMIT = 16 << 20
@@ -26,7 +26,7 @@ assert SIZE % len(BLOCK) == 0, "TEST_FILE_SIZE: expected whole MiB"
 
 @pytest.fixture(scope="module", name="server")
 def fixture_server() -> Iterator[Server]:
-    """One worker as it is in production, which has served a little of everything."""
+    """One worker as in production, warmed up with each kind of transfer."""
     with tempfile.TemporaryDirectory(dir=DIRECTORY) as directory:
         with gunicorn(Path(directory), workers=1, python=()) as server:
             for upload in UPLOADS.values():
@@ -69,7 +69,7 @@ def form(port: int, size: int) -> str:
 
 
 def download(port: int, hash_: str, **fields: str) -> int:
-    """Download a blob, or part of it; returns the number of bytes that came, those of the head too."""
+    """Download a blob, or part of it; return the number of bytes received, header included."""
     with Connection(port) as connection:
         connection.send(message("GET", f"/{hash_}", Connection="close", **fields))
         received = 0
@@ -82,11 +82,11 @@ UPLOADS: dict[str, Callable[[int, int], str]] = {"raw": raw, "chunked": chunked,
 
 
 class Peak:
-    """How far a worker's resident memory rises above where it is now, in bytes (proc(5))."""
+    """The rise of a worker's peak resident memory from now on, in bytes (proc(5))."""
 
     def __init__(self, server: Server) -> None:
         (self._pid,) = server.processes()
-        # 5 resets the high-water mark to what is resident now.
+        # 5 resets the high-water mark to the current resident memory.
         Path(f"/proc/{self._pid}/clear_refs").write_text("5", encoding="ascii")
         self._before = self._mark()
 
@@ -97,7 +97,7 @@ class Peak:
         return int(match[1]) << 10
 
     def growth(self, what: str) -> int:
-        """The rise until now; told to who runs the test with -rP."""
+        """Return the rise so far, and print it for pytest -rP."""
         growth = self._mark() - self._before
         print(f"{what} of {SIZE >> 20} MiB: {self._before / 2**20:.1f} MiB + {growth / 2**20:.1f} MiB")
         return growth

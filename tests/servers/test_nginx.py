@@ -1,4 +1,4 @@
-"""nginx with the shipped settings: uploads as they arrive, downloads without Python."""
+"""nginx with the shipped settings: unbuffered uploads, and downloads without Python."""
 
 import json
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from tests.support.exchanges import DATA, HASH, SIZE, told
 from tests.support.servers import Server, gunicorn, nginx
 from tests.support.wire import Connection, message
 
-# What lies in a store, or may, and is no blob.
+# Files that a store has, or may have, beside its blobs.
 HIDDEN = [".tickets/1-a", ".quarantine/a", ".verified.json", ".staging/a", "store.json", "ab/x"]
 SITE = "https://app.example"
-# What tells of a server or a connection, not of the blob.
+# Fields of the server or the connection, not of the blob.
 HOP = {"server", "date", "connection", "x-request-id"}
 
 
 @pytest.fixture(scope="module", name="backend")
 def fixture_backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """gunicorn on a store that holds the one blob."""
+    """gunicorn with one blob in its store."""
     settings = {"WSGI_STORE_SENDFILE": "x-accel", "WSGI_STORE_CORS_ORIGINS": SITE}
     with gunicorn(tmp_path_factory.mktemp("backend"), **settings) as server:
         with Connection(server.port) as connection:
@@ -32,27 +32,27 @@ def fixture_backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
 
 @pytest.fixture(scope="module", name="proxy")
 def fixture_proxy(backend: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """nginx that asks the service for everything."""
+    """nginx that passes every request to the service."""
     with nginx(tmp_path_factory.mktemp("proxy"), backend, direct=False) as server:
         yield server
 
 
 @pytest.fixture(scope="module", name="direct")
 def fixture_direct(backend: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """nginx that takes blobs straight from the directory."""
+    """nginx that sends blobs from the store's directory."""
     with nginx(tmp_path_factory.mktemp("direct"), backend, direct=True) as server:
         yield server
 
 
 def head_of(backend: Server, target: str) -> dict[str, str]:
-    """What the service itself says of a blob."""
+    """The header with which the service itself describes a blob."""
     with Connection(backend.port) as connection:
         fields = connection.ask(message("HEAD", target)).fields
     return {name: value for name, value in fields.items() if name not in HOP}
 
 
 def test_accelerated(backend: Server, proxy: Server) -> None:
-    """The service decides on a download and nginx sends it, with every field of the service."""
+    """The service decides on a download, and nginx sends it with all of the service's fields."""
     with Connection(proxy.port) as connection:
         answer = connection.ask(message("GET", f"/{HASH}/rose.png"))
         assert answer.body == DATA
@@ -64,7 +64,7 @@ def test_accelerated(backend: Server, proxy: Server) -> None:
 
 @pytest.mark.parametrize("part, status", [("bytes=0-", 206), (f"bytes={SIZE}-", 416)])
 def test_accelerated_for_a_page_of_another_site(proxy: Server, part: str, status: int) -> None:
-    """What nginx sends instead of the service may be read by the same pages."""
+    """An answer sent by nginx has the CORS fields of the service."""
     with Connection(proxy.port) as connection:
         answer = connection.ask(message("GET", f"/{HASH}", Origin=SITE, Range=part))
     assert answer.status == status
@@ -75,7 +75,7 @@ def test_accelerated_for_a_page_of_another_site(proxy: Server, part: str, status
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_direct(backend: Server, direct: Server, method: str) -> None:
-    """A blob taken from the directory has the fields that guard readers and caches."""
+    """A blob sent from the directory has the same protective and caching fields."""
     with Connection(direct.port) as connection:
         answer = connection.ask(message(method, f"/{HASH}"))
         assert answer.status == 200
@@ -115,7 +115,7 @@ def test_direct(backend: Server, direct: Server, method: str) -> None:
 def test_direct_leaves_the_rest(
     direct: Server, method: str, target: str, fields: dict[str, str], status: int
 ) -> None:
-    """What is more than a whole blob is the service's; no other file of the store is to be had."""
+    """The service answers all requests but those for whole blobs; other files of the store get 404."""
     with Connection(direct.port) as connection:
         answer = connection.ask(message(method, target, b"" if method == "POST" else None, **fields))
     assert answer.status == status
@@ -129,7 +129,7 @@ def test_direct_leaves_the_rest(
 
 @pytest.mark.parametrize("way", ["proxy", "direct"])
 def test_only_blobs_are_sent(backend: Server, request: pytest.FixtureRequest, way: str) -> None:
-    """A link in a blob's place is not followed, and a blob that a token guards not given away."""
+    """nginx does not follow a symlink in a blob's place."""
     server: Server = request.getfixturevalue(way)
     link = backend.root / HASH[:2] / (HASH[:2] + "0" * 30)
     link.symlink_to(backend.root / "store.json")
@@ -139,7 +139,7 @@ def test_only_blobs_are_sent(backend: Server, request: pytest.FixtureRequest, wa
 
 
 def test_tokens_hold_behind_nginx(tmp_path: Path) -> None:
-    """As shipped, nginx sends no blob that the service was not asked for."""
+    """As shipped, nginx sends a blob only if the service allows it."""
     tokens = tmp_path / "tokens"
     tokens.write_text(line("all", "read,write"), encoding="ascii")
     tokens.chmod(0o600)
@@ -176,13 +176,13 @@ def test_tokens_hold_behind_nginx(tmp_path: Path) -> None:
     ids=["1.0", "empty", "in the target", "1.0 with a host", "1.1", "1.1 without"],
 )
 def test_hosts(proxy: Server, head: bytes, status: int) -> None:
-    """Who need not name a host is answered all the same, as a health check of HTTP/1.0."""
+    """An HTTP/1.0 request without Host, like a health check, is answered."""
     with Connection(proxy.port) as connection:
         assert connection.ask(head, b"\r\n\r\n").status == status
 
 
 def test_delete(backend: Server, direct: Server) -> None:
-    """A blob is gone for nginx as soon as the service has removed it."""
+    """A deleted blob is immediately gone for nginx."""
     with Connection(direct.port) as connection:
         hash_ = told(connection.ask(message("POST", "/", b"short-lived")))[0]
         assert connection.ask(message("GET", f"/{hash_}")).body == b"short-lived"
@@ -192,7 +192,7 @@ def test_delete(backend: Server, direct: Server) -> None:
 
 
 def test_unbuffered(backend: Server, proxy: Server) -> None:
-    """The service receives an upload while nginx still does."""
+    """The service receives an upload while nginx is still receiving it."""
     with Connection(proxy.port) as connection:
         connection.send(message("POST", "/", Content_Length=SIZE), DATA[:1_000_000])
         backend.until_staged()
@@ -202,7 +202,7 @@ def test_unbuffered(backend: Server, proxy: Server) -> None:
 
 @pytest.mark.parametrize("coded", [False, True], ids=["length", "chunked"])
 def test_vanished_uploader(backend: Server, proxy: Server, coded: bool) -> None:
-    """An upload whose client goes away stores nothing."""
+    """An upload whose client disconnects stores nothing."""
     seen = len(backend.logged("POST / 400 "))
     before = backend.descriptors()
     with Connection(proxy.port) as connection:
@@ -218,7 +218,7 @@ def test_vanished_uploader(backend: Server, proxy: Server, coded: bool) -> None:
 
 
 def test_target(backend: Server, proxy: Server) -> None:
-    """A file name reaches the service as the client wrote it."""
+    """A file name reaches the service exactly as the client wrote it."""
     with Connection(proxy.port) as connection:
         answer = connection.ask(message("GET", f"/{HASH}/a%2Fb%20c//d.png"))
     assert answer.status == 200
@@ -228,8 +228,8 @@ def test_target(backend: Server, proxy: Server) -> None:
 
 @pytest.mark.parametrize("part", ["%F0%9F%8C%B9", '"', "%22"])
 def test_a_long_name(backend: Server, proxy: Server, part: str) -> None:
-    """A name as long as a request line allows comes back whole, twice over, in the head of the answer."""
-    # What the shipped settings of gunicorn take, less what stands around the name.
+    """The longest file name a request line allows fits twice into the answer's header."""
+    # The request line limit of the shipped gunicorn settings, less the rest of the line.
     room = 8190 - len(f"HEAD /{HASH}/%C3%A4.png HTTP/1.1\r\n")
     target = f"/{HASH}/%C3%A4{part * (room // len(part))}.png"
     with Connection(proxy.port) as connection:

@@ -1,4 +1,4 @@
-"""A fuzz of a real server from its own description, by Schemathesis with all its checks."""
+"""Schemathesis fuzzes a real server from its own description, with all checks."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests.support.wire import Connection, message
 
 pytestmark = pytest.mark.long(100)
 TOKEN = "all"
-# What must have happened, or the fuzz was idle: methods, paths and statuses in the log.
+# Log lines without which the fuzz tested too little: method, path and status.
 DONE = [
     "POST / 200",
     "POST / 400",
@@ -37,7 +37,7 @@ DONE = [
 
 @pytest.fixture(name="server")
 def fixture_server(tmp_path: Path) -> Iterator[Server]:
-    """A server that asks for tokens."""
+    """A server that requires tokens."""
     tokens = tmp_path / "tokens"
     tokens.write_text(line(TOKEN, ALL), encoding="utf-8")
     settings = {"WSGI_STORE_TOKENS": str(tokens), "WSGI_STORE_SIGNING_KEYS": KEY}
@@ -47,7 +47,7 @@ def fixture_server(tmp_path: Path) -> Iterator[Server]:
 
 
 def schemathesis(server: Server, document: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run it in a process of its own: it brings a pytest plugin and a great deal of modules."""
+    """Run it in a separate process: it brings a pytest plugin and many modules."""
     command = [
         sys.executable,
         *STRICT,
@@ -58,16 +58,16 @@ def schemathesis(server: Server, document: str, *arguments: str) -> subprocess.C
     ]
     command += ["run", document, "--header", f"Authorization: Bearer {TOKEN}", "--checks", "all", *arguments]
     environ = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    # It keeps what it learned in the working directory.
+    # It saves its state in the working directory.
     return subprocess.run(
         command, cwd=server.log.parent, env=environ, capture_output=True, text=True, check=False, timeout=200
     )
 
 
 def test_the_service_is_as_described(server: Server) -> None:
-    """Right, wrong and chained requests made from the description get answers that fit it."""
+    """Valid, invalid and chained requests get answers that fit the description."""
     with Connection(server.port) as connection:
-        # The example of the description is there, so that some requests find it from the start.
+        # The blob of the description's examples, so that requests find it from the start.
         upload = message("POST", "/", b"hello, world\n", Authorization=f"Bearer {TOKEN}")
         assert connection.ask(upload).status == 200
     result = schemathesis(server, f"http://127.0.0.1:{server.port}/openapi.json")
@@ -78,7 +78,7 @@ def test_the_service_is_as_described(server: Server) -> None:
 
 
 def test_what_is_not_so_is_found(server: Server, tmp_path: Path) -> None:
-    """A description that says something else than the service does makes the fuzz fail, over each word."""
+    """Each error put into the description makes the fuzz fail."""
     with Connection(server.port) as connection:
         document = json.loads(connection.ask(message("GET", "/openapi.json")).body)
     paths, components = document["paths"], document["components"]

@@ -1,4 +1,4 @@
-"""Refusals that come while a body is on its way, as clients see them, directly and through nginx."""
+"""Clients see a refusal that arrives while they send a body, directly and through nginx."""
 
 import asyncio
 import http.client
@@ -22,7 +22,7 @@ PIECE = bytes(1 << 20)
 
 
 class Upload(NamedTuple):
-    """A request with a large body, what it is answered, and how often that is looked at."""
+    """A request with a large body, its expected status, and the number of repetitions."""
 
     status: int
     method: str
@@ -38,7 +38,7 @@ OTHER = {"Repr-Digest": f"md5=:{'/' * 21}w==:"}
 REFUSED = {
     "no token": Upload(401, "POST", "/", {}, times=10),
     "too large": Upload(413, "POST", "/", TOKEN),
-    # Nobody knows before ten megabytes have come.
+    # Known only after 10 MiB.
     "too large, chunked": Upload(413, "POST", "/", TOKEN, chunked=True, times=10),
     "contradiction": Upload(422, "POST", f"/?hash={HASH}", TOKEN | OTHER, chunked=True),
     "malformed digest": Upload(400, "POST", "/", TOKEN | {"Repr-Digest": "md5=:AAAA:"}),
@@ -47,14 +47,14 @@ REFUSED = {
 
 
 def pieces() -> Iterator[bytes]:
-    """The body, a piece at a time."""
+    """The body in pieces."""
     for _ in range(SIZE // len(PIECE)):
         yield PIECE
 
 
 def by_curl(url: str, upload: Upload) -> int:
     """The status that curl sees."""
-    # Without an expectation: the body is on its way before the answer.
+    # Without Expect: the body is being sent when the answer comes.
     fields = ["Expect:"] + [f"{name}: {value}" for name, value in upload.fields.items()]
     command = ["curl", "-sS", "-X", upload.method, "-o", "/dev/null", "-w", "%{http_code}"]
     command += ["-T", "-"] if upload.chunked else ["--data-binary", "@-"]
@@ -67,7 +67,7 @@ def by_curl(url: str, upload: Upload) -> int:
 
 
 def by_http_client(url: str, upload: Upload) -> int:
-    """The status that http.client sees, which sends all of a body before it looks for an answer."""
+    """The status that http.client sees, which sends the whole body before reading."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
     try:
         length = {} if upload.chunked else {"Content-Length": str(SIZE)}
@@ -117,7 +117,7 @@ def by_aiohttp(url: str, upload: Upload) -> int:
             session.request(upload.method, url + upload.path, data=data, headers=upload.fields) as answer,
         ):
             status = answer.status
-        # It closes its connections later than it says.
+        # aiohttp closes its connections in the background.
         async with asyncio.timeout(20):
             while any(one.fileno() >= 0 for one in opened):
                 await asyncio.sleep(0.001)
@@ -137,7 +137,7 @@ CLIENTS: dict[str, Callable[[str, Upload], int]] = {
 
 @pytest.fixture(scope="module", name="urls")
 def fixture_urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Where the service is: gunicorn itself, and nginx in front of it that does not buffer uploads."""
+    """The URLs of gunicorn and of nginx, which does not buffer uploads."""
     directory = tmp_path_factory.mktemp("service")
     tokens = directory / "tokens"
     tokens.write_text(line("writer", "write"), encoding="ascii")
@@ -153,7 +153,7 @@ def fixture_urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
 @pytest.mark.parametrize("server", ["gunicorn", "nginx"])
 @pytest.mark.parametrize("case", REFUSED)
 def test_refusals_are_seen(urls: dict[str, str], client: str, server: str, case: str) -> None:
-    """Whoever is still sending when the refusal comes sees it, every time."""
+    """A client that is still sending sees the refusal, every time."""
     upload = REFUSED[case]
     seen = [CLIENTS[client](urls[server], upload) for _ in range(upload.times)]
     assert seen == [upload.status] * upload.times
@@ -161,7 +161,7 @@ def test_refusals_are_seen(urls: dict[str, str], client: str, server: str, case:
 
 @pytest.mark.parametrize("case", [name for name in REFUSED if name != "too large, chunked"])
 def test_refused_before_the_body(urls: dict[str, str], case: str) -> None:
-    """curl, which asks first, sends nothing of a body that can be refused by the head."""
+    """With Expect curl sends nothing of a body that the head already gets refused."""
     upload = REFUSED[case]
     fields = ["Expect: 100-continue", *(f"{name}: {value}" for name, value in upload.fields.items())]
     fields += ["Transfer-Encoding: chunked"] if upload.chunked else []
@@ -173,7 +173,7 @@ def test_refused_before_the_body(urls: dict[str, str], case: str) -> None:
 
 
 def test_asked_for_the_body(urls: dict[str, str]) -> None:
-    """A body that is not refused is asked for, and sent."""
+    """With Expect an acceptable body gets 100 Continue and is sent."""
     command = ["curl", "-sS", "-H", "Expect: 100-continue", "-H", f"Authorization: {TOKEN['Authorization']}"]
     command += ["--expect100-timeout", "60", "--data-binary", "@-", "-w", "%{http_code} %{size_upload}"]
     command += ["-o", "/dev/null", f"{urls['gunicorn']}/?hash={HASH}"]

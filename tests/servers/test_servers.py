@@ -1,4 +1,4 @@
-"""What every server does alike: uploads in each form, downloads whole and in ranges."""
+"""All servers behave alike on uploads of each form and on whole and partial downloads."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ SERVERS: dict[str, Callable[..., Server]] = {"gunicorn": gunicorn, "uwsgi": uwsg
 
 @pytest.fixture(scope="module", name="port", params=["gunicorn", "uwsgi", "waitress", "nginx", "x-accel"])
 def fixture_port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A service on a store that holds the one blob."""
+    """The port of a service that holds one blob."""
     directory = tmp_path_factory.mktemp(request.param)
     with ExitStack() as stack:
         if request.param in SERVERS:
@@ -32,18 +32,18 @@ def fixture_port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 def upload(data: bytes) -> bytes:
-    """The plainest upload."""
+    """A plain upload."""
     return message("POST", "/", data)
 
 
 def test_upload(port: int) -> None:
-    """Bytes that are held are not stored again."""
+    """Bytes already stored are not stored again."""
     with Connection(port) as connection:
         assert told(connection.ask(upload(DATA))) == (HASH, SIZE, False)
 
 
 def test_chunked_upload(port: int) -> None:
-    """A body whose length was not announced is taken whole."""
+    """A chunked body is received whole."""
     chunks = [DATA[start : start + 99_991] for start in range(0, SIZE, 99_991)]
     with Connection(port) as connection:
         answer = connection.ask(message("POST", "/", Transfer_Encoding="chunked"), chunked(*chunks))
@@ -51,7 +51,7 @@ def test_chunked_upload(port: int) -> None:
 
 
 def test_form_upload(port: int) -> None:
-    """The file of a form is taken, and its name told."""
+    """The file of a form is received, and the answer has its name."""
     with Connection(port) as connection:
         answer = connection.ask(form("rose.png", DATA))
     assert told(answer) == (HASH, SIZE, False)
@@ -59,7 +59,7 @@ def test_form_upload(port: int) -> None:
 
 
 def test_whole(port: int) -> None:
-    """A download has every byte, and the hash as its ETag."""
+    """A download has all bytes, and the hash as its ETag."""
     with Connection(port) as connection:
         answer = connection.ask(message("GET", f"/{HASH}/rose.png"))
         assert (answer.status, answer.body == DATA) == (200, True)
@@ -70,7 +70,7 @@ def test_whole(port: int) -> None:
 
 
 def test_head(port: int) -> None:
-    """HEAD tells what GET would, without a body."""
+    """HEAD has the fields of GET and no body."""
     with Connection(port) as connection:
         told_by_get = connection.ask(message("GET", f"/{HASH}/rose.png")).fields
     with Connection(port) as connection:
@@ -83,7 +83,7 @@ def test_head(port: int) -> None:
 
 @pytest.mark.parametrize("name", RANGES)
 def test_ranges(port: int, name: str) -> None:
-    """A ranged download has just the bytes it asked for, and its connection stays in step."""
+    """A partial download has exactly the requested bytes, and the connection stays usable."""
     field, slices = RANGES[name]
     with Connection(port) as connection:
         answer = connection.ask(message("GET", f"/{HASH}", Range=field))
@@ -114,7 +114,7 @@ def test_ranges(port: int, name: str) -> None:
     ids=str,
 )
 def test_conditions(port: int, fields: dict[str, str], status: int) -> None:
-    """Conditions and ranges mean the same whoever sends the bytes."""
+    """Conditions and ranges mean the same whichever server sends the bytes."""
     with Connection(port) as connection:
         answer = connection.ask(message("GET", f"/{HASH}", **fields))
     assert answer.status == status

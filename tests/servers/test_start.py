@@ -1,4 +1,4 @@
-"""The start of a server: what it says, and what it refuses, in one line and before a port is opened."""
+"""The start of a server: its first log lines, and its one-line errors before a port is opened."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from wsgi_store.logs import logger
 
 CONF = str(DEPLOY / "gunicorn.conf.py")
 KEYS = "0123456789abcdef"
-# The settings, and what the refusal says.
+# Settings, and the message they cause.
 REFUSED: dict[str, tuple[dict[str, str], str]] = {
     "keys without tokens": ({"SIGNING_KEYS": KEYS}, "SIGNING_KEYS: means nothing without WSGI_STORE_TOKENS"),
     "public without tokens": ({"PUBLIC_READ": "yes"}, "PUBLIC_READ: means nothing without WSGI_STORE_TOKENS"),
@@ -53,7 +53,7 @@ SERVERS = {
 
 @pytest.fixture(name="here")
 def fixture_here(tmp_path: Path) -> Path:
-    """Where files of tokens and a store of another hash lie."""
+    """A directory with token files and a store of another hash."""
     (tmp_path / "bad").write_text("nonsense\n")
     for name, mode in (("tokens", 0o600), ("all", 0o666)):
         (tmp_path / name).write_text(line("all", ALL))
@@ -63,14 +63,14 @@ def fixture_here(tmp_path: Path) -> Path:
 
 
 def refused(command: list[str], here: Path, settings: dict[str, str]) -> tuple[int, list[str]]:
-    """Start a server that has to end by itself; returns its status and what it said."""
+    """Start a server that must exit; return its status and output."""
     env = {f"WSGI_STORE_{name}": value.format(here=here) for name, value in settings.items()}
     return refusal(command, here / "store", BIND="127.0.0.1:0", **env)
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_refusal_is_one_line(here: Path, name: str) -> None:
-    """The shipped settings say what is wrong in one line, open no port and end with a failure."""
+    """With the shipped settings gunicorn prints one line, opens no port and exits with 1."""
     settings, said_ = REFUSED[name]
     status, lines = refused([*SERVERS["gunicorn"], "127.0.0.1:0"], here, settings)
     assert len(lines) == 1, lines
@@ -82,7 +82,7 @@ def test_a_refusal_is_one_line(here: Path, name: str) -> None:
 @pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("name", ["keys without tokens", "no file of tokens", "a bad value"])
 def test_every_server_ends(here: Path, server: str, name: str) -> None:
-    """Whatever the server, it ends, and the line is there once for each process that has tried."""
+    """Every server exits, with the message once."""
     settings, said_ = REFUSED[name]
     address = [] if server == "uwsgi" else ["127.0.0.1:0", "--workers=1"]
     if server == "gunicorn without settings":
@@ -94,7 +94,7 @@ def test_every_server_ends(here: Path, server: str, name: str) -> None:
 
 
 def test_the_command_is_refused_once(here: Path) -> None:
-    """`wsgi-store serve` says it once, too."""
+    """`wsgi-store serve` prints the message once, too."""
     program = install(here / "bin")
     command = [str(program), "serve", "--", "--bind", "127.0.0.1:0"]
     settings, said_ = REFUSED["keys without tokens"]
@@ -104,7 +104,7 @@ def test_the_command_is_refused_once(here: Path) -> None:
 
 
 def test_figures_without_their_library(here: Path) -> None:
-    """What is to be installed is named."""
+    """Without prometheus_client the message names the extra to install."""
     hidden = here / "hidden"
     (hidden / "prometheus_client").mkdir(parents=True)
     (hidden / "prometheus_client" / "__init__.py").write_text("raise ImportError('no prometheus_client')\n")
@@ -118,7 +118,7 @@ def test_figures_without_their_library(here: Path) -> None:
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
 def test_no_port_is_opened(here: Path, name: str) -> None:
-    """A refusal comes before the address is looked at: one that is in use makes no difference."""
+    """Settings are checked before the address, so a port in use makes no difference."""
     with socket.create_server((name, 0)) as taken:
         port = taken.getsockname()[1]
         status, lines = refused([*SERVERS["gunicorn"], f"{name}:{port}"], here, {"SIGNING_KEYS": KEYS})
@@ -129,7 +129,7 @@ def test_no_port_is_opened(here: Path, name: str) -> None:
     "options", [(), ("--preload",), ("--logger-class=gunicorn.glogging.Logger",)], ids=" ".join
 )
 def test_the_store_is_tried_before_anything_is_done(here: Path, options: tuple[str, ...]) -> None:
-    """A store that can never be used ends the start, whichever logger is chosen; no pid file is left."""
+    """An unusable store ends the start with any logger, and leaves no pid file."""
     command = [*SERVERS["gunicorn"], "127.0.0.1:0", "--pid", str(here / "pid"), *options]
     status, lines = refused(command, here, REFUSED["another hash"][0])
     assert (status, len(lines)) == (1, 1), lines
@@ -138,13 +138,13 @@ def test_the_store_is_tried_before_anything_is_done(here: Path, options: tuple[s
 
 
 def test_the_first_lines_with_another_logger(here: Path) -> None:
-    """Another logger says what is served, too, and workers serve."""
+    """With another logger the store is logged as well, and workers start."""
     with gunicorn(here, "--logger-class=gunicorn.glogging.Logger", workers=1) as server:
         assert len(server.logged(f"wsgi_store {__version__}: {here}/store, md5, durability full")) == 1
 
 
 def test_the_client_s_token_stops_no_server(tmp_path: Path) -> None:
-    """It is exported in many shells; that it protects nothing here is said."""
+    """WSGI_STORE_TOKEN is meant for clients: a server only warns that it has no effect."""
     with gunicorn(
         tmp_path, workers=1, WSGI_STORE_TOKEN="an-exported-secret", WSGI_STORE_URL="http://x"
     ) as server:
@@ -153,7 +153,7 @@ def test_the_client_s_token_stops_no_server(tmp_path: Path) -> None:
 
 
 def test_the_first_lines(here: Path) -> None:
-    """Version, root, hash and durability, then who may do what; once, whatever the number of workers."""
+    """The log starts with version, root, hash and durability, then permissions, once for all workers."""
     settings = {"WSGI_STORE_TOKENS": str(here / "tokens"), "WSGI_STORE_PUBLIC_READ": "yes"}
     with gunicorn(here, workers=2, WSGI_STORE_DURABILITY="file", **settings) as server:
         first, second, *_ = server.text().splitlines()
@@ -167,7 +167,7 @@ def test_the_first_lines(here: Path) -> None:
 
 
 def test_a_full_disk_tells_the_numbers(config: Config, tmp_path: Path) -> None:
-    """The answer has what may be told, the log the path as well."""
+    """The answer has the numbers, and the log has the path as well."""
     status = os.statvfs(tmp_path)
     reserve = status.f_blocks * status.f_frsize
     told: list[str] = []

@@ -1,4 +1,4 @@
-"""Requests for no path, and for one in absolute form, on real servers."""
+"""Request targets in every form, on real servers."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ EVERYTHING = "DELETE, GET, HEAD, OPTIONS, POST"
 
 @pytest.mark.parametrize("start", [gunicorn, uwsgi, waitress], ids=lambda start: start.__name__)
 def test_targets(start: Callable[..., Server], tmp_path: Path) -> None:
-    """Each form of a target is understood (RFC 9112 section 3.2), and a malformed authority is refused."""
+    """Each form of target is accepted (RFC 9112 section 3.2), and a malformed authority is refused."""
     with start(tmp_path, WSGI_STORE_HOSTS="example.org") as server:
         for method, target, status in [
             ("OPTIONS", "*", 204),

@@ -1,4 +1,4 @@
-"""The service under uWSGI with the shipped settings."""
+"""uWSGI with the shipped settings."""
 
 import json
 import os
@@ -21,11 +21,11 @@ from tests.support.wire import Connection, chunked, message
 
 @pytest.fixture(scope="module", name="server")
 def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """uWSGI on a store that holds the one blob."""
+    """uWSGI with one blob in its store."""
     with uwsgi(tmp_path_factory.mktemp("uwsgi")) as server:
         with Connection(server.port) as connection:
             connection.ask(message("POST", "/", DATA))
-        server.await_log(" POST / 200 ")  # written after the answer; the tests count what follows
+        server.await_log(" POST / 200 ")  # logged after the answer; tests count later lines
         yield server
 
 
@@ -35,7 +35,7 @@ def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
     ids=["before it", "in a size", "in a chunk", "behind a chunk", "negative"],
 )
 def test_broken_chunks(server: Server, body: bytes) -> None:
-    """A chunked body that is cut short, or has a chunk of negative size, stores nothing."""
+    """A chunked body that is truncated, or has a negative chunk size, stores nothing."""
     before = server.descriptors()
     requests = len(server.logged(" POST / "))
     with Connection(server.port) as connection:
@@ -47,7 +47,7 @@ def test_broken_chunks(server: Server, body: bytes) -> None:
 
 
 def test_truncated(server: Server) -> None:
-    """A body shorter than announced stores nothing."""
+    """A body shorter than its Content-Length stores nothing."""
     before = server.descriptors()
     with Connection(server.port) as connection:
         connection.send(message("POST", "/", Content_Length=1_000_000), DATA[:500_000])
@@ -57,7 +57,7 @@ def test_truncated(server: Server) -> None:
 
 @pytest.mark.parametrize("size", [(1 << 20) - 1, 1 << 20, 16 << 20])
 def test_large_chunks(server: Server, size: int) -> None:
-    """A body in one chunk of a megabyte and more is taken."""
+    """A single chunk of a mebibyte or more is received."""
     data = bytes(size)
     with Connection(server.port) as connection:
         answer = connection.ask(message("POST", "/", Transfer_Encoding="chunked"), chunked(data))
@@ -79,7 +79,7 @@ def test_large_chunks(server: Server, size: int) -> None:
     ids=str,
 )
 def test_doubtful_framing(server: Server, fields: dict[str, str]) -> None:
-    """A body that others may take to end elsewhere is refused, and ends its connection."""
+    """A body with ambiguous framing is refused, and its connection closed."""
     before = server.descriptors()
     with Connection(server.port) as connection:
         connection.send(message("POST", "/", **fields), chunked(b"abc"))
@@ -90,7 +90,7 @@ def test_doubtful_framing(server: Server, fields: dict[str, str]) -> None:
 
 
 def test_date(server: Server) -> None:
-    """Every answer says when it was made (RFC 9110 section 6.6.1)."""
+    """Every answer has a Date (RFC 9110 section 6.6.1)."""
     with Connection(server.port) as connection:
         for target in ("/healthz", f"/{HASH}", "/nowhere"):
             sent = parsedate_to_datetime(connection.ask(message("GET", target)).fields["date"])
@@ -98,7 +98,7 @@ def test_date(server: Server) -> None:
 
 
 def test_memory_and_rights(server: Server) -> None:
-    """A worker takes no memory for descriptors it will not have; its socket is its user's alone."""
+    """A worker allocates nothing for unused descriptors, and only its user may use its socket."""
     for pid in (server.process.pid, *server.processes()):
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
         assert int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) < 64 << 10
@@ -117,11 +117,11 @@ def test_memory_and_rights(server: Server) -> None:
 
 
 def test_silence(tmp_path: Path) -> None:
-    """An upload that stands still is ended by socket-timeout."""
+    """socket-timeout ends a stalled upload."""
     ini = tmp_path / "short.ini"
     ini.write_text((DEPLOY / "uwsgi.ini").read_text(encoding="utf-8").replace("timeout = 60", "timeout = 1"))
     with uwsgi(tmp_path, ini=ini) as server:
-        # That nothing more came uWSGI tells of a chunked body as of any other failure.
+        # uWSGI reports a timeout in a chunked body like any other failure, so it gets 400.
         for fields, status in (({"Content_Length": "10"}, 408), ({"Transfer_Encoding": "chunked"}, 400)):
             with Connection(server.port) as connection:
                 connection.send(message("POST", "/", **fields), b"5\r\nab")
@@ -130,13 +130,13 @@ def test_silence(tmp_path: Path) -> None:
 
 
 def test_an_idle_timeout_that_means_nothing(tmp_path: Path) -> None:
-    """The start says that the setting is not heeded."""
+    """uWSGI warns at start that WSGI_STORE_IDLE_TIMEOUT has no effect."""
     with uwsgi(tmp_path, WSGI_STORE_IDLE_TIMEOUT="5m") as server:
         server.await_log("WSGI_STORE_IDLE_TIMEOUT has no effect in uWSGI")
 
 
 def test_stop(tmp_path: Path) -> None:
-    """An upload that is on its way when uWSGI is told to stop is stored and answered."""
+    """An upload in progress at SIGTERM is stored and answered."""
     with uwsgi(tmp_path) as server, Connection(server.port) as connection:
         connection.send(message("POST", "/", Content_Length=len(DATA)), DATA[:1_000_000])
         server.until_staged()
@@ -152,7 +152,7 @@ def test_stop(tmp_path: Path) -> None:
     "env", [{"WSGI_STORE_HAHS": "md5"}, {"WSGI_STORE_HASH": "sha256"}], ids=["setting", "algorithm"]
 )
 def test_refusal(server: Server, env: dict[str, str]) -> None:
-    """uWSGI ends when the service cannot start, and its log says in one line why."""
+    """uWSGI exits if the service cannot start, and logs one line with the reason."""
     status, log = refusal(
         ["pyuwsgi", "--ini", str(DEPLOY / "uwsgi.ini")], server.root, BIND="127.0.0.1:0", **env
     )
@@ -162,7 +162,7 @@ def test_refusal(server: Server, env: dict[str, str]) -> None:
 
 
 def test_unloadable(tmp_path: Path) -> None:
-    """uWSGI ends when the application cannot be imported."""
+    """uWSGI exits if the application cannot be imported."""
     (tmp_path / "loguru.py").write_text("raise ImportError", encoding="ascii")
     command = ["pyuwsgi", "--ini", str(DEPLOY / "uwsgi.ini")]
     status, _ = refusal(command, tmp_path, BIND="127.0.0.1:0", PYTHONPATH=str(tmp_path))

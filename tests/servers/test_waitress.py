@@ -1,4 +1,4 @@
-"""The service under waitress, a server that knows nothing of this one."""
+"""waitress, for which the service has no code of its own."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from wsgi_store.store.disk.store import LocalStore
 
 @pytest.mark.parametrize("coded", [False, True], ids=["length", "chunked"])
 def test_truncated(tmp_path: Path, coded: bool) -> None:
-    """A body that is cut short stores nothing."""
+    """A truncated body stores nothing."""
     with waitress(tmp_path) as server:
         before = server.descriptors()
         with Connection(server.port) as connection:
@@ -29,7 +29,7 @@ def test_truncated(tmp_path: Path, coded: bool) -> None:
     "env", [{"WSGI_STORE_HAHS": "md5"}, {"WSGI_STORE_HASH": "sha256"}], ids=["setting", "algorithm"]
 )
 def test_refusal(tmp_path: Path, env: dict[str, str]) -> None:
-    """waitress ends when the service cannot start, and says in one line why."""
+    """waitress exits if the service cannot start, and prints one line with the reason."""
     LocalStore(str(tmp_path), Algorithm.MD5)
     command = ["waitress-serve", "--listen=127.0.0.1:0", "wsgi_store.wsgi:application"]
     status, log = refusal(command, tmp_path, **env)
