@@ -1,4 +1,4 @@
-"""Staged files without names, where the file system has such, and with names where it has not."""
+"""Staged files have no names where the file system supports that, and names elsewhere."""
 
 import errno
 import os
@@ -15,12 +15,12 @@ from wsgi_store.store.contract import Store
 from wsgi_store.store.disk.store import LocalStore
 
 DATA = b"some bytes"
-# What NFS, FUSE, overlayfs and containers without /proc answer.
+# Errors from NFS, FUSE, overlayfs and containers without /proc.
 REFUSALS = [errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL, errno.EXDEV, errno.EPERM]
 
 
 def stages_nameless(staging: Staging, store: Store) -> bool:
-    """Whether a file that is being received has no name."""
+    """Whether a file has no name while it is received."""
     names: list[str] = []
 
     def chunks() -> Iterator[bytes]:
@@ -35,14 +35,14 @@ def stages_nameless(staging: Staging, store: Store) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_a_staged_file_has_a_name_only_where_it_must(tmp_path: Path, kind: LocalKind) -> None:
-    """Where the file system can link nameless files, no staged file has a name."""
+    """A staged file has no name where the file system can link nameless files."""
     store = kind.open(tmp_path, Algorithm.MD5)
     assert stages_nameless(kind.staging(store), store) is kind.nameless
 
 
 @pytest.mark.parametrize("code", REFUSALS, ids=errno.errorcode.get)
 def test_a_file_system_without_nameless_files(tmp_path: Path, code: int) -> None:
-    """Where nameless files cannot be made, files are staged with names."""
+    """Files are staged with names where nameless files cannot be created."""
     store = LocalStore(str(tmp_path), Algorithm.MD5)
     with refusing_nameless(code):
         staging = Staging(store)
@@ -53,7 +53,7 @@ def test_a_file_system_without_nameless_files(tmp_path: Path, code: int) -> None
 def test_a_file_system_that_does_not_link_nameless_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """Where nameless files cannot be linked, or /proc is not mounted, files are staged with names."""
+    """Files are staged with names where nameless files cannot be linked or /proc is not mounted."""
     store = LocalStore(str(tmp_path), Algorithm.MD5)
     link = os.link
 
@@ -67,7 +67,7 @@ def test_a_file_system_that_does_not_link_nameless_files(
 
 
 def test_a_disk_that_could_not_be_asked_at_first(tmp_path: Path) -> None:
-    """Whether there are nameless files is asked again when a disk could not tell."""
+    """If a disk error prevented the test for nameless files, the test is repeated later."""
     store = LocalStore(str(tmp_path), Algorithm.MD5)
     with refusing_nameless(errno.EROFS):
         staging = Staging(store)
@@ -79,7 +79,7 @@ def test_a_disk_that_could_not_be_asked_at_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EMFILE], ids=errno.errorcode.get)
 def test_a_disk_that_is_full_when_the_server_starts(tmp_path: Path, code: int) -> None:
-    """An error that says nothing about nameless files does not give them up."""
+    """Errors unrelated to nameless files do not disable them."""
     store = LocalStore(str(tmp_path), Algorithm.MD5)
     with refusing_nameless(code):
         staging = Staging(store)
@@ -90,7 +90,7 @@ def test_a_disk_that_is_full_when_the_server_starts(tmp_path: Path, code: int) -
 def test_a_staged_name_that_cannot_be_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """A blob is published and stays so when its staged name cannot be removed."""
+    """A blob stays published when its staged name cannot be removed."""
     store = LocalStore(str(tmp_path), Algorithm.MD5)
     with refusing_nameless(errno.EOPNOTSUPP):
         staging = Staging(store)

@@ -1,4 +1,4 @@
-"""Large blocks are hashed while the next one is received: the same digests, nothing left by failures."""
+"""Large blocks are hashed while the next one is received, with the same digests and clean failures."""
 
 import errno
 import itertools
@@ -45,7 +45,7 @@ def fixture_helper(monkeypatch: pytest.MonkeyPatch) -> "hashing._Helper":
 
 
 def in_turns(sizes: list[int]) -> Iterator[memoryview]:
-    """The noise in chunks, through two buffers that are overwritten in turn."""
+    """NOISE in chunks, through two buffers that are overwritten in turn."""
     buffers = [bytearray(2 * HELPER_MIN), bytearray(2 * HELPER_MIN)]
     start = 0
     for number, size in enumerate(sizes):
@@ -58,7 +58,7 @@ def in_turns(sizes: list[int]) -> Iterator[memoryview]:
 @settings(deadline=None, max_examples=40)
 @given(sizes=st.lists(SIZES, max_size=6), expected=st.sets(st.sampled_from(Algorithm)))
 def test_chunks_in_buffers_used_in_turn(sizes: list[int], expected: set[Algorithm]) -> None:
-    """However large the chunks, and though their buffers are used again, every digest is right."""
+    """Every digest is right for chunks of any size in reused buffers."""
     data = NOISE[: sum(sizes)]
     hasher = Hasher(Algorithm.SHA256, [digest_of(algorithm, data) for algorithm in expected])
     for chunk in in_turns(sizes):
@@ -67,7 +67,7 @@ def test_chunks_in_buffers_used_in_turn(sizes: list[int], expected: set[Algorith
 
 
 def test_many_at_once(store: Store) -> None:
-    """Uploads that find the helper busy are as right as the one that has it."""
+    """Uploads that find the helper busy get the right digest, too."""
     staging = Staging(store)
 
     def upload(number: int) -> bool:
@@ -80,13 +80,13 @@ def test_many_at_once(store: Store) -> None:
 
 
 def test_what_is_stored(store: Store) -> None:
-    """A file of large blocks is stored as it came."""
+    """A file received in large blocks is stored unchanged."""
     receipt = Staging(store).receive(in_turns([HELPER_MIN] * 6), length=len(NOISE))
     assert content(store, receipt.digest) == NOISE
 
 
 def test_where_no_thread_can_be_had(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without another thread the bytes are hashed all the same, and the next upload tries again."""
+    """When no thread can be started, the bytes are hashed anyway, and the next upload tries again."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -99,11 +99,11 @@ def test_where_no_thread_can_be_had(store: Store, monkeypatch: pytest.MonkeyPatc
 
 
 def broken_body(_: pytest.MonkeyPatch) -> None:
-    """The client leaves; see `failing_chunks`."""
+    """Do nothing: the error comes from `failing_chunks`."""
 
 
 def full_disk(patch: pytest.MonkeyPatch) -> None:
-    """The fourth write fails."""
+    """Make the fourth write fail."""
     write = os.write
     calls = iter(range(100))
 
@@ -116,7 +116,7 @@ def full_disk(patch: pytest.MonkeyPatch) -> None:
 
 
 def broken_hash(patch: pytest.MonkeyPatch) -> None:
-    """Hashing fails in the other thread."""
+    """Make hashing fail in the other thread."""
     update = hashing._update  # pylint: disable=protected-access
 
     def fail(hashes: object, block: object) -> None:
@@ -128,7 +128,7 @@ def broken_hash(patch: pytest.MonkeyPatch) -> None:
 
 
 def failing_chunks(error: BaseException | None) -> Iterator[memoryview]:
-    """Chunks that break off, or do not."""
+    """Chunks that end with the error if there is one."""
     yield from in_turns([HELPER_MIN] * 6)
     if error is not None:
         raise error
@@ -151,7 +151,7 @@ def test_failures(
     error: BaseException | None,
     caught: type[BaseException],
 ) -> None:
-    """Whatever fails, nothing is stored, no thread is added, and the next upload is right."""
+    """After any failure nothing is stored, no thread is left over, and the next upload is right."""
     staging = Staging(store)
     staging.receive(in_turns([HELPER_MIN] * 3))
     threads, held = set(threading.enumerate()), len(list(store.iterate()))
@@ -165,7 +165,7 @@ def test_failures(
 
 
 def test_a_wrong_digest(store: Store) -> None:
-    """A difference in the last block, hashed in the other thread, is seen."""
+    """A wrong digest is noticed when the difference is in the last block, hashed in the other thread."""
     wrong = digest_of(Algorithm.SHA256, NOISE[:-1] + b"?")
     with pytest.raises(DigestMismatch):
         Staging(store).receive(in_turns([HELPER_MIN] * 6), expected=[wrong])
@@ -173,17 +173,17 @@ def test_a_wrong_digest(store: Store) -> None:
 
 
 def test_what_the_helper_keeps(helper: "hashing._Helper") -> None:
-    """The helper holds no block when it waits for the next one."""
+    """The helper keeps no reference to a block after hashing it."""
     block = memoryview(bytearray(HELPER_MIN))
     done = helper.hash([Algorithm.MD5.new()], block)
     assert done is not None
     done.result(10)
-    block.release()  # raises while anybody uses it
+    block.release()  # raises while anything uses the block
 
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_after_a_fork(store: Store, helper: "hashing._Helper", busy: bool) -> None:
-    """A process that is forked, also while a block is being hashed, has a helper thread of its own."""
+    """A forked process has its own helper thread, even if it was forked while a block was hashed."""
     Staging(store).receive(in_turns([HELPER_MIN] * 3))
     if busy:
         helper._free.acquire()  # pylint: disable=protected-access,consider-using-with
@@ -203,7 +203,7 @@ def test_after_a_fork(store: Store, helper: "hashing._Helper", busy: bool) -> No
 
 @pytest.mark.parametrize("durability", Durability)
 def test_the_way_to_the_disk(store: Store, monkeypatch: pytest.MonkeyPatch, durability: Durability) -> None:
-    """What will be synced starts on its way to the disk while the rest comes, each byte once."""
+    """Writeback of bytes that will be synced starts while the rest arrives, once for each byte."""
     started: list[tuple[int, int]] = []
 
     def start(_: int, offset: int, length: int, advice: int) -> None:

@@ -1,4 +1,4 @@
-"""The way in: bytes are counted, hashed, checked and published whole, or leave nothing."""
+"""Staging: bytes are counted, hashed, checked and published whole, or leave nothing."""
 
 import errno
 import hashlib
@@ -34,7 +34,7 @@ MIB = 1 << 20
 
 @pytest.fixture(name="kind", params=EVERY_KIND, ids=str)
 def fixture_kind(request: pytest.FixtureRequest) -> Kind:
-    """One kind of store after another."""
+    """Each kind of store in turn."""
     kind: Kind = request.param
     return kind
 
@@ -49,28 +49,28 @@ def fixture_store(kind: Kind, tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture(name="staging")
 def fixture_staging(kind: Kind, store: Store) -> Staging:
-    """The way into the store."""
+    """The staging of the store."""
     return kind.staging(store)
 
 
 class Untouched:
-    """Chunks that nobody may ask for."""
+    """Chunks that must not be read."""
 
     def __iter__(self) -> Iterator[bytes]:
         raise AssertionError("the body was touched")
 
 
 def staged_file(store: Store) -> int:
-    """The descriptor of the one file that is being received."""
+    """The descriptor of the only file being received."""
     for name in os.listdir("/proc/self/fd"):
-        with suppress(FileNotFoundError):  # that of the directory
+        with suppress(FileNotFoundError):  # the descriptor of the directory itself
             if os.readlink(f"/proc/self/fd/{name}").startswith(store.staging_directory):
                 return int(name)
     raise AssertionError("no file is staged")
 
 
 def disk_with(free: int, patch: pytest.MonkeyPatch) -> None:
-    """Make every disk one of 1,000 blocks of 4,096 bytes with so many bytes free."""
+    """Make every disk one of 1,000 blocks of 4,096 bytes with this many bytes free."""
     numbers = (4096, 4096, 1000, free // 4096, free // 4096, 0, 0, 0, 0, 255)
     patch.setattr(os, "statvfs", lambda _: os.statvfs_result(numbers))
 
@@ -78,7 +78,7 @@ def disk_with(free: int, patch: pytest.MonkeyPatch) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(data=st.binary(max_size=300), cuts=st.lists(st.integers(0, 300)))
 def test_any_chunks_of_the_same_bytes(store: Store, staging: Staging, data: bytes, cuts: list[int]) -> None:
-    """However bytes are cut into chunks, empty ones among them, the receipt is the same."""
+    """The receipt is the same however the bytes are cut into chunks, including empty ones."""
     edges = [0, *sorted(cuts), len(data)]
     chunks = [data[start:stop] for start, stop in zip(edges, edges[1:], strict=False)]
     receipt = staging.receive(chunks, length=len(data))
@@ -99,7 +99,7 @@ def test_another_length_than_announced(store: Store, staging: Staging, length: i
 
 
 def test_announced_digests_that_are_right(store: Store, staging: Staging) -> None:
-    """Right digests of any algorithms are accepted, several at once too."""
+    """Right digests of one or more algorithms are accepted."""
     expected = [digest_of(algorithm, DATA) for algorithm in Algorithm]
     assert staging.receive([DATA], expected=expected).digest == expected[0]
     assert store.stat(expected[0]).size == len(DATA)
@@ -107,7 +107,7 @@ def test_announced_digests_that_are_right(store: Store, staging: Staging) -> Non
 
 @pytest.mark.parametrize("algorithm", Algorithm, ids=lambda one: one.value)
 def test_an_announced_digest_that_is_wrong(store: Store, staging: Staging, algorithm: Algorithm) -> None:
-    """One wrong digest among right ones is told with both values, and nothing is stored."""
+    """A wrong digest among right ones is reported with both values, and nothing is stored."""
     wrong = digest_of(algorithm, b"others")
     with pytest.raises(DigestMismatch) as caught:
         right = Algorithm.MD5 if algorithm is Algorithm.SHA1 else Algorithm.SHA1
@@ -117,7 +117,7 @@ def test_an_announced_digest_that_is_wrong(store: Store, staging: Staging, algor
 
 
 def test_the_largest_file(store: Store) -> None:
-    """A file of just the largest size is taken, a byte more is refused as soon as it is known."""
+    """A file of the maximum size is accepted; one more byte is refused as soon as it is known."""
     staging = Staging(store, max_size=len(DATA))
     assert staging.receive([DATA], length=len(DATA)).created
     with pytest.raises(TooLarge) as caught:
@@ -137,7 +137,7 @@ def test_the_largest_file(store: Store) -> None:
 
 
 def test_the_space_that_stays_free(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What would leave less space than set is refused before the body is touched, and no more."""
+    """A body that would leave less than the reserved space is refused unread."""
     disk_with(500 * 4096, monkeypatch)
     staging = Staging(store, min_free=100 * 4096)
     staging.admit(400 * 4096)
@@ -149,7 +149,7 @@ def test_the_space_that_stays_free(store: Store, monkeypatch: pytest.MonkeyPatch
 
 
 def test_less_than_the_space_that_stays_free(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Below the limit nothing is taken, not even a body of unknown length."""
+    """Below the reserve every body is refused, even one of unknown length."""
     disk_with(99 * 4096, monkeypatch)
     staging = Staging(store, min_free=100 * 4096)
     refusals: list[tuple[type[StoreError], Callable[[], object]]] = [
@@ -163,7 +163,7 @@ def test_less_than_the_space_that_stays_free(store: Store, monkeypatch: pytest.M
 
 
 def test_space_that_runs_out_on_the_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body of unknown length is stopped soon after others took the space."""
+    """A body of unknown length is stopped soon after the free space runs out."""
     piece = SPACE_INTERVAL // 10
     staging = Staging(store, min_free=4096)
     disk_with(10 * SPACE_INTERVAL, monkeypatch)
@@ -189,7 +189,7 @@ def test_space_that_runs_out_on_the_way(store: Store, monkeypatch: pytest.Monkey
     ids=repr,
 )
 def test_a_body_that_fails(store: Store, staging: Staging, error: BaseException) -> None:
-    """What a body raises comes out as it is, and nothing is left of the body."""
+    """An exception raised by the body is passed on unchanged, and nothing is stored."""
 
     def chunks() -> Iterator[bytes]:
         yield DATA
@@ -204,7 +204,7 @@ def test_a_body_that_fails(store: Store, staging: Staging, error: BaseException)
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_bytes_of_somebody_else(store: Store, staging: Staging, place: int) -> None:
-    """A file into which more was written than came is not kept: it is not what was hashed."""
+    """A staged file that something else wrote to is dropped, because its bytes are not those hashed."""
 
     def chunks() -> Iterator[bytes]:
         for number in range(3):
@@ -221,7 +221,7 @@ def test_bytes_of_somebody_else(store: Store, staging: Staging, place: int) -> N
 
 @pytest.mark.parametrize("most", [1, 3, 1000])
 def test_short_writes(store: Store, staging: Staging, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    """A system that writes less than it is given is given the rest."""
+    """Short writes are continued until all bytes are written."""
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:most]))
     data = bytes(range(256)) * 10
@@ -231,14 +231,14 @@ def test_short_writes(store: Store, staging: Staging, monkeypatch: pytest.Monkey
 
 
 def test_check(store: Store, staging: Staging) -> None:
-    """A store that can take a file passes the check, and nothing is left of it."""
+    """A store that can accept a file passes the check, which leaves nothing behind."""
     staging.check()
     assert not os.listdir(store.staging_directory)
     assert not list(store.iterate())
 
 
 def test_check_without_a_directory(kind: Kind, tmp_path: Path) -> None:
-    """A store whose staging directory is gone with the one it was in does not pass the check."""
+    """A store whose staging directory has disappeared with its parent fails the check."""
     staging = kind.staging(kind.open(tmp_path / "store", Algorithm.MD5))
     shutil.rmtree(tmp_path / "store")
     with pytest.raises(StoreUnavailable, match="No such file|not there"):
@@ -248,7 +248,7 @@ def test_check_without_a_directory(kind: Kind, tmp_path: Path) -> None:
 def test_check_when_no_file_can_be_made(
     staging: Staging, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A directory that takes no more files does not pass the check, though there is space."""
+    """A directory in which no file can be created fails the check, even with free space."""
 
     def refuse(*_: object, **__: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -260,7 +260,7 @@ def test_check_when_no_file_can_be_made(
 
 
 def stream(count: int) -> Iterable[bytes]:
-    """So many MiB of bytes, none twice and each chunk new."""
+    """This many MiB of distinct bytes, each chunk a new object."""
     return (number.to_bytes(8, "big") * (MIB // 8) for number in range(count))
 
 
@@ -283,5 +283,5 @@ def test_memory_stays_constant(kind: Kind) -> None:
             tracemalloc.stop()
     assert receipt.digest == Digest(Algorithm.MD5, hashed.digest())
     assert receipt.size == 256 * MIB
-    # The last chunk, and the blocks of a comparison: two, and the next two while they are read.
+    # The last chunk and four blocks of a comparison: two being compared while the next two are read.
     assert peak < 6 * MIB

@@ -1,4 +1,4 @@
-"""What a killed process leaves staged is swept by the next one, and only that."""
+"""Files left by a killed process are swept by the next one, and no others."""
 
 import contextlib
 import fcntl
@@ -33,7 +33,7 @@ LEFTOVER = "0" * 31
 
 @contextlib.contextmanager
 def uploading(store: LocalStore, kind: LocalKind = NAMED) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process in the middle of an upload; it goes on when its standard input ends."""
+    """A process in the middle of an upload that continues when its standard input ends."""
     command, environ = uploader(Path(store.root), kind, Durability.FULL, f"slowly={DATA}")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, env=environ, **pipes) as process:  # type: ignore[call-overload]
@@ -50,7 +50,7 @@ def staged(store: LocalStore) -> list[str]:
 
 
 def leave(store: LocalStore, *names: str) -> None:
-    """Make files as a killed process leaves them."""
+    """Create files as a killed process leaves them."""
     for name in names:
         Path(store.staging_directory, name).write_bytes(b"half of")
         Path(store.staging_directory, name).chmod(0o444)
@@ -58,7 +58,7 @@ def leave(store: LocalStore, *names: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_a_killed_process(store: LocalStore, kind: LocalKind) -> None:
-    """The staged file of a process that was killed is swept by the next start."""
+    """The staged file of a killed process is swept at the next start."""
     with uploading(store) as process:
         assert len(staged(store)) == 1
         process.kill()
@@ -69,7 +69,7 @@ def test_a_killed_process(store: LocalStore, kind: LocalKind) -> None:
 
 
 def test_a_killed_process_that_staged_without_a_name(store: LocalStore) -> None:
-    """Where staged files have no names there is nothing to sweep."""
+    """Where staged files have no names, a killed process leaves nothing to sweep."""
     with uploading(store, NAMELESS) as process:
         assert not staged(store)
         process.kill()
@@ -77,7 +77,7 @@ def test_a_killed_process_that_staged_without_a_name(store: LocalStore) -> None:
 
 
 def test_a_live_process(store: LocalStore) -> None:
-    """The staged file of a live process is left to it by every other, and its upload ends well."""
+    """No other process sweeps the staged file of a live process, and its upload succeeds."""
     leave(store, LEFTOVER + "0", LEFTOVER + "f")
     with uploading(store) as process:
         leave(store, LEFTOVER + "1", LEFTOVER + "e")
@@ -94,7 +94,7 @@ def test_a_live_process(store: LocalStore) -> None:
 
 
 def test_the_same_process(store: LocalStore) -> None:
-    """A staged file of this process is in use as well."""
+    """A staged file of this process also counts as in use."""
     with StagedFile.named(store.staging_directory):
         assert sweep(store.staging_directory) == 0
         assert len(staged(store)) == 1
@@ -102,7 +102,7 @@ def test_the_same_process(store: LocalStore) -> None:
 
 
 def test_a_killed_claim(tmp_path: Path) -> None:
-    """The draft of a marker is swept by the start that makes the marker."""
+    """An unfinished marker is swept by the start that creates the marker."""
     trace = Trace(tmp_path / "trace", tmp_path / "store")
     command, environ = uploader(trace.root, NAMED, Durability.FULL)
     before = trace.command("-e", "inject=/^link(at)?$:signal=KILL:when=1")
@@ -126,7 +126,7 @@ def busy(server: Server) -> set[int]:
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_servers_on_one_root(tmp_path: Path, kind: LocalKind) -> None:
-    """An upload lives through the start of another server and of another worker beside it."""
+    """An upload survives the start of another server and of another worker."""
     start = functools.partial(gunicorn, PYTHONPATH=python_path(kind), workers=2)
     (tmp_path / "second").mkdir()
     with start(tmp_path) as server, Connection(server.port) as client:
@@ -150,7 +150,7 @@ def test_servers_on_one_root(tmp_path: Path, kind: LocalKind) -> None:
 
 
 def test_swept_before_it_was_locked(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is swept between its making and its locking is made again."""
+    """A file that is swept before it could be locked is created again."""
     swept = []
 
     def late(fd: int, operation: int) -> None:
@@ -183,7 +183,7 @@ def test_locked_before_it_was_swept(store: LocalStore, monkeypatch: pytest.Monke
 
 @contextlib.contextmanager
 def sweeping(store: LocalStore) -> Iterator[None]:
-    """Sweep all the time."""
+    """Sweep continuously."""
     end = threading.Event()
 
     def loop() -> None:
@@ -195,7 +195,7 @@ def sweeping(store: LocalStore) -> Iterator[None]:
 
 
 def test_uploads_while_others_sweep(store: LocalStore) -> None:
-    """However often others sweep, no upload fails."""
+    """Uploads succeed while others sweep continuously."""
     staging = NAMED.staging(store, Durability.NONE)
     with sweeping(store):
         for number in range(500):
@@ -205,7 +205,7 @@ def test_uploads_while_others_sweep(store: LocalStore) -> None:
 
 
 def test_starts_while_others_sweep(store: LocalStore) -> None:
-    """Of servers that start at once none takes another's sweep for a lack of nameless files."""
+    """A server that starts while others sweep still detects that nameless files work."""
     names: list[str] = []
 
     def chunks() -> Iterator[bytes]:
@@ -220,7 +220,7 @@ def test_starts_while_others_sweep(store: LocalStore) -> None:
 
 
 def test_what_is_not_swept(store: LocalStore, tmp_path: Path) -> None:
-    """Names that no staged file has are left alone, and what cannot be swept does not stop a sweep."""
+    """Files with other names are left alone, and one that cannot be swept does not stop the sweep."""
     directory = Path(store.staging_directory)
     foreign = [
         "README",
@@ -245,14 +245,14 @@ def test_what_is_not_swept(store: LocalStore, tmp_path: Path) -> None:
 
 
 def test_a_pipe_in_the_place_of_a_staged_file(store: LocalStore) -> None:
-    """A pipe without a writer does not hold a start for ever."""
+    """A pipe without a writer does not block a start."""
     os.mkfifo(Path(store.staging_directory, "0" * 32))
     Staging(store)
 
 
-@pytest.mark.uncounted  # what is counted could not be written
+@pytest.mark.uncounted  # coverage data could not be written
 def test_a_directory_that_cannot_be_read(store: LocalStore) -> None:
-    """A sweep of what cannot be read says so, and a server starts all the same."""
+    """Sweeping an unreadable directory raises an error, but a server starts anyway."""
     os.rmdir(store.staging_directory)
     Path(store.staging_directory).touch()
     with pytest.raises(StoreUnavailable, match="cannot sweep the staged files"):
@@ -263,7 +263,7 @@ def test_a_directory_that_cannot_be_read(store: LocalStore) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("complete", [True, False])
 def test_a_disk_that_is_read_only(store: LocalStore, kind: LocalKind, complete: bool) -> None:
-    """A store on a read-only disk starts, with leftovers or copied without a staging directory, and reads."""
+    """A store on a read-only disk can be read, with leftovers or without a staging directory."""
     if os.geteuid() != 0:
         pytest.skip("mounting a file system takes root")
     digest = put(Staging(store), b"bytes").digest

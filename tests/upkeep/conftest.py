@@ -1,4 +1,4 @@
-"""What tests of upkeep share."""
+"""Fixtures shared by the tests of upkeep."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Collecting: what may go goes, the oldest first, and never a blob that is uploaded meanwhile."""
+"""Collecting removes the oldest blobs first, and never one that is uploaded meanwhile."""
 
 import multiprocessing
 import os
@@ -24,7 +24,7 @@ DATA = b"some bytes"
 
 
 def age(store: LocalStore, digest: Digest, days: float) -> None:
-    """Make a blob so old."""
+    """Make a blob this many days old."""
     then = time.time() - days * DAY
     os.utime(os.path.join(store.root, str(store.local_path(digest))), (then, then))
 
@@ -40,7 +40,7 @@ def fixture_blobs(store: LocalStore) -> list[Digest]:
 
 
 def held(store: LocalStore) -> set[Digest]:
-    """What the store holds."""
+    """The digests in the store."""
     return {blob.digest for blob in store.iterate()}
 
 
@@ -63,7 +63,7 @@ def held(store: LocalStore) -> set[Digest]:
 def test_what_goes(
     store: LocalStore, blobs: list[Digest], asked: dict[str, float], left: int, *, dry_run: bool
 ) -> None:
-    """Blobs go by age and then by size, the oldest first; a dry run tells the same and removes nothing."""
+    """Blobs go by age and then by size, the oldest first; a dry run lists the same and removes nothing."""
     gone = list(collect(store, dry_run=dry_run, **asked))  # type: ignore[arg-type]
     assert {one.digest for one in gone} == set(blobs[left:])
     assert all((one.kind, one.size) == (Kind.BLOB, 100) for one in gone)
@@ -73,7 +73,7 @@ def test_what_goes(
 
 
 def test_blobs_added_just_now_stay(store: LocalStore) -> None:
-    """What may have been added again within a step of the clock is not removed."""
+    """A blob added within the last clock tick stays, because it may have been added again since."""
     digest = put(Staging(store), b"new").digest
     assert not list(collect(store, older=0, max_bytes=0))
     assert held(store) == {digest}
@@ -81,7 +81,7 @@ def test_blobs_added_just_now_stay(store: LocalStore) -> None:
 
 @pytest.mark.parametrize("asked", [{"older": DAY}, {"max_bytes": 0}], ids=str)
 def test_uploaded_again_meanwhile(store: LocalStore, blobs: list[Digest], asked: dict[str, float]) -> None:
-    """A blob whose upload is acknowledged while others are removed stays, though it was the oldest."""
+    """A blob uploaded again while others are removed stays, even if it was the oldest."""
     staging = Staging(store)
     collected = collect(store, **asked)  # type: ignore[arg-type]
     next(collected)
@@ -104,7 +104,7 @@ def test_expire_and_what_came_instead(store: LocalStore, blobs: list[Digest]) ->
 
 
 def test_a_dedup_hit_that_is_crossed(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A blob that expires after an upload found it and before it is renewed is added."""
+    """A blob that expires after an upload found it, but before it is renewed, is added again."""
     digest = put(Staging(store), b"some bytes").digest
     age(store, digest, 1)
     then = store.stat(digest).modified
@@ -122,7 +122,7 @@ def test_a_dedup_hit_that_is_crossed(store: LocalStore, monkeypatch: pytest.Monk
 
 
 def test_staged_and_quarantined(store: LocalStore, root: Path) -> None:
-    """Leftovers go always, what is in quarantine when it is asked for, and files in use never."""
+    """Leftovers are always collected, quarantined files on request, files in use never."""
     digest = put(Staging(store), b"some bytes").digest
     KINDS[0].damage(root, digest, b"some")
     store.quarantine(digest)
@@ -141,7 +141,7 @@ def test_staged_and_quarantined(store: LocalStore, root: Path) -> None:
 
 
 def test_usage_and_manifest(store: LocalStore, blobs: list[Digest], root: Path) -> None:
-    """The manifest is what md5sum checks, and the count that of the blobs."""
+    """md5sum can check the manifest, and usage counts the blobs."""
     assert usage(store) == Usage(10, 1000)
     text = "".join(f"{line}\n" for line in manifest(store))
     assert len(text.splitlines()) == len(blobs)
@@ -156,7 +156,7 @@ ROUNDS = 300
 
 
 def renew(root: str, turns: Connection) -> None:
-    """In each round upload the same blob, which is held and old."""
+    """In each round upload the same old blob again."""
     store = LocalStore(root, Algorithm.MD5, Durability.NONE)
     staging = Staging(store, durability=Durability.NONE)
     for _ in range(ROUNDS):
@@ -166,19 +166,19 @@ def renew(root: str, turns: Connection) -> None:
 
 
 def race(store: LocalStore, turns: Connection) -> tuple[int, int]:
-    """In each round let the blob expire while it is uploaded; returns how often it did, and was lost."""
+    """Let the blob expire while it is uploaded, round by round; returns how often it expired and was lost."""
     digest = put(Staging(store, durability=Durability.NONE), DATA).digest
     expired = lost = 0
     for number in range(ROUNDS):
         age(store, digest, 1)
         then = store.stat(digest).modified
-        # In the first round and in the last one after the other, so that both were seen for certain.
+        # One after the other in the first and the last round, so that both outcomes certainly occur.
         if number == 0:
             expired += store.expire(digest, then)
         turns.send(None)
         if number == ROUNDS - 1:
             turns.recv()
-        time.sleep(number / ROUNDS / 1000)  # before the upload, amid it and after it
+        time.sleep(number / ROUNDS / 1000)  # before, during or after the upload
         if number > 0:
             expired += store.expire(digest, then)
         if number < ROUNDS - 1:
@@ -191,7 +191,7 @@ def race(store: LocalStore, turns: Connection) -> tuple[int, int]:
 
 
 def test_an_upload_and_a_removal_by_age_at_once(store: LocalStore) -> None:
-    """Whichever comes first, the blob whose upload was acknowledged is there."""
+    """An acknowledged blob is there, whether the upload or the removal by age comes first."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     uploader = context.Process(target=renew, args=(store.root, theirs))

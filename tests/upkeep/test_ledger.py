@@ -1,4 +1,4 @@
-"""What is remembered of runs of verify."""
+"""The record that verify keeps of its runs."""
 
 import json
 import time
@@ -32,14 +32,14 @@ HASHES = st.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}")
     ids=range(9),
 )
 def test_a_note_that_makes_no_sense(local: Store, note: bytes) -> None:
-    """A broken note is one that is not there."""
+    """An invalid note is ignored."""
     local.update_note(NOTE, lambda _: note)
     assert last(verify(local)).checked_blobs == NUMBER
     assert all(part.time for part in Ledger.load(local).parts())
 
 
 def test_a_clock_that_was_ahead(local: Store) -> None:
-    """A time to come counts as never for its own part, and nothing else in the note is forgotten."""
+    """A part with a future time counts as unverified; the rest of the note stays valid."""
     bad = digests(local)[5]
     ends = [["7f" * 16, 1000.0], ["bf" * 16, time.time() + 1000], ["ff" * 16, float("nan")]]
     note = {"parts": ends, "unreadable": [bad.hex], "blobs": 3, "bytes": 2, "corrupt": 1}
@@ -52,7 +52,7 @@ def test_a_clock_that_was_ahead(local: Store) -> None:
 
 @given(marks=st.lists(st.tuples(HASHES, HASHES), max_size=20), asked=st.lists(HASHES, max_size=20))
 def test_marks(marks: list[tuple[str, str]], asked: list[str]) -> None:
-    """Each digest was verified when it was last within what was marked."""
+    """The ledger knows for each digest when a mark last covered it."""
     known = Ledger(Algorithm.MD5)
     for when, (one, two) in enumerate(marks, 1):
         if one != two:
@@ -66,7 +66,7 @@ def test_marks(marks: list[tuple[str, str]], asked: list[str]) -> None:
 
 
 def test_the_note_stays_small(local: Store) -> None:
-    """Parts too many are merged, and nothing counts as verified later than it was."""
+    """Excess parts are merged, and none counts as verified later than it was."""
     number_of_marks = 2 * MAX_PARTS
 
     def mark(known: Ledger) -> None:

@@ -15,13 +15,13 @@ from wsgi_store.upkeep import pagecache
 
 
 def test_what_is_cached_of_a_large_file(tmp_path: Path) -> None:
-    """Of a file that is asked about part by part the answer is the same."""
+    """Asking about a large file in parts gives the same answer as asking at once."""
     path = tmp_path / "file"
     path.write_bytes(os.urandom(9 * pagecache.BLOCK_SIZE + 5))
     with open(path, "rb+", buffering=0) as file:
         os.fsync(file)
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # no reading ahead
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # no read-ahead
         for block in (1, 5):
             os.pread(file.fileno(), 1, block * pagecache.BLOCK_SIZE)
         whole = pagecache.resident(file.fileno(), path.stat().st_size)
@@ -31,7 +31,7 @@ def test_what_is_cached_of_a_large_file(tmp_path: Path) -> None:
 
 
 def test_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of files on a file system in memory nobody asks what is cached, and the bytes are the same."""
+    """For files in memory the cache is not queried, and the bytes are the same."""
     monkeypatch.delattr(pagecache, "resident")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         store = LocalStore(directory, Algorithm.MD5)
@@ -43,7 +43,7 @@ def test_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("size", "times"), [(100_000, 20), (3 * pagecache.BLOCK_SIZE + 5, 3)])
 def test_the_page_cache(tmp_path: Path, size: int, times: int) -> None:
-    """What was not cached before is not afterwards, what was cached stays, and the bytes are the same."""
+    """Uncached pages are dropped after reading, cached ones stay, and the bytes are the same."""
     store = LocalStore(str(tmp_path / "store"), Algorithm.MD5)
     dropped = 0
     for _ in range(times):
@@ -60,5 +60,5 @@ def test_the_page_cache(tmp_path: Path, size: int, times: int) -> None:
         with closing(store.open(digest)) as reader:
             assert b"".join(map(bytes, pagecache.Blocks().of(reader))) == data
             assert all(pagecache.resident(reader.fileno(), size))
-    # Of a small file the disk may be faster than the question whether it is cached.
+    # A small file may be read from disk before the cache can be queried.
     assert dropped == times or (size <= pagecache.BLOCK_SIZE and dropped > times / 2)

@@ -1,4 +1,4 @@
-"""Verifying a store: what it finds, what it says it has seen, and that it can be ended at any time."""
+"""Verifying a store: its findings, its records, and that it can be stopped at any time."""
 
 import errno
 import multiprocessing
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.long(55)
 
 @pytest.fixture(name="kind", params=[KINDS[0], BucketKind()], ids=str)
 def fixture_kind(request: pytest.FixtureRequest) -> Kind:
-    """One kind of store after another."""
+    """Each kind of store in turn."""
     kind: Kind = request.param
     return kind
 
@@ -58,7 +58,7 @@ def fixture_counting(request: pytest.FixtureRequest) -> dict[str, int]:
 
 
 def test_a_good_store(store: Store, way: dict[str, int], counting: dict[str, int]) -> None:
-    """All blobs of a good store are counted, and none was verified before the run began."""
+    """All blobs of a good store are counted, and the oldest verification is in this run."""
     began = time.time()
     report = last(verify(store, workers=2, tuning=Tuning(**way, **counting)))
     assert report.result is Result.CLEAN
@@ -69,7 +69,7 @@ def test_a_good_store(store: Store, way: dict[str, int], counting: dict[str, int
 
 
 def test_an_empty_store(tmp_path: Path) -> None:
-    """Of an empty store nothing is said but that nothing was checked."""
+    """An empty store is clean, with no blobs and no oldest verification."""
     report = last(verify(LocalStore(str(tmp_path), Algorithm.MD5)))
     assert (report.result, report.checked_blobs, report.total_blobs) == (Result.CLEAN, 0, 0)
     assert report.oldest is None
@@ -78,7 +78,7 @@ def test_an_empty_store(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("damaged", [b"", b"x" * 9 + b"y", b"x" * 11], ids=["cut", "flipped", "longer"])
 def test_a_damaged_blob(kind: Kind, store: Store, root: Path, damaged: bytes) -> None:
-    """A damaged blob is found, moved to quarantine, and back in its place with the next upload."""
+    """A damaged blob is found and moved to quarantine, and the next upload restores it."""
     digest = put(Staging(store), b"x" * 10).digest
     kind.damage(root, digest, damaged)
     report = last(verify(store, workers=2))
@@ -92,7 +92,7 @@ def test_a_damaged_blob(kind: Kind, store: Store, root: Path, damaged: bytes) ->
 
 @pytest.mark.parametrize(("named", "reason"), [(False, "File exists"), (True, "Is a directory")])
 def test_damage_that_cannot_be_moved(local: Store, root: Path, reason: str, *, named: bool) -> None:
-    """Corrupt is corrupt, also where the quarantine cannot be written, or a directory has the name."""
+    """A damaged blob counts as corrupt even if it cannot be moved to quarantine."""
     digest = digests(local)[3]
     KINDS[0].damage(root, digest, b"others")
     if named:
@@ -107,7 +107,7 @@ def test_damage_that_cannot_be_moved(local: Store, root: Path, reason: str, *, n
 
 @contextmanager
 def reading(bad: Digest, change: Callable[[bytes], bytes]) -> Iterator[None]:
-    """Change what the disk gives of a blob, where it is read in order to be hashed."""
+    """Change the bytes that are read from a blob to be hashed."""
     real = os.preadv
 
     def preadv(fd: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
@@ -121,12 +121,12 @@ def reading(bad: Digest, change: Callable[[bytes], bytes]) -> Iterator[None]:
 
 
 def fail(data: bytes) -> bytes:
-    """What a bad sector does."""
+    """Fail as a bad sector does."""
     raise OSError(errno.EIO, os.strerror(errno.EIO), str(len(data)))
 
 
 def test_an_unreadable_blob(local: LocalStore) -> None:
-    """A blob that the disk does not give is reported, stays, and is not clean."""
+    """An unreadable blob is reported and left in place, and the run is not clean."""
     bad = digests(local)[5]
     with reading(bad, fail):
         report = last(verify(local))
@@ -140,7 +140,7 @@ def test_an_unreadable_blob(local: LocalStore) -> None:
 def test_an_unreadable_blob_is_not_forgotten(
     local: LocalStore, counting: dict[str, int], asked: dict[str, float]
 ) -> None:
-    """Until it can be read no run says clean, however little it reads, and it counts as unverified."""
+    """An unreadable blob counts as unverified, and no run is clean until it can be read."""
     tuning = Tuning(**counting)
     bad = digests(local)[5]
     age = time.time() - 1000
@@ -160,13 +160,11 @@ def test_an_unreadable_blob_is_not_forgotten(
 
 
 def test_more_unreadable_blobs_than_are_remembered(local: LocalStore) -> None:
-    """Where the disk gives hardly anything, the parts where that was count as unverified."""
-    # In threads, for a process would not see the patch below.
+    """When too many blobs are unreadable to remember, their parts count as unverified."""
+    # In threads, because a process would not see the patch below.
     tuning = Tuning(max_unreadable=3, batch_blobs=2, processes_from=1000)
     with mock.patch("os.preadv", side_effect=OSError(errno.EIO, os.strerror(errno.EIO))):
-        assert (
-            len(last(verify(local, tuning=tuning)).unreadable) == NUMBER - 1
-        )  # of the empty one nothing is read
+        assert len(last(verify(local, tuning=tuning)).unreadable) == NUMBER - 1  # the empty one is not read
     known = Ledger.load(local)
     assert len(known.unreadable) == 3
     unverified = [blob for part in known.parts() if not part.time for blob in part.blobs(local)]
@@ -176,7 +174,7 @@ def test_more_unreadable_blobs_than_are_remembered(local: LocalStore) -> None:
 
 
 def test_a_blob_that_reads_differently(local: LocalStore) -> None:
-    """Bytes that are wrong once and right the next time are neither damage nor clean."""
+    """A blob that is read wrong once and right the next time counts as unreadable, not as corrupt."""
     bad = max(local.iterate(), key=lambda blob: blob.size).digest
     with reading(bad, lambda data: b"?" + data[1:]):
         report = last(verify(local))
@@ -185,7 +183,7 @@ def test_a_blob_that_reads_differently(local: LocalStore) -> None:
 
 
 def test_blobs_removed_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is removed during a run is no failure."""
+    """A blob removed during a run is not a failure."""
     check = checking.Checker.check
 
     def late(self: checking.Checker, raws: list[bytes]) -> checking.BatchReport:
@@ -201,7 +199,7 @@ def test_blobs_removed_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_budget(store: Store, counting: dict[str, int]) -> None:
-    """Runs with a budget go on where the last one ended, and come to every blob before any twice."""
+    """Runs with a budget continue where the last one ended, and read every blob once before any twice."""
     seen = 0
     oldest = []
     for _ in range(100):
@@ -221,7 +219,7 @@ def test_a_budget(store: Store, counting: dict[str, int]) -> None:
 def test_every_night_covers_the_store(
     local: LocalStore, counting: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a budget of a share of the store, no blob is read twice before each was read once."""
+    """With a budget no blob is read twice before each was read once."""
     read: list[str] = []
     hash_ = checking.Checker._hash  # pylint: disable=protected-access
 
@@ -232,13 +230,13 @@ def test_every_night_covers_the_store(
     monkeypatch.setattr(checking.Checker, "_hash", note)
     while len(set(read)) < NUMBER:
         assert len(set(read)) == len(read)
-        # The last run spends what is left of its budget on what comes first again.
+        # The last run spends the rest of its budget on the first blobs again.
         report = last(verify(local, budget=100, tuning=Tuning(**counting)))
         assert report.checked_bytes < 100 + NUMBER
 
 
 def test_a_sample(store: LocalStore, counting: dict[str, int]) -> None:
-    """A sample reads some blobs, says how many, and remembers nothing."""
+    """A sample reads some blobs, reports how many, and marks none as verified."""
     random.seed(1)
     report = last(verify(store, sample=0.5, tuning=Tuning(**counting)))
     assert 5 < report.checked_blobs < 35
@@ -250,7 +248,7 @@ def test_a_sample(store: LocalStore, counting: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("way", ["threads", "fork", "spawn"])
 def test_progress_within_a_blob(kind: Kind, root: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bytes of a blob count while it is read, and no byte twice."""
+    """The bytes of a blob count while it is read, each of them once."""
     tuning = Tuning(processes_from=1000 if way == "threads" else 1, batch_bytes=1)
     monkeypatch.setattr(checking, "_alone", lambda: way == "fork")
     store = kind.open(root, Algorithm.MD5, Durability.NONE)
@@ -268,14 +266,14 @@ def test_progress_within_a_blob(kind: Kind, root: Path, way: str, monkeypatch: p
 
 
 def test_nobody_looks(local: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers wait for nobody who would have to be told how far they are."""
+    """Workers do not block when nobody reads their progress."""
     monkeypatch.setattr(checking, "REPORT_INTERVAL", 0.0)
     stop = threading.Event()
     ours, theirs = multiprocessing.Pipe(duplex=False)
     with ours, theirs:
         os.set_blocking(theirs.fileno(), False)
         progress = checking.Progress(theirs)
-        for _ in range(1 << 16):  # of eight bytes each: more than a pipe holds
+        for _ in range(1 << 16):  # eight bytes each: more than a pipe holds
             progress.add(1)
         assert 0 < progress.reported < 1 << 16
         ours.close()
@@ -284,14 +282,14 @@ def test_nobody_looks(local: LocalStore, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_rate(store: Store, way: dict[str, int]) -> None:
-    """Bytes are read at most so fast."""
+    """Bytes are read no faster than the rate."""
     begin = time.monotonic()
     assert last(verify(store, rate=1000, workers=1, tuning=Tuning(**way))).result is Result.CLEAN
     assert time.monotonic() - begin > 0.9 * sum(range(NUMBER)) / 1000
 
 
 def test_a_run_that_is_ended(store: Store, way: dict[str, int]) -> None:
-    """What was verified till the end of a run is remembered, and the next run begins behind it."""
+    """A stopped run remembers what it verified, and the next run continues there."""
     tuning = Tuning(**way, batch_blobs=1)
     with closing(verify(store, rate=2000, workers=2, tuning=tuning)) as run:
         next(report for report in run if report.checked_blobs > 9)
@@ -307,7 +305,7 @@ def test_a_run_that_is_ended(store: Store, way: dict[str, int]) -> None:
 
 
 def test_a_run_that_is_killed(store: LocalStore) -> None:
-    """What was verified is remembered from time to time, and not only in the end."""
+    """A run saves what it verified from time to time, not only at the end."""
     tuning = Tuning(batch_blobs=1, save_interval=0)
     with closing(verify(store, rate=2000, workers=1, tuning=tuning)) as reports:
         report = next(report for report in reports if report.checked_blobs > 5)
@@ -315,7 +313,7 @@ def test_a_run_that_is_killed(store: LocalStore) -> None:
 
 
 def test_reports_are_snapshots(store: LocalStore) -> None:
-    """A report stays as it was when the run goes on, and so do the lists in it."""
+    """A report and its lists do not change when the run continues."""
     run = verify(store, workers=1, tuning=Tuning(batch_blobs=1))
     reports = [(report, replace(report, corrupt=[*report.corrupt])) for report in run]
     assert all(report == copy for report, copy in reports)
@@ -326,7 +324,7 @@ def test_reports_are_snapshots(store: LocalStore) -> None:
 
 
 def test_two_runs_at_once(store: LocalStore) -> None:
-    """What two runs counted at the same time adds up."""
+    """The counts of two concurrent runs add up."""
     tuning = Tuning(batch_blobs=1, save_interval=0)
     with ThreadPoolExecutor(2) as pool:
         reports = list(pool.map(lambda _: last(verify(store, workers=1, tuning=tuning)), range(2)))
@@ -336,6 +334,6 @@ def test_two_runs_at_once(store: LocalStore) -> None:
 
 
 def test_a_note_that_cannot_be_written(store: LocalStore) -> None:
-    """A store is verified also where nothing can be remembered."""
+    """A store is verified even if the note cannot be written."""
     os.rmdir(store.staging_directory)
     assert last(verify(store)).result is Result.CLEAN

@@ -1,4 +1,4 @@
-"""A verification that is ended, however that is: what it moved to quarantine is told, counted and noted."""
+"""However a verification ends, the blobs that it quarantined are reported, counted and recorded."""
 
 import multiprocessing
 import os
@@ -31,14 +31,14 @@ from wsgi_store.upkeep.verify import verify
 
 NUMBER = 40
 SMALL = Tuning(batch_blobs=3)
-# So many small blobs are read by processes.
+# Enough small blobs to be read by processes.
 MANY = 4500
 SIZE = 2000
 
 
 @pytest.fixture(name="store")
 def fixture_store(root: Path) -> LocalStore:
-    """A store all of whose blobs are damaged."""
+    """A store in which every blob is damaged."""
     store = LocalStore(str(root), Algorithm.MD5, Durability.NONE)
     for number in range(NUMBER):
         digest = put(Staging(store, durability=Durability.NONE), b"%d" % number).digest
@@ -48,7 +48,7 @@ def fixture_store(root: Path) -> LocalStore:
 
 @pytest.fixture(name="failing")
 def fixture_failing(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the listing fail when some blobs were moved to quarantine, which happens while it goes on."""
+    """Make the listing fail after some blobs were moved to quarantine."""
     iterate = store.iterate
 
     def failing(after: Digest | None = None) -> Iterator[Blob]:
@@ -56,17 +56,17 @@ def fixture_failing(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
         until(lambda: moved(Path(store.root)), "a blob in quarantine")
         raise StoreUnavailable("the disk is not there any more")
 
-    Ledger.update(store, lambda known: known.mark("", "f" * 32, 1.0))  # it begins with the first one
+    Ledger.update(store, lambda known: known.mark("", "f" * 32, 1.0))  # start with the first blob
     monkeypatch.setattr(store, "iterate", failing)
 
 
 def moved(root: Path) -> set[str]:
-    """What is in quarantine."""
+    """The names in quarantine."""
     return set(os.listdir(root / ".quarantine")) if (root / ".quarantine").exists() else set()
 
 
 def told(store: LocalStore, report: Report) -> None:
-    """Assert that the report and the note tell of what was moved, and of as much as was read."""
+    """Check that the report and the note contain all quarantined blobs, and the number of blobs read."""
     assert {digest.hex for digest in report.corrupt} == moved(Path(store.root))
     known = Ledger.load(store)
     assert (known.corrupt, known.blobs) == (len(report.corrupt), report.checked_blobs)
@@ -74,7 +74,7 @@ def told(store: LocalStore, report: Report) -> None:
 
 @pytest.mark.parametrize("processes_from", [1, 1000], ids=["processes", "threads"])
 def test_in_the_middle_of_a_batch(store: LocalStore, root: Path, processes_from: int) -> None:
-    """Those blobs of a batch that were read before the end are told, and the next run begins behind them."""
+    """The blobs of a batch read before the end are reported, and the next run continues with the rest."""
     tuning = Tuning(processes_from=processes_from)
     held = {blob.digest for blob in store.iterate()}
     with closing(verify(store, rate=100, workers=2, tuning=tuning)) as run:
@@ -92,7 +92,7 @@ def test_in_the_middle_of_a_batch(store: LocalStore, root: Path, processes_from:
 
 @pytest.mark.usefixtures("failing")
 def test_while_it_counts(store: LocalStore) -> None:
-    """A store that cannot be listed to its end has been verified so far."""
+    """When the listing fails, the blobs read so far are reported."""
     run = verify(store, workers=1, tuning=SMALL)
     with pytest.raises(StoreUnavailable, match="not there any more"):
         for report in run:
@@ -107,10 +107,10 @@ def test_while_it_counts(store: LocalStore) -> None:
 def test_the_command_while_it_counts(
     store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch, *, json: bool
 ) -> None:
-    """The command tells what was moved then, and of how much nobody knows yet."""
+    """When the listing fails, the command reports the quarantined blobs, and the totals as unknown."""
     monkeypatch.setattr("wsgi_store.cli.upkeep.opened", lambda _: store)
     monkeypatch.setattr("wsgi_store.upkeep.verify.verify", partial(verify, tuning=SMALL))
-    # A process could not be handed the store as it is changed here.
+    # Threads, because a process would not see the patched store.
     result = invoke("verify", "--workers", "1", *(["--json"] if json else []), status=6)
     *rows, said = result.stdout.splitlines()
     assert "the disk is not there any more" in result.stderr
@@ -132,7 +132,7 @@ def test_the_command_while_it_counts(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("times", [1, 2])
 def test_signals(tmp_path: Path, number: signal.Signals, times: int) -> None:
-    """Ctrl-C and SIGTERM, to all its processes and twice as `timeout` sends them, lose nothing of it."""
+    """Ctrl-C and SIGTERM lose no result, even sent to all processes, and twice as `timeout` does."""
     contents = [f"{number:{SIZE}}".encode() for number in range(MANY)]
     root = tmp_path / "store"
     fill(root, Algorithm.SHA256, contents)
@@ -161,11 +161,11 @@ def test_signals(tmp_path: Path, number: signal.Signals, times: int) -> None:
 
 
 def test_signals_are_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is ignored before stays so meanwhile, and the rest is put back."""
+    """Ignored signals stay ignored during a run, and the handlers are restored afterwards."""
     fill(tmp_path / "store", Algorithm.MD5, [b"one"])
     monkeypatch.chdir(tmp_path)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Coverage has a handler of its own there, where it is counted.
+    # Coverage may have a handler of its own there.
     terminated = signal.getsignal(signal.SIGTERM)
     seen = []
 
@@ -185,9 +185,9 @@ def test_signals_are_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_workers_end_by_the_word_of_their_pool(store: LocalStore) -> None:
-    """SIGTERM from elsewhere leaves them at work, since what they found would be lost; the pool's ends them.
+    """Workers ignore SIGTERM from other processes, to keep their findings, and obey their pool's.
 
-    One that was killed may hold the lock that the others wait for, which only their end can cure.
+    A killed worker may hold the lock that the others wait for, so the pool has to end them all.
     """
     with Checkers(store, 2, 1, many=True) as checkers:
         waiting = [checkers.submit([blob.digest.raw]) for blob in islice(store.iterate(), 2)]
@@ -206,21 +206,21 @@ def test_workers_end_by_the_word_of_their_pool(store: LocalStore) -> None:
 
 
 def children() -> list[int]:
-    """The processes of the pool, by number."""
+    """The ids of the pool's processes."""
     return sorted(process.pid for process in multiprocessing.active_children() if process.pid)
 
 
 def signals(pid: int, kind: str) -> int:
-    """One of the sets of signals of a process, as bits (proc(5))."""
+    """A set of signals of a process, as bits (proc(5))."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     return int(re.findall(rf"^{kind}:\s*([0-9a-f]+)$", status, re.M)[0], 16)
 
 
 def blocks_signals(pid: int) -> bool:
-    """Whether a process has come so far as to leave SIGTERM to the thread that waits for it."""
+    """Whether a process already leaves SIGTERM to the thread that waits for it."""
     return bool(signals(pid, "SigBlk") >> (signal.SIGTERM - 1) & 1)
 
 
 def has_signals(pid: int) -> bool:
-    """Whether SIGTERM was sent to a process and not taken yet."""
+    """Whether SIGTERM is pending for a process."""
     return bool(signals(pid, "ShdPnd") >> (signal.SIGTERM - 1) & 1)

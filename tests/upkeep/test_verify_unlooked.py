@@ -1,4 +1,4 @@
-"""A blob that cannot even be looked at: it is named, and whoever verifies goes on with the others."""
+"""A blob that cannot be examined is named, and verify continues with the others."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ BLOBS = 40
 
 @pytest.fixture(name="store")
 def fixture_store(tmp_path: Path) -> Store:
-    """A store of some blobs."""
+    """A store with some blobs."""
     store = LocalStore(str(tmp_path / "store"), Algorithm.MD5, Durability.NONE)
     staging = Staging(store, durability=Durability.NONE)
     for number in range(BLOBS):
@@ -36,7 +36,7 @@ def fixture_store(tmp_path: Path) -> Store:
 
 
 def fail(monkeypatch: pytest.MonkeyPatch, name: str) -> Digest:
-    """Have the disk fail where a file of this name is looked at or opened."""
+    """Make stat and open fail for a file of this name."""
 
     def failing(real: Callable[..., Any]) -> Callable[..., Any]:
         def call(path: Any, *args: Any, **options: Any) -> Any:
@@ -52,12 +52,12 @@ def fail(monkeypatch: pytest.MonkeyPatch, name: str) -> Digest:
 
 
 def damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> Digest:
-    """Choose a blob that no call to the system can look at any more."""
+    """Choose a blob and make every system call fail on it."""
     return fail(monkeypatch, sorted(blob.digest.hex for blob in store.iterate())[BLOBS // 2])
 
 
 def test_listing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever lists is told which one it is, and can go on behind it."""
+    """A listing fails with the name of the blob, and can continue after it."""
     held = [blob.digest for blob in store.iterate()]
     bad = damage(store, monkeypatch)
     listed = []
@@ -69,7 +69,7 @@ def test_listing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_shard_that_cannot_be_listed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a directory that cannot be listed the name is told."""
+    """The error about a directory that cannot be listed names the directory."""
     assert isinstance(store, LocalStore)
     shard = next(store.iterate()).digest.hex[:2]
     real = os.listdir
@@ -86,7 +86,7 @@ def test_a_shard_that_cannot_be_listed(store: Store, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("budget", [None, 1])
 def test_verify(store: Store, monkeypatch: pytest.MonkeyPatch, budget: int | None) -> None:
-    """It is unreadable, all others are read, and the next run tries it again until it is gone."""
+    """The blob is unreadable, all others are read, and later runs try it again until it is gone."""
     bad = damage(store, monkeypatch)
     report = Report()
     for report in verify(store):
@@ -107,7 +107,7 @@ def test_verify(store: Store, monkeypatch: pytest.MonkeyPatch, budget: int | Non
 
 
 def test_commands(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`verify` names it and the damaged one, the others say which blob they ended at."""
+    """`verify` names the unreadable and the damaged blob; other commands stop and name the unreadable one."""
     monkeypatch.chdir(tmp_path)
     bad = damage(store, monkeypatch)
     *_, row, said = invoke("verify", status=8).stdout.splitlines()
@@ -126,7 +126,7 @@ def test_commands(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_api(application: Application, api: TestApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page with it is an error that names it, and the pages behind it are there."""
+    """A page with the blob is an error that names it, and the pages after it work."""
     for number in range(BLOBS):
         api.post("/", b"%d" % number)
     bad = damage(application.store, monkeypatch)

@@ -1,4 +1,4 @@
-"""The contract suite that every store has to pass, for whoever writes another one (extra `testing`)."""
+"""The contract suite that every store has to pass, for authors of other stores (extra `testing`)."""
 
 from wsgi_store.testing.kind import StoreKind
 from wsgi_store.testing.suite import SharedStoreContract, StoreContract

@@ -1,4 +1,4 @@
-"""Blobs added and removed."""
+"""Tests that add and remove blobs."""
 
 import time
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from wsgi_store.testing.kind import StoreKind
 
 
 class Changing:
-    """What `add`, `remove` and `expire` do, one after the other and at once."""
+    """What `add`, `remove` and `expire` do, one after another and concurrently."""
 
     def test_add_tells_what_is_new(self, kind: StoreKind, store: Store, staging: Staging) -> None:
         """The first upload of some bytes creates the blob, the second finds it and renews its time."""
@@ -34,7 +34,7 @@ class Changing:
         assert list(store.iterate()) == [renewed]
 
     def test_a_blob_is_visible_only_whole(self, store: Store, staging: Staging) -> None:
-        """Until the last byte is in and checked there is no blob."""
+        """A blob appears only after its last byte was received and checked."""
 
         def chunks() -> Iterator[bytes]:
             for at in range(0, len(DATA), 512):
@@ -46,7 +46,7 @@ class Changing:
         assert store.stat(staging.receive(chunks()).digest).size == len(DATA)
 
     def test_threads_that_add_the_same_bytes(self, store: Store, staging: Staging) -> None:
-        """Of 16 uploads at once of the same bytes exactly one creates the blob, every time."""
+        """Of 16 concurrent uploads of the same bytes exactly one creates the blob, every time."""
         with ThreadPoolExecutor(16) as pool:
             for round_ in range(20):
                 data = DATA + bytes([round_])
@@ -55,7 +55,7 @@ class Changing:
                 assert content(store, receipts[0].digest) == data
 
     def test_adding_removing_and_reading_at_once(self, store: Store, staging: Staging) -> None:
-        """In any order of uploads, removals and downloads each sees a whole blob or none."""
+        """In any order of uploads, removals and downloads, a reader gets a whole blob or none."""
         digest = digest_of(store.algorithm, DATA)
 
         def churn(worker: int) -> int:
@@ -80,7 +80,7 @@ class Changing:
         assert balance in (0, 1)
 
     def test_remove(self, store: Store, staging: Staging) -> None:
-        """Removing a blob twice fails the second time, and the bytes can be added anew."""
+        """Removing a blob twice fails the second time, and the bytes can be added again."""
         digest = put(staging, DATA).digest
         other = put(staging, b"another").digest
         store.remove(digest)
@@ -95,16 +95,16 @@ class Changing:
         assert content(store, digest) == DATA
 
     def test_remove_of_an_absent_blob(self, store: Store) -> None:
-        """What was never added cannot be removed."""
+        """A blob that was never added cannot be removed."""
         with pytest.raises(BlobNotFound):
             store.remove(digest_of(store.algorithm, b"never added"))
 
     def test_removals_at_once(self, store: Store, staging: Staging) -> None:
-        """Of 16 removals at once exactly one succeeds."""
+        """Of 16 concurrent removals exactly one succeeds."""
         assert removed_by(store, put(staging, DATA).digest, 16) == 1
 
     def test_remove_on_a_condition(self, kind: StoreKind, store: Store, staging: Staging, root: Path) -> None:
-        """No upload of the same bytes comes between the check of a removal and the removal itself."""
+        """No upload of the same bytes comes between the check of a condition and the removal."""
         digest = put(staging, DATA).digest
 
         def refuse(blob: Blob) -> None:
@@ -126,7 +126,7 @@ class Changing:
         assert content(store, digest) == DATA
 
     def test_expire(self, kind: StoreKind, store: Store, staging: Staging, root: Path) -> None:
-        """A blob expires once, if it is the one that was looked at and was not uploaded since."""
+        """A blob expires once, provided it is the one looked at and was not uploaded since."""
         digest = put(staging, DATA).digest
         kind.age(root, digest)
         then = store.stat(digest).modified
@@ -145,14 +145,14 @@ class Changing:
     def test_stores_opened_anew_hold_the_same(
         self, kind: StoreKind, store: Store, staging: Staging, root: Path
     ) -> None:
-        """A store outlives the object that opened it."""
+        """Blobs are still there when the store is opened again."""
         put(staging, DATA)
         again = kind.open(root, store.algorithm)
         assert list(again.iterate()) == list(store.iterate())
         assert put(kind.staging(again), DATA).created is False
 
     def test_a_store_tells_its_algorithm(self, kind: StoreKind, tmp_path: Path) -> None:
-        """Who does not know the algorithm of a store opens the one that is there, and makes none."""
+        """Opening without an algorithm finds that of an existing store, and creates no store."""
         root = tmp_path / "unknown"
         with pytest.raises(StoreUnavailable, match="^there is no store at "):
             kind.open(root, None)

@@ -1,4 +1,4 @@
-"""What the tests of the contract share."""
+"""Helpers shared by the tests of the contract."""
 
 import hashlib
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def put(staging: Staging, data: bytes) -> Receipt:
 
 
 def absent(store: Store, digest: Digest) -> None:
-    """Check that nobody who asks for a blob finds it."""
+    """Check that a blob is absent for every operation."""
     asks: list[Callable[[Digest], object]] = [store.stat, store.open, store.remove, store.quarantine]
     for ask in asks:
         with pytest.raises(BlobNotFound):
@@ -50,7 +50,7 @@ def content(store: Store, digest: Digest, start: int = 0, length: int | None = N
 
 
 def removed_by(store: Store, digest: Digest, number: int) -> int:
-    """How many of so many removals at once removed a blob."""
+    """Remove a blob from this many threads at once; returns how many succeeded."""
 
     def remove(_: int) -> bool:
         try:
@@ -69,7 +69,7 @@ def digest_of(algorithm: Algorithm, data: bytes) -> Digest:
 
 
 def neighbours(algorithm: Algorithm, count: int) -> list[bytes]:
-    """The first numbers as bytes whose hashes begin alike, in the order of their hashes."""
+    """The first numbers, as bytes, whose hashes begin with the same digits, in the order of their hashes."""
     found: list[bytes] = []
     number = 0
     while len(found) < count:

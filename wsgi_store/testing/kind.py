@@ -1,4 +1,4 @@
-"""What the contract suite has to know about a kind of store."""
+"""The description of a kind of store for the contract suite."""
 
 import time
 from abc import ABC, abstractmethod
@@ -10,10 +10,10 @@ from wsgi_store.store.contract import Durability, Store
 
 
 class StoreKind(ABC):
-    """How to open a store of this kind, and how to do what happens behind its back.
+    """How to open a store of this kind, and how to act behind its back.
 
-    Each test has a `root` of its own: a path where nothing is yet, which names the store. A kind
-    whose blobs are elsewhere takes it for a key, and may keep staged files there.
+    Each test gets its own `root`, a path that does not exist yet and names the store. A kind that
+    keeps blobs elsewhere can use it as a key, and as a directory for staged files.
     """
 
     tick = 0.02
@@ -25,17 +25,17 @@ class StoreKind(ABC):
     def open(
         self, root: Path, algorithm: Algorithm | None, durability: Durability = Durability.FULL
     ) -> Store:
-        """Open the store of `root`, making it when it is not there.
+        """Open the store of `root`, creating it if there is none.
 
-        Without an algorithm, open the store that is there; raise StoreUnavailable when there is none.
+        Without an algorithm, open an existing store, or raise StoreUnavailable if there is none.
         """
 
     @abstractmethod
     def damage(self, root: Path, digest: Digest, data: bytes) -> None:
-        """Put other bytes in the place of a blob's, as a failing disk does."""
+        """Replace the bytes of a blob, as a failing disk does."""
 
     def staging(self, store: Store, durability: Durability = Durability.FULL) -> Staging:
-        """The way into `store`."""
+        """Return a staging for `store`."""
         return Staging(store, durability=durability)
 
     def age(self, root: Path, digest: Digest) -> None:
@@ -44,4 +44,4 @@ class StoreKind(ABC):
         time.sleep(max(0.0, store.stat(digest).modified + store.granularity - time.time()))
 
     def litter(self, root: Path, algorithm: Algorithm) -> None:
-        """Put things into the store that are not blobs, where others could do so too."""
+        """Put things other than blobs into the store, if others could do so too."""

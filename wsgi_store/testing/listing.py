@@ -1,4 +1,4 @@
-"""Blobs listed, and notes kept beside them."""
+"""Tests of listings, and of notes kept beside the blobs."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from wsgi_store.testing.kind import StoreKind
 
 
 class Listing:
-    """What `iterate` yields, and what notes hold."""
+    """What `iterate` yields, and how notes are kept."""
 
     def test_iterate_an_empty_store(self, store: Store) -> None:
         """An empty store has no blobs."""
@@ -19,7 +19,7 @@ class Listing:
         assert not list(store.iterate(digest_of(store.algorithm, b"")))
 
     def test_iterate_in_order(self, store: Store, staging: Staging) -> None:
-        """Blobs come in ascending order of digest, and `after` goes on behind any digest, held or not."""
+        """Blobs come in ascending order of digest, and `after` continues after any digest, held or not."""
         data = [str(number).encode() for number in range(40)] + neighbours(store.algorithm, 3)
         held = sorted({put(staging, one).digest.raw for one in data})
         blobs = list(store.iterate())
@@ -30,7 +30,7 @@ class Listing:
             assert list(store.iterate(after)) == [blob for blob in blobs if blob.digest.raw > after.raw]
 
     def test_iterate_while_the_store_changes(self, store: Store, staging: Staging) -> None:
-        """What stays all the time comes exactly once and in order, whatever else comes and goes."""
+        """Blobs that stay during a listing come exactly once and in order, whatever else comes and goes."""
         alike = neighbours(store.algorithm, 9)
         staying, going, coming = alike[::3], alike[1::3], alike[2::3]
         staying += [f"stays {number}".encode() for number in range(20)]
@@ -49,13 +49,13 @@ class Listing:
     def test_iterate_skips_foreign_things(
         self, kind: StoreKind, store: Store, staging: Staging, root: Path
     ) -> None:
-        """What lies in a store without being a blob is not shown."""
+        """A listing skips things in a store that are not blobs."""
         held = [put(staging, one).digest for one in (DATA, *neighbours(store.algorithm, 2))]
         kind.litter(root, store.algorithm)
         assert {blob.digest for blob in store.iterate()} == set(held)
 
     def test_notes(self, store: Store) -> None:
-        """A note is what was saved last under its name, and no blob."""
+        """A note is what was last saved under its name, and does not count as a blob."""
         assert store.load_note(".note") is None
         for data in (b"first", b"", b"second" * 1000):
             store.update_note(".note", lambda _, data=data: data)  # type: ignore[misc]
@@ -64,7 +64,7 @@ class Listing:
         assert not list(store.iterate())
 
     def test_notes_are_updated_one_after_the_other(self, store: Store) -> None:
-        """Of updates at the same time none is lost."""
+        """No concurrent update of a note is lost."""
 
         def count(note: bytes | None) -> bytes:
             number = int(note or b"0")

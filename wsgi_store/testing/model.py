@@ -1,4 +1,4 @@
-"""A store and a dict do the same, whatever is asked of them and in whatever order."""
+"""Random operations have the same results on a store as on a dict."""
 
 import os
 import shutil
@@ -20,13 +20,13 @@ from wsgi_store.testing.helpers import content, digest_of, neighbours
 from wsgi_store.testing.kind import StoreKind
 
 ALGORITHM = Algorithm.MD5
-# Few, so that rules meet on the same blob; some in one shard; one empty.
+# Few, so that rules often choose the same blob; some in one shard; one empty.
 DATA = st.sampled_from([b"", b"a", b"b" * 100, bytes(range(256)) * 20, *neighbours(ALGORITHM, 3)])
 OFFSETS = st.integers(0, 120) | st.integers(5100, 5130)
 
 
 class Comparison(RuleBasedStateMachine):
-    """Every rule does the same to a store and to a dict."""
+    """Each rule does the same to a store and to a dict."""
 
     def __init__(self, kind: StoreKind) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule()
     def open_anew(self) -> None:
-        """Go on with a new object on the same data, as a restarted server does."""
+        """Open the same store again, as a restarted server does."""
         self.store = self.kind.open(Path(self.directory, "store"), ALGORITHM, Durability.NONE)
         self.staging = self.kind.staging(self.store, Durability.NONE)
 
@@ -52,7 +52,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(data=st.lists(DATA, min_size=2, max_size=8))
     def add_at_once(self, data: list[bytes]) -> None:
-        """Upload several at once, some of them the same."""
+        """Upload several blobs at once, some of them identical."""
         with ThreadPoolExecutor(len(data)) as pool:
             receipts = list(pool.map(lambda one: self.staging.receive([one]), data))
         created = [receipt.digest for receipt in receipts if receipt.created]
@@ -63,7 +63,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(data=DATA, start=OFFSETS, length=st.none() | OFFSETS)
     def read(self, data: bytes, start: int, length: int | None) -> None:
-        """Read a part."""
+        """Read a part of a blob."""
         digest = digest_of(ALGORITHM, data)
         if digest in self.model:
             stop = None if length is None else start + length
@@ -94,14 +94,14 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(data=DATA | st.binary(max_size=4))
     def iterate_after(self, data: bytes) -> None:
-        """List what comes behind a digest, held or not."""
+        """List the blobs after a digest, held or not."""
         after = digest_of(ALGORITHM, data)
         expected = sorted(digest.raw for digest in self.model if digest.raw > after.raw)
         assert [blob.digest.raw for blob in self.store.iterate(after)] == expected
 
     @invariant()
     def holds_the_same(self) -> None:
-        """All blobs are there with their sizes, and nothing is left staged."""
+        """Check that all blobs are there with their sizes, and that no staged file is left."""
         held = [(blob.digest.raw, blob.size) for blob in self.store.iterate()]
         assert held == sorted((digest.raw, len(data)) for digest, data in self.model.items())
         assert not os.listdir(self.store.staging_directory)
@@ -115,7 +115,7 @@ class Model:
     """The comparison as a test."""
 
     def test_a_store_and_a_dict_do_the_same(self, kind: StoreKind) -> None:
-        """Random adding, reading, removing and listing leaves a store as it leaves a dict."""
+        """Random adding, reading, removing and listing has the same results on a store as on a dict."""
         examples = 20 if kind.slow else 60
         limits = settings(max_examples=examples, stateful_step_count=40, deadline=None)
         machine = cast(type[Comparison], partial(Comparison, kind))

@@ -1,4 +1,4 @@
-"""The contract of a store between processes, as a pre-fork server uses it."""
+"""The contract of a store shared by processes, as in a pre-fork server."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from wsgi_store.store.contract import Durability
 from wsgi_store.testing.helpers import content, digest_of, put
 from wsgi_store.testing.kind import StoreKind
 
-# New processes and not forks of this one, which has threads.
+# New processes instead of forks, because this one has threads.
 CONTEXT = multiprocessing.get_context("spawn")
 PROCESSES = 4
 SECONDS = 60
@@ -22,7 +22,7 @@ SECONDS = 60
 
 @dataclass
 class Worker:
-    """What a process works with; `barrier` lets all of them begin at once."""
+    """The work of one process on the store of `root`; all processes start together at `barrier`."""
 
     barrier: Barrier
     kind: StoreKind
@@ -36,7 +36,7 @@ class Worker:
         return [put(staging, f"blob {number}".encode()).created for number in range(100)]
 
     def churn(self) -> list[int]:
-        """Add and remove the same few blobs as every other process; returns additions less removals."""
+        """Add and remove the same few blobs as every other process; returns additions minus removals."""
         store = self.kind.open(self.root, Algorithm.MD5, Durability.NONE)
         staging = self.kind.staging(store, Durability.NONE)
         balance = [0] * 3
@@ -53,7 +53,7 @@ class Worker:
         return balance
 
     def claims(self) -> list[Algorithm | None]:
-        """Open new stores at the same moment as the others; returns under which algorithm."""
+        """Open new stores at the same moment as the others; returns the algorithms, None if refused."""
         opened: list[Algorithm | None] = []
         for number in range(10 if self.kind.slow else 50):
             turn = self.barrier.wait(SECONDS)
@@ -66,7 +66,7 @@ class Worker:
         return opened
 
 
-WORKER: list[Worker] = []  # the one of this process
+WORKER: list[Worker] = []  # the worker of this process
 
 
 def _begin(barrier: Barrier, kind: StoreKind, root: Path) -> None:
@@ -79,31 +79,31 @@ def _work(name: str) -> object:
 
 
 def run(barrier: Barrier, kind: StoreKind, root: Path, name: str) -> list[tuple[Any, ...]]:
-    """Run a method of Worker in several processes; returns their answers turn by turn."""
-    kind.open(root.parent / "first", Algorithm.MD5)  # starts for all of them what this kind needs
+    """Run a method of Worker in several processes; returns their results turn by turn."""
+    kind.open(root.parent / "first", Algorithm.MD5)  # starts everything that this kind needs
     with ProcessPoolExecutor(PROCESSES, CONTEXT, initializer=_begin, initargs=(barrier, kind, root)) as pool:
         answers: Iterator[Any] = pool.map(_work, [name] * PROCESSES, timeout=SECONDS)
         return list(zip(*answers, strict=True))
 
 
 class Processes:
-    """What several processes do to one store at once."""
+    """Several processes that use one store at once."""
 
     barrier: ClassVar[Barrier]
 
     @classmethod
     def setup_class(cls) -> None:
-        """Make one barrier for all tests: multiprocessing never frees the memory that it shares."""
+        """Make one barrier for all tests, because multiprocessing never frees the memory it shares."""
         cls.barrier = CONTEXT.Barrier(PROCESSES)
 
     def test_processes_that_add_the_same_bytes(self, kind: StoreKind, tmp_path: Path) -> None:
-        """Of uploads at once by several processes exactly one creates each blob."""
+        """When several processes upload the same blobs at once, exactly one creates each blob."""
         answers = run(self.barrier, kind, tmp_path / "store", "uploads")
         assert [sum(created) for created in answers] == [1] * 100
         assert len(list(kind.open(tmp_path / "store", Algorithm.MD5).iterate())) == 100
 
     def test_processes_that_add_and_remove(self, kind: StoreKind, tmp_path: Path) -> None:
-        """What several processes add and remove at once is at last there if it was added once more."""
+        """After concurrent additions and removals, a blob is there if it was added once more than removed."""
         answers = run(self.barrier, kind, tmp_path / "store", "churn")
         store = kind.open(tmp_path / "store", Algorithm.MD5)
         held = {blob.digest for blob in store.iterate()}
@@ -111,7 +111,7 @@ class Processes:
             assert balance == (digest_of(Algorithm.MD5, f"blob {number}".encode()) in held)
 
     def test_processes_that_open_a_new_store(self, kind: StoreKind, tmp_path: Path) -> None:
-        """Of processes that open a new store at once with different algorithms one kind wins."""
+        """When processes open a new store at once with different algorithms, one algorithm wins."""
         answers = run(self.barrier, kind, tmp_path, "claims")
         for number, opened in enumerate(answers):
             winner = {algorithm for algorithm in opened if algorithm is not None}

@@ -19,15 +19,15 @@ Damage = Callable[[Digest, bytes], None]
 
 
 class Quarantine:
-    """What becomes of a blob whose bytes changed behind the back of the store."""
+    """What happens to a blob whose bytes changed behind the store's back."""
 
     @pytest.fixture
     def damage(self, kind: StoreKind, root: Path) -> Damage:
-        """Changes the bytes of a blob."""
+        """Change the bytes of a blob."""
         return lambda digest, data: kind.damage(root, digest, data)
 
     def test_quarantine(self, store: Store, staging: Staging, damage: Damage) -> None:
-        """A damaged blob in quarantine is absent, and its bytes are kept until they are discarded."""
+        """A quarantined blob is absent, and its bytes are kept until they are discarded."""
         digest = put(staging, BYTES).digest
         damage(digest, FLIPPED)
         assert store.quarantine(digest) is True
@@ -41,14 +41,14 @@ class Quarantine:
             store.discard(digest)
 
     def test_a_good_blob_is_not_moved(self, store: Store, staging: Staging) -> None:
-        """Whoever takes a good blob for a damaged one is told that it is not, and it stays."""
+        """A good blob is not moved to quarantine, and the caller is told so."""
         digest = put(staging, BYTES).digest
         assert store.quarantine(digest) is False
         assert content(store, digest) == BYTES
         assert not list(store.quarantined())
 
     def test_what_was_never_added(self, store: Store) -> None:
-        """What is absent cannot be moved to quarantine, and is not in it."""
+        """An absent blob cannot be quarantined, and is not listed in quarantine."""
         digest = digest_of(store.algorithm, b"never added")
         with pytest.raises(BlobNotFound):
             store.quarantine(digest)
@@ -59,7 +59,7 @@ class Quarantine:
     def test_an_upload_heals_a_blob_in_quarantine(
         self, store: Store, staging: Staging, damage: Damage
     ) -> None:
-        """The first upload puts the blob back and clears its quarantine; the next one finds it held."""
+        """The first upload restores the blob and clears its quarantine; the next one finds it held."""
         digest = put(staging, BYTES).digest
         other = put(staging, b"another").digest
         for one in (digest, other):
@@ -73,7 +73,7 @@ class Quarantine:
     def test_an_upload_heals_a_blob_of_another_size(
         self, store: Store, staging: Staging, damage: Damage, damaged: bytes
     ) -> None:
-        """A blob that was cut or grew is damaged for sure, and an upload puts its bytes there."""
+        """A blob of the wrong size is surely damaged, and an upload replaces it."""
         digest = put(staging, BYTES).digest
         damage(digest, damaged)
         receipt = put(staging, BYTES)
@@ -83,7 +83,7 @@ class Quarantine:
         assert not list(store.quarantined())
 
     def test_flipped_bits(self, store: Store, staging: Staging, damage: Damage) -> None:
-        """Bits that flipped are seen by an upload where bytes are compared, and nowhere else."""
+        """An upload notices flipped bits if the store compares bytes, and otherwise does not."""
         digest = put(staging, BYTES).digest
         damage(digest, FLIPPED)
         compared = not store.algorithm.collision_resistant
@@ -94,7 +94,7 @@ class Quarantine:
     def test_uploads_that_heal_at_once(
         self, kind: StoreKind, store: Store, staging: Staging, damage: Damage, *, quarantined: bool
     ) -> None:
-        """Of uploads at once that find a blob damaged exactly one says that it healed it."""
+        """Of concurrent uploads that find a damaged blob exactly one heals it."""
         with ThreadPoolExecutor(8) as pool:
             for turn in range(5 if kind.slow else 20):
                 data = BYTES + bytes([turn])
@@ -109,7 +109,7 @@ class Quarantine:
     def test_healing_and_quarantine_at_once(
         self, kind: StoreKind, store: Store, staging: Staging, damage: Damage
     ) -> None:
-        """Whoever tries to move a blob while others heal it, the good blob is there in the end."""
+        """When uploads heal a blob while others quarantine it, the good blob is there in the end."""
 
         def quarantine(digest: Digest) -> None:
             for _ in range(5):
@@ -127,14 +127,14 @@ class Quarantine:
                 healing = [pool.submit(put, staging, data) for _ in range(2)]
                 for future in moving:
                     future.result()
-                # An upload that found it held found it good: the one that healed it came before.
+                # An upload that reports the blob as held found it good, after another upload healed it.
                 added = sorted(future.result().added.value for future in healing)
                 assert added == ["healed", "held"]
                 assert content(store, digest) == data
                 assert not list(store.quarantined())
 
     def test_a_real_collision_is_no_damage(self, kind: StoreKind, root: Path) -> None:
-        """Other bytes with the same MD5 are refused, unless the blob held has not that MD5 any more."""
+        """Other bytes with the same MD5 are refused, unless the held blob no longer has that MD5."""
         store = kind.open(root, Algorithm.MD5)
         staging = kind.staging(store)
         first, second = COLLIDING

@@ -31,16 +31,16 @@ class StoreContract(Reading, Changing, Listing, Quarantine, Model):
     `pytest.register_assert_rewrite("wsgi_store.testing")` in a conftest.py makes failures show values.
     """
 
-    # One algorithm whose duplicates are compared byte by byte, and one whose are not.
+    # One algorithm whose duplicates are compared byte by byte, and one whose duplicates are not.
     @pytest.fixture(params=[Algorithm.MD5, Algorithm.SHA256], ids=lambda one: one.value)
     def algorithm(self, request: pytest.FixtureRequest) -> Algorithm:
-        """One algorithm after another."""
+        """Each algorithm in turn."""
         algorithm: Algorithm = request.param
         return algorithm
 
     @pytest.fixture
     def root(self, tmp_path: Path) -> Path:
-        """What names the store of a test."""
+        """The name of a test's store."""
         return tmp_path / "store"
 
     @pytest.fixture
@@ -52,7 +52,7 @@ class StoreContract(Reading, Changing, Listing, Quarantine, Model):
 
     @pytest.fixture
     def staging(self, kind: StoreKind, store: Store) -> Staging:
-        """The way into the store."""
+        """The staging of the store."""
         return kind.staging(store)
 
 
