@@ -1,6 +1,6 @@
-"""The tests, in rooms like those of the package."""
+"""The tests, organized like the package."""
 
 import pytest
 
-# Before anything imports the suite, so that its failures show values.
+# Before the suite is imported, so that its failures show values.
 pytest.register_assert_rewrite("wsgi_store.testing")

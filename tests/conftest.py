@@ -1,4 +1,4 @@
-"""What every test gets: nothing may be left open, and on demand nothing may be skipped."""
+"""Shared fixtures and hooks: no test may leave a file open, and on demand none may be skipped."""
 
 import gc
 import os
@@ -26,18 +26,18 @@ from wsgi_store.store.contract import Store
 from wsgi_store.store.disk.store import LocalStore
 from wsgi_store.web.application import Application
 
-# As a host does that wants to see it: tests look at what is logged.
+# Tests read the log, so enable it as a host would.
 logger.enable(PACKAGE)
-# Set by .ci/run: a missing program is a failure there, not a skip.
+# Set by .ci/run: there, a missing program is a failure instead of a skip.
 NO_SKIP = "TESTS_MUST_NOT_SKIP"
 
-# Of what a shell starts in the background it ignores these, and so would all that is started here.
+# A background job of a shell ignores these signals, and child processes would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def pytest_xdist_setupnodes(specs: list[XSpec]) -> None:
-    """Have tests in processes beside run as strictly as in the one that was started."""
+    """Run the worker processes of xdist with the flags of the main process."""
     flags = ["-X", "dev"] if sys.flags.dev_mode else []
     flags += [f"-W{option}" for option in sys.warnoptions]
     for spec in specs:
@@ -45,7 +45,7 @@ def pytest_xdist_setupnodes(specs: list[XSpec]) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files: a long one begun last would run alone at the end."""
+    """Start the longest files first, because one started last would run alone at the end."""
 
     def seconds(item: pytest.Item) -> float:
         long = item.get_closest_marker("long")
@@ -56,9 +56,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
-    """Make a report fit to be sent, and a skip a failure where everything must run."""
+    """Make reports sendable, and turn skips into failures if nothing may be skipped."""
     report = yield
-    # Captured text may hold surrogates, which xdist cannot send.
+    # Captured text may contain surrogates, which xdist cannot send.
     report.sections = [
         (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
     ]
@@ -70,7 +70,7 @@ def pytest_runtest_makereport() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Count nothing in processes whose time, memory or system calls a test measures."""
+    """Measure no coverage in child processes whose time, memory or system calls a test measures."""
     taken = {}
     if any(item.iter_markers("alone")) or any(item.iter_markers("uncounted")):
         taken = {name: os.environ.pop(name) for name in COUNTING if name in os.environ}
@@ -80,18 +80,18 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         os.environ.update(taken)
 
 
-# The tests that were run, in this process or in those beside it.
+# The completed tests, in this process and in the workers.
 finished: set[str] = set()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Remember what has been run."""
+    """Remember each completed test."""
     if report.when == "teardown":
         finished.add(report.nodeid)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Fail when a test was not run: to xdist a process that ends by an error of its own is no failure."""
+    """Fail if a test was not run, because xdist ignores a worker that ends with an internal error."""
     missing = session.testscollected - len(finished)
     beside = hasattr(session.config, "workerinput")
     if exitstatus == pytest.ExitCode.OK and missing and not beside and not session.config.option.collectonly:
@@ -100,7 +100,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def open_descriptors() -> dict[int, str]:
-    """The descriptors of this process and what they are open on."""
+    """The open descriptors of this process, with their files."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -111,17 +111,17 @@ def open_descriptors() -> dict[int, str]:
 
 
 def leaked_descriptors(before: dict[int, str]) -> dict[int, str]:
-    """The files that are open now and were not then."""
+    """The files opened since then and still open."""
     now = open_descriptors()
     return {fd: name for fd, name in now.items() if fd not in before and name.startswith("/")}
 
 
 @pytest.fixture(autouse=True)
 def no_leaked_descriptors() -> Iterator[None]:
-    """No test leaves a file open that it opened."""
+    """Each test closes the files that it opened."""
     before = open_descriptors()
     yield
-    # Collecting takes as long as many a test, so only where something may be left to collect.
+    # Garbage collection is slow, so it runs only if a file is still open.
     if leaked_descriptors(before):
         gc.collect()
         assert not leaked_descriptors(before)
@@ -136,7 +136,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(name="root")
 def fixture_root(tmp_path: Path) -> Path:
-    """Where the store is."""
+    """The directory of the store."""
     return tmp_path / "store"
 
 
@@ -148,13 +148,13 @@ def fixture_store(root: Path) -> LocalStore:
 
 @pytest.fixture(name="staging")
 def fixture_staging(store: Store) -> Staging:
-    """The way into the store."""
+    """The staging area of the store."""
     return Staging(store)
 
 
 @pytest.fixture
 def config(request: pytest.FixtureRequest, root: Path) -> Config:
-    """Settings for an empty store, in a directory if not said otherwise, that asks for no free space."""
+    """Settings for an empty store without a free-space limit, in a directory or a bucket."""
     if getattr(request, "param", None) == "bucket":
         ceph.ensure()
         return Config(root=BucketKind().url(root), s3_staging=str(root), min_free=0)
@@ -163,7 +163,7 @@ def config(request: pytest.FixtureRequest, root: Path) -> Config:
 
 @pytest.fixture
 def application(config: Config) -> Iterator[Application]:
-    """A service on an empty store; whatever a test does, no staged file may be left."""
+    """A service on an empty store; after each test no staged file is left."""
     application = create_app(config)
     yield application
     assert not os.listdir(application.store.staging_directory)
@@ -171,11 +171,11 @@ def application(config: Config) -> Iterator[Application]:
 
 @pytest.fixture
 def api(application: Application) -> TestApp:
-    """The service behind two judges of PEP 3333, WebTest's and the standard library's."""
+    """The service, checked against PEP 3333 by WebTest and by the standard library."""
     return TestApp(validator(application))
 
 
 @pytest.fixture(name="make")
 def fixture_make(config: Config, tmp_path: Path) -> Make:
-    """Makes services with tokens."""
+    """A factory of services with tokens."""
     return maker(config, tmp_path / "tokens")

@@ -104,7 +104,7 @@ def test_halves_in_the_lane(tmp_path: Path) -> None:
 
 
 def test_the_lane_ends(tmp_path: Path) -> None:
-    """Kept connections are closed after the idle limit, or on request."""
+    """A kept connection is closed after the idle limit, or when the client asks for it or leaves."""
     with gunicorn(tmp_path, "--keep-alive", "2", workers=1) as server, Crowd() as crowd:
         put(server, b"hello")
         clients = crowd.gather(server.port, 3)

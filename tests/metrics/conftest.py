@@ -1,4 +1,4 @@
-"""What tests of metrics share."""
+"""Fixtures for the tests of metrics."""
 
 import pytest
 
@@ -8,5 +8,5 @@ from wsgi_store.config import Config
 
 @pytest.fixture(name="counting")
 def fixture_counting(config: Config) -> Counting:
-    """A service that counts."""
+    """A service with metrics."""
     return Counting(config)

@@ -1,4 +1,4 @@
-"""The shipped alerts and dashboard: valid, and raised when they should be."""
+"""The shipped alerts and dashboard are valid, and the alerts fire when they should."""
 
 import json
 import re
@@ -21,7 +21,7 @@ needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="needs promtool, of
 
 @needs_promtool
 def test_promtool_finds_nothing_to_complain_about(counting: Counting) -> None:
-    """The names, units and help of the figures follow the rules of Prometheus."""
+    """Names, units and help of the metrics follow the conventions of Prometheus."""
     counting.api.post("/", b"x")
     text = counting.api.get("/metrics").text
     assert PROMTOOL
@@ -34,14 +34,14 @@ def test_promtool_finds_nothing_to_complain_about(counting: Counting) -> None:
 @needs_promtool
 @pytest.mark.parametrize("command", [["check", "rules", str(DEPLOY / "prometheus-rules.yml")]])
 def test_the_rules_are_valid(command: list[str]) -> None:
-    """Prometheus takes the alerts as they are shipped."""
+    """promtool accepts the shipped alerts."""
     assert PROMTOOL
     done = subprocess.run([PROMTOOL, *command], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def try_rules(directory: Path, tests: str) -> None:
-    """Have promtool run tests of the alerts; fails when one does."""
+    """Run promtool's tests of the alerts; fail if one of them fails."""
     assert PROMTOOL
     (directory / "alerts.yml").write_text(tests, encoding="utf-8")
     shutil.copy(DEPLOY / "prometheus-rules.yml", directory)
@@ -57,12 +57,12 @@ def try_rules(directory: Path, tests: str) -> None:
 
 @needs_promtool
 def test_the_rules_fire(tmp_path: Path) -> None:
-    """Each alert comes when it should, and not before."""
+    """Each alert fires when it should, and not before."""
     try_rules(tmp_path, Path(__file__).with_name("alerts.yml").read_text(encoding="utf-8"))
 
 
 def expressions() -> str:
-    """What dashboard and alerts ask Prometheus for."""
+    """All expressions of the dashboard and the alerts."""
     dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
     panels = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     rules = re.findall("expr: (.*)", (DEPLOY / "prometheus-rules.yml").read_text(encoding="utf-8"))
@@ -71,14 +71,14 @@ def expressions() -> str:
 
 
 def failures(server: Server) -> dict[str, float]:
-    """How often a server says that it failed, by the code."""
+    """The number of failures in the metrics of a server, per code."""
     found = scrape(server).items()
     return {dict(labels)["code"]: value for (name, labels), value in found if name == FAILURES}
 
 
 @needs_promtool
 def test_the_first_failure_raises_its_alert(tmp_path: Path) -> None:
-    """What the alerts look at is told before it has happened once: what begins at 1 has not risen."""
+    """Watched metrics start at 0: a series that appears with the value 1 shows Prometheus no increase."""
     watched = set("|".join(re.findall('code=~?"([a-z_|]+)"', expressions())).split("|"))
     with counting_server(tmp_path) as server:
         before = failures(server)
@@ -104,7 +104,7 @@ def test_the_first_failure_raises_its_alert(tmp_path: Path) -> None:
 
 
 def test_what_is_watched_exists(counting: Counting) -> None:
-    """Dashboard and alerts ask for figures that there are."""
+    """The dashboard and the alerts use only existing metrics."""
     counting.api.post("/", b"x")
     counting.api.get("/nowhere", status=404)
     there = {name for name, _ in Figures(counting.api.get("/metrics").text)}

@@ -1,4 +1,4 @@
-"""Figures for Prometheus: what they count, who sees them, that none is lost with a worker."""
+"""Prometheus metrics: what they count, who may read them, and that killed workers lose no counts."""
 
 import contextlib
 import hashlib
@@ -31,21 +31,21 @@ pytestmark = pytest.mark.long(46)
 
 
 def directory_of(server: Server) -> Path:
-    """Where a master has its workers' figures; others may have theirs beside it."""
+    """The metrics directory of a master; other masters may have theirs next to it."""
     descriptors = Path(f"/proc/{server.process.pid}/fd").iterdir()
     (found,) = (path for path in map(Path.readlink, descriptors) if "wsgi-store-metrics-" in path.name)
     return found
 
 
 def test_nothing_is_counted_unless_asked_for(api: TestApp) -> None:
-    """Without the setting there are no figures, and it is said why."""
+    """Without the setting, /metrics gets 404 with the reason."""
     answer = api.get("/metrics", status=404)
     assert code(answer) == "not_found"
     assert "WSGI_STORE_METRICS" in answer.json["detail"]
 
 
 def test_nothing_is_loaded_unless_asked_for(tmp_path: Path) -> None:
-    """A service that counts nothing does not import what counts."""
+    """A service without metrics does not import prometheus_client."""
     program = "import sys; import wsgi_store.wsgi; print('prometheus_client' in sys.modules)"
     environ = {**os.environ, "WSGI_STORE_ROOT": str(tmp_path / "store")}
     for setting, loaded in {"off": "False", "on": "True"}.items():
@@ -61,7 +61,7 @@ def test_nothing_is_loaded_unless_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_missing_library_is_named(tmp_path: Path) -> None:
-    """Who asks for figures without prometheus-client is told in one line what to install."""
+    """If prometheus-client is missing, the error says in one line what to install."""
     program = "import sys; sys.modules['prometheus_client'] = None; import wsgi_store.wsgi"
     environ = {**os.environ, "WSGI_STORE_ROOT": str(tmp_path / "store"), "WSGI_STORE_METRICS": "on"}
     done = subprocess.run(
@@ -73,7 +73,7 @@ def test_a_missing_library_is_named(tmp_path: Path) -> None:
 
 
 def test_requests(counting: Counting) -> None:
-    """Each answer counts under its route, method and status, whatever hash or name was asked for."""
+    """Requests are counted by route, method and status, whatever the hash or file name."""
     hash_ = counting.api.post("/", b"hello").json["hash"]
     counting.api.get(f"/{hash_}")
     counting.api.get(f"/{hash_}/a.txt")
@@ -96,7 +96,7 @@ def test_requests(counting: Counting) -> None:
 
 
 def test_the_series_are_bounded(counting: Counting) -> None:
-    """However many paths and methods somebody invents, there are no more series for it."""
+    """The number of series stays the same, however many paths and methods clients invent."""
     call(counting.api.app, "M", "/x")
     before = counting.api.get("/metrics").text.count("\n")
     for number in range(1100):
@@ -105,7 +105,7 @@ def test_the_series_are_bounded(counting: Counting) -> None:
 
 
 def test_uploads(counting: Counting, config: Config) -> None:
-    """What came in, what was known and what was healed is told apart."""
+    """Created, held and healed uploads are counted separately."""
     data = b"x" * 1000
     for _ in range(3):
         hash_ = counting.api.post("/", data).json["hash"]
@@ -121,7 +121,7 @@ def test_uploads(counting: Counting, config: Config) -> None:
 
 
 def test_sent_bytes_elsewhere(counting: Counting) -> None:
-    """Where the server does not tell what it sent, bodies count as long as they are said to be."""
+    """If the server does not report the bytes sent, each body counts with its Content-Length."""
     hash_ = counting.api.post("/", b"x" * 100_000).json["hash"]
     before = counting.grown("wsgi_store_sent_bytes_total")
     counting.api.get(f"/{hash_}")
@@ -132,7 +132,7 @@ def test_sent_bytes_elsewhere(counting: Counting) -> None:
 
 
 def test_the_state(counting: Counting, config: Config) -> None:
-    """What runs, how much room there is and what lies in quarantine is looked up when asked for."""
+    """The info, free space, quarantine and oldest verification are looked up at each scrape."""
     figures = Figures(counting.api.get("/metrics").text)
     assert figures.get_sum("wsgi_store_info", algorithm="md5") == 1
     status = os.statvfs(config.root)
@@ -152,7 +152,7 @@ def test_the_state(counting: Counting, config: Config) -> None:
 
 
 def test_what_was_verified(counting: Counting, config: Config) -> None:
-    """What runs of verify read and found adds up, and a blob that cannot be read is an unverified one."""
+    """The counts of several verify runs add up, and an unreadable blob counts as never verified."""
     hashes = [counting.api.post("/", data).json["hash"] for data in (b"one", b"three")]
     store = open_store(config.root, config.hash, config.durability)
     list(verify(store))
@@ -170,7 +170,7 @@ def test_what_was_verified(counting: Counting, config: Config) -> None:
 
 
 def test_who_sees_them(make: Make) -> None:
-    """With tokens the scope admin is needed, unless the figures are public."""
+    """With tokens, /metrics needs the scope admin, unless the metrics are public."""
     lines = line("reader", "read,write,delete,list")
     service = make(lines, metrics=MetricsAccess.ON)
     assert code(service.get("/metrics", status=401)) == "unauthenticated"
@@ -182,7 +182,7 @@ def test_who_sees_them(make: Make) -> None:
 
 
 def test_each_figure_is_told_once(counting: Counting) -> None:
-    """Of two values for one figure Prometheus would keep the first."""
+    """Each series appears once, because Prometheus would keep only the first of two values."""
     counting.api.post("/", b"x")
     lines = counting.api.get("/metrics").text.splitlines()
     samples = [line.rpartition(" ")[0] for line in lines if not line.startswith("#")]
@@ -190,7 +190,7 @@ def test_each_figure_is_told_once(counting: Counting) -> None:
 
 
 def test_openmetrics(counting: Counting) -> None:
-    """Who asks for OpenMetrics gets it."""
+    """A client that accepts OpenMetrics gets it."""
     accept = "application/openmetrics-text; version=1.0.0"
     answer = counting.api.get("/metrics", headers={"Accept": accept})
     assert answer.content_type == "application/openmetrics-text"
@@ -198,7 +198,7 @@ def test_openmetrics(counting: Counting) -> None:
 
 
 def ask(port: int, number: int, killers: dict[int, threading.Event]) -> tuple[int, int]:
-    """Ask until so many requests were answered; returns how many were, and how many broke off."""
+    """Repeat requests until this many were answered; returns the numbers of answered and broken ones."""
     answered = broken = 0
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     with contextlib.closing(client):
@@ -216,9 +216,9 @@ def ask(port: int, number: int, killers: dict[int, threading.Event]) -> tuple[in
 
 
 def test_no_count_is_lost_with_a_worker(tmp_path: Path) -> None:
-    """The figures are the sum over all workers, also those that were killed; none is lost or made up.
+    """The metrics are exact sums over all workers, including killed ones.
 
-    An answer is counted before it is given: of the requests that broke off each may count or not.
+    A request is counted before its answer is sent, so a broken one may or may not be counted.
     """
     with counting_server(tmp_path, workers=4) as server:
         marks = {300: threading.Event(), 600: threading.Event()}
@@ -243,7 +243,7 @@ def test_no_count_is_lost_with_a_worker(tmp_path: Path) -> None:
 
 
 def test_another_logger(tmp_path: Path) -> None:
-    """Workers count together, and the store is tried, whoever writes the log."""
+    """With another logger class, too, workers share their counts and the store is opened at start."""
     chosen = ("--logger-class", "gunicorn.glogging.Logger")
     with gunicorn(tmp_path, *chosen, workers=2, WSGI_STORE_METRICS="on") as server:
         for _ in range(20):
@@ -259,7 +259,7 @@ def test_another_logger(tmp_path: Path) -> None:
 
 
 def test_figures_that_nobody_has_any_more(tmp_path: Path) -> None:
-    """What masters left that were killed, or never served, is removed by the next one."""
+    """A new master removes old metrics directories left by others, and keeps recent ones."""
     with counting_server(tmp_path) as server:
         parent = directory_of(server).parent
     left, young = (Path(tempfile.mkdtemp(prefix=METRICS_PREFIX, dir=parent)) for _ in range(2))
@@ -273,7 +273,7 @@ def test_figures_that_nobody_has_any_more(tmp_path: Path) -> None:
 
 
 def test_quiet_kills_leave_exact_figures(tmp_path: Path) -> None:
-    """A worker that is killed between requests takes nothing with it, and gauges forget what it did."""
+    """If workers are killed between requests, counters stay exact and gauges drop their share."""
     with counting_server(tmp_path) as server:
         data = b"z" * 200_000
         for number in range(3):
@@ -298,7 +298,7 @@ def test_quiet_kills_leave_exact_figures(tmp_path: Path) -> None:
 
 
 def test_uwsgi_counts_in_a_directory(tmp_path: Path) -> None:
-    """Workers that uWSGI forked count together, what one had counted that was killed included."""
+    """Workers forked by uWSGI share their counts, including those of killed workers."""
     (tmp_path / "figures").mkdir()
     with uwsgi(
         tmp_path, WSGI_STORE_METRICS="on", PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "figures")
@@ -322,7 +322,7 @@ def test_uwsgi_counts_in_a_directory(tmp_path: Path) -> None:
 
 
 def test_sent_bytes_are_those_that_went_out(tmp_path: Path) -> None:
-    """Of a download that its client gave up only what was sent is counted."""
+    """An aborted download counts with the bytes actually sent."""
     with counting_server(tmp_path) as server:
         size = 64 << 20
         with Connection(server.port) as connection:
@@ -340,7 +340,7 @@ def test_sent_bytes_are_those_that_went_out(tmp_path: Path) -> None:
 
 
 def test_the_directory_of_the_figures(tmp_path: Path) -> None:
-    """It outlives a reload, is new for a new master, and goes with the master."""
+    """The metrics directory survives a reload, and is removed when the master ends."""
     with counting_server(tmp_path) as server:
         mine = directory_of(server)
         with Connection(server.port) as connection:
@@ -356,7 +356,7 @@ def test_the_directory_of_the_figures(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_master_left_is_removed(tmp_path: Path) -> None:
-    """The next master removes the figures of one that is gone, and not those of one that lives."""
+    """A new master removes the directory of a dead one, and keeps that of a running one."""
     dead = counting_server(tmp_path / "dead")
     left = directory_of(dead)
     dead.kill()

@@ -1,4 +1,4 @@
-"""Numbers counted together: none is lost, made up or counted twice, whoever is killed."""
+"""Counts shared by processes: none is lost, invented or counted twice, even if processes are killed."""
 
 import os
 import resource
@@ -20,7 +20,7 @@ from wsgi_store.metrics.shared import Counts, Durations, Key, Number
 
 DONE = Key("done", ("a", "b"))
 LIVE = Key("live", live=True)
-# Counts as often as is said, says so, and waits to be killed.
+# Counts the given number of times, reports it, and waits to be killed.
 COUNTING = """
     import sys
     from wsgi_store.metrics.shared import Counts, Key, Number
@@ -36,7 +36,7 @@ COUNTING = """
 
 @contextmanager
 def counting(directory: Path, number: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that has counted; killed in the end."""
+    """A process that has finished counting; it is killed at the end."""
     command = [sys.executable, "-c", textwrap.dedent(COUNTING), str(directory), str(number)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
@@ -56,14 +56,14 @@ def fixture_shared(tmp_path: Path) -> Iterator[Counts]:
 
 
 def close(shared: Counts) -> None:
-    """What a process keeps open until it ends."""
+    """Close what a process keeps open until it ends."""
     if (file := vars(shared)["_file"]) is not None:
         os.close(file[0])
-    vars(shared).clear()  # the mapping holds the file open, too
+    vars(shared).clear()  # the mapping keeps the file open, too
 
 
 def test_threads() -> None:
-    """What threads count at once adds up."""
+    """Counts of many threads add up."""
     alone = Counts()
     number = Number(alone, DONE)
     durations = Durations(alone, Key("took"), (1.0, 2.0))
@@ -88,7 +88,7 @@ def test_threads() -> None:
 
 @given(st.lists(st.floats(0, 400)), st.lists(st.text(max_size=20), max_size=4))
 def test_durations(seconds: list[float], labels: list[str]) -> None:
-    """Each duration counts at the least bound that it does not exceed, whatever the labels."""
+    """Each duration goes to the smallest bucket that fits it, whatever the labels."""
     alone = Counts()
     key = Key("took", tuple(labels))
     bounds = (0.5, 1.0, 100.0)
@@ -102,7 +102,7 @@ def test_durations(seconds: list[float], labels: list[str]) -> None:
 
 
 def test_killed_processes_stay_counted(shared: Counts, tmp_path: Path) -> None:
-    """What they did is in the sum when they are gone, what they were doing is not."""
+    """Counters of a killed process stay in the sum, its gauges do not."""
     for mine in Number(shared, DONE), Number(shared, LIVE):
         mine.add()
     for round_ in range(1, 4):
@@ -112,7 +112,7 @@ def test_killed_processes_stay_counted(shared: Counts, tmp_path: Path) -> None:
 
 
 def test_no_more_files_than_processes(shared: Counts, tmp_path: Path) -> None:
-    """Who begins goes on with the file of one that has ended, not of one that lives."""
+    """A new process reuses the file of a dead process, and never that of a living one."""
     Number(shared, DONE).add()
     for _ in range(5):
         with counting(tmp_path, 10):
@@ -123,7 +123,7 @@ def test_no_more_files_than_processes(shared: Counts, tmp_path: Path) -> None:
 
 
 def test_going_on_with_the_file_of_another(tmp_path: Path) -> None:
-    """What was counted before is in the file still, and what was being done is not."""
+    """A reused file keeps its counters and resets its gauges."""
     with counting(tmp_path, 10):
         pass
     mine = Counts(str(tmp_path))
@@ -136,7 +136,7 @@ def test_going_on_with_the_file_of_another(tmp_path: Path) -> None:
 
 
 def test_looking_does_not_end_the_lock(shared: Counts, tmp_path: Path) -> None:
-    """A process that has read the numbers of all still has its own file for itself."""
+    """Reading all counts does not release the lock on a process's own file."""
     number = Number(shared, DONE)
     number.add()
     for _ in range(2):
@@ -149,7 +149,7 @@ def test_looking_does_not_end_the_lock(shared: Counts, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("in_directory", [True, False])
 def test_a_fork_counts_for_itself(tmp_path: Path, in_directory: bool) -> None:
-    """What a forked process counts does not touch the memory of the one it comes from."""
+    """Counts of a forked child do not change the memory of its parent."""
     program = f"""
         import os
         from wsgi_store.metrics.shared import Counts, Key, Number
@@ -168,9 +168,9 @@ def test_a_fork_counts_for_itself(tmp_path: Path, in_directory: bool) -> None:
     assert done.stdout == ("[12.0]\n" if in_directory else "[2.0]\n")
 
 
-@pytest.mark.uncounted  # it would write a file, too
+@pytest.mark.uncounted  # it would limit the coverage data, too
 def test_no_room(tmp_path: Path) -> None:
-    """Where there is no room for the file the process counts for itself and says so."""
+    """If its file cannot be created, a process counts on its own and logs that."""
     program = """
         import sys
         from loguru import logger
@@ -196,7 +196,7 @@ def test_no_room(tmp_path: Path) -> None:
 
 
 def test_more_than_there_is_room_for(shared: Counts) -> None:
-    """Who counts more than ever thought of gets no error, and the rest stays right."""
+    """With more series than the file can hold, there is no error, and the others stay correct."""
     numbers = [Number(shared, Key("many", (str(number),))) for number in range(10_000)]
     for _ in range(2):
         for number in numbers:
@@ -207,10 +207,10 @@ def test_more_than_there_is_room_for(shared: Counts) -> None:
 
 
 def test_what_is_being_made_is_left_alone(shared: Counts, tmp_path: Path) -> None:
-    """A file that is not whole yet, or gone when it is opened, disturbs neither who looks nor who begins."""
+    """An incomplete or vanished file disturbs neither a reader nor a new process."""
     Number(shared, DONE).add()
     half = tmp_path / f"half{module.SUFFIX}"
-    half.write_bytes((100).to_bytes(8, sys.byteorder))  # it says that there are records
+    half.write_bytes((100).to_bytes(8, sys.byteorder))  # announces records that are not there
     (tmp_path / f"gone{module.SUFFIX}").symlink_to("nowhere")
     assert shared.totals() == {DONE: [1]}
     with counting(tmp_path, 10):
@@ -219,7 +219,7 @@ def test_what_is_being_made_is_left_alone(shared: Counts, tmp_path: Path) -> Non
 
 
 def test_killed_while_they_count(shared: Counts, tmp_path: Path) -> None:
-    """Killed in the middle of it, a process leaves numbers that can be read, and is gone on with."""
+    """A process killed while counting leaves readable numbers, and its file is reused."""
 
     def total() -> float:
         return sum(shared.totals().get(DONE, []))

@@ -1,4 +1,4 @@
-"""The benchmarks say what they need before they begin."""
+"""The benchmarks check what they need before they start."""
 
 import os
 import re
@@ -16,7 +16,7 @@ WITHOUT = sorted(PROJECT.glob("benchmarks/without/[a-z]*.py"))
 
 
 def run(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run one where no other programs are than those in a directory."""
+    """Run a benchmark with only the programs of one directory on its PATH."""
     code = (
         "import runpy, sys; from benchmarks import needs; needs.PATH = sys.argv.pop(1); "
         "runpy.run_module(sys.argv.pop(1), run_name='__main__')"
@@ -29,7 +29,7 @@ def run(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def put_there(directory: Path, *programs: str) -> None:
-    """Make programs that are found, and never run."""
+    """Create programs that are found but never run."""
     for program in programs:
         (directory / program).write_text("#!/bin/false\n", encoding="ascii")
         (directory / program).chmod(0o755)
@@ -46,7 +46,7 @@ def put_there(directory: Path, *programs: str) -> None:
 def test_programs_that_are_missing(
     tmp_path: Path, arguments: list[str], target: str, programs: list[str]
 ) -> None:
-    """Each that is missing is named, with its package, in one line; nothing has begun."""
+    """Missing programs are named in one line, with their packages, before anything starts."""
     done = run(tmp_path, *arguments)
     assert done.returncode == 1
     assert done.stdout == ""
@@ -58,7 +58,7 @@ def test_programs_that_are_missing(
 
 
 def test_a_plain_client_is_installed() -> None:
-    """The client that the benchmark of a bucket runs comes with its extra."""
+    """The S3 client that the bucket benchmark runs is part of its extra."""
     text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
     extra = text[text.index("\nbench = [") :]
     assert '"s3cmd' in extra[: extra.index("\n]")]
@@ -66,7 +66,7 @@ def test_a_plain_client_is_installed() -> None:
 
 @pytest.mark.parametrize("settings", WITHOUT, ids=lambda path: path.stem)
 def test_settings_that_leave_a_part_out(tmp_path: Path, settings: Path) -> None:
-    """A worker that lacks a part, for comparison, serves the same requests."""
+    """A worker with one part switched off, for comparison, serves the same requests."""
     data = bytes(3 << 20)
     with (
         gunicorn(tmp_path, "-c", str(settings), workers=1) as server,

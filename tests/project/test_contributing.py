@@ -1,4 +1,4 @@
-"""What contributors and releases go by: fragments of the changelog, hooks, workflows, forms."""
+"""Contributing and releases: changelog fragments, hooks, workflows, issue forms."""
 
 import re
 import shutil
@@ -29,13 +29,13 @@ def run(directory: Path, *arguments: str) -> str:
 
 
 def load(path: Path) -> Any:
-    """What a YAML file says."""
+    """The content of a YAML file."""
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(name="copy")
 def fixture_copy(tmp_path: Path) -> Path:
-    """What a release changes, where it may be changed."""
+    """A copy of the files that a release changes."""
     for name in ("pyproject.toml", "CHANGELOG.md"):
         shutil.copy(PROJECT / name, tmp_path)
     shutil.copytree(FRAGMENTS, tmp_path / "changelog.d")
@@ -43,19 +43,19 @@ def fixture_copy(tmp_path: Path) -> Path:
 
 
 def fragments() -> list[Path]:
-    """Each file that tells a change."""
+    """All changelog fragments."""
     return sorted(path for path in FRAGMENTS.iterdir() if path.name != "README.md")
 
 
 @pytest.mark.parametrize("path", fragments(), ids=lambda path: path.name)
 def test_a_fragment(path: Path) -> None:
-    """It is named by an issue or a word and by its type, and holds a sentence of prose."""
+    """A fragment is named after an issue or a word and its type, and holds a sentence."""
     assert re.fullmatch(rf"(\d+|\+[a-z0-9-]+)\.({'|'.join(TYPES)})\.md", path.name)
     assert path.read_text(encoding="utf-8").rstrip().endswith(".")
 
 
 def test_a_release_joins_the_fragments(copy: Path) -> None:
-    """They become the newest section, above what was released before, and are removed."""
+    """A release joins the fragments into a new section above the older ones, and removes them."""
     (copy / "changelog.d" / "12.fixed.md").write_text("Something is right now.\n")
     draft = run(copy, "towncrier", "build", "--draft", "--version", "9.9.9", "--date", "2030-01-02")
     assert "## [9.9.9] - 2030-01-02\n" in draft
@@ -72,7 +72,7 @@ def test_a_release_joins_the_fragments(copy: Path) -> None:
 
 
 def test_the_types_are_those_that_are_documented() -> None:
-    """A type that is unknown would be left out in silence."""
+    """The types of fragments are the documented ones; an unknown one would be left out silently."""
     told = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["towncrier"]
     assert tuple(kind["directory"] for kind in told["type"]) == TYPES
     for name in TYPES:
@@ -80,7 +80,7 @@ def test_the_types_are_those_that_are_documented() -> None:
 
 
 def test_the_hooks_are_those_of_make_lint() -> None:
-    """What is checked before a commit is what `make lint` checks, with the same tools."""
+    """The commit hooks and `make lint` run the same checks with the same tools."""
     run(PROJECT, "pre_commit", "validate-config", ".pre-commit-config.yaml")
     recipe = (PROJECT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
     checked = {line.removeprefix("\t$(RUN) -m ").split()[0] for line in recipe.splitlines()[1:]}
@@ -88,14 +88,14 @@ def test_the_hooks_are_those_of_make_lint() -> None:
     assert {
         hook["entry"].removeprefix(".venv/bin/python -m ").split()[0] for hook in repo["hooks"]
     } == checked
-    # What changes files does so in `make format`, and not behind the back of who commits.
+    # Files are reformatted only by `make format`, never behind the back of the committer.
     assert "ruff format --check" in recipe
     assert any("ruff format --check" in hook["entry"] for hook in repo["hooks"])
 
 
 @pytest.mark.parametrize("path", sorted(GITHUB.glob("workflows/*.yml")), ids=lambda path: path.name)
 def test_a_workflow(path: Path) -> None:
-    """It asks for no more rights than it needs, and each action is pinned by its commit."""
+    """A workflow has read permissions only, and pins each action by its commit."""
     told = load(path)
     assert told["permissions"] == {"contents": "read"}
     for action in re.findall(r"uses: (.*)", path.read_text()):
@@ -103,12 +103,12 @@ def test_a_workflow(path: Path) -> None:
 
 
 def steps(job: str) -> dict[str, dict[str, Any]]:
-    """The named steps of a job of the release."""
+    """The named steps of a job in the release workflow."""
     return {step["name"]: step for step in load(RELEASE)["jobs"][job]["steps"] if "name" in step}
 
 
 def test_a_release_is_published_by_trust() -> None:
-    """Only the job that publishes may ask for an identity, and there is no token to lose."""
+    """Only the publishing job may request an identity token, and no secret is stored."""
     jobs = load(RELEASE)["jobs"]
     assert "permissions" not in jobs["build"]
     assert jobs["publish"]["permissions"] == {"id-token": "write"}
@@ -119,7 +119,7 @@ def test_a_release_is_published_by_trust() -> None:
 
 
 def test_a_release_names_the_repository(copy: Path) -> None:
-    """The metadata have the addresses of wherever the release is made."""
+    """The metadata has the URLs of the repository that makes the release."""
     env = {"REPOSITORY": "https://git.example/o/r", "GITHUB_REF_NAME": "v9", "PATH": "/usr/bin:/bin"}
     script = steps("build")["Name the repository in the metadata"]["run"]
     subprocess.run(["bash", "-ec", script], cwd=copy, env=env, check=True, timeout=60)
@@ -130,7 +130,7 @@ def test_a_release_names_the_repository(copy: Path) -> None:
 
 @pytest.mark.parametrize(("tag", "fits"), [(f"v{wsgi_store.__version__}", True), ("v0.0.1", False)])
 def test_a_release_compares_its_tag(tag: str, *, fits: bool) -> None:
-    """No tag releases another version."""
+    """A release fails if its tag differs from the version."""
     script = steps("build")["Compare the tag with the version"]["run"]
     env = {"GITHUB_REF_NAME": tag, "PATH": "/usr/bin:/bin"}
     done = subprocess.run(["bash", "-ec", script], cwd=PROJECT, env=env, check=False, timeout=60)
@@ -139,7 +139,7 @@ def test_a_release_compares_its_tag(tag: str, *, fits: bool) -> None:
 
 @pytest.mark.parametrize("name", ["bug.md", "feature.md"])
 def test_a_form(name: str) -> None:
-    """GitHub offers it under a name."""
+    """An issue form has a name, a description, labels and a text."""
     _, front, body = (GITHUB / "ISSUE_TEMPLATE" / name).read_text().split("---\n", 2)
     assert {"name", "about", "labels"} <= set(yaml.safe_load(front))
     assert body.strip()

@@ -1,4 +1,4 @@
-"""The files of `deploy/` that are no server's own, and how many processors a worker may count on."""
+"""The systemd units in `deploy/`."""
 
 import os
 import re
@@ -18,10 +18,10 @@ from tests.support.servers import DEPLOY, PROGRAMS, PROJECT
 
 @pytest.fixture(name="unit", params=["wsgi-store.service", "wsgi-store-verify.service"])
 def fixture_unit(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """A unit, with the paths of this environment."""
+    """A systemd unit with the paths of this environment."""
     text = (DEPLOY / request.param).read_text(encoding="utf-8")
     assert "/opt/wsgi-store/.venv/bin" in text
-    # Which may not have the command as a program.
+    # The environment may lack the command, so install it.
     text = text.replace("/opt/wsgi-store/.venv/bin/wsgi-store", str(install(tmp_path)))
     text = text.replace("/opt/wsgi-store/.venv/bin", str(PROGRAMS))
     text = text.replace("/opt/wsgi-store/deploy", str(DEPLOY))
@@ -31,7 +31,7 @@ def fixture_unit(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 
 def analyze(*arguments: str) -> str:
-    """What systemd-analyze(1) says; fails when it finds fault."""
+    """Run systemd-analyze(1); fail if it reports an error."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
     done = subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, check=False)
@@ -40,20 +40,20 @@ def analyze(*arguments: str) -> str:
 
 
 def test_unit(unit: Path) -> None:
-    """systemd finds no fault with the unit."""
-    # It may find fault with units of the machine that this one comes after.
+    """systemd accepts the unit."""
+    # It may report other units of the machine, which this one depends on.
     assert "wsgi-store" not in analyze("verify", str(unit))
 
 
 def test_unit_is_hardened(unit: Path) -> None:
-    """systemd rates the exposure of the service as low: 0 is none, 10 is all."""
+    """systemd rates the exposure of the service as low, on a scale from 0 to 10."""
     rating = re.search(r"exposure level .*: ([0-9.]+)", analyze("security", "--offline=true", str(unit)))
     assert rating is not None
     assert float(rating[1]) < 2
 
 
 def test_timer(tmp_path: Path) -> None:
-    """systemd finds no fault with the timer, which starts the nightly check."""
+    """systemd accepts the timer that starts the nightly check."""
     for name in ("wsgi-store-verify.service", "wsgi-store-verify.timer"):
         text = (DEPLOY / name).read_text(encoding="utf-8")
         program = "/opt/wsgi-store/.venv/bin/wsgi-store"
@@ -78,7 +78,7 @@ def extras_of_make(directory: Path) -> list[str]:
 
 
 def link(site: Path, wanted: list[str]) -> None:
-    """Put what is wanted, with all that it needs, into a directory: what is installed here."""
+    """Link the required distributions and their dependencies into a directory."""
     while wanted:
         requirement = Requirement(wanted.pop())
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
@@ -92,7 +92,7 @@ def link(site: Path, wanted: list[str]) -> None:
 
 
 def environment_of_make(directory: Path) -> Path:
-    """An environment with what make would install, taken from this one; returns its programs."""
+    """An environment like that of make, linked from this one; returns the directory of its programs."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory / ".venv"], check=True)
     (site,) = (directory / ".venv").glob("lib/python*/site-packages")
@@ -111,7 +111,7 @@ def environment_of_make(directory: Path) -> Path:
 
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 def test_the_commands_of_the_units(tmp_path: Path) -> None:
-    """What the units run is there where make made the environment, and does what it is told."""
+    """In an environment made by make, the commands of the units exist and succeed."""
     programs = environment_of_make(tmp_path)
     ran = []
     for name in ("wsgi-store.service", "wsgi-store-verify.service"):

@@ -1,4 +1,4 @@
-"""The drawing of the rooms and the way of a request are those of the code."""
+"""The drawing of the architecture matches the code."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ from tests.support.documents import PROJECT
 
 
 def test_the_architecture_page_is_up_to_date(tmp_path: Path) -> None:
-    """`python -m docs.drawing` would change nothing; if it would, run it."""
+    """The drawing is up to date; if not, run `python -m docs.drawing`."""
     there = PROJECT / "docs" / "architecture"
     shutil.copy(there / "index.md", tmp_path)
     subprocess.run([sys.executable, "-m", "docs.drawing", tmp_path], cwd=PROJECT, check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""The examples that need no framework: each prints what its file says."""
+"""Each example without a framework prints the output shown in its file."""
 
 import hashlib
 import subprocess
@@ -15,7 +15,7 @@ HASH = hashlib.md5(DATA).hexdigest()
 
 
 def test_in_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A program adds, reads, lists and removes."""
+    """A program adds, reads, lists and removes blobs."""
     (tmp_path / "file").write_bytes(DATA)
     root = str(tmp_path / "store")
     assert keep(root, tmp_path / "file") == HASH
@@ -27,7 +27,7 @@ def test_in_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_in_process_as_a_program(tmp_path: Path) -> None:
-    """It runs as its docstring says."""
+    """The example runs as its docstring says."""
     (tmp_path / "file").write_bytes(DATA)
     command = [sys.executable, PROJECT / "examples" / "in_process.py", "store", "file"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""Importing the package changes nothing of the process that imports it."""
+"""Importing the package does not change the state of the process."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import wsgi_store
 
 PACKAGE = Path(wsgi_store.__file__).parent
-# Importing this makes the application.
+# Importing it creates the application.
 RUN_BY_SERVERS = {"wsgi_store.wsgi"}
 MODULES = sorted(
     {
@@ -16,7 +16,7 @@ MODULES = sorted(
     }
     - RUN_BY_SERVERS
 )
-# Imports what it is given, and prints each module that changed something.
+# Imports the given modules, and prints each one that changed something.
 IMPORTER = """
 import gc, importlib, os, resource, signal, sys, threading
 import gunicorn.config, gunicorn.http.wsgi, gunicorn.workers.gthread
@@ -51,7 +51,7 @@ for name in sys.argv[1:]:
 
 
 def test_imports_leave_the_process_alone() -> None:
-    """No import changes signals, limits, the environment, memory, files or gunicorn, or hooks forks."""
+    """No import changes signals, limits, the environment, memory, files or gunicorn, or hooks into fork."""
     result = subprocess.run(
         [sys.executable, "-c", IMPORTER, *MODULES], check=True, capture_output=True, text=True
     )

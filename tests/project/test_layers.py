@@ -1,4 +1,4 @@
-"""The rooms of the package, and which way their imports run."""
+"""The layers of the package, and the direction of its imports."""
 
 import ast
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ LAYERS = (
     ("wsgi", "gunicorn", "banner"),
 )
 GROUND = LAYERS[0]
-# These rooms stand beside the layers; each may import from the rooms named here and from itself.
+# Rooms next to the layers; each may import from itself and from the rooms listed here.
 BESIDE = {
     "client": GROUND,
     "testing": (*GROUND, "store", "staging"),
     "__init__": (*(name for layer in LAYERS for name in layer), "client"),
     "cli": (*GROUND, "client", "store", "staging", "upkeep", "config", "values", "access", "logs"),
 }
-# Each package that only an extra installs, and where it may be imported.
+# Packages that only an extra installs, and where each may be imported.
 EXTRAS = {
     "click": ("cli/",),
     "rich": ("cli/",),
@@ -39,12 +39,12 @@ EXTRAS = {
     "pytest": ("testing/",),
     "hypothesis": ("testing/",),
 }
-# Only these rooms know that HTTP exists.
+# Only these rooms know about HTTP.
 HTTP = ("web/", "protocols/", "gunicorn/")
 
 
 def sources() -> list[str]:
-    """Every file of the package."""
+    """All files of the package."""
     return sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
 
 
@@ -60,7 +60,7 @@ def file_of(module: str) -> str | None:
 
 
 def imported(text: str, name: str) -> Iterator[str]:
-    """The modules that the source of the file `name` imports, wherever it does so."""
+    """The modules that the source of the file `name` imports, anywhere in it."""
     package = ["wsgi_store", *Path(name).parent.parts]
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -75,7 +75,7 @@ def imported(text: str, name: str) -> Iterator[str]:
 
 
 def arrows() -> dict[str, set[str]]:
-    """For each file of the package, the files of the package that it imports."""
+    """The files of the package that each file imports."""
     return {
         name: {other for module in imported((PACKAGE / name).read_text(), name) if (other := file_of(module))}
         - {name}
@@ -93,7 +93,7 @@ FLOOR = {name: floor for floor, rooms in enumerate(LAYERS) for name in rooms}
 
 
 def test_relative_and_nested_imports_are_seen() -> None:
-    """The layers are derived from every kind of import."""
+    """Relative and nested imports are found, too."""
     text = """
 from . import marker
 from .disk.store import LocalStore
@@ -117,7 +117,7 @@ def test_imports_run_down(name: str) -> None:
 
 
 def test_no_circle() -> None:
-    """No file imports itself by way of others, and neither does a room."""
+    """There are no import cycles between files or between rooms."""
     between: dict[str, set[str]] = {}
     for name, others in ARROWS.items():
         between.setdefault(room(name), set()).update(map(room, others))
@@ -130,7 +130,7 @@ def test_no_circle() -> None:
 
 @pytest.mark.parametrize("name", sorted(name for name in sources() if name.endswith("/__init__.py")))
 def test_a_front_holds_no_code(name: str) -> None:
-    """A folder's `__init__.py` hands on public names and defines nothing of its own."""
+    """A folder's `__init__.py` only re-exports public names."""
     for node in ast.parse((PACKAGE / name).read_text()).body:
         is_all = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
         assert is_all or isinstance(node, (ast.Expr, ast.ImportFrom)), f"{name}:{node.lineno}"
@@ -138,14 +138,14 @@ def test_a_front_holds_no_code(name: str) -> None:
 
 @pytest.mark.parametrize("name", sources())
 def test_werkzeug_is_imported_where_http_is_known(name: str) -> None:
-    """The store, staging and upkeep do not know that HTTP exists."""
+    """The store, staging and upkeep do not know about HTTP."""
     modules = {module.partition(".")[0] for module in imported((PACKAGE / name).read_text(), name)}
     assert "werkzeug" not in modules or name.startswith(HTTP)
 
 
 @pytest.mark.parametrize("name", sources())
 def test_extras_are_imported_in_their_rooms(name: str) -> None:
-    """A package that an extra installs is imported in one room only."""
+    """A package installed by an extra is imported in one room only."""
     for module in imported((PACKAGE / name).read_text(), name):
         if places := EXTRAS.get(module.partition(".")[0]):
             assert name.startswith(places), f"{name} imports {module}"

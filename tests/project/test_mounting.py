@@ -1,4 +1,4 @@
-"""The examples of mounting: a store under a prefix of an application of each framework."""
+"""The examples of mounting a store in an application of each framework."""
 
 import hashlib
 import http.client
@@ -21,26 +21,26 @@ from webtest import TestApp
 from examples import django_app, fastapi_app, flask_app, pyramid_app
 
 EXAMPLES = {"flask": flask_app, "django": django_app, "pyramid": pyramid_app, "fastapi": fastapi_app}
-# Longer than what a server sends from memory.
+# Larger than what a server sends from memory.
 DATA = os.urandom(300_000)
 HASH = hashlib.md5(DATA).hexdigest()
 
 
 @pytest.fixture(params=EXAMPLES)
 def make_app(request: pytest.FixtureRequest) -> Callable[[str], Any]:
-    """The function of an example that makes the host application."""
+    """The function of an example that creates the host application."""
     make: Callable[[str], Any] = EXAMPLES[request.param].make_app
     return make if request.param != "fastapi" else lambda root: ASGIMiddleware(make(root))
 
 
 @pytest.fixture
 def host(make_app: Callable[[str], Any], tmp_path: Path) -> TestApp:
-    """A host application whose every answer is held against PEP 3333."""
+    """A host application, checked against PEP 3333."""
     return TestApp(make_app(str(tmp_path)))
 
 
 def test_a_file_goes_in_and_out_through_the_host(host: TestApp) -> None:
-    """A blob is uploaded, downloaded whole and in part, and removed under the prefix."""
+    """A blob is uploaded, downloaded in whole and in part, and removed under the prefix."""
     answer = host.post("/blobs/", DATA, content_type="application/octet-stream")
     assert answer.json["hash"] == HASH
     assert answer.json["created"]
@@ -56,13 +56,13 @@ def test_a_file_goes_in_and_out_through_the_host(host: TestApp) -> None:
 
 
 def test_a_form_goes_through_the_host(host: TestApp) -> None:
-    """A form is parsed by the store and by nobody before it."""
+    """An HTML form reaches the store without being parsed by the host."""
     answer = host.post("/blobs/", {"note": "x"}, upload_files=[("file", "ä.bin", DATA)])
     assert (answer.json["hash"], answer.json["name"]) == (HASH, "ä.bin")
 
 
 def test_a_refusal_goes_through_the_host(host: TestApp) -> None:
-    """An error is the store's own answer and not a page of the host."""
+    """An error is answered by the store, not by an error page of the host."""
     answer = host.post(f"/blobs/?hash={HASH}", b"other", status=422)
     assert answer.content_type == "application/problem+json"
     assert host.put("/blobs/", b"", status=405).headers["Allow"] == "GET, HEAD, OPTIONS, POST"
@@ -70,12 +70,12 @@ def test_a_refusal_goes_through_the_host(host: TestApp) -> None:
 
 @pytest.mark.parametrize("outer", ["", "/outer"])
 def test_urls_carry_the_prefix(host: TestApp, outer: str) -> None:
-    """Every URL in an answer leads back through the host, which may be mounted itself."""
+    """Every URL in an answer includes the prefix, even if the host itself is mounted."""
     environ = {"SCRIPT_NAME": outer}
     first = host.post("/blobs/", b"1", extra_environ=environ)
     host.post("/blobs/", b"2", extra_environ=environ)
     assert first.json["url"] == f"{outer}/blobs/{first.json['hash']}"
-    # WebOb, which Pyramid answers by, puts the host before it that the client asked for.
+    # WebOb, which Pyramid uses, adds the host from the request.
     assert first.headers["Location"].removeprefix("http://localhost") == first.json["url"]
     page = host.get("/blobs/files?limit=1", extra_environ=environ).json
     assert page["files"][0]["url"] == f"{outer}/blobs/{page['files'][0]['hash']}"
@@ -85,7 +85,7 @@ def test_urls_carry_the_prefix(host: TestApp, outer: str) -> None:
 
 
 def test_the_prefix_without_a_slash(host: TestApp, request: pytest.FixtureRequest) -> None:
-    """It is the store's first page; Starlette redirects to it before the store is asked."""
+    """The prefix without a slash leads to the index; Starlette redirects to it."""
     if request.node.callspec.id == "fastapi":
         answer = host.post("/blobs", b"1", status=307)
         assert answer.headers["Location"].endswith("/blobs/")
@@ -95,7 +95,7 @@ def test_the_prefix_without_a_slash(host: TestApp, request: pytest.FixtureReques
 
 
 def test_the_host_keeps_its_own_urls(host: TestApp) -> None:
-    """What is not below the prefix is answered by the host."""
+    """The host answers all paths outside the prefix."""
     assert host.get("/").text == "the host application\n"
     for path in ("/blobsx", f"/{HASH}", "/files"):
         assert "problem" not in host.get(path, status=404).content_type
@@ -104,7 +104,7 @@ def test_the_host_keeps_its_own_urls(host: TestApp) -> None:
 def test_the_environment_is_not_read(
     make_app: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mounted store knows only the Config it was given."""
+    """A mounted store ignores the environment and uses only its Config."""
     monkeypatch.setenv("WSGI_STORE_ROOT", "/proc/nowhere")
     monkeypatch.setenv("WSGI_STORE_NO_SUCH_SETTING", "1")
     TestApp(make_app(str(tmp_path))).post("/blobs/", DATA)
@@ -112,7 +112,7 @@ def test_the_environment_is_not_read(
 
 
 def test_the_log_of_the_host_is_untouched(make_app: Callable[[str], Any], tmp_path: Path) -> None:
-    """A sink that the host added gets what the store logs and what the host logs, once each."""
+    """A log sink of the host gets each message of the store and of the host once."""
     lines: list[str] = []
     sink = logger.add(lines.append, format="{message}")
     try:
@@ -121,14 +121,14 @@ def test_the_log_of_the_host_is_untouched(make_app: Callable[[str], Any], tmp_pa
         host.post("/blobs/", DATA, status=503)
         logger.info("from the host")
     finally:
-        logger.remove(sink)  # ValueError if anyone else did
+        logger.remove(sink)  # ValueError if another one removed it
     assert len(lines) == 2
     assert lines[0].startswith("cannot publish the blob")
     assert lines[1] == "from the host\n"
 
 
 def test_the_body_is_not_copied_aside(host: TestApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No temporary file stands between the server and the store."""
+    """The request body reaches the store without a temporary file."""
     monkeypatch.setattr(tempfile, "tempdir", "/proc/nowhere")
     with pytest.raises(FileNotFoundError), tempfile.TemporaryFile():
         pass
@@ -137,7 +137,7 @@ def test_the_body_is_not_copied_aside(host: TestApp, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture(name="name", params=EXAMPLES)
 def fixture_name(request: pytest.FixtureRequest) -> str:
-    """One framework after the other."""
+    """The name of each framework."""
     name: str = request.param
     return name
 
@@ -168,8 +168,8 @@ def _connect(port: int) -> socket.socket:
 
 
 def test_an_example_runs(name: str, port: int, tmp_path: Path) -> None:
-    """Each file can be started and keeps what is sent to it in ./store."""
-    # a2wsgi passes a chunked body that was cut off on as a whole one: the store takes none from it.
+    """Each example starts, and keeps uploads in ./store."""
+    # a2wsgi passes on a truncated chunked body as complete, so the store rejects chunked bodies there.
     chunked = 200 if name != "fastapi" else 411
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as client:
         for body, status in ((DATA, 200), (iter([DATA[:7], DATA[7:]]), chunked)):

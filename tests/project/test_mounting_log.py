@@ -1,4 +1,4 @@
-"""A mounted store writes nothing of its own, and what it logs where the host wants it has no secrets."""
+"""A mounted store logs only if the host asks for it, and logs no secrets."""
 
 import ast
 import os
@@ -14,12 +14,12 @@ from tests.support.silent_host import SECRET
 from wsgi_store.logs import trace
 
 PACKAGE = PROJECT / "wsgi_store"
-# What writes to the terminal of whoever runs it: servers of our own and the command.
+# Modules that may write to the terminal: our own servers and the command.
 WRITERS = {"logs.py", "wsgi.py", "gunicorn/conf.py", "gunicorn/startup.py"}
 
 
 def written(directory: Path, *arguments: str) -> str:
-    """What a host with a store writes, to standard output and error."""
+    """The standard output and error of a host with a store."""
     command = [
         sys.executable,
         "-X",
@@ -45,12 +45,12 @@ def written(directory: Path, *arguments: str) -> str:
 
 
 def test_a_host_that_wants_no_log(tmp_path: Path) -> None:
-    """Whatever goes wrong, nothing is written where the host did not ask for it."""
+    """Without the host's request nothing is written, whatever goes wrong."""
     assert written(tmp_path) == ""
 
 
 def test_a_host_that_wants_the_log(tmp_path: Path) -> None:
-    """The default sink, which shows the values in a traceback that it is given, gets one without any."""
+    """Even loguru's default sink, which adds the values of variables, gets a traceback without them."""
     text = written(tmp_path, "enable")
     assert "Traceback (most recent call last):" in text
     assert "in authorize\n" in text
@@ -67,7 +67,7 @@ def test_a_host_that_wants_the_log(tmp_path: Path) -> None:
 
 
 def test_a_traceback_without_values() -> None:
-    """A chain of failures, even one that bites its tail, is told once, the first one first."""
+    """Chained exceptions, even in a cycle, are shown once each, the first one first."""
     first, second = ValueError("first secret"), RuntimeError("second secret")
     with pytest.raises(RuntimeError):
         raise second from first
@@ -84,7 +84,7 @@ def test_a_traceback_without_values() -> None:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.name)
 def test_nothing_is_written_past_the_log(path: Path) -> None:
-    """Who logs uses the logger that is silent in a host and gives it text; nobody prints."""
+    """Only logs.py imports loguru, and only servers and the command write to the terminal."""
     name = str(path.relative_to(PACKAGE))
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module == "loguru":

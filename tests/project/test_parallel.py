@@ -1,4 +1,4 @@
-"""Tests beside each other: as strict as one after the other, as able to say what they saw, and none lost."""
+"""Parallel tests are as strict as sequential ones, and no test is lost."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ def test_strict():
 def test_log():
     logging.getLogger("x").warning("\\ud800")
 """
-# A report that cannot be sent ends its process, which is no failure to xdist once the others are done.
+# A report that cannot be sent ends its process, which xdist does not count as a failure.
 LOSING = """
 import time
 
@@ -40,7 +40,7 @@ def test_behind():
 
 
 def beside(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
-    """Run tests in two processes, as the tests of the project are."""
+    """Run tests in two processes, with the configuration of the project."""
     (directory / "test_inner.py").write_text(text, encoding="ascii")
     command = [
         sys.executable,
@@ -60,14 +60,14 @@ def beside(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_processes_beside(tmp_path: Path) -> None:
-    """They have the flags of the one that was started, and may log what is no text."""
+    """The worker processes inherit the interpreter flags, and may log lone surrogates."""
     done = beside(tmp_path, STRICTLY)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
 
 
 def test_a_test_that_is_lost(tmp_path: Path) -> None:
-    """A run in which a test was not reported fails, though all that were have passed."""
+    """A run that lost a test fails, even if all the others have passed."""
     done = beside(tmp_path, LOSING)
     assert "failed" not in done.stdout
     assert done.returncode == 3, done.stdout + done.stderr
@@ -76,7 +76,7 @@ def test_a_test_that_is_lost(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 def test_both_runs() -> None:
-    """What does not run beside other tests runs alone."""
+    """`make test` runs the tests marked alone in a second, sequential run."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     command = ["make", "--dry-run", "--directory", str(PROJECT), "test"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60)

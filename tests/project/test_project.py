@@ -1,4 +1,4 @@
-"""The project around the code: its version, its distributions, its two commands."""
+"""The project: its version, imports, distributions and Makefile."""
 
 import ast
 import os
@@ -17,23 +17,23 @@ import wsgi_store
 from tests.support.servers import PROJECT
 
 PACKAGE = PROJECT / "wsgi_store"
-# Of werkzeug.http.
+# Names in werkzeug.http.
 DROPPED = """
     HTTP_STATUS_CODES dump_csp_header parse_accept_header parse_cache_control_header parse_csp_header
     parse_content_range_header parse_etags parse_if_range_header parse_range_header parse_set_header
 """.split()
-# Above about 300 lines a file is read again for a second subject; this is where no reason counts.
+# A file of about 300 lines should be reviewed for a second subject; this is the hard limit.
 MAX_LINES = 350
 
 
 def sources() -> list[str]:
-    """The files of the package, but the one that only names it."""
+    """The files of the package except its top __init__.py."""
     found = (str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
     return sorted(name for name in found if name != "__init__.py")
 
 
 def imports(text: str) -> Iterator[str]:
-    """The modules that a source imports, wherever it does."""
+    """The modules that a source imports, anywhere in it."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
@@ -44,7 +44,7 @@ def imports(text: str) -> Iterator[str]:
 
 
 def test_nothing_is_imported_that_werkzeug_drops() -> None:
-    """No name that Werkzeug 3.2 deprecates and 3.3 has no more is used, by tests and benchmarks neither."""
+    """No code, tests and benchmarks included, uses a name that Werkzeug 3.2 deprecates and 3.3 removes."""
     dropped = {f"werkzeug.http.{name}" for name in DROPPED}
     for folder in ("wsgi_store", "tests", "examples", "benchmarks"):
         for path in PROJECT.glob(f"{folder}/**/*.py"):
@@ -52,19 +52,19 @@ def test_nothing_is_imported_that_werkzeug_drops() -> None:
 
 
 def test_imports_are_found_in_every_form() -> None:
-    """Every form of an import is found."""
+    """Imports are found in every form."""
     text = "import a.b, c\nfrom d import e\ndef f():\n    from g.h import i as j\n"
     assert set(imports(text)) == {"a.b", "c", "d", "d.e", "g.h", "g.h.i"}
 
 
 def test_files_are_short() -> None:
-    """A file that grows past the limit is asking to be two."""
+    """A file over the limit must be split."""
     lengths = {name: len((PACKAGE / name).read_text().splitlines()) for name in sources()}
     assert not {name: length for name, length in lengths.items() if length > MAX_LINES}
 
 
 def test_importing_the_package_is_cheap() -> None:
-    """Asking for the version loads neither the application nor what it is built on."""
+    """Reading the version loads neither the application nor its dependencies."""
     code = (
         "import sys; before = set(sys.modules); import wsgi_store; print(*sorted(set(sys.modules) - before))"
     )
@@ -75,7 +75,7 @@ def test_importing_the_package_is_cheap() -> None:
 
 
 def test_starting_imports_nothing_that_is_not_needed(tmp_path: Path) -> None:
-    """A server that signs nothing loads no signatures, and none loads what tests, tools or gunicorn need."""
+    """A server loads no module that it does not need: for signing, testing or gunicorn."""
     code = "import sys, wsgi_store.wsgi; print(*sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", code],
@@ -99,7 +99,7 @@ def test_starting_imports_nothing_that_is_not_needed(tmp_path: Path) -> None:
 
 
 def test_the_changelog_has_the_version() -> None:
-    """The newest release in it is this version, with its date."""
+    """The newest release in the changelog is this version."""
     releases = re.findall(
         r"^## \[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)$", (PROJECT / "CHANGELOG.md").read_text(), re.M
     )
@@ -108,7 +108,7 @@ def test_the_changelog_has_the_version() -> None:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    """Every module is in it, the mark of its type hints and the description of the API too; tests are not."""
+    """The wheel has every module, py.typed and the OpenAPI description, and no tests."""
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
@@ -123,7 +123,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 
 
 def test_the_source_distribution_can_be_served_and_tested(wheel: Path) -> None:
-    """What the two commands need is in it."""
+    """The source distribution has every file needed to serve and to test."""
     root = wheel.parent.parent
     for name in ("Makefile", "LICENSE", ".flake8", ".pre-commit-config.yaml", "store/.gitkeep"):
         assert (root / name).is_file(), name
@@ -137,7 +137,7 @@ def test_the_source_distribution_can_be_served_and_tested(wheel: Path) -> None:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A directory with the Makefile and nothing else."""
+    """A directory with the Makefile and an empty project."""
     shutil.copy(PROJECT / "Makefile", tmp_path)
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "bin").mkdir()
@@ -145,7 +145,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def make(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run make as from a shell that knows no other make."""
+    """Run make without the variables of an outer make."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "PYTHON"))}
     return subprocess.run(
         ["make", *arguments],
@@ -159,7 +159,7 @@ def make(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def python(path: Path, script: str) -> None:
-    """Put a Python interpreter of the given behaviour at a path."""
+    """Create a fake Python interpreter that runs this shell script."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
@@ -183,7 +183,7 @@ needs_make = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
     ],
 )
 def test_an_unfit_python_is_named(clone: Path, script: str, message: str) -> None:
-    """Whoever lacks something is told in one line what it is."""
+    """If Python is too old or lacks a module, make says so in one line."""
     python(clone / "bin/python3", script)
     result = make(clone, "serve", "PYTHON=bin/python3")
     assert result.returncode
@@ -192,7 +192,7 @@ def test_an_unfit_python_is_named(clone: Path, script: str, message: str) -> Non
 
 @needs_make
 def test_no_python_is_said(clone: Path) -> None:
-    """Where no interpreter is new enough, make says what to do."""
+    """If no Python is new enough, make says what to do."""
     result = make(clone, "serve", "PYTHON=")
     assert result.returncode
     assert result.stderr.startswith("make: no Python 3.11 or newer found: install one, or pass its path: ")
@@ -200,7 +200,7 @@ def test_no_python_is_said(clone: Path) -> None:
 
 @needs_make
 def test_nothing_is_installed_twice(clone: Path) -> None:
-    """An environment is made once, filled when the project changes, and replaced when its Python is gone."""
+    """The environment is created once, updated if the project changes, and replaced if its Python is gone."""
     log = clone / "log"
     link = "mkdir -p .venv/bin && ln -sf ../../bin/python3 .venv/bin/python"
     python(
@@ -209,7 +209,7 @@ def test_nothing_is_installed_twice(clone: Path) -> None:
         echo "$1 $2" >>"{log}"
         case "$*" in "-m venv"*) {link};; esac""",
     )
-    # As old as the Python of a system: what make compares are the times.
+    # An old file, like the system's Python, because make compares file times.
     os.utime(clone / "bin/python3", (1, 1))
 
     def serve() -> list[str]:

@@ -1,4 +1,4 @@
-"""What README.md and docs/ say is what the code does: examples run, tables are those of the code."""
+"""README.md and docs/ match the code: the examples run, and the tables are complete."""
 
 import hashlib
 import os
@@ -36,27 +36,27 @@ from wsgi_store.web.routes import URLS
 
 EXAMPLES = PROJECT / "examples"
 ADDRESS = "127.0.0.1:8000"
-# Stands for what differs from run to run: part of a line or, alone on a line, any lines.
+# Stands for varying output: part of a line or, alone on a line, any number of lines.
 VARIES = "…"
-# Of the blocks: commands, what they print, and pieces of files.
+# Languages of blocks: commands, their output, and parts of files.
 LANGUAGES = {"sh", "text", "python", "nginx", "ini", "json", "yaml", "html", "javascript"}
-# Of the site: what Sphinx puts in their place.
+# Directives that Sphinx replaces.
 LANGUAGES |= {"{include}", "{toctree}", "{eval-rst}"}
-# What would install the package from an index.
+# A command that would install the package from an index.
 INDEX = re.compile(r"""install ["'`]*wsgi-store(\[[a-z0-9,]+\])?["'`]*(?! @)""")
-# Where files of this project are.
+# The folders of this project.
 FOLDERS = ("deploy", "tests", "docs", "benchmarks", "examples", "wsgi_store")
 SETTINGS = {variable(row) for row in fields(Config)} | {"WSGI_STORE_URL", "WSGI_STORE_TOKEN"}
-# Pages about the code, which name its files without the package.
+# Pages about the code, where file names omit the package.
 ABOUT_CODE = [
     page for page in PAGES if page.startswith(("docs/architecture/", "docs/decisions/", "CONTRIBUTING"))
 ]
-# Puts the command on the path of a shell.
+# Adds the command to the PATH of a shell.
 ON_PATH = 'export PATH="$PWD/.venv/bin:$PATH"\n'
 
 
 def pattern(output: str) -> str:
-    """A regular expression for an output in which parts vary."""
+    """A regular expression for output with varying parts."""
     lines = []
     for line in output.splitlines():
         if line == VARIES:
@@ -67,7 +67,7 @@ def pattern(output: str) -> str:
 
 
 def bash(commands: str, directory: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run commands as a reader would, each well; no file in the home directory has a say in it."""
+    """Run commands as a reader would; stop at the first failure, and ignore files in the home directory."""
     return subprocess.run(
         ["bash", "-e", "-c", commands],
         cwd=directory,
@@ -84,8 +84,8 @@ def bash(commands: str, directory: Path, **env: str) -> subprocess.CompletedProc
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
 @pytest.mark.parametrize("page", [page for page in PAGES if list(examples(page))])
 def test_the_examples_run(page: str, tmp_path: Path) -> None:
-    """A page's blocks, run in order against the shipped configuration, print what is shown below them."""
-    # Where `make serve` leaves the command.
+    """The commands of a page, run in order on the shipped configuration, print the output shown below."""
+    # The directory where `make serve` installs the command.
     programs = tmp_path / ".venv" / "bin"
     programs.parent.mkdir()
     install(programs)
@@ -97,7 +97,7 @@ def test_the_examples_run(page: str, tmp_path: Path) -> None:
             if not commands.startswith(ON_PATH):
                 env["PATH"] = path
             result = bash(commands.replace(ADDRESS, here), tmp_path, **env)
-            # The empty line that ends the header of an answer is not shown.
+            # Pages omit the empty line after the header of an answer.
             printed = re.sub(r"\n\n\Z", "\n", result.stdout)
             assert re.fullmatch(pattern(output.replace(ADDRESS, here)), printed), (commands, result.stdout)
             assert result.returncode == 0, commands
@@ -105,14 +105,14 @@ def test_the_examples_run(page: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_can_be_pasted(page: str) -> None:
-    """A block of commands holds commands and nothing else: no prompts, and no output between them."""
+    """A block of commands contains only commands, without prompts or output."""
     for language, block in re.findall(r"^```(\S*).*\n((?s:.*?))^```$", read(page), re.M):
         assert language in LANGUAGES, block
         assert language != "sh" or not re.search(r"^([$#%>] |\{|HTTP/)", block, re.M), block
 
 
 def test_nothing_is_promised_of_a_package_index() -> None:
-    """The package is on none: what installs it names this directory or a repository."""
+    """The package is on no index, so every install command names this directory or a repository."""
     for folder in ("wsgi_store", "deploy", "docs", "benchmarks", "examples"):
         for path in PROJECT.glob(f"{folder}/**/*"):
             if path.suffix in {".py", ".md", ".ini", ".conf", ".service", ".yml"}:
@@ -123,7 +123,7 @@ def test_nothing_is_promised_of_a_package_index() -> None:
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
 def test_a_large_file_needs_no_memory(tmp_path: Path) -> None:
-    """The way to send a file larger than memory is one; the short way is not, which is why there are two."""
+    """The documented command uploads a file larger than memory; the short form of curl cannot."""
     size = 64 << 20
     (tmp_path / "large.txt").touch()
     os.truncate(tmp_path / "large.txt", size)
@@ -131,14 +131,14 @@ def test_a_large_file_needs_no_memory(tmp_path: Path) -> None:
     (command,) = [line for line in block.splitlines() if "< large.txt" in line]
     with servers.gunicorn(tmp_path) as server:
         here = f"127.0.0.1:{server.port}"
-        little = f"ulimit -d {size >> 11}"  # kilobytes: half the file
+        little = f"ulimit -d {size >> 11}"  # in KB: half the size of the file
         result = bash(f"{little}; {command.replace(ADDRESS, here)}", tmp_path)
         assert (result.returncode, len(result.stdout)) == (0, 33), result.stdout
         assert bash(f"{little}; curl -s --data-binary @large.txt http://{here}/", tmp_path).returncode
 
 
 def test_no_example_is_left_out() -> None:
-    """Requests are shown in blocks that are run, and in no others; each command is shown."""
+    """Every curl request is in a tested block, and every command has an example."""
     run = {page: "".join(commands for commands, _ in examples(page)) for page in PAGES}
     for page in PAGES:
         assert read(page).count("curl -") == run[page].count("curl -"), page
@@ -158,12 +158,12 @@ def test_no_example_is_left_out() -> None:
     ],
 )
 def test_only_what_is_marked_may_vary(output: str, printed: str, fits: bool) -> None:
-    """The comparison of outputs is exact but for the mark."""
+    """Outputs are compared exactly, except for the marked parts."""
     assert bool(re.fullmatch(pattern(output), printed)) is fits
 
 
 def test_the_check_finds_damage(tmp_path: Path) -> None:
-    """The command that checks a store is silent over a good one and names a damaged file."""
+    """The documented check prints nothing for an intact store, and names a damaged file."""
     (command,) = [command for command, _ in examples("docs/operations.md") if "find [0-9a-f]" in command]
     for data in (b"good", b"bad"):
         name = hashlib.md5(data).hexdigest()
@@ -180,7 +180,7 @@ def test_the_check_finds_damage(tmp_path: Path) -> None:
 
 
 def test_the_settings_are_those_of_the_table() -> None:
-    """Names, defaults and help are those of Config, in its order."""
+    """The table of settings has the names, defaults and help of Config, in its order."""
     rows = table("docs/settings.md", "Settings")
     settings = {variable(row): row for row in fields(Config)}
     assert [name for name, _, _ in rows] == [f"`{name}`" for name in settings]
@@ -191,29 +191,29 @@ def test_the_settings_are_those_of_the_table() -> None:
 
 
 def test_the_errors_are_those_of_the_table() -> None:
-    """Codes and statuses are those of the exceptions."""
+    """The table of errors has the codes and statuses of the exceptions."""
     assert sorted((code, status) for code, status, _ in table("docs/api.md", "Errors")) == sorted(
         (f"`{code}`", str(kind.status)) for code, kind in BY_CODE.items()
     )
 
 
 def test_the_exit_statuses_are_those_of_the_table() -> None:
-    """Statuses and meanings are those of the command, in its order."""
+    """The table of exit statuses matches the command, in its order."""
     assert table("docs/command.md", "Exit statuses") == [
         [str(exit_.status), exit_.meaning] for exit_ in EXITS
     ]
 
 
 def test_the_urls_are_those_of_the_table() -> None:
-    """Methods and paths are those of the application, in its order."""
+    """The table of requests has the methods and paths of the application, in its order."""
     paths = [(route.method, re.sub("<[a-z]+:([a-z]+)_?>", r"<\1>", route.path)) for route in URLS]
     assert [(method, path.strip("`")) for method, path, _ in table("docs/api.md", "All requests")] == paths
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_code_is_that_of_the_examples(page: str) -> None:
-    """Each line of Python in it is a line of an example that is run elsewhere."""
-    # What is said to mypy alone is left out.
+    """Each line of Python on a page comes from a tested example."""
+    # Pages omit comments for mypy.
     texts = {path.name: re.sub("  # type: .*", "", path.read_text()) for path in EXAMPLES.glob("*.py")}
     for block in blocks(page, "python"):
         wanted = {line.strip() for line in block.splitlines()}
@@ -225,7 +225,7 @@ def test_the_code_is_that_of_the_examples(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_links_lead_somewhere(page: str) -> None:
-    """Files and headings that are linked to are there; addresses elsewhere are whole and use TLS."""
+    """Linked files and headings exist; external links use https."""
     for target in re.findall(r"\]\(([^)]+)\)", prose(page)):
         if ":" in target:
             url = urlsplit(target)
@@ -254,7 +254,7 @@ def test_what_is_named_is_there(page: str) -> None:
 
 
 def test_the_figures_are_those_of_the_table(config: Config) -> None:
-    """Each figure of /metrics has its place in the table, and each name in the table is a figure."""
+    """The table of metrics has exactly the names in /metrics."""
     application = create_app(replace(config, metrics=MetricsAccess.PUBLIC))
     told = call(application, path="/metrics").body.decode()
     figures = set(re.findall(r"^# TYPE (wsgi_store_\w+?)(?:_created)? ", told, re.M))
@@ -263,7 +263,7 @@ def test_the_figures_are_those_of_the_table(config: Config) -> None:
 
 
 def skeleton(page: str) -> dict[str, list[str]]:
-    """What a translation keeps: blocks, headings, tables and lists by their kind, links, and code."""
+    """The parts that a translation keeps: blocks, headings, tables, lists, links and code."""
     text = prose(page)
     links = re.findall(r"\]\(([^)]+)\)", text)
     return {
@@ -275,7 +275,7 @@ def skeleton(page: str) -> dict[str, list[str]]:
 
 
 def test_the_translation_says_the_same() -> None:
-    """README.ru.md has README's commands, outputs, tables, lists, links and names, in the same order."""
+    """README.ru.md has the blocks, tables, lists, links and code of README.md, in the same order."""
     assert skeleton(RUSSIAN) == skeleton(README)
     rows = [[line for line in prose(page).splitlines() if line.startswith("|")] for page in (README, RUSSIAN)]
     for one, other in zip(*rows, strict=True):
@@ -285,7 +285,7 @@ def test_the_translation_says_the_same() -> None:
 
 
 def test_the_decisions_are_whole() -> None:
-    """Each record has its number, and the sections that a reader looks for."""
+    """Each decision record has its number and the required sections."""
     pages = [page for page in PAGES if page.startswith("docs/decisions/0")]
     assert pages
     for page in pages:

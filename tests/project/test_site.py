@@ -1,4 +1,4 @@
-"""The documents build to a site, and nothing in them leads nowhere."""
+"""The documents build to a site without broken links."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def test_the_site(tmp_path: Path) -> None:
 
 
 def test_what_leads_nowhere_is_found(tmp_path: Path) -> None:
-    """A missing page, a missing heading and a missing class each fail the build."""
+    """A missing page, heading or class fails the build."""
     source = tmp_path / "docs"
     source.mkdir()
     (source / "conf.py").write_bytes((PROJECT / "docs" / "conf.py").read_bytes())

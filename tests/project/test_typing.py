@@ -1,4 +1,4 @@
-"""Type hints as a user's mypy sees them: of the installed package, with a configuration of the user's own."""
+"""The type hints of the installed package, checked by mypy as in a user's project."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ SETTINGS = "[mypy]\nstrict = true\n[mypy-pyramid.*]\nignore_missing_imports = tr
 
 @pytest.fixture(name="user", scope="module")
 def fixture_user(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of somebody else, whose environment has the wheel and what this one has besides."""
+    """A user's project, whose environment has the wheel and the packages of this one."""
     directory = tmp_path_factory.mktemp("user")
     subprocess.run(
         [sys.executable, "-m", "venv", "--without-pip", directory / ".venv"], check=True, timeout=60
@@ -37,7 +37,7 @@ def fixture_user(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def mypy(directory: Path, *arguments: str) -> dict[tuple[str, int], str]:
-    """The codes of the errors that mypy tells, by file and line."""
+    """The error codes that mypy reports, by file and line."""
     command = [sys.executable, "-m", "mypy", "--python-executable", ".venv/bin/python", *arguments]
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=250, check=False)
     assert not done.stderr, done.stderr
@@ -47,7 +47,7 @@ def mypy(directory: Path, *arguments: str) -> dict[tuple[str, int], str]:
 
 
 def test_right_uses_pass_and_wrong_ones_fail(user: Path) -> None:
-    """mypy --strict tells exactly the lines that are marked as wrong."""
+    """mypy --strict reports exactly the lines marked as wrong."""
     marked = {
         (USES.name, number): code[1]
         for number, line in enumerate(USES.read_text().splitlines(), 1)
@@ -58,14 +58,14 @@ def test_right_uses_pass_and_wrong_ones_fail(user: Path) -> None:
 
 
 def test_the_examples_pass(user: Path) -> None:
-    """Each file in examples/ is right as it stands."""
+    """Every file in examples/ passes mypy --strict."""
     paths = sorted(str(path.relative_to(user)) for path in user.glob("examples/*.py"))
     assert len(paths) > 8
     assert not mypy(user, *paths)
 
 
 def test_the_mark_of_the_hints_counts(user: Path, tmp_path: Path) -> None:
-    """Without py.typed the installed package has no types at all, so it is what was looked at."""
+    """Without py.typed the package has no types, so the other tests really check its hints."""
     shutil.copytree(user, tmp_path / "user", symlinks=True)
     for path in (tmp_path / "user").glob(".venv/lib/python*/site-packages/wsgi_store/py.typed"):
         path.unlink()

@@ -1,4 +1,4 @@
-"""Uses of this package as mypy --strict has to see them: a line that ends in `# error: CODE` is wrong."""
+"""Uses of the package, right and wrong; mypy --strict must report the lines with `# error: CODE`."""
 
 # pylint: skip-file
 # flake8: noqa
