@@ -94,7 +94,7 @@ def test_unauthenticated_says_how(make: Make) -> None:
     ],
 )
 def test_what_is_wrong_with_a_token(make: Make, field: str, known_as: str | None) -> None:
-    """Only an unknown Bearer token gets the error code of RFC 6750."""
+    """Only a Bearer credential gets the error code invalid_token of RFC 6750."""
     answer = make().get("/files", headers={"Authorization": field}, status=401)
     said = f', error="{known_as}"' if known_as else ""
     assert answer.headers.getall("WWW-Authenticate") == [
@@ -139,7 +139,7 @@ def test_ways_to_send_a_token(make: Make, field: str) -> None:
     + ["Basic " + base64.b64encode(text).decode() for text in (b"all", b"all:", b"all:x", b"\xff:\xff")],
 )
 def test_ways_not_to_send_a_token(make: Make, field: str) -> None:
-    """A malformed Authorization field gets 401, even for public reading."""
+    """A malformed or unknown credential gets 401, even for public reading."""
     make().get("/files", headers={"Authorization": field}, status=401)
     make(public_read=True).get(f"/{HELLO}", headers={"Authorization": field}, status=401)
 
@@ -156,7 +156,7 @@ def test_public_read(make: Make) -> None:
 
 
 def test_private_reading_is_not_cached_for_others(make: Make) -> None:
-    """If reading takes a token, blobs and 304s are marked private, so no shared cache keeps them."""
+    """If reading requires a token, blobs and 304s are marked private, so no shared cache keeps them."""
     client = make()
     client.post("/", b"hello", headers=bearer("all"))
     for extra, status in (({}, 200), ({"If-None-Match": f'"{HELLO}"'}, 304)):

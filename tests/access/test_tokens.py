@@ -198,7 +198,7 @@ def test_a_file_that_cannot_be_relied_on(client: TestApp, path: Path, clock: Clo
 
 
 def test_a_line_that_cannot_be_read(client: TestApp, path: Path, clock: Clock) -> None:
-    """A malformed line disables only itself; /readyz says `degraded`, and the log once."""
+    """A malformed line disables only itself; /readyz reports `degraded`, and the log has one error."""
     told: list[Any] = []
     logger.enable("wsgi_store")
     sink = logger.add(told.append, level="ERROR", format="{message}")
@@ -307,7 +307,7 @@ def test_bad_lines(path: Path, text: str) -> None:
 
 
 def test_as_kubernetes_mounts_secrets(tmp_path: Path) -> None:
-    """Kubernetes' symlinks in a sticky, world-writable directory are accepted, and followed anew."""
+    """A Kubernetes secret's symlinks work in a sticky, world-writable directory, and are followed anew."""
     tmp_path.chmod(0o1777)
     data = tmp_path / "..data-1"
     data.mkdir()

@@ -20,7 +20,7 @@ from wsgi_store.digest import Algorithm
 from wsgi_store.store.disk.store import LocalStore
 from wsgi_store.upkeep.check import TUNING
 
-# Coverage needs to write its data, which neither user may.
+# Neither user may write coverage data.
 pytestmark = pytest.mark.uncounted
 
 UNKNOWN = 12345  # no such user exists

@@ -42,7 +42,7 @@ WHEN = r"\d{4}-\d\d-\d\dT[\d:.+-]+ INFO    \[\d+\] "
     ],
 )
 def test_client_address(peer: str, field: str | None, trusted: str, client: str) -> None:
-    """The client is the last address that is no trusted proxy, whatever comes before it."""
+    """The client is the last address in the chain that is not a trusted proxy's."""
     settings = Config()
     settings.set("forwarded_allow_ips", trusted)
     environ: dict[str, Any] = {"REMOTE_ADDR": peer}

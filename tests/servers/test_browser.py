@@ -20,7 +20,7 @@ from tests.support.chromium import chromium
 from tests.support.servers import Server, gunicorn
 from tests.support.wire import Connection, message
 
-# Seconds that any script needs at most to run; a control test waits as long.
+# Seconds, more than any script needs to start; the control tests wait as long.
 PATIENCE = 0.5
 SCRIPT = 'document.title = "ran"; parent.postMessage("ran", "*")'
 HTML = f"<!doctype html><title>quiet</title><p>harmless</p><script>{SCRIPT}</script>".encode()
@@ -124,7 +124,7 @@ def asked_for(server: Server, url: str) -> int:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_scripts_run_elsewhere(browser: webdriver.Chrome, other: str, kind: str) -> None:
-    """Control: an ordinary server's copies do run their scripts."""
+    """Control: the same scripts run from an ordinary server."""
     assert ran(browser, f"{other}/x.{kind}")
     assert ran(browser, framed(other, f"{other}/x.{kind}"))
 

@@ -51,7 +51,7 @@ def listed(server: Server) -> set[str]:
 @pytest.mark.parametrize("number", [1, 2], ids=["one-server", "two-servers"])
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_kills_under_load(tmp_path: Path, kind: LocalKind, number: int) -> None:
-    """Kills lose no acknowledged blob, leave no partial one and no staged file after the restart."""
+    """Kills lose no acknowledged blob and leave no partial one; a restart sweeps all staged files."""
     seed = os.environ.get("CRASH_SEED") or secrets.token_hex(4)
     print(f"\n{number} x gunicorn, {kind}, CRASH_SEED={seed}")
     choice = random.Random(seed)

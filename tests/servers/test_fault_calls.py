@@ -1,4 +1,4 @@
-"""System calls that strace lets fail in gunicorn: the answer, what stays behind, and recovery."""
+"""System calls of gunicorn that strace makes fail: the answer, what stays behind, and recovery."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager

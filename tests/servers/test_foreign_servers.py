@@ -188,7 +188,7 @@ def test_short_length(at: tuple[Server, Seen]) -> None:
 
 
 def test_whole(at: tuple[Server, Seen]) -> None:
-    """A complete chunked body is stored only if the server reports truncated ones."""
+    """A complete chunked body is stored only under servers that detect truncated ones."""
     server, seen = at
     assert ask(server, CODED, b"\r\n", chunked(b"wh", b"ole")) == seen.whole
 

@@ -161,7 +161,7 @@ def test_refusals_are_seen(urls: dict[str, str], client: str, server: str, case:
 
 @pytest.mark.parametrize("case", [name for name in REFUSED if name != "too large, chunked"])
 def test_refused_before_the_body(urls: dict[str, str], case: str) -> None:
-    """With Expect curl sends nothing of a body that the head already gets refused."""
+    """With Expect curl sends no body if the head alone gets the request refused."""
     upload = REFUSED[case]
     fields = ["Expect: 100-continue", *(f"{name}: {value}" for name, value in upload.fields.items())]
     fields += ["Transfer-Encoding: chunked"] if upload.chunked else []

@@ -83,7 +83,7 @@ def test_what_a_view_stored_is_a_blob(host: TestApp, url: str) -> None:
 def test_a_url_may_lead_to_another_blob(
     host: TestApp, url: str, data: bytes, request: pytest.FixtureRequest
 ) -> None:
-    """Answers of a view are revalidated, because its URL may show another blob later."""
+    """Answers of a view must be revalidated, because its URL may show another blob later."""
     for headers in ({}, {"Range": "bytes=0-0"}, {"If-None-Match": f'"{HASH}"'}):
         answer = host.get(url, headers=headers)
         assert answer.headers["Cache-Control"] == "private, no-cache"

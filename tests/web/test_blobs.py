@@ -1,4 +1,4 @@
-"""GET, HEAD and DELETE of a blob, under both spellings of its address."""
+"""GET, HEAD and DELETE of a blob, under both spellings of its URL."""
 
 import base64
 import hashlib

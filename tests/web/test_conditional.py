@@ -111,7 +111,7 @@ def test_precondition_failed(api: TestApp, name: str, value: str) -> None:
 
 
 def test_delete_if_match(api: TestApp) -> None:
-    """A blob is removed when If-Match names it, under either spelling of its address."""
+    """A blob is removed when If-Match names it, under either spelling of its URL."""
     assert api.delete(f"/?hash={MD5}", headers={"If-Match": '"0"'}, status=412)
     assert api.delete(f"/?hash={MD5}", headers={"If-Match": ETAG}).json == {"hash": MD5, "size": 6}
     api.delete(f"/{MD5}", headers={"If-Match": "*"}, status=404)

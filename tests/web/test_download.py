@@ -278,7 +278,7 @@ def test_answered_here(fronted: Application, method: str, fields: dict[str, str]
 
 @pytest.mark.parametrize("value", ["bytes=0-0", "bytes=-1", "bytes=0-0,5-5"])
 def test_ranges_are_handed_over(fronted: Application, value: str) -> None:
-    """The front server cuts the ranges of the file it sends."""
+    """Range requests are handed to the front server, which sends the ranges itself."""
     answer = call(fronted, path=put(fronted, b"hello\n"), HTTP_RANGE=value)
     assert answer.status == 200 and handed_over(fronted, answer)
 

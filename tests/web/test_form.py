@@ -230,7 +230,7 @@ def test_what_surrounds_a_form(
 )
 @pytest.mark.parametrize("sizes", [(), (1,) * 300])
 def test_malformed(application: Application, body: bytes, sizes: tuple[int, ...]) -> None:
-    """A malformed form is refused, and so are too many parts and too large part headers."""
+    """A malformed form is refused, as are too many parts and oversized part headers."""
     check_refused(application, post(application, Body(body, sizes), **CHUNKED))
 
 

@@ -200,7 +200,7 @@ def test_the_limits_are_those_of_the_code() -> None:
 
 
 def fits(method: str, path: str, answer: Answer) -> None:
-    """Check that an answer has only what its description allows, and all that it requires."""
+    """Check that an answer matches its description and has all the required fields."""
     response = resolved(PATHS[path][method.lower()]["responses"][str(answer.status)])
     headers = {name: resolved(header) for name, header in response["headers"].items()}
     kind = answer.headers.get("Content-Type", "").partition(";")[0]
