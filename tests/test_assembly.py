@@ -1,4 +1,4 @@
-"""Applications as they are assembled from a store and settings."""
+"""Applications assembled from settings and a store."""
 
 import gc
 import weakref
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.every_store
 
 
 def test_nothing_outlives_an_application(config: Config) -> None:
-    """No cache keeps the store of an application that is gone."""
+    """After an application is deleted, no cache keeps its store alive."""
     if "://" in config.root:
         config = replace(config, redirect=Redirect.ALWAYS)
     application = create_app(config)

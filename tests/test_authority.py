@@ -1,4 +1,4 @@
-"""Hosts and origins: what is one, and what it says."""
+"""Parsing of hosts and origins."""
 
 import pytest
 
@@ -35,13 +35,13 @@ NO_AUTHORITIES = [
 
 @pytest.mark.parametrize("text", AUTHORITIES)
 def test_an_authority(text: str) -> None:
-    """A host is told in lower case, and its port as a number where one is named."""
+    """A host is returned in lower case, with its port as a number if there is one."""
     assert parse_authority(text) == AUTHORITIES[text]
 
 
 @pytest.mark.parametrize("text", NO_AUTHORITIES)
 def test_no_authority(text: str) -> None:
-    """What RFC 3986 does not know, or no port can be, is refused, and so are two values joined."""
+    """A host that violates RFC 3986, an invalid port or a list of hosts is rejected."""
     with pytest.raises(ValueError):
         parse_authority(text)
 
@@ -58,7 +58,7 @@ def test_no_authority(text: str) -> None:
     ],
 )
 def test_an_origin(text: str, origin: tuple[str, str, int | None]) -> None:
-    """An origin is a scheme, a host and a port; those of the web have a port of their own."""
+    """An origin is a scheme, a host and a port; http and https have default ports."""
     assert parse_origin(text) == origin
 
 
@@ -68,7 +68,7 @@ def test_an_origin(text: str, origin: tuple[str, str, int | None]) -> None:
     + ["http://a@b", "http://a:x", "http://a, http://a", "1http://a", "http://a#", "http://*.a,b"],
 )
 def test_no_origin(text: str) -> None:
-    """What is more or less than an origin is none."""
+    """An origin with missing or additional parts is rejected."""
     with pytest.raises(ValueError):
         parse_origin(text)
 
@@ -89,5 +89,5 @@ def test_no_origin(text: str) -> None:
     ],
 )
 def test_the_authority_of_a_target(target: str, authority: str | None) -> None:
-    """Only a target in absolute form has one."""
+    """Only a target in absolute form contains an authority."""
     assert authority_of(target) == authority

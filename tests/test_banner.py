@@ -1,4 +1,4 @@
-"""What a server says of itself at its start."""
+"""The summary of a service that a server shows at its start."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ KEYS = "0123456789abcdef"
 
 
 def test_what_is_said() -> None:
-    """Of each kind of service."""
+    """The summary names the store, the restrictions and who has access."""
     config = Config(root="s3://bucket/prefix", read_only=True)
     assert list(summary(config)) == [
         f"wsgi_store {__version__}: s3://bucket/prefix, md5, read-only",
@@ -30,6 +30,6 @@ def test_what_is_said() -> None:
 
 
 def test_a_host_that_decides_itself(config: Config) -> None:
-    """Who may do what is the host's then, and no setting contradicts it."""
+    """If the host application decides on access, a contradicting setting is rejected."""
     with pytest.raises(ConfigError, match="means nothing without"):
         create_app(replace(config, public_read=True))

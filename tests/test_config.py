@@ -1,4 +1,4 @@
-"""Settings: each by its variable, and nothing but settings."""
+"""The settings and their environment variables."""
 
 import math
 import os
@@ -141,7 +141,7 @@ UNITS = {
 
 
 def test_defaults() -> None:
-    """Without any variable the settings are the defaults, whatever else is in the environment."""
+    """Without variables of its own, the service has the default settings."""
     assert Config.from_env({"PATH": "/bin", "STORE_HASH": "x", "wsgi_store_hash": "x"}) == Config()
     assert Config().hash is Algorithm.MD5
     assert Config().durability is Durability.FULL
@@ -149,7 +149,7 @@ def test_defaults() -> None:
 
 @pytest.mark.parametrize(("name", "text", "attribute", "value"), GOOD)
 def test_a_setting(name: str, text: str, attribute: str, value: object) -> None:
-    """A variable sets its setting and no other."""
+    """A variable sets its own setting and no other."""
     config = Config.from_env({name: text})
     assert getattr(config, attribute) == value
     assert config == Config(**{attribute: value})  # type: ignore[arg-type]
@@ -157,14 +157,14 @@ def test_a_setting(name: str, text: str, attribute: str, value: object) -> None:
 
 @pytest.mark.parametrize(("name", "text", "attribute", "value"), GOOD)
 def test_a_host_may_give_text(name: str, text: str, attribute: str, value: object) -> None:
-    """What a variable takes a field takes, too, whatever its type."""
+    """A field accepts the same text as its variable."""
     assert name == f"WSGI_STORE_{attribute.upper()}"
     assert getattr(Config(**{attribute: text.strip()}), attribute) == value  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("name", "text"), BAD)
 def test_a_host_may_not_give_bad_text(name: str, text: str) -> None:
-    """Nor is anything else taken: it is refused by the name of the setting, at once."""
+    """A field rejects other text and wrong types at once, with an error that names the setting."""
     attribute = name.removeprefix("WSGI_STORE_").lower()
     for bad in (text.strip(), b"bytes", object(), 1 + 1j, [1], {"a": 1}):
         with pytest.raises(ConfigError, match=f"^{name}: ") as caught:
@@ -174,7 +174,7 @@ def test_a_host_may_not_give_bad_text(name: str, text: str) -> None:
 
 
 def test_other_ways_to_give_a_setting() -> None:
-    """A path is one of pathlib, several texts are a list, seconds are whole; yes and no are no numbers."""
+    """A field also takes a Path, a list or whole seconds, but neither a bool as a number nor 1 as a bool."""
     assert Config(root=Path("/srv/blobs")).root == "/srv/blobs"  # type: ignore[arg-type]
     assert Config(tokens=Path("tokens")).tokens == "tokens"  # type: ignore[arg-type]
     keys: Any = ["a" * 16, "b" * 16]
@@ -191,7 +191,7 @@ def test_other_ways_to_give_a_setting() -> None:
 
 
 def test_every_setting_is_tested() -> None:
-    """Each setting has a variable that is tested with good and with bad values."""
+    """Each setting is tested with good and with bad values."""
     names = {variable(row) for row in fields(Config)}
     assert names == {row[0] for row in GOOD} == {row[0] for row in BAD}
 
@@ -201,7 +201,7 @@ def test_every_setting_is_tested() -> None:
     [("WSGI_STORE_HOSTS", "a", "b:80"), ("WSGI_STORE_CORS_ORIGINS", "http://a", "*")],
 )
 def test_a_bad_one_of_several(name: str, good: str, bad: str) -> None:
-    """Of a list that one is shown which is wrong, also where no variable was read."""
+    """The error about a list names the wrong item."""
     for make in (
         lambda: Config.from_env({name: f"{good}, {bad}, {good}"}),
         lambda: Config(**{name.removeprefix("WSGI_STORE_").lower(): (good, bad)}),  # type: ignore[arg-type]
@@ -213,7 +213,7 @@ def test_a_bad_one_of_several(name: str, good: str, bad: str) -> None:
 @pytest.mark.parametrize("name", ["idle_timeout", "s3_timeout"])
 @pytest.mark.parametrize("text", ["0", "24.1d", "999999999d"])
 def test_a_timeout_must_be(name: str, text: str) -> None:
-    """A socket would take no time for not waiting, and cannot wait for longer than poll(2) can count."""
+    """A timeout must be greater than 0, and short enough for poll(2)."""
     with pytest.raises(
         ConfigError, match=f"^WSGI_STORE_{name.upper()}: must be greater than 0 and at most 24d$"
     ):
@@ -224,7 +224,7 @@ def test_a_timeout_must_be(name: str, text: str) -> None:
 
 
 def test_the_longest_timeout_can_be_waited_for() -> None:
-    """What is taken is a time that sockets and poll(2) take."""
+    """Sockets and poll(2) accept the longest timeout."""
     longest = Config.from_env({"WSGI_STORE_IDLE_TIMEOUT": "24d"}).idle_timeout
     one, other = socket.socketpair()
     with one, other, selectors.PollSelector() as selector:
@@ -238,7 +238,7 @@ def test_the_longest_timeout_can_be_waited_for() -> None:
     ("root", "refused"), [("./store", True), ("gs://bucket", True), ("s3://bucket", False)]
 )
 def test_redirecting_needs_s3(root: str, refused: bool) -> None:
-    """Downloads are redirected only to an object store that has signed URLs."""
+    """Redirecting downloads requires an s3:// store, which can sign URLs."""
     for redirect in (Redirect.LARGE, Redirect.ALWAYS):
         with (
             pytest.raises(ConfigError, match="WSGI_STORE_REDIRECT: only s3://") if refused else nullcontext()
@@ -247,7 +247,7 @@ def test_redirecting_needs_s3(root: str, refused: bool) -> None:
 
 
 def test_a_secret_is_not_repeated() -> None:
-    """Neither a refusal nor the settings written out show a signing key."""
+    """Neither an error message nor the repr of the settings shows a signing key."""
     with pytest.raises(ConfigError, match="WSGI_STORE_SIGNING_KEYS") as refusal:
         Config.from_env({"WSGI_STORE_SIGNING_KEYS": "tooshort"})
     assert "tooshort" not in str(refusal.value)
@@ -255,14 +255,14 @@ def test_a_secret_is_not_repeated() -> None:
 
 
 def test_every_setting_has_help() -> None:
-    """Each setting is described in one sentence."""
+    """The help of each setting is one sentence."""
     for row in fields(Config):
         assert re.fullmatch(r"[A-Z].*\.", row.metadata["help"])
 
 
 @pytest.mark.parametrize(("name", "text"), BAD)
 def test_a_bad_value(name: str, text: str) -> None:
-    """A bad value is refused in one line that names the variable and shows the value, if it is no secret."""
+    """A bad value is rejected in one line that names the variable and shows the value unless it is secret."""
     with pytest.raises(ConfigError) as caught:
         Config.from_env({name: text})
     message = str(caught.value)
@@ -275,13 +275,13 @@ def test_a_bad_value(name: str, text: str) -> None:
     "name", ["WSGI_STORE_", "WSGI_STORE_HASHES", "WSGI_STORE_hash", "WSGI_STORE_MAXSIZE"]
 )
 def test_an_unknown_name(name: str) -> None:
-    """A name that looks like a setting and is none is refused, so that no typing error goes unseen."""
+    """An unknown variable with the prefix of a setting is rejected, to catch typing errors."""
     with pytest.raises(ConfigError, match=f"^{name}: there is no such setting$"):
         Config.from_env({name: "x", "WSGI_STORE_HASH": "md5"})
 
 
 def test_the_environment_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By default the settings are read from the environment of this process, when they are asked for."""
+    """By default, from_env reads the current environment of the process."""
     for name in os.environ:
         if name.startswith("WSGI_STORE_"):
             monkeypatch.delenv(name)
@@ -291,13 +291,13 @@ def test_the_environment_of_this_process(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("name", ["max_size", "min_free"])
 def test_a_negative_size(name: str) -> None:
-    """A host application that passes a negative size is told so."""
+    """A negative size given by a host application is rejected."""
     with pytest.raises(ConfigError, match=f"^WSGI_STORE_{name.upper()}: must not be negative$"):
         Config(**{name: -1})  # type: ignore[arg-type]
 
 
 def test_settings_do_not_change() -> None:
-    """Settings are made once."""
+    """Settings are immutable."""
     with pytest.raises(FrozenInstanceError):
         Config().root = "elsewhere"  # type: ignore[misc]
 
@@ -309,13 +309,13 @@ def test_settings_do_not_change() -> None:
     st.sampled_from(sorted(UNITS)),
 )
 def test_sizes(whole: int, part: str | None, space: str, unit: str) -> None:
-    """A size is a number and a unit, multiplied exactly and cut to whole bytes."""
+    """A size is a number with a unit, computed exactly and rounded down to whole bytes."""
     number = str(whole) if part is None else f"{whole}.{part}"
     assert parse_size(f"{number}{space}{unit}") == int(Fraction(number) * UNITS[unit])
 
 
 def test_a_size_that_a_float_gets_wrong() -> None:
-    """Sizes with a fraction lose no byte."""
+    """A fractional size is computed without rounding errors."""
     assert parse_size("1.001KB") == 1001
 
 
@@ -326,7 +326,7 @@ def test_a_size_that_a_float_gets_wrong() -> None:
     ids=ascii,
 )
 def test_a_malformed_size(text: str) -> None:
-    """What is no size is refused with examples of what is."""
+    """A malformed size is rejected with examples of valid ones."""
     with pytest.raises(ValueError, match="^expected a size such as 512, 100MB or 10GiB$"):
         parse_size(text)
 
@@ -344,7 +344,7 @@ def test_a_malformed_size(text: str) -> None:
     ],
 )
 def test_the_variables_of_the_client(names: list[str], refused: str | None) -> None:
-    """They do not disturb a server, unless one is a misspelt setting without which it is open to all."""
+    """A server ignores the client's variables, unless TOKEN holds a path and TOKENS is missing."""
     environ = dict.fromkeys(names, refused or "x")
     if refused:
         with pytest.raises(

@@ -1,4 +1,4 @@
-"""Digests: written, read and computed."""
+"""Writing, parsing and computing digests."""
 
 import re
 from random import Random
@@ -14,7 +14,7 @@ from wsgi_store.hashing import Hasher
 
 @pytest.mark.parametrize("algorithm", Algorithm, ids=lambda one: one.value)
 def test_the_digest_of_nothing(algorithm: Algorithm) -> None:
-    """Each algorithm is the one its name says, by the published digest of no bytes."""
+    """Each algorithm gives the published digest of empty input."""
     digest = Hasher(algorithm).finish()
     assert digest.hex == EMPTY[algorithm]
     assert algorithm.size == len(digest.raw)
@@ -22,13 +22,13 @@ def test_the_digest_of_nothing(algorithm: Algorithm) -> None:
 
 
 def test_which_algorithms_resist_collisions() -> None:
-    """Of md5 and sha1 it is known that different bytes can have one digest."""
+    """All algorithms except md5 and sha1 are marked as collision resistant."""
     assert {one for one in Algorithm if not one.collision_resistant} == {Algorithm.MD5, Algorithm.SHA1}
 
 
 @given(digests(), st.randoms())
 def test_hex_is_read_in_either_case(digest: Digest, random: Random) -> None:
-    """What is written as hex reads as the same digest, whatever the case of each digit."""
+    """A hash is parsed in either case."""
     mixed = "".join(random.choice([c.upper(), c]) for c in digest.hex)
     for text in (digest.hex, digest.hex.upper(), mixed):
         assert digest.algorithm.parse(text) == digest
@@ -37,7 +37,7 @@ def test_hex_is_read_in_either_case(digest: Digest, random: Random) -> None:
 
 @given(ALGORITHMS, st.text(max_size=130))
 def test_any_text_is_a_hash_or_refused(algorithm: Algorithm, text: str) -> None:
-    """Only hex digits of the right number are read."""
+    """Only text with the right number of hex digits is parsed."""
     if re.fullmatch(r"[0-9a-fA-F]{%d}" % (2 * algorithm.size), text):
         assert algorithm.parse(text).hex == text.lower()
     else:
@@ -66,6 +66,6 @@ def test_any_text_is_a_hash_or_refused(algorithm: Algorithm, text: str) -> None:
     ids=ascii,
 )
 def test_malformed_hex(text: str) -> None:
-    """What bytes.fromhex or int would let through besides hex digits is refused."""
+    """Text that bytes.fromhex or int would accept, but that is not pure hex, is rejected."""
     with pytest.raises(ValueError, match="is not a md5 digest in hex"):
         Algorithm.MD5.parse(text)

@@ -1,4 +1,4 @@
-"""Failures: what they say, what they carry, and how foreign ones become them."""
+"""Exceptions: their messages, their evidence, and the translation of foreign ones."""
 
 import errno
 import inspect
@@ -29,7 +29,7 @@ from wsgi_store.filesystem import disk_errors
 
 
 def test_every_failure_has_one_base() -> None:
-    """All failures of this package can be caught as one, and none is an OSError."""
+    """All exceptions of this package share one base class, and none is an OSError."""
     kinds = [
         kind
         for _, kind in inspect.getmembers(errors, inspect.isclass)
@@ -72,14 +72,14 @@ def test_every_failure_has_one_base() -> None:
 def test_a_failure_carries_its_evidence(
     error: WSGIStoreError, message: str, evidence: dict[str, object]
 ) -> None:
-    """A failure says in words what happened and carries the values beside them."""
+    """An exception has a message and its values as evidence."""
     assert str(error) == error.message == message
     assert error.evidence == evidence
 
 
 @pytest.mark.parametrize("kind", BY_CODE.values())
 def test_a_failure_goes_to_another_process(kind: type[WSGIStoreError]) -> None:
-    """A failure that is pickled, as by a pool of processes, comes out with its message and evidence."""
+    """A pickled exception keeps its message and evidence."""
     error = kind("it failed", hash="ab", size=7)
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy), vars(copy)) == (kind, "it failed", vars(error))
@@ -87,7 +87,7 @@ def test_a_failure_goes_to_another_process(kind: type[WSGIStoreError]) -> None:
 
 @pytest.mark.parametrize("code", sorted(errno.errorcode), ids=errno.errorcode.get)
 def test_errors_of_a_disk(code: int) -> None:
-    """Lack of room is told as such and every other error as unavailable, with its cause and no path."""
+    """A full disk raises StorageFull, any other OSError StoreUnavailable, with its cause but not its path."""
     full = code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     cause = OSError(code, os.strerror(code), "/secret/path")
     with pytest.raises(StoreError) as caught, disk_errors("cannot write"):
@@ -98,7 +98,7 @@ def test_errors_of_a_disk(code: int) -> None:
 
 
 def test_an_error_of_a_disk_without_a_number() -> None:
-    """An OSError that has words only is told by its words."""
+    """An OSError without a number is reported by its text."""
     with pytest.raises(StoreUnavailable, match="^cannot write: it is broken$"), disk_errors("cannot write"):
         raise OSError("it is broken")
 
@@ -107,14 +107,14 @@ def test_an_error_of_a_disk_without_a_number() -> None:
     "error", [ValueError("a bug"), BlobNotFound(hash="ab"), KeyboardInterrupt()], ids=repr
 )
 def test_other_errors_pass(error: BaseException) -> None:
-    """What is no error of a disk passes unchanged."""
+    """An exception other than OSError passes unchanged."""
     with pytest.raises(type(error)) as caught, disk_errors("cannot write"):
         raise error
     assert caught.value is error
 
 
 def test_the_first_row_that_fits() -> None:
-    """A foreign error becomes what the first row that fits it says, with its cause."""
+    """A foreign exception is translated by the first matching row, and becomes the cause."""
     table: dict[type[Exception], type[WSGIStoreError]] = {
         TimeoutError: RequestTimeout,
         OSError: IncompleteBody,
@@ -131,7 +131,7 @@ def test_the_first_row_that_fits() -> None:
 
 @pytest.mark.parametrize("error", [KeyError("a bug"), SystemExit(1)], ids=repr)
 def test_no_row_fits(error: BaseException) -> None:
-    """A foreign error that no row fits, and whatever ends the process, passes unchanged."""
+    """An exception without a matching row passes unchanged."""
     with pytest.raises(type(error)) as caught, mapped({OSError: IncompleteBody}, "the body"):
         raise error
     assert caught.value is error

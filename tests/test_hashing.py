@@ -1,4 +1,4 @@
-"""Bytes hashed as they pass, and checked against what was announced."""
+"""Hashing bytes while they pass, and comparing them with announced digests."""
 
 import hashlib
 
@@ -14,7 +14,7 @@ from wsgi_store.hashing import Hasher, checked
 
 @given(st.lists(st.binary(max_size=40)), ALGORITHMS, st.sets(ALGORITHMS))
 def test_hashing_in_pieces(pieces: list[bytes], algorithm: Algorithm, others: set[Algorithm]) -> None:
-    """Bytes hashed in pieces have the digests of the whole, in all algorithms at once."""
+    """Hashing in pieces gives the digests of the whole, in all algorithms at once."""
     whole = b"".join(pieces)
     expected = [Digest(one, hashlib.new(one.value, whole).digest()) for one in others]
     hasher = Hasher(algorithm, expected)
@@ -25,7 +25,7 @@ def test_hashing_in_pieces(pieces: list[bytes], algorithm: Algorithm, others: se
 
 @given(digests())
 def test_digests_that_exclude_each_other(one: Digest) -> None:
-    """Two digests of one algorithm that differ are refused before any byte."""
+    """Two different digests of the same algorithm are rejected before any byte."""
     other = Digest(one.algorithm, one.raw[:-1] + bytes([one.raw[-1] ^ 1]))
     with pytest.raises(DigestMismatch) as caught:
         Hasher(Algorithm.MD5, [one, one, other])
@@ -34,7 +34,7 @@ def test_digests_that_exclude_each_other(one: Digest) -> None:
 
 @given(digests(), digests())
 def test_a_digest_that_differs(wrong: Digest, other: Digest) -> None:
-    """One wrong digest is enough to refuse, and the first wrong one is told."""
+    """One wrong digest causes an error, which names the first wrong one."""
     assume(len({Algorithm.SHA512, wrong.algorithm, other.algorithm}) == 3)
     right = Hasher(Algorithm.SHA512).finish()
     with pytest.raises(DigestMismatch) as caught:
@@ -44,7 +44,7 @@ def test_a_digest_that_differs(wrong: Digest, other: Digest) -> None:
 
 
 def test_checked_passes_chunks_on() -> None:
-    """Chunks pass unchanged while they are checked, and without digests they just pass."""
+    """Chunks pass unchanged, with or without digests to check."""
     chunks = [b"some", b"", b" bytes"]
     right = Digest(Algorithm.SHA1, hashlib.sha1(b"some bytes").digest())
     assert list(checked(chunks, [right])) == chunks
@@ -52,7 +52,7 @@ def test_checked_passes_chunks_on() -> None:
 
 
 def test_checked_refuses_at_the_end() -> None:
-    """Wrong chunks pass as they come, the refusal comes after the last one."""
+    """A mismatch is raised after the last chunk has passed."""
     passed = []
     with pytest.raises(DigestMismatch):
         for chunk in checked([b"some", b"bytes"], [Hasher(Algorithm.MD5).finish()]):

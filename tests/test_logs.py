@@ -1,4 +1,4 @@
-"""The one log: text or JSON on standard error, with what the standard library says."""
+"""The log: text or JSON on standard error, including records of the standard library."""
 
 import json
 import logging
@@ -22,26 +22,26 @@ LINES = settings(deadline=None, suppress_health_check=[HealthCheck.function_scop
 TEXT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{3}[+-][0-9]{4}) ([A-Z]+) +\[([0-9]+)\] (.*)\n", re.DOTALL
 )
-# Whatever a stream of UTF-8 can carry, and the surrogates that stand for what is none.
+# Any characters, surrogates included.
 ANY = st.text(st.characters(codec=None), max_size=60)
 
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    """No sink is left on what a test captured."""
+    """Remove the sinks, which write to the captured stream of a test."""
     yield
     logger.remove()
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """What was logged since the last call, read as JSON lines."""
+    """The lines logged since the last call, parsed as JSON."""
     text = capsys.readouterr().err
     assert text.isascii() and (not text or text.endswith("\n"))
     return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 def fail(message: str) -> None:
-    """Raise with a secret in a variable, and another in an argument."""
+    """Raise an error with a secret in a local variable, and its length in an argument."""
     secret = "pass" + "word"
     raise ValueError(message, len(secret))
 
@@ -51,7 +51,7 @@ def fail(message: str) -> None:
 @example(message="{0} %s {message}", extra="\n\r\x85\u2028\ud800\0")
 @LINES
 def test_json(capsys: pytest.CaptureFixture[str], message: str, extra: str) -> None:
-    """Any message is one line of JSON, with what was bound to it."""
+    """Any message becomes one line of JSON, with its bound values."""
     logs.configure(LogLevel.INFO, LogFormat.JSON)
     logger.bind(request_id=extra, bytes=5).info("{}", message)
     (line,) = lines(capsys)
@@ -68,7 +68,7 @@ def test_json(capsys: pytest.CaptureFixture[str], message: str, extra: str) -> N
 @given(message=ANY)
 @LINES
 def test_json_exceptions(capsys: pytest.CaptureFixture[str], message: str) -> None:
-    """An exception is told within the line, without the values of variables."""
+    """A traceback is part of the JSON line, without the values of variables."""
     logs.configure(LogLevel.INFO, LogFormat.JSON)
     try:
         fail(message)
@@ -82,7 +82,7 @@ def test_json_exceptions(capsys: pytest.CaptureFixture[str], message: str) -> No
 
 
 def test_json_of_anything(capsys: pytest.CaptureFixture[str]) -> None:
-    """What JSON has no form for is written as text."""
+    """A value that JSON does not support is written as text."""
     logs.configure(LogLevel.INFO, LogFormat.JSON)
     logger.bind(path=os.fsdecode(b"\xff"), kind=LogLevel.INFO).info("x")
     (line,) = lines(capsys)
@@ -92,7 +92,7 @@ def test_json_of_anything(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("message", ["plain", "{}", "{0} %s", "<red>x</red>", "größe €"])
 @pytest.mark.parametrize("identity", [None, "a-B_1.2"])
 def test_text(capsys: pytest.CaptureFixture[str], message: str, identity: str | None) -> None:
-    """A line of text has time, level, process, message and the request's id."""
+    """A text line has the time, level, process, message and request id."""
     logs.configure(LogLevel.INFO, LogFormat.TEXT)
     logger.bind(request_id=identity).warning("{}", message)
     match = TEXT.fullmatch(capsys.readouterr().err)
@@ -103,7 +103,7 @@ def test_text(capsys: pytest.CaptureFixture[str], message: str, identity: str | 
 
 
 def test_text_exceptions(capsys: pytest.CaptureFixture[str]) -> None:
-    """An exception follows its line, without the values of variables."""
+    """A traceback follows its text line, without the values of variables."""
     logs.configure(LogLevel.INFO, LogFormat.TEXT)
     try:
         fail("{} <x> {message}")
@@ -118,7 +118,7 @@ def test_text_exceptions(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("form", LogFormat)
 @pytest.mark.parametrize("level", LogLevel)
 def test_levels(capsys: pytest.CaptureFixture[str], form: LogFormat, level: LogLevel) -> None:
-    """Messages below the level are not logged; configuring again replaces what was."""
+    """Messages below the level are hidden, and a new configuration replaces the old one."""
     for again in (LogLevel.DEBUG, level):
         logs.configure(again, form)
     names = ["debug", "info", "warning", "error"]
@@ -130,7 +130,7 @@ def test_levels(capsys: pytest.CaptureFixture[str], form: LogFormat, level: LogL
 
 @pytest.fixture(name="library")
 def fixture_library() -> Iterator[logging.Logger]:
-    """A logger of the standard library that passes on to loguru."""
+    """A logger of the standard library that forwards to loguru."""
     library = logging.getLogger("some.library")
     handler = logs.Intercept()
     library.handlers, library.propagate = [handler], False
@@ -143,7 +143,7 @@ def fixture_library() -> Iterator[logging.Logger]:
 @given(message=ANY)
 @LINES
 def test_standard_library(capsys: pytest.CaptureFixture[str], library: logging.Logger, message: str) -> None:
-    """A record of the standard library keeps its level, its text and its origin."""
+    """A record of the standard library keeps its level, message and logger name."""
     logs.configure(LogLevel.DEBUG, LogFormat.JSON)
     for level in ("debug", "info", "warning", "error", "critical"):
         getattr(library, level)("%s {}", message)
@@ -153,7 +153,7 @@ def test_standard_library(capsys: pytest.CaptureFixture[str], library: logging.L
 
 
 def test_levels_of_its_own(capsys: pytest.CaptureFixture[str], library: logging.Logger) -> None:
-    """A level that loguru has no name for counts by its number."""
+    """A level unknown to loguru is compared by its number."""
     logs.configure(LogLevel.INFO, LogFormat.JSON)
     library.log(15, "below")
     library.log(35, "above")
@@ -164,7 +164,7 @@ def test_levels_of_its_own(capsys: pytest.CaptureFixture[str], library: logging.
 def test_exceptions_of_the_standard_library(
     capsys: pytest.CaptureFixture[str], library: logging.Logger
 ) -> None:
-    """Exceptions are passed on, one that is none as well."""
+    """Exceptions are forwarded, even if there is no current exception."""
     logs.configure(LogLevel.INFO, LogFormat.JSON)
     try:
         fail("why")
@@ -177,7 +177,7 @@ def test_exceptions_of_the_standard_library(
 
 
 def test_record_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
-    """A message that its arguments do not fit is told as the standard library does, and breaks nothing."""
+    """A record whose arguments do not fit its message is reported as by the standard library."""
     logs.configure(LogLevel.INFO, LogFormat.JSON)
     handler = logs.Intercept()
     handler.handle(logging.makeLogRecord({"msg": "%d", "args": ("x",)}))
@@ -196,7 +196,7 @@ def test_record_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> No
     ],
 )
 def test_bad_setting(tmp_path: os.PathLike[str], name: str, value: str) -> None:
-    """The application refuses a bad setting at start, in one line that names it."""
+    """At start, the application rejects a bad setting in one line that names it."""
     environ = {key: text for key, text in os.environ.items() if not key.startswith("WSGI_STORE_")}
     done = subprocess.run(
         [sys.executable, "-c", "import wsgi_store.wsgi"],
@@ -214,7 +214,7 @@ def test_bad_setting(tmp_path: os.PathLike[str], name: str, value: str) -> None:
 
 
 def test_application_of_a_server(tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The application is made from the environment when it is imported."""
+    """Importing wsgi_store.wsgi creates the application from the environment."""
     monkeypatch.setenv("WSGI_STORE_ROOT", f"{tmp_path}/data")
     monkeypatch.setenv("WSGI_STORE_HASH", "sha256")
     code = "from wsgi_store.wsgi import application; print(application.config)"

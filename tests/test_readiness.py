@@ -1,4 +1,4 @@
-"""Whether a service is ready: looked at once a second at most, by one at a time."""
+"""Readiness: checked at most once per second, by one thread at a time."""
 
 import threading
 import time
@@ -18,12 +18,12 @@ from wsgi_store.web.application import Application
 
 @pytest.fixture(name="clock")
 def fixture_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock by which an outcome gets old."""
+    """The clock that ages a remembered outcome."""
     return stopped(module, monkeypatch)
 
 
 def test_an_outcome_is_remembered_for_a_second(clock: Clock) -> None:
-    """Good or bad, it is told again without a look, each time as an error of its own."""
+    """A success or failure is reused for one second; each failure raises a new exception."""
     looks: list[int] = []
     outcome: list[StoreUnavailable] = []
 
@@ -55,7 +55,7 @@ def test_an_outcome_is_remembered_for_a_second(clock: Clock) -> None:
 
 
 def test_one_looks_and_the_others_wait() -> None:
-    """Requests that come together cause one look, whose outcome all are told."""
+    """Simultaneous requests share one check and its outcome."""
     begun, end = threading.Event(), threading.Event()
     looks: list[int] = []
 
@@ -83,7 +83,7 @@ def test_one_looks_and_the_others_wait() -> None:
 
 
 def test_a_look_that_does_not_end() -> None:
-    """Others do not wait for it: what does not answer is not ready."""
+    """While a check hangs, other requests get an error after a limited time."""
     begun, end = threading.Event(), threading.Event()
 
     def look() -> None:
@@ -106,7 +106,7 @@ def test_a_look_that_does_not_end() -> None:
 
 
 def test_what_is_no_failure_of_the_store_is_not_remembered(clock: Clock) -> None:
-    """A bug is raised to whoever met it, and looked for again by the next."""
+    """An exception that is not a store error is not remembered."""
     looks: list[int] = []
 
     def look() -> None:
@@ -121,7 +121,7 @@ def test_what_is_no_failure_of_the_store_is_not_remembered(clock: Clock) -> None
 
 
 def test_anybody_may_ask(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often /readyz is asked for, the disk is written once in a second."""
+    """However often /readyz is requested, the disk is written at most once per second."""
     real: Callable[[Staging], None] = Staging.check
     looks: list[int] = []
     monkeypatch.setattr(

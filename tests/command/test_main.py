@@ -99,7 +99,7 @@ def test_directories(url: str, tmp_path: Path) -> None:
 
 
 def test_what_is_there_is_not_sent(url: str, server: Server, tmp_path: Path) -> None:
-    """A large file already in the store is not sent again, unless the token may not ask for it."""
+    """A large file that the store has is not sent again, unless the token lacks the right to check for it."""
     (tmp_path / "large").write_bytes(DATA)
     posts, heads = len(server.logged("POST /")) + 1, len(server.logged(f"HEAD /{HASH}")) + 1
     run("put", "large")

@@ -119,7 +119,7 @@ def test_devices(url: str, device: str, tmp_path: Path) -> None:
 
 
 def test_files_of_the_kernel(url: str) -> None:
-    """Kernel files, whose size says 0, are uploaded with their real content."""
+    """Kernel files, which report a wrong size, are uploaded with their real content."""
     path = Path("/proc/version")
     assert not path.stat().st_size
     hash_ = hashlib.md5(path.read_bytes()).hexdigest()
