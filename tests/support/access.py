@@ -25,17 +25,17 @@ def line(token: str, scopes: str, name: str = "someone") -> str:
 
 
 def bearer(token: str) -> dict[str, str]:
-    """The header field that carries a token."""
+    """The header field with a token."""
     return {"Authorization": f"Bearer {token}"}
 
 
 def soon() -> int:
-    """An expiry that this test will not see."""
+    """An expiry later than the end of the test."""
     return int(time.time()) + 600
 
 
 def maker(config: Config, path: Path) -> Make:
-    """Makes services with the tokens given, one of which, `all`, may do everything."""
+    """Makes services with the given tokens, of which `all` may do everything."""
 
     def make(lines: str = "", **settings: Any) -> TestApp:
         path.write_text(line("all", ALL) + lines, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Servers on a bucket, as tests start them."""
+"""Servers and stores on a bucket, for tests."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ TIMEOUT = 2.0
 
 
 def environ(directory: Path, endpoint: str | None = None) -> dict[str, str]:
-    """The settings of a server that stages below a directory, on the bucket's part of that name."""
+    """The settings of a server that stages below a directory and uses the bucket's part of that name."""
     ceph.ensure()
     settings = {
         "WSGI_STORE_ROOT": KIND.url(directory / "store"),
@@ -39,33 +39,33 @@ def serving(directory: Path, *arguments: str, endpoint: str | None = None, **env
 
 
 def store(directory: Path) -> Store:
-    """The store of such a server, asked past it."""
+    """The store of such a server, opened without the server."""
     return KIND.open(directory / "store", Algorithm.MD5)
 
 
 def store_behind(relay: Relay, directory: Path, timeout: float) -> Store:
-    """A store in the bucket, over a line."""
+    """A store in the bucket, reached through a relay."""
     remote = Remote(str(directory), endpoint=relay.url, timeout=timeout)
     return open_store(KIND.url(directory), Algorithm.SHA256, Durability.NONE, remote)
 
 
 def staging_behind(relay: Relay, directory: Path, timeout: float) -> Staging:
-    """The way into such a store."""
+    """The staging of such a store."""
     return Staging(store_behind(relay, directory, timeout), durability=Durability.NONE)
 
 
 def held(directory: Path) -> set[str]:
-    """The hashes of its blobs."""
+    """The hashes in such a server's store."""
     return {blob.digest.hex for blob in store(directory).iterate()}
 
 
 def s3() -> Any:
-    """The object store, spoken to past the project."""
+    """An S3 client independent of the project."""
     return botocore.session.get_session().create_client("s3", endpoint_url=ceph.cluster().endpoint)
 
 
 def unfinished(root: Path) -> dict[str, int]:
-    """The bytes of uploads in parts that are neither completed nor aborted, by key below a store's root."""
+    """The bytes of unfinished uploads in parts, by key below a store's root."""
     client = s3()
     prefix = f"{str(root)[1:]}/"
     found = {}

@@ -1,4 +1,4 @@
-"""Calls of a WSGI application with requests that other test tools refuse to send."""
+"""Calls to a WSGI application, with requests that other test tools refuse to send."""
 
 import io
 import json
@@ -15,12 +15,12 @@ from wsgi_store.config import Config
 from wsgi_store.store.contract import Durability
 from wsgi_store.web.application import Application
 
-# RFC 9110 section 5.5, and what no field of this service needs.
+# RFC 9110 section 5.5; no field of this service needs any of them.
 CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 
 class Answer(NamedTuple):
-    """What an application answered."""
+    """The response of an application."""
 
     status: int
     headers: Headers
@@ -33,20 +33,20 @@ class Answer(NamedTuple):
 
 
 class Body(io.BytesIO):
-    """A request's body that arrives in pieces of the given sizes, then by whatever is asked for."""
+    """A request body that arrives in pieces of the given sizes, and then as large as requested."""
 
     def __init__(self, data: bytes, sizes: Iterable[int] = ()) -> None:
         super().__init__(data)
         self._sizes = iter(sizes)
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return a piece, b"" at the end."""
+        """Return the next piece, b"" at the end."""
         assert size is not None and size > 0
         return super().read(min(size, next(self._sizes, size)))
 
 
 class Untouched(io.BytesIO):
-    """A request's body that nobody may read."""
+    """A request body that must not be read."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Fail."""
@@ -55,7 +55,7 @@ class Untouched(io.BytesIO):
 
 @cache
 def quick(config: Config) -> Application:
-    """A service that syncs nothing, one for all examples of a property."""
+    """A service that syncs nothing, shared by all examples of a property."""
     return create_app(replace(config, durability=Durability.NONE))
 
 
@@ -67,7 +67,7 @@ def held(application: Application) -> list[str]:
 def request(
     method: str = "GET", path: str = "/", query: str = "", body: bytes | io.BytesIO = b"", **extra: Any
 ) -> dict[str, Any]:
-    """An environ (PEP 3333): text decoded to latin-1, `extra` wins, and None in it takes away."""
+    """An environ (PEP 3333) with text decoded to latin-1; `extra` overrides entries, None removes them."""
     environ = {
         "REQUEST_METHOD": method,
         "SCRIPT_NAME": "",
@@ -95,7 +95,7 @@ def request(
 
 
 def start(application: Callable[..., Any], environ: dict[str, Any]) -> tuple[int, Headers, Any]:
-    """Begin an answer: its status, its header and its body, which the caller closes."""
+    """Start a response; returns its status, its header and its body, which the caller closes."""
     started: list[tuple[int, Headers]] = []
 
     def start_response(status: str, fields: list[tuple[str, str]], _: object = None) -> Callable[..., None]:
@@ -112,7 +112,7 @@ def start(application: Callable[..., Any], environ: dict[str, Any]) -> tuple[int
 
 
 def call(application: Callable[..., Any], *args: Any, **kwargs: Any) -> Answer:
-    """Send `request(...)` and take the whole answer in."""
+    """Send `request(...)` and read the whole response."""
     environ = request(*args, **kwargs)
     status, headers, result = start(application, environ)
     try:

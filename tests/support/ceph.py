@@ -30,7 +30,7 @@ STARTED = "TESTS_CEPH_STARTED_BY"
 
 
 def s3_environ(endpoint: str, key: str, secret: str) -> dict[str, str]:
-    """What tells a client of S3 how to reach an engine."""
+    """The environment that an S3 client needs to reach an engine."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": key,
@@ -86,7 +86,7 @@ rgw_gc_processor_max_time = 10
 
 
 class Cluster:
-    """The daemons, ended when this process ends, however it does."""
+    """The daemons, which end with this process, however it ends."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -118,13 +118,13 @@ class Cluster:
 
     @property
     def environ(self) -> dict[str, str]:
-        """What tells a client of S3 how to reach it."""
+        """The environment that an S3 client needs to reach the cluster."""
         return s3_environ(self.endpoint, KEY, SECRET)
 
     def start_gateway(self, *before: str) -> None:
         """Start the S3 gateway unless it runs, and wait until it answers.
 
-        `before` is a command that runs the one that follows in its own place.
+        `before` is a command that executes the rest of the command line.
         """
         if "radosgw" in self._daemons:
             return
@@ -135,14 +135,14 @@ class Cluster:
             time.sleep(0.05)
 
     def stop_gateway(self) -> None:
-        """End the gateway at once, as a crash does."""
+        """Kill the gateway, as in a crash."""
         gateway = self._daemons.pop("radosgw")
         gateway.kill()
         gateway.wait()
 
     @contextlib.contextmanager
     def hung(self) -> Iterator[None]:
-        """Meanwhile the gateway takes connections and answers nothing."""
+        """Suspend the gateway, which then accepts connections and never answers."""
         gateway = self._daemons["radosgw"]
         gateway.send_signal(signal.SIGSTOP)
         try:
@@ -152,7 +152,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def clock(self) -> Iterator[Callable[[str], object]]:
-        """Meanwhile the gateway has a clock that can be set wrong, by `+1h` or the like (libfaketime)."""
+        """Run the gateway with a clock that can be set wrong, by `+1h` or the like (libfaketime)."""
         libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
         if not libraries:
             pytest.skip("not installed: faketime")
@@ -170,14 +170,14 @@ class Cluster:
         finally:
             gateway = self._daemons["radosgw"].pid
             self.stop_gateway()
-            # What is killed leaves what it would have shared with its children.
+            # A killed process leaves the shared memory it made for its children.
             for name in (f"faketime_shm_{gateway}", f"sem.faketime_sem_{gateway}"):
                 Path("/dev/shm", name).unlink(missing_ok=True)
             self.start_gateway()
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
-        """Meanwhile the keys are no good."""
+        """Suspend the keys."""
         self._run("radosgw-admin", "-n", "client.rgw", "user", "suspend", "--uid=t")
         try:
             yield
@@ -185,21 +185,21 @@ class Cluster:
             self._run("radosgw-admin", "-n", "client.rgw", "user", "enable", "--uid=t")
 
     def read_only_keys(self) -> dict[str, str]:
-        """Keys of the same user that may get and list and do no more."""
+        """Keys of the same user that may only get and list."""
         name, *keys = "t:reader", f"--access-key={KEY}-reader", f"--secret-key={SECRET}"
         options = ("--uid=t", f"--subuser={name}", "--key-type=s3", "--access=read", *keys)
         self._run("radosgw-admin", "-n", "client.rgw", "subuser", "create", *options)
         return {"AWS_ACCESS_KEY_ID": f"{KEY}-reader", "AWS_SECRET_ACCESS_KEY": SECRET}
 
     def write_below(self, key: str, data: bytes) -> None:
-        """Change the bytes of a small object in the bucket where they lie; the gateway does not know."""
+        """Change the bytes of a small object in the storage itself, unnoticed by the gateway."""
         command = ["rados", "-c", str(self._config), "-p", "default.rgw.buckets.data"]
         listed = subprocess.run([*command, "ls"], stdout=subprocess.PIPE, timeout=SECONDS, check=True)
         (name,) = (name for name in listed.stdout.decode().splitlines() if name.endswith(f"_{key}"))
         subprocess.run([*command, "put", name, "-"], input=data, timeout=SECONDS, check=True)
 
     def make_bucket(self, name: str) -> None:
-        """Make a bucket; obstore signs for that when it takes the bucket for a host."""
+        """Make a bucket; obstore signs the request if it takes the bucket for a host."""
         with mock.patch.dict(os.environ, self.environ):
             root = S3Store(
                 name,
@@ -238,7 +238,7 @@ class Cluster:
     def _start(
         self, program: str, *arguments: str, before: tuple[str, ...] = ()
     ) -> "subprocess.Popen[bytes]":
-        # The kernel ends it with this process; a signal from the terminal does not reach it.
+        # The kernel kills it together with this process; signals from the terminal do not reach it.
         command = ["setpriv", "--pdeathsig", "KILL", *before, program, "-f", "-c", str(self._config)]
         command += arguments
         with (self._directory / f"{program}.log").open("ab") as log:
@@ -253,7 +253,7 @@ class Cluster:
 
 @functools.cache
 def cluster() -> Cluster:
-    """The one of this session, started by the first test that needs it."""
+    """The cluster of this session, started by the first test that needs it."""
     missing = [program for program in (*PROGRAMS, "setpriv") if shutil.which(program) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
@@ -261,13 +261,13 @@ def cluster() -> Cluster:
     atexit.register(shutil.rmtree, directory)
     started = Cluster(directory)
     atexit.register(started.stop)
-    # For this process and for those that tests start, which find it there.
+    # For this process and for those that tests start, which inherit the environment.
     os.environ.update({**started.environ, STARTED: str(os.getpid())})
     return started
 
 
 def ensure() -> None:
-    """Start it unless this process or the one that started this process has."""
+    """Start the cluster unless this process or its parent has."""
     if STARTED not in os.environ:
         cluster()
 

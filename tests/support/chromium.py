@@ -1,4 +1,4 @@
-"""Chromium, driven by its own driver."""
+"""Chromium, controlled through its own driver."""
 
 import shutil
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ FLAGS = (
 
 @contextmanager
 def chromium(directory: Path, *flags: str) -> Iterator[webdriver.Chrome]:
-    """Run a browser that keeps its profile in a directory, and saves downloads in `saved` below it."""
+    """Run a browser with its profile in a directory and its downloads in `saved` below it."""
     binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if binary is None or driver is None:
         pytest.skip("chromium or chromedriver is not installed")

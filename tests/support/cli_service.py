@@ -1,4 +1,4 @@
-"""A service for the command, in process, against the shipped gunicorn."""
+"""A service on the shipped gunicorn, for tests that run the command in process."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from wsgi_store.client import Client
 
 @pytest.fixture(scope="module", name="server")
 def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service that asks for tokens, and has signing keys."""
+    """A service that requires tokens and has signing keys."""
     directory = tmp_path_factory.mktemp("cli")
     tokens = directory / "tokens"
     text = line("all", "read,write,delete,list") + line("writer", "write") + line("reader", "read")
@@ -30,7 +30,7 @@ def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 @pytest.fixture(name="url")
 def fixture_url(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where the service is, told by the environment; the working directory is empty."""
+    """The URL of the service, also set in the environment; the working directory is empty."""
     url = f"http://127.0.0.1:{server.port}"
     for name, value in {"URL": url, "TOKEN": "all", "SIGNING_KEYS": KEY}.items():
         monkeypatch.setenv(f"WSGI_STORE_{name}", value)
@@ -42,7 +42,7 @@ def fixture_url(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def run(*arguments: str, status: int = 0, stdin: bytes = b"") -> Result:
-    """Run the command; what went wrong is one line for each failure."""
+    """Run the command; each failure is reported in one line."""
     result = CliRunner().invoke(main, arguments, input=stdin)
     assert result.exit_code == status, (result.output, result.exception)
     assert (result.stderr == "") is (status == 0)
@@ -51,7 +51,7 @@ def run(*arguments: str, status: int = 0, stdin: bytes = b"") -> Result:
 
 
 def objects(text: str) -> list[dict[str, Any]]:
-    """The JSON objects of an output."""
+    """The JSON objects in an output."""
     return [json.loads(row) for row in text.splitlines()]
 
 

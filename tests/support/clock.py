@@ -1,4 +1,4 @@
-"""A clock that a test moves on."""
+"""A clock that a test can advance."""
 
 import time
 from types import ModuleType
@@ -7,14 +7,14 @@ import pytest
 
 
 class Clock:
-    """Stands still until `past` is changed; takes the place of the module `time`."""
+    """A stopped clock that replaces the module `time`; changing `past` advances it."""
 
     def __init__(self) -> None:
         self.past = 0.0
         """Seconds since the clock was stopped."""
 
     def time(self) -> float:
-        """The time of day: files are stamped with the real one."""
+        """The real time of day plus `past`, because files are stamped with the real time."""
         return time.time() + self.past
 
     def monotonic(self) -> float:
@@ -23,7 +23,7 @@ class Clock:
 
 
 def stopped(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Give a module a clock of its own."""
+    """Replace a module's `time` by a stopped clock."""
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
     return clock

@@ -1,4 +1,4 @@
-"""The command `wsgi-store` for tests: as a program, and where a shell finds it."""
+"""The command `wsgi-store` for tests, as an installed program."""
 
 import os
 import pty
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tests.support.servers import PROJECT
 
-# By these a process counts what it runs of the package (coverage).
+# Coverage measures subprocesses by these.
 COUNTING = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
-# As pip writes it where the path of the interpreter has blanks, which end it in a first line.
+# As pip writes it when the interpreter's path contains blanks, which a first line cannot.
 PROGRAM = f"""#!/bin/sh
 '''exec' "{sys.executable}" "$0" "$@"
 ' '''
@@ -23,7 +23,7 @@ main()
 
 
 def install(directory: Path) -> Path:
-    """Put the program into a directory; returns where it is."""
+    """Install the program in a directory; returns its path."""
     directory.mkdir(exist_ok=True)
     program = directory / "wsgi-store"
     program.write_text(PROGRAM, encoding="utf-8")
@@ -32,13 +32,13 @@ def install(directory: Path) -> Path:
 
 
 def environment(home: Path, **env: str) -> dict[str, str]:
-    """What a shell would pass on, in whose home directory nothing is."""
+    """The environment of a shell with an empty home directory."""
     counting = {name: os.environ[name] for name in COUNTING if name in os.environ}
     return {"PATH": os.environ["PATH"], "HOME": str(home), "LC_ALL": "C.UTF-8", **counting, **env}
 
 
 def run(program: Path, *arguments: str, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
-    """Run it to its end, in its directory."""
+    """Run the program to its end, in its directory."""
     return subprocess.run(
         [program, *arguments],
         cwd=program.parent,
@@ -51,7 +51,7 @@ def run(program: Path, *arguments: str, stdin: bytes = b"", **env: str) -> subpr
 
 
 def terminal(program: Path, *arguments: str) -> str:
-    """What a person sees of the command; fails when it does."""
+    """The command's output on a terminal; fails when the command fails."""
     pid, master = pty.fork()
     if not pid:
         os.chdir(program.parent)
@@ -63,7 +63,7 @@ def terminal(program: Path, *arguments: str) -> str:
         while data := os.read(master, 1 << 16):
             shown += data
     except OSError:
-        pass  # how a terminal ends
+        pass  # the end of a terminal's output
     os.close(master)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, shown
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())

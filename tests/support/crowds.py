@@ -1,4 +1,4 @@
-"""Many clients at once, most of them bad, and how long the good ones wait."""
+"""Many concurrent clients, most of them hostile, and the waiting times of the good ones."""
 
 import contextlib
 import http.client
@@ -20,10 +20,10 @@ LAST_REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
 class Crowd(contextlib.ExitStack):
-    """Connections, closed in the end."""
+    """Connections that are closed at the end."""
 
     def join(self, port: int, data: bytes = b"", buffer: int = 0) -> socket.socket:
-        """Open one and send bytes on it; `buffer` bytes of the answer are taken unread."""
+        """Open a connection and send bytes; the system buffers `buffer` bytes of an unread answer."""
         client = self.enter_context(socket.socket())
         client.settimeout(20)
         if buffer:
@@ -33,12 +33,12 @@ class Crowd(contextlib.ExitStack):
         return client
 
     def gather(self, port: int, number: int, data: bytes = b"", buffer: int = 0) -> list[socket.socket]:
-        """Open so many."""
+        """Open this many connections."""
         return [self.join(port, data, buffer) for _ in range(number)]
 
 
 def served(port: int, number: int = 20) -> list[float]:
-    """Let clients ask at once, each on a connection of its own; returns how long each waited."""
+    """Let clients ask at once, each on a connection of its own; returns the seconds each waited."""
     waited = []
 
     def ask() -> None:
@@ -59,7 +59,7 @@ def served(port: int, number: int = 20) -> list[float]:
 
 @contextlib.contextmanager
 def running(end: threading.Event, *threads: threading.Thread) -> Iterator[None]:
-    """Let threads run meanwhile that stop when the event is set."""
+    """Run threads that stop when the event is set."""
     for thread in threads:
         thread.start()
     try:
@@ -72,7 +72,7 @@ def running(end: threading.Event, *threads: threading.Thread) -> Iterator[None]:
 
 @contextlib.contextmanager
 def dripping(clients: list[socket.socket], interval: float = 0.2) -> Iterator[None]:
-    """Meanwhile send a byte on each connection now and then, so that none of them is idle."""
+    """Regularly send a byte on each connection, so that none of them is idle."""
     end = threading.Event()
 
     def drip() -> None:
@@ -86,7 +86,7 @@ def dripping(clients: list[socket.socket], interval: float = 0.2) -> Iterator[No
 
 
 def ends(client: socket.socket) -> float:
-    """Wait until the server ends a connection; returns the seconds it took."""
+    """Wait until the server closes a connection; returns the seconds that took."""
     begin = time.monotonic()
     with contextlib.suppress(ConnectionError):
         while client.recv(1 << 16):
@@ -95,14 +95,14 @@ def ends(client: socket.socket) -> float:
 
 
 def cpu_seconds(server: Server) -> float:
-    """The processor time the workers have used (proc(5))."""
+    """The processor time used by the workers (proc(5))."""
     stats = [Path(f"/proc/{pid}/stat").read_text(encoding="ascii") for pid in server.processes()]
     fields = [stat.rpartition(")")[2].split() for stat in stats]
     return sum(int(field) for values in fields for field in values[11:13]) / os.sysconf("SC_CLK_TCK")
 
 
 def in_backlog(port: int) -> int:
-    """The connections to a port that nobody has accepted yet (proc(5))."""
+    """The number of connections to a port that wait to be accepted (proc(5))."""
     for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
         fields = line.split()
         if fields[1] == f"0100007F:{port:04X}" and fields[3] == "0A":
@@ -111,7 +111,7 @@ def in_backlog(port: int) -> int:
 
 
 def only_worker(server: Server) -> int:
-    """The process id of the one worker."""
+    """The process id of the only worker."""
     (worker,) = server.processes()
     return worker
 

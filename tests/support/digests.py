@@ -1,4 +1,4 @@
-"""Digests for tests: those of no bytes, and any."""
+"""Digests for tests: of no bytes, and arbitrary ones."""
 
 from hypothesis import strategies as st
 
@@ -20,6 +20,6 @@ EMPTY = {
 
 @st.composite
 def digests(draw: st.DrawFn, algorithms: st.SearchStrategy[Algorithm] = ALGORITHMS) -> Digest:
-    """Any digest."""
+    """Arbitrary digests."""
     algorithm = draw(algorithms)
     return Digest(algorithm, draw(st.binary(min_size=algorithm.size, max_size=algorithm.size)))

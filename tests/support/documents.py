@@ -7,13 +7,13 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[2]
 README = "README.md"
 RUSSIAN = "README.ru.md"
-# Every document; those for users of GitHub's forms are its own.
+# Every document, except the issue and pull request templates for GitHub.
 PAGES = sorted(
     str(path.relative_to(PROJECT))
     for folder in ("*.md", "docs/**/*.md", "benchmarks/*.md")
     for path in PROJECT.glob(folder)
 )
-# Commands that no test runs as they stand: they make environments, need root, a domain or a second machine.
+# Commands that no test can run: they make environments, or need root, a domain or a second machine.
 ELSEWHERE = {
     README: ["make serve\n", "pipx install '.[cli]'\n"],
     RUSSIAN: ["make serve\n", "pipx install '.[cli]'\n"],
@@ -35,7 +35,7 @@ def read(page: str) -> str:
 
 
 def prose(page: str) -> str:
-    """A page without its blocks."""
+    """A page without its fenced blocks."""
     return re.sub(r"^```.*?^```$", "", read(page), flags=re.M | re.S)
 
 
@@ -47,25 +47,25 @@ def section(page: str, heading: str) -> str:
 
 
 def table(page: str, heading: str) -> list[list[str]]:
-    """The rows of the table below a heading, without its head."""
+    """The rows of the table below a heading, without its header."""
     rows = [line for line in section(page, heading).splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """The fenced blocks of a language."""
+    """The fenced blocks in a language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", read(page), re.M | re.S)
 
 
 def anchors(page: str) -> set[str]:
-    """The anchors that a page's headings have, on GitHub as on the site."""
+    """The anchors of a page's headings, as GitHub and the site make them."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.M)
     names = (re.sub(r"[^\w -]", "", heading.lower()) for heading in headings)
     return {name.replace(" ", "-") for name in names}
 
 
 def examples(page: str) -> Iterator[tuple[str, str]]:
-    """Each block of commands that can run here, with the output shown below it."""
+    """Each block of commands that can be run here, with the output shown below it."""
     shown = re.findall(r"^```sh\n(.*?)^```$(?:\n\n^```text\n(.*?)^```$)?", read(page), re.M | re.S)
     left = list(ELSEWHERE.get(page, ()))
     for commands, output in shown:

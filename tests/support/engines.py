@@ -1,4 +1,4 @@
-"""Other object stores than Ceph: real ones, and what stands before one and changes what it does."""
+"""Object stores other than Ceph, and a proxy that counts or changes what they answer."""
 
 import http.client
 import http.server
@@ -30,18 +30,18 @@ SECONDS = 60
 
 @dataclass(frozen=True)
 class Engine:
-    """An object store that runs."""
+    """A running object store."""
 
     endpoint: str
 
     @property
     def environ(self) -> dict[str, str]:
-        """What tells a client how to reach it."""
+        """The environment that a client needs to reach it."""
         return s3_environ(self.endpoint, KEY, SECRET)
 
     @property
     def client(self) -> Any:
-        """A client of S3 that is not the project's."""
+        """An S3 client independent of the project."""
         return botocore.session.get_session().create_client(
             "s3",
             endpoint_url=self.endpoint,
@@ -52,7 +52,7 @@ class Engine:
         )
 
     def objects(self, prefix: str = "") -> dict[str, bytes]:
-        """What lies in the bucket, by key."""
+        """The objects in the bucket, by key."""
         client = self.client
         listed = client.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", ())
         return {one["Key"]: self.read(one["Key"]) for one in listed}
@@ -63,7 +63,7 @@ class Engine:
         return body
 
     def write(self, key: str, data: bytes) -> None:
-        """Put an object there, as a program that copies a store does."""
+        """Put an object in the bucket, as a program that copies a store does."""
         self.client.put_object(Bucket=BUCKET, Key=key, Body=data)
 
 
@@ -101,7 +101,7 @@ Start: TypeAlias = Callable[[Path, int], list[str]]
 
 @contextmanager
 def running(start: Start, directory: Path) -> Iterator[Engine]:
-    """Start an object store with an empty bucket, and end it."""
+    """Run an object store with an empty bucket."""
     (port,) = free_ports(1)
     program, *arguments = start(directory, port)
     log = directory / "engine.log"
@@ -126,7 +126,7 @@ def running(start: Start, directory: Path) -> Iterator[Engine]:
         finally:
             process.kill()
             process.wait()
-            for number in re.findall(r"=(\d{4,5})\b", " ".join(arguments)):  # SeaweedFS leaves them
+            for number in re.findall(r"=(\d{4,5})\b", " ".join(arguments)):  # SeaweedFS does not remove them
                 for left in Path("/tmp").glob(f"*-grpc-{number}.sock"):
                     left.unlink()
 
@@ -134,7 +134,7 @@ def running(start: Start, directory: Path) -> Iterator[Engine]:
 def _has_bucket(engine: Engine) -> bool:
     client = engine.client
     try:
-        with suppress(ClientError):  # it was made of the directory
+        with suppress(ClientError):  # rclone has made the bucket from the directory
             client.create_bucket(Bucket=BUCKET)
         client.put_object(Bucket=BUCKET, Key="ready", Body=b"?")
         client.delete_object(Bucket=BUCKET, Key="ready")
@@ -144,7 +144,7 @@ def _has_bucket(engine: Engine) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many ports of this machine that nobody listens on."""
+    """This many free ports of this machine."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [one.getsockname()[1] for one in sockets]
@@ -160,7 +160,7 @@ class Request:
     """By names in small letters."""
 
     def to(self, place: str) -> bool:
-        """Whether it names something with this in its path."""
+        """Whether the path contains this text."""
         return place in self.path
 
 
@@ -169,24 +169,24 @@ Answer: TypeAlias = tuple[int, bytes] | None
 
 @dataclass
 class Between:
-    """What stands before an object store: passes requests on, or answers some of them itself."""
+    """A proxy in front of an object store that forwards requests or answers them itself."""
 
     url: str = ""
     seen: list[Request] = field(default_factory=list)
     answer: Callable[[Request], Answer] = lambda _: None
 
     def count(self, place: str, method: str = "") -> int:
-        """How many requests there were to such places."""
+        """The number of requests whose path contains this text."""
         return sum(one.to(place) and one.method.startswith(method) for one in self.seen)
 
 
 @contextmanager
 def between(port: int) -> Iterator[Between]:
-    """Stand before the object store at a port."""
+    """Run a proxy in front of the object store at a port."""
     proxy = Between()
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        """Passes one request after the other on."""
+        """Forwards the requests of a connection one by one."""
 
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
@@ -207,7 +207,7 @@ def between(port: int) -> Iterator[Between]:
             else:
                 connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
                 try:
-                    # With the same Host, which is signed.
+                    # With the same Host, because it is signed.
                     connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
                     for name, value in self.headers.items():
                         connection.putheader(name, value)
@@ -230,17 +230,17 @@ def between(port: int) -> Iterator[Between]:
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle
 
         def log_message(self, *_: object) -> None:  # pylint: disable=arguments-differ
-            """Say nothing."""
+            """Log nothing."""
 
     class Server(http.server.ThreadingHTTPServer):
-        """Waits for none of its threads, whose connections stay open as long as their clients are."""
+        """Does not wait for its threads, because clients keep their connections open."""
 
         daemon_threads = True
         block_on_close = False
         request_queue_size = 100
 
         def handle_error(self, *_: object) -> None:  # pylint: disable=arguments-differ
-            """A client that went away is none."""
+            """Ignore errors, because clients may disconnect."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))

@@ -1,4 +1,4 @@
-"""A blob to upload and download, the ranges to ask of it, and how answers are read."""
+"""A blob to upload and download, ranges of it to request, and parsers for the answers."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from tests.support.wire import Answer, message
 DATA = Random(1).randbytes(3_000_007)
 HASH = hashlib.md5(DATA).hexdigest()
 SIZE = len(DATA)
-# The Range field and the slices of the blob that it asks for, in the order they are sent.
+# The Range field and the slices of the blob that it requests, in the order they are sent.
 RANGES = {
     "one byte": ("bytes=0-0", [(0, 1)]),
     "small": ("bytes=10-1009", [(10, 1010)]),
@@ -28,7 +28,7 @@ RANGES = {
 
 
 def told(answer: Answer) -> tuple[str, int, bool]:
-    """The hash, size and novelty that the answer to an upload tells."""
+    """The hash, the size and the `created` of an answer to an upload."""
     assert answer.status == 200, answer
     payload = json.loads(answer.body)
     return payload["hash"], payload["size"], payload["created"]

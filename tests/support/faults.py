@@ -1,4 +1,4 @@
-"""Faults below a running server, made and taken away: disks that fill, system calls that fail."""
+"""Temporary faults below a running server: full disks, failing system calls."""
 
 import errno
 import hashlib
@@ -22,13 +22,13 @@ from wsgi_store.readiness import REMEMBERED
 
 FULL = (507, "storage_full")
 UNAVAILABLE = (503, "store_unavailable")
-# Small enough to be drained when it is refused, so that its connection goes on.
+# Small enough to be drained when it is refused, so that the connection stays open.
 SMALL = 40_000
 WORKERS = 2
 
 
 def fresh(number: int, size: int = SMALL) -> bytes:
-    """Bytes that no other number gives."""
+    """Different bytes for each number."""
     return Random(number).randbytes(size)
 
 
@@ -65,7 +65,7 @@ def fetched(client: Connection, hash_: str) -> bytes:
 
 
 def refused(server: Server, answer: Answer, told_as: tuple[int, str], cause: str = "") -> None:
-    """Check a problem: its code, that it shows no path, that it is logged once and with its cause."""
+    """Check a problem: the code, no path in it, and one line in the log with the cause."""
     kind = answer.fields["content-type"]
     assert kind == "application/problem+json", f"{answer.status} {kind}, {len(answer.body)} bytes"
     payload = json.loads(answer.body)
@@ -79,9 +79,9 @@ def refused(server: Server, answer: Answer, told_as: tuple[int, str], cause: str
 
 
 def ready(server: Server, client: Connection, *, whether: bool) -> None:
-    """Check what the server says of itself; the process answers in any case."""
+    """Check the answer of /readyz; /healthz succeeds in any case."""
     assert client.ask(message("GET", "/healthz")).status == 200
-    # One name for all of them: each pattern is looked for in each line.
+    # One request id for all polls, because each pattern is searched in each line.
     if (known := " ERROR .* id=until-ready$") not in server.expected:
         server.expected.append(known)
 
@@ -89,14 +89,14 @@ def ready(server: Server, client: Connection, *, whether: bool) -> None:
         answer = client.ask(message("GET", "/readyz", X_Request_ID="until-ready"))
         return (answer.status == 200) == whether
 
-    # What was found before is told for a second.
+    # The result of a check is reused for a second.
     until(found, f"/readyz to say {whether}", seconds=REMEMBERED + 10)
     if not whether:
         refused(server, client.ask(message("GET", "/readyz")), UNAVAILABLE)
 
 
 def intact(server: Server) -> set[str]:
-    """Check that nothing is staged and every file is whole; returns the hashes of the store."""
+    """Check that nothing is staged and every file is whole; returns the hashes in the store."""
     assert not server.staged()
     assert not [name for name in server.descriptors() if "/.staging" in name]
     for path in server.root.glob("[0-9a-f][0-9a-f]/*"):
@@ -107,7 +107,7 @@ def intact(server: Server) -> set[str]:
 
 @contextmanager
 def mounted(target: Path, kind: str, options: str, source: str = "none") -> Iterator[None]:
-    """Mount a file system on a new directory; it is unmounted in the end."""
+    """Mount a file system on a new directory, and unmount it at the end."""
     if os.geteuid() != 0:
         pytest.skip("mounting a file system takes root")
     target.mkdir()
@@ -122,7 +122,7 @@ def mounted(target: Path, kind: str, options: str, source: str = "none") -> Iter
 
 
 def unmount(target: Path) -> None:
-    """Unmount once nobody uses it."""
+    """Unmount a file system as soon as nobody uses it."""
 
     def unmounted() -> bool:
         return subprocess.run(["umount", str(target)], capture_output=True, check=False).returncode == 0
@@ -130,21 +130,21 @@ def unmount(target: Path) -> None:
     try:
         until(unmounted, f"{target} to be free", seconds=10)
     except BaseException:
-        # Detached now, and gone as soon as who still uses it ends.
+        # Detached now, and unmounted when its last user ends.
         subprocess.run(["umount", "--lazy", str(target)], check=True)
         raise
 
 
 def make_ext4(image: Path, size: int, inodes: int = 2000) -> None:
-    """Make a file of that size that holds an empty ext4; it takes space only where it is written."""
+    """Make a sparse file of this size with an empty ext4."""
     with image.open("wb") as file:
         file.truncate(size)
-    # Without space kept for root, as which the tests run.
+    # No space is reserved for root, because the tests run as root.
     run("mkfs.ext4", "-q", "-F", "-m", "0", "-N", str(inodes), str(image))
 
 
 def run(name: str, *arguments: str, fine: tuple[int, ...] = (0,)) -> None:
-    """Run a program for disks."""
+    """Run a program that handles disks."""
     program = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     if program is None:
         pytest.skip(f"{name} is not installed")
@@ -154,7 +154,7 @@ def run(name: str, *arguments: str, fine: tuple[int, ...] = (0,)) -> None:
 
 @contextmanager
 def disk(kind: str, target: Path, size: int, *, inodes: int = 2000) -> Iterator[None]:
-    """A disk of its own: `tmpfs` in memory, `ext4` in a file."""
+    """A separate disk: `tmpfs` in memory, `ext4` in a file."""
     if kind == "tmpfs":
         with mounted(target, kind, f"size={size},nr_inodes={inodes}"):
             yield
@@ -166,13 +166,13 @@ def disk(kind: str, target: Path, size: int, *, inodes: int = 2000) -> Iterator[
 
 
 def remount(target: Path, option: str) -> None:
-    """Mount it again with another option."""
+    """Remount a file system with another option."""
     run("mount", "-o", f"remount,{option}", str(target))
 
 
 @contextmanager
 def full(directory: Path, leave: int = 0) -> Iterator[None]:
-    """Fill a disk but for so many bytes; in the end there is room again."""
+    """Fill a disk except for this many bytes, and free the space at the end."""
     filler = directory / ".filler"
     try:
         with filler.open("wb", buffering=0) as file:
@@ -193,7 +193,7 @@ def full(directory: Path, leave: int = 0) -> Iterator[None]:
 
 @contextmanager
 def without_inodes(directory: Path) -> Iterator[None]:
-    """Make files until there can be no more; in the end they are gone."""
+    """Create files until there are no inodes left, and remove them at the end."""
     fillers = directory / ".fillers"
     fillers.mkdir()
     try:
@@ -207,9 +207,9 @@ def without_inodes(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def injected(server: Server, *faults: str, paths: Iterable[Path | str] = ()) -> Iterator[None]:
-    """Let system calls of the workers fail, in the words of strace(1): `fsync:error=EIO:when=2+`.
+    """Make system calls of the workers fail, in the syntax of strace(1): `fsync:error=EIO:when=2+`.
 
-    With `paths` only those that use one of them.
+    With `paths` only calls that use one of these paths fail.
     """
     program = shutil.which("strace")
     if program is None:
@@ -236,22 +236,22 @@ def injected(server: Server, *faults: str, paths: Iterable[Path | str] = ()) -> 
 
 
 def _tracers(server: Server) -> set[int]:
-    """Who traces the threads of the workers."""
+    """The processes that trace the threads of the workers."""
     found: set[int] = set()
     for pid in server.workers:
         for status in Path(f"/proc/{pid}/task").glob("*/status"):
             try:
                 text = status.read_text(encoding="ascii")
             except (FileNotFoundError, ProcessLookupError):
-                continue  # a thread that has ended
+                continue  # the thread has ended
             found.update(int(number) for number in re.findall(r"TracerPid:\s+(\d+)", text))
     return found
 
 
 def staged_names(root: Path) -> list[Path]:
-    """The names that a tmpfs will give the next staged files, which have none of their own.
+    """The names under which a tmpfs will show the next nameless staged files.
 
-    It numbers its files in the order they are made (/proc/PID/fd shows `#number`).
+    A tmpfs numbers its files in the order of their creation (/proc/PID/fd shows `#number`).
     """
     probe = root / ".probe"
     probe.touch()

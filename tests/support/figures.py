@@ -1,4 +1,4 @@
-"""Services that count, and what they tell Prometheus."""
+"""Services with metrics, and the metrics as Prometheus reads them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from wsgi_store.config import Config, MetricsAccess
 
 
 class Figures(dict[tuple[str, frozenset[tuple[str, str]]], float]):
-    """What Prometheus was told: each sample by its name and labels."""
+    """Parsed metrics: the value of each sample by its name and labels."""
 
     def __init__(self, text: str) -> None:
         families = text_string_to_metric_families(text)
@@ -24,7 +24,7 @@ class Figures(dict[tuple[str, frozenset[tuple[str, str]]], float]):
         )
 
     def get_sum(self, name: str, **labels: str) -> float:
-        """The sum of the samples of a name that have these labels."""
+        """The sum of the samples with this name and these labels."""
         return sum(
             value
             for (other, pairs), value in self.items()
@@ -47,7 +47,7 @@ def counting_server(directory: Path, **settings: str | int) -> Server:
 
 
 def scrape(server: Server) -> Figures:
-    """What a server tells Prometheus."""
+    """The metrics of a server."""
     with Connection(server.port) as connection:
         answer = connection.ask(message("GET", "/metrics"))
     assert answer.status == 200, answer
@@ -56,7 +56,7 @@ def scrape(server: Server) -> Figures:
 
 
 class Counting:
-    """A service in this process, and by how much its figures grew since it was looked at."""
+    """A service in this process, and the growth of its metrics since it was made."""
 
     def __init__(self, config: Config) -> None:
         self.api = TestApp(create_app(replace(config, metrics=MetricsAccess.ON)))
@@ -66,9 +66,9 @@ class Counting:
         return Figures(self.api.get("/metrics").text)
 
     def told(self, name: str) -> float:
-        """A figure as it is."""
+        """The current value of a metric."""
         return self._look().get_sum(name)
 
     def grown(self, name: str, **labels: str) -> float:
-        """How much was counted meanwhile."""
+        """The growth of a metric since the service was made."""
         return self._look().get_sum(name, **labels) - self._before.get_sum(name, **labels)

@@ -1,4 +1,4 @@
-"""Several gunicorns on one store, parts of which are killed with -9 and started again."""
+"""Several gunicorns on one store that are killed with -9 in parts and started again."""
 
 import contextlib
 import fcntl
@@ -16,30 +16,30 @@ from tests.support.servers import TROUBLE, Server, gunicorn, until
 from tests.support.tracing import python_path
 
 TARGETS = ["one worker", "all workers", "master", "everything"]
-# What gunicorn says of a worker that was killed.
+# gunicorn's message about a worker that was killed.
 KILLED = "was sent SIGKILL"
 
 
 class Process:
-    """A process that cannot be mistaken for a later one with the same id (pidfd_open(2))."""
+    """A process that cannot be confused with a later one of the same id (pidfd_open(2))."""
 
     def __init__(self, pid: int) -> None:
         self.fd = os.pidfd_open(pid)
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.fd, signal.SIGKILL)
 
     def ended(self) -> bool:
-        """Whether it is no more, and has let go of its files and locks."""
+        """Whether it has ended and released its files and locks."""
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
         return bool(poll.poll(0))
 
 
 class Fleet:
-    """Servers on one root."""
+    """Several servers on one root."""
 
     def __init__(self, directory: Path, kind: LocalKind, number: int) -> None:
         self.root = directory / "store"
@@ -49,7 +49,7 @@ class Fleet:
         self._kind = kind
         self._number = number
         self._started = 0
-        self._whole: set[tuple[str, int]] = set()  # files looked at, by name and inode
+        self._whole: set[tuple[str, int]] = set()  # files already checked, by name and inode
         self._workers: list[Process] = []
 
     def __enter__(self) -> Self:
@@ -64,7 +64,7 @@ class Fleet:
         self.end()
 
     def start(self, place: int) -> None:
-        """Start a server in the place of another one, or a first one."""
+        """Start a first server, or one that replaces another."""
         self._started += 1
         directory = self._directory / str(self._started)
         directory.mkdir()
@@ -78,7 +78,7 @@ class Fleet:
         ]
 
     def kill(self, target: str, place: int, choice: random.Random) -> None:
-        """Kill a part of a server, and start what does not start by itself."""
+        """Kill a part of a server, and start again whatever does not restart by itself."""
         server = self.servers[place]
         workers = self._watch(server)
         if target in ("master", "everything"):
@@ -86,7 +86,7 @@ class Fleet:
         victims = {
             "one worker": choice.sample(workers, min(1, len(workers))),
             "all workers": workers,
-            "master": [],  # its workers see that, and end by themselves
+            "master": [],  # its workers notice that and exit
             "everything": workers,
         }[target]
         self._end(victims)
@@ -116,7 +116,7 @@ class Fleet:
         return set(os.listdir(self.root / ".staging"))
 
     def abandoned(self) -> set[str]:
-        """Those of them that no process uses."""
+        """The staged files that no process uses."""
         found = set()
         for name in self.staged():
             with contextlib.suppress(FileNotFoundError, BlockingIOError):
@@ -126,7 +126,7 @@ class Fleet:
         return found
 
     def blobs(self) -> set[str]:
-        """The hashes of the blobs; counts those whose bytes are not what their name says."""
+        """The hashes of the blobs; also counts those whose bytes do not match their name."""
         found = set()
         for path in self.root.glob("[0-9a-f][0-9a-f]/*"):
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
@@ -138,7 +138,7 @@ class Fleet:
         return found
 
     def _watch(self, server: Server) -> list[Process]:
-        """The workers of a server that lives, remembered until they end."""
+        """The workers of a running server, tracked until they end."""
         workers = []
         for pid in sorted(server.processes()):
             with contextlib.suppress(ProcessLookupError):
@@ -157,5 +157,5 @@ class Fleet:
 
 
 def _trouble(server: Server) -> list[str]:
-    """What a server logged that it should not have."""
+    """The lines in a server's log that should not be there."""
     return [line for line in server.text().splitlines() if TROUBLE.search(line) and KILLED not in line]

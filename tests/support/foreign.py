@@ -1,4 +1,4 @@
-"""Servers that others made, told nothing but an address: `python tests/support/foreign.py NAME PORT`."""
+"""Third-party servers, given nothing but an address: `python tests/support/foreign.py NAME PORT`."""
 
 # pylint: disable=import-outside-toplevel  # each is loaded alone, as by those who use it
 
@@ -21,14 +21,14 @@ def cheroot(application: "WSGIApplication", port: int) -> None:
 
 
 def gevent(application: "WSGIApplication", port: int) -> None:
-    """gevent's server, which needs the world patched before."""
+    """gevent's server, which needs monkey patching first."""
     from gevent.pywsgi import WSGIServer
 
     WSGIServer(("127.0.0.1", port), application).serve_forever()
 
 
 def waitress(application: "WSGIApplication", port: int) -> None:
-    """Pylons' server."""
+    """The Pylons project's server."""
     from waitress import serve
 
     serve(application, listen=f"127.0.0.1:{port}")
@@ -49,7 +49,7 @@ def wsgiref(application: "WSGIApplication", port: int) -> None:
 
 
 def tornado(application: "WSGIApplication", port: int) -> None:
-    """Tornado's container for WSGI, with threads."""
+    """Tornado's WSGI container, with threads."""
     from tornado.httpserver import HTTPServer
     from tornado.wsgi import WSGIContainer
 
@@ -62,7 +62,7 @@ def tornado(application: "WSGIApplication", port: int) -> None:
 
 
 def uvicorn(application: "WSGIApplication", port: int) -> None:
-    """uvicorn, by way of a2wsgi."""
+    """uvicorn, through a2wsgi."""
     import uvicorn as server
     from a2wsgi import WSGIMiddleware
 
@@ -70,7 +70,7 @@ def uvicorn(application: "WSGIApplication", port: int) -> None:
 
 
 def hypercorn(application: "WSGIApplication", port: int) -> None:
-    """hypercorn's own middleware for WSGI."""
+    """hypercorn's own WSGI middleware."""
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
     from hypercorn.middleware import AsyncioWSGIMiddleware

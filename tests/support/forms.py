@@ -1,4 +1,4 @@
-"""Forms as clients write them."""
+"""Forms as clients send them."""
 
 import io
 import os
@@ -9,7 +9,7 @@ from wsgi_store.web.application import Application
 
 HELLO = b"hello\n"
 MD5 = "b1946ac92492d2347c6235b4d2611184"
-# As a server marks it that raises when such a body is cut.
+# As a server marks it that raises an exception when such a body is truncated.
 CHUNKED: dict[str, Any] = {
     "HTTP_TRANSFER_ENCODING": "chunked",
     "wsgi.input_terminated": True,
@@ -31,7 +31,7 @@ NAMELESS = part('name="file"; filename=""', HELLO)
 
 
 def form(*parts: bytes, boundary: str = "B") -> bytes:
-    """A whole form."""
+    """A complete form."""
     line = b"--" + boundary.encode()
     return b"".join(line + b"\r\n" + one + b"\r\n" for one in parts) + line + b"--\r\n"
 
@@ -43,7 +43,7 @@ def post(application: Application, body: bytes | io.BytesIO, boundary: str = "B"
 
 
 def check_refused(application: Application, answer: Answer, code: str = "bad_request") -> None:
-    """Assert that nothing was stored."""
+    """Check that a form was refused and nothing stored."""
     assert (answer.status, answer.json["code"]) == (400, code)
     assert not held(application)
     assert not os.listdir(application.store.staging_directory)

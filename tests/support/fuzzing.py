@@ -1,4 +1,4 @@
-"""Raw bytes sent to a server, and the promises that hold whatever they are."""
+"""Raw bytes sent to a server, and the promises that it keeps for any input."""
 
 import contextlib
 import hashlib
@@ -19,7 +19,7 @@ ANSWER = re.compile(rb"^HTTP/1\.[01] ([0-9]{3}) [^\r\n]*\r\n((?:[^\r\n]+\r\n)+)\
 
 
 def patient(directory: Path) -> Iterator[Server]:
-    """A server that in the end has no descriptor more than before, no staged file, and a clean log."""
+    """A server that must end with no extra descriptor, no staged file and a clean log."""
     limits = {"WSGI_STORE_IDLE_TIMEOUT": "1s", "WSGI_STORE_MAX_SIZE": "1MiB"}
     with gunicorn(directory, workers=1, **limits) as server:
         before = server.descriptors()
@@ -29,7 +29,7 @@ def patient(directory: Path) -> Iterator[Server]:
 
 
 def exchange(server: Server, pieces: Iterable[bytes], pause: float = 0, half_close: bool = True) -> bytes:
-    """Send bytes piece by piece; returns all that is answered until the server ends the connection."""
+    """Send bytes piece by piece; returns everything that the server sends until it closes the connection."""
     received = b""
     with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -49,21 +49,21 @@ def exchange(server: Server, pieces: Iterable[bytes], pause: float = 0, half_clo
 
 
 def judge(server: Server, answers: bytes, allowed: set[str] | None = None) -> list[int]:
-    """Hold the service to its promises; returns the statuses it answered.
+    """Check that the service keeps its promises; returns the statuses of its answers.
 
-    Nothing but the blobs `allowed` may have been stored; they are taken away. None allows all.
+    Only the `allowed` blobs may have been stored, any if None; they are removed.
     """
     statuses = []
     for answer in ANSWER.finditer(answers):
         status, head = int(answer[1]), answer[2].decode("latin-1").lower()
         statuses.append(status)
-        # Of what the server does not know it says so (RFC 9110 section 15.6.2): a coding, a method.
+        # An unknown coding or method gets 501 (RFC 9110 section 15.6.2).
         assert status < 500 or status == 501, answers
         if status >= 400:
             assert "\r\ncontent-type: application/problem+json\r\n" in "\r\n" + head, answers
             assert "x-request-id: " in head
             body = answers[answer.end() :].partition(b"\n")[0]
-            if body.startswith(b"{"):  # else it answers a HEAD
+            if body.startswith(b"{"):  # otherwise it answers a HEAD
                 assert json.loads(body)["status"] == status
     assert bool(statuses) == bool(answers), answers
     for hash_ in server.blobs():

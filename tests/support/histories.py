@@ -1,4 +1,4 @@
-"""What clients asked of one blob and learned, and whether a store can have answered so."""
+"""The operations of clients on one blob and their answers, and whether a store can have given them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Outcome(Enum):
-    """What an operation did, as far as its client knows: whether the blob was there before and after."""
+    """The effect of an operation as its client knows it: whether the blob was there before and after."""
 
     CREATED = {(False, True)}
     HELD = {(True, True)}
@@ -19,7 +19,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Operation:
-    """Something asked between two moments of one clock; it took effect between them, if at all."""
+    """An operation between two times of one clock; any effect happened between them."""
 
     begin: float
     end: float
@@ -27,20 +27,20 @@ class Operation:
 
 
 def linearisable(operations: Iterable[Operation]) -> bool:
-    """Whether the operations can have happened one by one, each at a moment between its begin and end.
+    """Whether the operations can have happened one by one, each between its begin and its end.
 
-    The blob is absent at first. The search is that of Wing and Gong (1993), with states seen
-    before left out (Lowe 2017).
+    The blob is absent at first. The search is that of Wing and Gong (1993), which skips states
+    seen before (Lowe 2017).
     """
     ordered = tuple(sorted(operations, key=lambda operation: operation.begin))
-    # How many from the start on are done, those done beyond them, and whether the blob is there.
+    # How many of the first operations are done, which later ones are done, and whether the blob is there.
     states = [(0, frozenset[int](), False)]
     seen = set(states)
     while states:
         done, beyond, present = states.pop()
         if done == len(ordered):
             return True
-        # Whatever begins after another one ended comes after it.
+        # An operation that begins after another one ended comes after it.
         limit = float("inf")
         for number in range(done, len(ordered)):
             operation = ordered[number]

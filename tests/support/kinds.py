@@ -30,7 +30,7 @@ GRANULARITY = 2.0
 
 @dataclass(frozen=True)
 class LocalKind(StoreKind):
-    """Files on a local disk, staged without names or, as on NFS, with them."""
+    """Files on a local disk, staged without names, or with names as on NFS."""
 
     nameless: bool
 
@@ -40,28 +40,28 @@ class LocalKind(StoreKind):
     def open(
         self, root: Path, algorithm: Algorithm | None, durability: Durability = Durability.FULL
     ) -> Store:
-        """Open the store at `root`, which may be new."""
+        """Open the store at `root`, creating it if there is none."""
         return open_store(str(root), algorithm, durability)
 
     def staging(self, store: Store, durability: Durability = Durability.FULL) -> Staging:
-        """The way into `store`."""
+        """Return a staging for `store`."""
         if self.nameless:
             return Staging(store, durability=durability)
         with refusing_nameless(errno.EOPNOTSUPP):
             return Staging(store, durability=durability)
 
     def damage(self, root: Path, digest: Digest, data: bytes) -> None:
-        """Change the bytes of a blob as a failing disk does, behind the back of the store."""
+        """Change the bytes of a blob as a failing disk does, behind the store's back."""
         path = root / digest.hex[:2] / digest.hex
         path.chmod(0o644)
         path.write_bytes(data)
 
     def age(self, root: Path, digest: Digest) -> None:
-        """Make a blob so old that it may expire."""
+        """Make a blob old enough to expire."""
         os.utime(root / digest.hex[:2] / digest.hex, (DAY, DAY))
 
     def litter(self, root: Path, algorithm: Algorithm) -> None:
-        """Put things into the store that are no blobs."""
+        """Put things other than blobs into the store."""
         name = "ab" + "0" * (2 * algorithm.size - 2)
         (root / "ab").mkdir(exist_ok=True)
         (root / "lost+found").mkdir()
@@ -80,7 +80,7 @@ class LocalKind(StoreKind):
 
 @dataclass(frozen=True)
 class BucketKind(StoreKind):
-    """Objects in a bucket of Ceph, below a prefix that is the root's path; staged at the root."""
+    """Objects in a bucket of Ceph, below a prefix equal to the root's path, and staged at the root."""
 
     tick = 1.05
     slow = True
@@ -91,11 +91,11 @@ class BucketKind(StoreKind):
     def open(
         self, root: Path, algorithm: Algorithm | None, durability: Durability = Durability.FULL
     ) -> Store:
-        """Open the store that belongs to `root`, which may be new."""
+        """Open the store that belongs to `root`, creating it if there is none."""
         ceph.ensure()
         store = open_store(self.url(root), algorithm, durability, Remote(str(root)))
-        store.granularity = GRANULARITY  # an hour is too long for tests
-        store.seen = 0.05  # and what every quarantine waits for too
+        store.granularity = GRANULARITY  # instead of an hour
+        store.seen = 0.05  # every quarantine waits as long
         store.check()
         return store
 
@@ -104,20 +104,20 @@ class BucketKind(StoreKind):
         return f"s3://{ceph.BUCKET}{root}"
 
     def damage(self, root: Path, digest: Digest, data: bytes) -> None:
-        """Put other bytes under the key of a blob, behind the back of the store."""
+        """Put other bytes under the key of a blob, behind the store's back."""
         obstore.put(self._client(root), f"{digest.hex[:2]}/{digest.hex}", data)
 
     def age(self, root: Path, digest: Digest) -> None:
-        """Wait until a blob is so old that it may expire."""
+        """Wait until a blob is old enough to expire."""
         added = obstore.head(self._client(root), f"{digest.hex[:2]}/{digest.hex}")["last_modified"]
         time.sleep(max(0.0, added.timestamp() + GRANULARITY - time.time()))
 
     def remove_marker(self, root: Path) -> None:
-        """Take away what says that there is a store."""
+        """Remove the marker of the store."""
         obstore.delete(self._client(root), marker.NAME)
 
     def litter(self, root: Path, algorithm: Algorithm) -> None:
-        """Put things into the store that are no blobs."""
+        """Put things other than blobs into the store."""
         name = "ab" + "0" * (2 * algorithm.size - 2)
         client = self._client(root)
         for key in ("0a", "README", "ab", "ab/README", f"ab/{name[:-1]}", f"ab/{name}0", f"ab/{name}.part"):
@@ -130,15 +130,15 @@ class BucketKind(StoreKind):
 
 
 Kind: TypeAlias = LocalKind | BucketKind
-# What concerns a disk is tested on these,
+# Tests that concern a disk run on these,
 KINDS = [LocalKind(nameless=True), LocalKind(nameless=False)]
-# every test of the contract on each of these.
+# every test of the contract runs on each of these.
 EVERY_KIND: list[Kind] = [*KINDS, BucketKind()]
 
 
 @contextmanager
 def refusing_nameless(code: int) -> Iterator[None]:
-    """Make open(2) fail for a nameless file as a file system does that has none."""
+    """Make open(2) fail for nameless files, as on a file system without them."""
     real = os.open
 
     def refuse(path: str, flags: int, mode: int = 0o777, **options: int) -> int:

@@ -1,4 +1,4 @@
-"""Clients that upload, read and delete without pause, and remember what they were answered."""
+"""Clients that upload, read and delete without pause, and record the answers."""
 
 import contextlib
 import hashlib
@@ -21,7 +21,7 @@ SECONDS = 60
 
 
 class Answer(NamedTuple):
-    """What a request came to; without an answer `status` is None."""
+    """The answer to a request; `status` is None if there was none."""
 
     begin: float
     end: float
@@ -31,9 +31,9 @@ class Answer(NamedTuple):
 
 @dataclass
 class Ledger:
-    """What all clients asked and learned, by hash."""
+    """The operations of all clients and their outcomes, by hash."""
 
-    ports: list[int]  # where servers listen now
+    ports: list[int]  # where servers are listening now
     histories: dict[str, list[Operation]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     trouble: list[str] = field(default_factory=list)
@@ -42,24 +42,24 @@ class Ledger:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, hash_: str, answer: Answer, outcome: Outcome) -> None:
-        """Remember an operation."""
+        """Record an operation."""
         with self.lock:
             self.histories.setdefault(hash_, []).append(Operation(answer.begin, answer.end, outcome))
             self.counts[outcome.name] += 1
 
     @property
     def answered(self) -> int:
-        """How many uploads and removals were acknowledged."""
+        """The number of acknowledged uploads and removals."""
         return sum(self.counts[outcome.name] for outcome in (Outcome.CREATED, Outcome.HELD, Outcome.REMOVED))
 
     def await_answers(self, number: int) -> None:
-        """Wait until so many more uploads and removals were acknowledged, or something went wrong."""
+        """Wait until this many more uploads and removals were acknowledged, or something went wrong."""
         goal = self.answered + number
         until(lambda: self.answered >= goal or self.trouble, "answers", SECONDS)
 
 
 class Client(threading.Thread):
-    """One that does something else each time, as its random numbers have it."""
+    """A client that does random operations."""
 
     def __init__(self, ledger: Ledger, seed: str) -> None:
         super().__init__()
@@ -67,13 +67,13 @@ class Client(threading.Thread):
         self._random = random.Random(seed)
 
     def run(self) -> None:
-        """Go on until told to end."""
+        """Do operations until told to end."""
         acts = {self._upload: 40, self._upload_again: 15, self._delete: 30, self._read: 15}
         try:
             while not self._ledger.end.is_set():
                 (act,) = self._random.choices(list(acts), list(acts.values()))
                 act()
-        except Exception as error:  # pylint: disable=broad-exception-caught  # told to the test
+        except Exception as error:  # pylint: disable=broad-exception-caught  # reported by the test
             self._ledger.trouble.append(repr(error))
 
     def _upload(self) -> None:
@@ -143,13 +143,13 @@ class Client(threading.Thread):
     def _ask(
         self, method: str, target: str, body: bytes | Iterator[bytes] | None = None, /, **fields: str
     ) -> Answer | None:
-        """Send a request on a connection of its own; None when there was no server to take it."""
+        """Send a request on a new connection; returns None when no server accepted it."""
         port = self._random.choice(self._ledger.ports)
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)) as connection:
             try:
                 connection.connect()
             except OSError:
-                self._ledger.end.wait(0.01)  # until another is started
+                self._ledger.end.wait(0.01)  # until another server is started
                 return None
             begin = time.monotonic()
             headers = {name.replace("_", "-"): value for name, value in fields.items()}
@@ -161,5 +161,5 @@ class Client(threading.Thread):
             except TimeoutError:
                 raise
             except (OSError, http.client.HTTPException):
-                # Its process is dead, and can do nothing more to the store.
+                # The server's process is dead and can no longer change the store.
                 return Answer(begin, time.monotonic(), None, b"")

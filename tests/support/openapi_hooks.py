@@ -1,4 +1,4 @@
-"""What Schemathesis is told of the service that a document cannot tell; `openapi.toml` names it."""
+"""Hooks that tell Schemathesis what the document cannot express; `openapi.toml` names this module."""
 
 import json
 from typing import Any
@@ -8,14 +8,14 @@ from schemathesis.core.failures import AcceptedNegativeData, Failure
 from schemathesis.generation.meta import CoverageScenario
 from schemathesis.openapi.checks import RejectedPositiveData
 
-# Refusals of well-formed requests for what the store holds or what comes with them: a condition
-# that does not hold, a range behind the end, bytes that are not those announced.
+# Refusals of well-formed requests because of the store's content or of other fields: a condition
+# that does not hold, a range beyond the end, bytes that differ from the announced digest.
 BY_STATE = {412: "precondition_failed", 416: "range_not_satisfiable", 422: "digest_mismatch"}
 
 
 @schemathesis.hook
 def before_load_schema(_: Any, raw_schema: dict[str, Any]) -> None:
-    """The document speaks of stores of every algorithm; the one under test has md5."""
+    """The document allows every algorithm; the store under test uses md5."""
     hash_ = raw_schema["components"]["schemas"]["Hash"]
     assert hash_["pattern"] == "^[0-9a-fA-F]{32,128}$"
     hash_["pattern"] = "^[0-9a-fA-F]{32}$"
@@ -28,14 +28,14 @@ def filter_failure(_: Any, failure: Failure, case: Any, response: Any) -> bool:
         # Its coverage phase takes 0 for a valid value of a header field with a pattern.
         if "0" in (case.headers.get("Repr-Digest"), case.headers.get("Content-Digest")):
             return False
-        # Chained requests may have no body to make a form of: it sends a part that says None.
+        # Chained requests may lack a body to make a form of; it then sends a part that says None.
         if case.media_type == "multipart/form-data" and not isinstance(case.body, dict):
             return False
         code = BY_STATE.get(response.status_code)
         return code is None or (case.method != "HEAD" and json.loads(response.content)["code"] != code)
     if isinstance(failure, AcceptedNegativeData):
-        # Unknown parameters are ignored, as the document says. The check allows that, but loses
-        # sight of it where a number, which it sent as text, stands beside them.
+        # Unknown parameters are ignored, as the document says. The check allows that, but misses it
+        # when a number, which it sends as text, is among the other parameters.
         scenario = getattr(case.meta.phase.data, "scenario", None)
         return scenario is not CoverageScenario.OBJECT_UNEXPECTED_PROPERTIES
     return True

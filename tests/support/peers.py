@@ -1,4 +1,4 @@
-"""Bad company for a client: servers that say what they are told to, proxies that cut connections."""
+"""Bad peers for a client: servers with prescribed answers, proxies that cut connections."""
 
 import re
 import socket
@@ -14,12 +14,12 @@ INDEX = b'{"algorithm": "md5"}'
 
 
 def hurried(url: str, token: str | None = None, **options: Any) -> Client:
-    """A client whose pauses are short, and long enough to be seen."""
+    """A client with pauses that are short but measurable."""
     return Client(url, token, first_pause=0.02, **options)
 
 
 def reply(body: bytes, status: str = "200 OK", length: int | None = None, **fields: str) -> bytes:
-    """An answer; `length` is what it says of its body, `_` in a field's name stands for `-`."""
+    """A response; `length` overrides its Content-Length, `_` in a field's name stands for `-`."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
@@ -27,7 +27,7 @@ def reply(body: bytes, status: str = "200 OK", length: int | None = None, **fiel
 
 @dataclass
 class Peer:
-    """Where it listens, its answer to `GET /`, and the heads of the requests it saw."""
+    """The address of a server, its answer to `GET /`, and the heads of the requests it received."""
 
     port: int
     heads: list[str] = field(default_factory=list)
@@ -36,11 +36,11 @@ class Peer:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The URL of the server."""
         return f"http://{self.host}:{self.port}"
 
     def seen(self, method: str) -> list[str]:
-        """The heads of the requests with a method, that for the index aside."""
+        """The heads of the requests with a method, except those for the index."""
         return [head for head in self.heads if head.startswith(method) and not head.startswith("GET / ")]
 
 
@@ -75,9 +75,9 @@ def _listening(serve: Callable[[socket.socket], None], host: str = "127.0.0.1") 
 
 @contextmanager
 def saying(*answers: bytes, host: str = "127.0.0.1", index: bytes = INDEX) -> Iterator[Peer]:
-    """A server that gives these answers in turn, the last one again and again, one a connection.
+    """A server that gives one of these answers on each connection, and repeats the last one.
 
-    `GET /` is answered with `index`, which by default says that the hash is md5.
+    `GET /` gets `index`, which by default says that the algorithm is md5.
     """
     remaining = list(answers)
     peer = Peer(0, host=host, index=index)
@@ -89,7 +89,7 @@ def saying(*answers: bytes, host: str = "127.0.0.1", index: bytes = INDEX) -> It
                 lines.append(line.decode("latin-1"))
             head = "".join(lines)
             if not head or head.startswith("\x16"):
-                return  # a client that has heard nothing tries whether this is TLS
+                return  # a client without an answer tests whether this is TLS
             peer.heads.append(head)
             if length := re.search(r"(?i)content-length: (\d+)", head):
                 stream.read(int(length[1]))
@@ -108,9 +108,9 @@ def saying(*answers: bytes, host: str = "127.0.0.1", index: bytes = INDEX) -> It
 
 @contextmanager
 def cutting(port: int, *limits: tuple[int, int]) -> Iterator[Peer]:
-    """A proxy to a port that ends connections, one for each pair of limits, then no more.
+    """A proxy to a port that cuts one connection for each pair of limits, and then none.
 
-    The pair is how many bytes it passes on to the server and to the client until it does.
+    A pair limits the bytes forwarded to the server and to the client before the cut.
     """
     remaining = list(limits)
     peer = Peer(0)

@@ -1,4 +1,4 @@
-"""A way between a client and a real server that can be broken after any number of bytes."""
+"""A proxy between a client and a real server that can break after any number of bytes."""
 
 import contextlib
 import socket
@@ -12,7 +12,7 @@ BLOCK = 1 << 16
 
 
 class Break(Enum):
-    """What becomes of a connection."""
+    """What happens to a connection."""
 
     CUT = "cut"
     """It is reset."""
@@ -21,16 +21,16 @@ class Break(Enum):
 
 
 class Way(Enum):
-    """Where bytes go."""
+    """The direction of bytes."""
 
     UP = "up"
     DOWN = "down"
 
 
 class Relay:
-    """Passes connections on to a port of this machine, until it is told to break them.
+    """Forwards connections to a port of this machine, until it is told to break them.
 
-    With a rate, they share a line that carries so many bytes a second up.
+    With a rate, all of them together upload this many bytes a second.
     """
 
     def __init__(self, port: int, rate: float = float("inf")) -> None:
@@ -51,7 +51,7 @@ class Relay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Wakes who accepts, which closing alone does not.
+        # Wakes the thread in accept(), which closing alone does not.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.mend()
@@ -59,14 +59,14 @@ class Relay:
             thread.join(20)
 
     def break_after(self, kind: Break, way: Way, count: int, times: int = 1 << 30) -> None:
-        """Break each connection, but no more than `times`, on which so many bytes have come this way."""
+        """Break up to `times` connections, each after this many bytes in one direction."""
         self.mend()
         with self._lock:
             self.breaks = 0
             self._plan = (kind, way, count, times)
 
     def mend(self) -> None:
-        """Pass everything on again, on connections that begin now."""
+        """Close the open connections, and forward new ones unharmed."""
         with self._lock:
             self._plan = None
             for one in self._open:
@@ -92,12 +92,12 @@ class Relay:
                 self._threads[-1].start()
 
     def carry(self, count: int) -> None:
-        """Wait as long as the line needs for these bytes."""
+        """Wait as long as the line needs for this many bytes."""
         with self._line:
             time.sleep(count / self._rate)
 
     def breaking(self, way: Way, before: int, count: int) -> tuple[Break, int] | None:
-        """Whether these bytes reach where a connection breaks, and how many of them still pass."""
+        """How the connection breaks within these bytes, and how many still pass; None if it does not."""
         with self._lock:
             if self._plan is None:
                 return None
@@ -109,13 +109,13 @@ class Relay:
             return kind, max(0, limit - before)
 
     def forget(self, *sockets: socket.socket) -> None:
-        """A connection is over."""
+        """Remove the sockets of a connection that has ended."""
         with self._lock:
             self._open -= set(sockets)
 
 
 class _Pair:
-    """A connection and the one it is passed on to."""
+    """A client's connection and the one to the server."""
 
     def __init__(self, relay: Relay, client: socket.socket, server: socket.socket) -> None:
         self._relay = relay
@@ -125,7 +125,7 @@ class _Pair:
         self._lock = threading.Lock()
 
     def pump(self, way: Way) -> None:
-        """Pass on what comes one way."""
+        """Forward bytes in one direction."""
         source, target = self._ends[way]
         passed = 0
         with contextlib.suppress(OSError):

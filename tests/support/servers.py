@@ -23,14 +23,14 @@ PROJECT = Path(__file__).parents[2]
 DEPLOY = PROJECT / "deploy"
 PROGRAMS = Path(sys.executable).parent
 STRICT = ("-X", "dev", "-W", "error")
-# What no log may hold: a failure that was logged, or one that went past the log.
+# What no log may contain: logged failures, and failures that bypassed the log.
 TROUBLE = re.compile(
     r"\b(ERROR|CRITICAL)\b|\"(error|critical)\"|\[(crit|alert|emerg)\]|DAMN|Traceback"
     r"|Exception ignored|Warning:"
 )
-# How tests call this machine, which no server knows by itself.
+# The names by which tests address this machine; servers do not know them by themselves.
 NAMES = {"WSGI_STORE_HOSTS": "a, b, x, example.org"}
-# What steers a server and is none of the test's.
+# Variables that configure a server and must not leak into a test.
 STEERING = ("WSGI_STORE_", "GUNICORN_", "WEB_CONCURRENCY", "SCRIPT_NAME")
 NGINX = """
 {user}
@@ -51,7 +51,7 @@ http {{
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
-    """Wait for a condition; fails when it does not come true in time."""
+    """Wait for a condition; fails when it does not hold in time."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds} s in vain for {what}"
@@ -60,9 +60,9 @@ def until(condition: Callable[[], object], what: str, seconds: float = 20) -> No
 
 @dataclass
 class Server:
-    """A server in processes of its own, on a store or in front of another server.
+    """A server in separate processes, on a store or in front of another server.
 
-    Leaving it as a context manager ends it, and fails over what it logged or how it ended.
+    As a context manager it stops the server at the end, and fails if the log or the exit status is bad.
     """
 
     process: subprocess.Popen[bytes]
@@ -71,7 +71,7 @@ class Server:
     port: int = 0
     end_signal: signal.Signals = signal.SIGTERM
     workers: set[int] = field(default_factory=set)
-    # Patterns of log lines that are trouble elsewhere and meant to come here.
+    # Patterns of log lines that are trouble elsewhere and expected here.
     expected: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -84,15 +84,15 @@ class Server:
             self.kill()
 
     def text(self) -> str:
-        """What has been logged so far."""
+        """The log so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def logged(self, pattern: str) -> list[re.Match[str]]:
-        """Where a pattern matches in the log, by line."""
+        """The matches of a pattern in the log, line by line."""
         return [match for line in self.text().splitlines() if (match := re.search(pattern, line))]
 
     def await_log(self, pattern: str, count: int = 1) -> list[re.Match[str]]:
-        """Wait until a pattern was logged so many times."""
+        """Wait until a pattern was logged this many times."""
         ended = self.process.poll
         until(lambda: len(self.logged(pattern)) >= count or ended() is not None, f"{pattern!r} in the log")
         found = self.logged(pattern)
@@ -113,13 +113,13 @@ class Server:
         until(answers, "an answer")
 
     def processes(self) -> set[int]:
-        """The ids of the processes below the first one."""
+        """The ids of the children of the first process."""
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
         return {int(child) for child in children.split()}
 
     def descriptors(self) -> Counter[str]:
-        """What the processes have open; sockets and pipes by kind only."""
+        """The open files of the processes; sockets and pipes by kind only."""
         found: Counter[str] = Counter()
         for pid in self.processes() or {self.process.pid}:
             for name in os.listdir(f"/proc/{pid}/fd"):
@@ -132,13 +132,13 @@ class Server:
         until(lambda: any("/.staging" in name for name in self.descriptors()), "a staged file")
 
     def until_unused(self, before: Counter[str]) -> None:
-        """Wait until no more is open than was before."""
+        """Wait until no more files are open than before."""
 
         def surplus() -> Counter[str]:
-            # uWSGI makes the pollers of its threads when it comes to them.
+            # uWSGI creates the pollers of its threads on demand.
             return self.descriptors() - before - Counter(anon_inode=1000)
 
-        # A connection that its client closed is closed here when the server next looks at it.
+        # The server closes a connection that its client has closed when it next looks at it.
         with contextlib.suppress(AssertionError):
             until(lambda: not surplus(), "descriptors to be closed")
         assert surplus() == Counter()
@@ -152,8 +152,8 @@ class Server:
         return os.listdir(self.root / ".staging")
 
     def stop(self) -> None:
-        """End it; fails over a worker that crashed and over anything unexpected in the log."""
-        # A worker that crashed has been replaced by now, or is missed.
+        """Stop the server; fails if a worker crashed or the log contains anything unexpected."""
+        # A worker that crashed has been replaced by now, or is missing.
         crashed = self.process.poll() is None and self.workers - self.processes()
         if self.process.poll() is None:
             self.process.send_signal(self.end_signal)
@@ -172,12 +172,12 @@ class Server:
         assert status == 0, self.text()
 
     def kill(self) -> None:
-        """End it and its workers at once."""
+        """Kill the server and its workers."""
         below = self.processes() if self.process.poll() is None else set()
         self.process.kill()
         self.process.wait()
         for pid in below:
-            # Some see that they are orphans and have ended already; nginx's do not.
+            # Some workers exit when they become orphans; nginx's do not.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -194,8 +194,8 @@ def gunicorn(  # pylint: disable=too-many-arguments
 ) -> Server:
     """Start gunicorn with the shipped settings, which the arguments override.
 
-    `before` is a command that runs the one that follows in its own place. Unless it has to be
-    `whole` the first worker that answers is enough.
+    `before` is a command that executes the rest of the command line. With `whole` all workers have
+    to be up, otherwise the first one is enough.
     """
     command = [*before, sys.executable, *python, "-m", "gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py")]
     command += ["--bind", f"{address}:0", "--workers", str(workers), *arguments]
@@ -223,15 +223,15 @@ def uwsgi(
     with _killed_on_failure(server):
         fd = server.await_log(r"uWSGI http bound on [\d.]+:0 fd (\d+)")[0][1]
         server.port = _port_of(Path(f"/proc/{server.process.pid}/fd/{fd}"))
-        server.await_log(r"\(master-start\)")  # before that SIGTERM means something else
+        server.await_log(r"\(master-start\)")  # before that SIGTERM has another meaning
         server.await_answer()
         server.workers = server.processes()
     return server
 
 
 def waitress(directory: Path, address: str = "127.0.0.1", **env: str) -> Server:
-    """Start waitress, told nothing but an address."""
-    # Not strictly: it leaves sockets of its own to the garbage collector.
+    """Start waitress with nothing but an address."""
+    # Without -W error, because waitress leaves sockets to the garbage collector.
     command = [sys.executable, "-m", "waitress", f"--listen={address}:0", "wsgi_store.wsgi:application"]
     server = _start(command, directory / "store", directory / "waitress.log", env)
     server.end_signal = signal.SIGINT
@@ -242,7 +242,7 @@ def waitress(directory: Path, address: str = "127.0.0.1", **env: str) -> Server:
 
 
 def nginx(directory: Path, backend: Server, *, direct: bool, locations: str = "") -> Server:
-    """Start nginx with the shipped settings before a server; `direct` adds those for public reading."""
+    """Start nginx with the shipped settings in front of a server; `direct` adds those for public reading."""
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         pytest.skip("nginx is not installed")
@@ -263,11 +263,11 @@ def nginx(directory: Path, backend: Server, *, direct: bool, locations: str = ""
             assert shipped in text
             text = text.replace(shipped, here)
         (directory / "site.conf").write_text(text, encoding="utf-8")
-        # Only root may name another user, and has to: nobody may not read a test's files.
+        # Only root may name another user, and has to, because nobody cannot read a test's files.
         user = f"user {getpass.getuser()};" if os.getuid() == 0 else ""
         (directory / "nginx.conf").write_text(NGINX.format(user=user, directory=directory), encoding="utf-8")
         command = [program, "-p", str(directory), "-c", "nginx.conf", "-e", "stderr"]
-        # The way nginx hands its sockets on when it is upgraded: no other can take the port.
+        # nginx inherits the listening socket as in an upgrade, so no other process can take the port.
         env = {"NGINX": f"{listener.fileno()};"}
         server = _start(command, backend.root, directory / "nginx.log", env, (listener.fileno(),))
     server.end_signal = signal.SIGQUIT
@@ -278,7 +278,7 @@ def nginx(directory: Path, backend: Server, *, direct: bool, locations: str = ""
 
 
 def refusal(command: list[str], root: Path, **env: str) -> tuple[int, list[str]]:
-    """Run a server that has a reason not to start; returns its exit status and what it wrote."""
+    """Run a server that should refuse to start; returns its exit status and its output lines."""
     command = [str(PROGRAMS / command[0]), *command[1:]]
     environ = _environment(root, env)
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=20, check=False)
@@ -291,7 +291,7 @@ def _environment(root: Path, env: dict[str, str]) -> dict[str, str]:
 
 
 def start(command: list[str], root: Path, log: Path, env: dict[str, str], *, port: int) -> Server:
-    """Start a server on a port that it was told."""
+    """Start a server on a port given on its command line."""
     server = _start(command, root, log, env)
     server.port = port
     return server
@@ -301,7 +301,7 @@ def _start(
     command: list[str], root: Path, log: Path, env: dict[str, str], pass_fds: tuple[int, ...] = ()
 ) -> Server:
     with log.open("wb") as output:
-        process = subprocess.Popen(  # pylint: disable=consider-using-with  # the server's to end
+        process = subprocess.Popen(  # pylint: disable=consider-using-with  # ended by the server
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -323,7 +323,7 @@ def _killed_on_failure(server: Server) -> Iterator[None]:
 
 
 def _accepts(pid: int) -> bool:
-    """Whether a worker of gunicorn polls its listening socket, beside the two pipes it polls first."""
+    """Whether a worker of gunicorn polls its listening socket, after the two pipes it polls first."""
     for path in Path(f"/proc/{pid}/fdinfo").glob("*"):
         with contextlib.suppress(OSError):
             if path.read_text(encoding="ascii").count("tfd:") > 2:
@@ -332,7 +332,7 @@ def _accepts(pid: int) -> bool:
 
 
 def _port_of(link: Path) -> int:
-    """The port a listening socket was given, for a program that does not tell."""
+    """The port of a listening socket, for a program that does not report it."""
     inode = os.readlink(link).removeprefix("socket:[").removesuffix("]")
     for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
         fields = line.split()

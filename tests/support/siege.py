@@ -1,6 +1,6 @@
-"""Crowds of slow clients, and how clients that behave fare beside them.
+"""Crowds of slow clients, and the response times of well-behaved clients beside them.
 
-As a program it runs every crowd for as long as it is told, which `make soak` does.
+As a program, as in `make soak`, it runs every crowd for a given time.
 """
 
 import argparse
@@ -29,7 +29,7 @@ RATE = 16 << 10
 """Bytes a second of an honest upload."""
 HEAD = "POST / HTTP/1.1\r\nHost: a\r\n"
 CROWDS: dict[str, list[tuple[str, bytes, float]]] = {
-    # What each kind of client sends: its request, what follows at once, and bytes a second from then on.
+    # What each kind of client sends: a request, bytes that follow at once, and then bytes a second.
     "bodies": [(f"{HEAD}Content-Length: 10000000\r\n\r\n", b"x", 1 / 30)],
     "reads": [("GET /{hash} HTTP/1.1\r\nHost: a\r\n\r\n", b"", 0)],
     "both": [
@@ -45,14 +45,14 @@ CROWDS: dict[str, list[tuple[str, bytes, float]]] = {
 
 @dataclass
 class Fate:
-    """How the clients that behave fared: how long each answer took, in seconds, by what was asked."""
+    """The results of the well-behaved clients: the seconds of each answer by kind of request."""
 
     waited: dict[str, list[float]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     honest: bool = False
 
     def worst(self, what: str, share: float = 0.99) -> float:
-        """How long so many of the answers took at most."""
+        """The longest time among this share of the fastest answers."""
         waited = sorted(self.waited[what])
         return waited[min(len(waited) - 1, int(len(waited) * share))]
 
@@ -68,7 +68,7 @@ class Fate:
 
 
 def besiege(kind: str, port: int, number: int, hashes: dict[str, str], returning: float) -> None:
-    """Be a crowd until killed: clients that were ended come back after so many seconds, never when 0."""
+    """Be a crowd until killed; disconnected clients return after so many seconds, never if 0."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     poller = select.epoll()
     clients: dict[int, tuple[socket.socket, bytes, float]] = {}
@@ -118,7 +118,7 @@ def besiege(kind: str, port: int, number: int, hashes: dict[str, str], returning
 
 
 def ask(port: int, method: str, path: str, body: bytes | None = None) -> bytes:
-    """Ask on a connection of its own, again when told to come back."""
+    """Send a request on a new connection, and repeat it as Retry-After says."""
     for _ in range(20):
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as client:
             client.request(method, path, body)
@@ -133,14 +133,14 @@ def ask(port: int, method: str, path: str, body: bytes | None = None) -> bytes:
 
 @contextlib.contextmanager
 def measuring(fate: Fate, what: str, call: Callable[[], object], end: float, pause: float) -> Iterator[None]:
-    """Meanwhile call something over and over and note how long that takes."""
+    """Call something repeatedly in a thread and record how long each call takes."""
 
     def work() -> None:
         while time.monotonic() < end:
             begin = time.monotonic()
             try:
                 call()
-            except Exception as error:  # pylint: disable=broad-exception-caught  # told to the test
+            except Exception as error:  # pylint: disable=broad-exception-caught  # reported by the test
                 fate.failures.append(f"{what}: {error!r}")
             fate.waited.setdefault(what, []).append(time.monotonic() - begin)
             time.sleep(pause)
@@ -154,7 +154,7 @@ def measuring(fate: Fate, what: str, call: Callable[[], object], end: float, pau
 
 
 def upload_honestly(port: int, seconds: float) -> bool:
-    """Upload at RATE; whether that was taken."""
+    """Upload at RATE; returns whether the upload succeeded."""
     data = os.urandom(int(RATE * seconds))
     with contextlib.closing(socket.create_connection(("127.0.0.1", port), timeout=30)) as client:
         client.sendall(f"{HEAD}Content-Length: {len(data)}\r\n\r\n".encode())
@@ -180,10 +180,10 @@ def _hashes(port: int) -> dict[str, str]:
 
 
 def fare(kind: str, port: int, number: int, seconds: float, *, waits: tuple[float, float] = (0, 0)) -> Fate:
-    """Have a crowd come, and ask beside it for so long.
+    """Start a crowd, and send requests beside it for this many seconds.
 
-    `waits` are the seconds that it is given to settle, and those after which who was ended comes back,
-    never when 0.
+    `waits` are the seconds the crowd gets to settle, and the seconds after which disconnected clients
+    return, never if 0.
     """
     hashes = _hashes(port)
     fate = Fate()
@@ -212,7 +212,7 @@ def fare(kind: str, port: int, number: int, seconds: float, *, waits: tuple[floa
 
 
 def main() -> None:
-    """Run crowds against a server and print how clients that behave fare."""
+    """Run crowds against a server and print the response times of well-behaved clients."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("crowds", nargs="*", default=list(CROWDS))
     parser.add_argument("--seconds", type=float, default=60)
@@ -220,7 +220,7 @@ def main() -> None:
     parser.add_argument("--returning", type=float, default=0)
     parser.add_argument("--nginx", action="store_true")
     options = parser.parse_args()
-    # The crowd needs none of it. pylint: disable-next=import-outside-toplevel
+    # The crowd does not need it. pylint: disable-next=import-outside-toplevel
     from tests.support.servers import gunicorn, nginx
 
     for kind in options.crowds:

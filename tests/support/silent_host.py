@@ -1,4 +1,4 @@
-"""A host that never touched a log; all that this package logs happens to a caller with a secret.
+"""A host that never configures logging, and requests with a secret that make this package log.
 
 python -m tests.support.silent_host DIRECTORY [enable]
 """
@@ -18,7 +18,7 @@ FIELDS = {"HTTP_AUTHORIZATION": f"Bearer {SECRET}"}
 
 
 def authorize(environ: Mapping[str, Any]) -> Grant:
-    """Fail over who wants a list, with the secret in variables, in messages and in what is behind them."""
+    """Raise an exception for a listing, with the secret in variables, messages and causes."""
     token = environ["HTTP_AUTHORIZATION"].removeprefix("Bearer ")
     if environ["PATH_INFO"] == "/files":
         try:
@@ -30,8 +30,8 @@ def authorize(environ: Mapping[str, Any]) -> Grant:
 
 
 def main(root: str) -> None:
-    """Ask for all that is logged."""
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = f"{root}/nowhere"  # figures cannot be shared
+    """Cause everything that is logged."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = f"{root}/nowhere"  # metrics cannot be shared
     app = create_app(Config(root=root, min_free=0, metrics=MetricsAccess.ON), authorize)
     if "enable" in sys.argv:
         from loguru import logger  # pylint: disable=import-outside-toplevel

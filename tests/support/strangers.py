@@ -1,4 +1,4 @@
-"""Another user beside root: a store of theirs, and links that come and go in it while root is at work."""
+"""A user other than root: a store of theirs, and links that change in it while root is at work."""
 
 import ctypes
 import os
@@ -19,7 +19,7 @@ HERE = -100  # AT_FDCWD
 
 @contextmanager
 def home(owner: int = NOBODY) -> Iterator[Path]:
-    """A new directory of another user, where that user can get at it."""
+    """A new directory that belongs to another user and is accessible to them."""
     if os.geteuid():
         pytest.skip("needs root")
     path = Path(tempfile.mkdtemp(prefix="stranger-"))
@@ -32,14 +32,14 @@ def home(owner: int = NOBODY) -> Iterator[Path]:
 
 
 def give(path: Path, owner: int = NOBODY) -> None:
-    """Hand a directory, and all that is in it, to another user."""
+    """Give a directory and everything in it to another user."""
     for one in (path, *path.rglob("*")):
         os.chown(one, owner, owner, follow_symlinks=False)
 
 
 @contextmanager
 def exchanging(*pairs: tuple[Path, Path]) -> Iterator[None]:
-    """Let another user exchange each two things with each other, again and again."""
+    """Let another user keep exchanging the two paths of each pair."""
     process = get_context("fork").Process(target=_exchange, args=(pairs,))
     process.start()
     try:
@@ -62,7 +62,7 @@ def _exchange(pairs: tuple[tuple[Path, Path], ...]) -> None:
 
 
 def snapshot(path: Path) -> dict[str, tuple[int, ...] | bytes]:
-    """All that can be changed of a directory: names, owners, modes, times of names, contents."""
+    """The state of a directory: names, owners, modes, link counts, contents."""
     found: dict[str, tuple[int, ...] | bytes] = {}
     for one in (path, *sorted(path.rglob("*"))):
         status = one.lstat()

@@ -1,4 +1,4 @@
-"""The judge of what clients of a store were answered."""
+"""Tests of the check of clients' histories."""
 
 import pytest
 from hypothesis import given
@@ -26,7 +26,7 @@ UPLOAD, REMOVAL = Outcome.UPLOAD_UNANSWERED, Outcome.REMOVAL_UNANSWERED
     ],
 )
 def test_possible_histories(history: list[tuple[int, int, Outcome]]) -> None:
-    """What can have happened in some order is believed."""
+    """A history that is possible in some order is accepted."""
     assert linearisable(Operation(*operation) for operation in history)
 
 
@@ -40,19 +40,19 @@ def test_possible_histories(history: list[tuple[int, int, Outcome]]) -> None:
         [(0, 3, CREATED), (1, 2, CREATED)],
         [(0, 1, CREATED), (2, 3, REMOVED), (4, 5, HELD)],
         [(0, 1, CREATED), (2, 6, REMOVED), (3, 7, REMOVED)],
-        # What got no answer happened before its connection broke, and once.
+        # An unanswered operation takes effect at most once, before its connection broke.
         [(0, 1, UPLOAD), (2, 3, MISSING), (4, 5, HELD)],
         [(0, 1, CREATED), (2, 3, REMOVAL), (4, 5, HELD), (6, 7, MISSING)],
     ],
 )
 def test_impossible_histories(history: list[tuple[int, int, Outcome]]) -> None:
-    """A blob that was lost, came back or was made twice is found out."""
+    """A history in which a blob is lost, returns or is created twice is rejected."""
     assert not linearisable(Operation(*operation) for operation in history)
 
 
 @given(st.data())
 def test_what_happened_is_possible(data: st.DataObject) -> None:
-    """Whatever was done one by one, and seemed to clients to take longer, is believed."""
+    """Operations done one by one are accepted, even if they seemed longer to the clients."""
     present = False
     history = []
     for moment in range(data.draw(st.integers(0, 30))):

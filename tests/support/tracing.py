@@ -1,4 +1,4 @@
-"""The system calls of a real process, in the order in which it makes them, told by strace."""
+"""The system calls of a real process in their order, traced by strace."""
 
 import functools
 import os
@@ -18,7 +18,7 @@ from tests.support.servers import PROJECT, until
 from wsgi_store.store.contract import Durability
 
 SUPPORT = Path(__file__).parent
-# What makes, names, writes or syncs files, and what sends answers; some machines lack some.
+# Calls that create, name, write or sync files, or send answers; some machines lack some.
 CALLS = (
     "open openat flock write pwrite64 fsync fdatasync sync syncfs sync_file_range msync mkdir mkdirat "
     "link linkat rename renameat renameat2 unlink unlinkat rmdir utimensat sendto sendmsg"
@@ -26,7 +26,7 @@ CALLS = (
 LINE = re.compile(
     r"(?P<call>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+|\?)(?:<(?P<file>[^>]*)>| (?P<error>E\w+))?"
 )
-# A descriptor and its file, with a path below it perhaps, or a path.
+# A descriptor and its file, perhaps with a path below it, or a path.
 NAME = re.compile(
     r'\b(?P<fd>\w+)<(?P<file>[^>]*)>(?:\(deleted\))?(?:, "(?P<below>[^"]*)")?|"(?P<path>[^"]*)"'
 )
@@ -36,7 +36,7 @@ BY_PATH = re.compile("open|mkdir|link|unlink|rename|rmdir")
 
 @functools.cache
 def strace() -> str:
-    """The program; skips where it is missing, or not allowed to look."""
+    """The path of strace; skips the test where it is missing or not permitted."""
     program = shutil.which("strace")
     if program is None:
         pytest.skip("strace is not installed")
@@ -62,35 +62,35 @@ def uploader(
 
 @dataclass
 class Trace:
-    """What processes do to the store at `root`; strace writes files into `directory`."""
+    """The actions of processes on the store at `root`; strace writes files into `directory`."""
 
     directory: Path
     root: Path
 
     def command(self, *options: str) -> tuple[str, ...]:
-        """What to put before the command to be traced."""
+        """The beginning of a command line that traces the rest."""
         self.directory.mkdir()
         calls = ",".join(f"?{call}" for call in CALLS)
-        # A file for each thread: none of its lines is cut in two by another thread's.
+        # A file for each thread, so that no thread's lines are split by another's.
         output = str(self.directory / "thread")
         return (strace(), "-ff", "-y", "-s", "16", "-e", f"trace={calls}", "-o", output, *options)
 
     def until_ended(self) -> None:
-        """Wait until all that was traced has been written."""
-        # A thread that made none of these calls has nothing before its end.
+        """Wait until the whole trace has been written."""
+        # The file of a thread that made none of these calls stays empty until its end.
         until(lambda: all("\n+++ " in f"\n{text}" for text in self.texts()), "the end of the trace")
 
     def texts(self) -> list[str]:
-        """What strace wrote, thread by thread."""
+        """The output of strace, thread by thread."""
         return [path.read_text(encoding="utf-8") for path in sorted(self.directory.iterdir())]
 
     def steps(self) -> list[list[str]]:
-        """What each thread did from one answer to the next: `call name [name] [error]`."""
+        """The actions of each thread between two answers: `call name [name] [error]`."""
         steps = []
         for text in self.texts():
             step: list[str] = []
             for event, _ in self.events(text):
-                if event not in step[-1:]:  # of several writes in a row one is told
+                if event not in step[-1:]:  # of several equal events in a row one is kept
                     step.append(event)
                 if event == "answer":
                     steps.append(step)
@@ -98,7 +98,7 @@ class Trace:
         return steps
 
     def events(self, text: str) -> Iterator[tuple[str, str]]:
-        """What a thread did, each time with the words for strace's `inject` that name this call."""
+        """The actions of a thread, each with the expression for strace's `inject` that selects the call."""
         opened: dict[str, str] = {}
         count: Counter[str] = Counter()
         for match in filter(None, map(LINE.match, text.splitlines())):
@@ -118,21 +118,21 @@ class Trace:
             return None
         names = list(NAME.finditer(arguments))
         if call == "open" and match["file"]:
-            paths = [match["file"]]  # of a file without a name its number, and not its directory
+            paths = [match["file"]]  # a nameless file is shown by its number, not by its directory
         elif BY_PATH.fullmatch(call):
             paths = [name["path"] or os.path.join(name["file"], name["below"]) for name in names]
             paths = [opened[path[14:]] if path.startswith("/proc/self/fd/") else path for path in paths]
         elif match["error"] == "EBADF":
-            return None  # of a descriptor that is closed: there is no file that it could be about
+            return None  # of a closed descriptor, so there is no file
         elif BY_DESCRIPTOR.fullmatch(call):
             paths = [names[0]["file"]]
         else:
-            paths = [str(self.root)]  # what syncs everything
+            paths = [str(self.root)]  # syncs everything
         shown = [self._show(path) for path in paths]
         return " ".join(filter(None, [call, *shown, match["error"]])) if None not in shown else None
 
     def _show(self, path: str) -> str | None:
-        """A path relative to the store; None when it has nothing to do with it."""
+        """A path relative to the store, or None outside it."""
         relative = os.path.relpath(path, self.root)
         if relative.startswith(".staging/"):
             return "staged"

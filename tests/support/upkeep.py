@@ -1,4 +1,4 @@
-"""Stores to look after: filled, damaged, and what a run says of them."""
+"""Stores for the tests of upkeep, filled or damaged, and reports about them."""
 
 import hashlib
 from pathlib import Path
@@ -14,7 +14,7 @@ NUMBER = 40
 
 
 def filled(store: Store) -> Store:
-    """The store, with blobs."""
+    """Add blobs to a store and return it."""
     staging = Staging(store, durability=Durability.NONE)
     for number in range(NUMBER):
         put(staging, b"x" * number)
@@ -22,19 +22,19 @@ def filled(store: Store) -> Store:
 
 
 def digests(store: Store) -> list[Digest]:
-    """What the store holds, in order."""
+    """The digests in the store, in order."""
     return [blob.digest for blob in store.iterate()]
 
 
 def last(reports: object) -> Report:
-    """The report in the end."""
+    """The last report."""
     *_, report = reports  # type: ignore[misc]
     assert isinstance(report, Report)
     return report
 
 
 def fill(root: Path, algorithm: Algorithm, contents: list[bytes]) -> None:
-    """Make a store of these blobs."""
+    """Make a store with these blobs."""
     open_store(str(root), algorithm, Durability.NONE)
     for data in contents:
         path = root / named(algorithm, data)
@@ -43,7 +43,7 @@ def fill(root: Path, algorithm: Algorithm, contents: list[bytes]) -> None:
 
 
 def named(algorithm: Algorithm, data: bytes) -> str:
-    """Where the blob with these bytes lies."""
+    """The path of the blob with these bytes, below the root."""
     name = hashlib.new(algorithm.value, data).hexdigest()
     return f"{name[:2]}/{name}"
 

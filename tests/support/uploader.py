@@ -1,10 +1,10 @@
-"""A process that works on a store, for tests that watch or kill it.
+"""A process that works on a store, so that tests can watch or kill it.
 
     python tests/support/uploader.py ROOT DURABILITY [STEP ...]
 
-A step is `add=TEXT`, `remove=TEXT`, `quarantine=TEXT`, `cut=TEXT`, which damages the blob, or
-`slowly=TEXT`: an upload that stops in the middle until standard input ends. What is done is told
-on standard output, in one write for each step.
+A step is `add=TEXT`, `remove=TEXT`, `quarantine=TEXT`, `cut=TEXT`, which truncates the blob, or
+`slowly=TEXT`, an upload that pauses in the middle until standard input ends. Each finished step is
+reported on standard output, in one write.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from wsgi_store.store.open import open_store
 
 
 def tell(text: str) -> None:
-    """Say what was done, to a test that waits for it."""
+    """Print what was done, for a test that waits for it."""
     os.write(1, f"{text}\n".encode())
 
 

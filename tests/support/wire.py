@@ -1,4 +1,4 @@
-"""HTTP spoken byte by byte, for what a client library would not send or would hide."""
+"""HTTP byte by byte, for requests and responses that a client library would not send or show."""
 
 import socket
 import struct
@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 
 
 class Answer(NamedTuple):
-    """A response; names of fields in lower case."""
+    """A response; field names are in lower case."""
 
     status: int
     fields: dict[str, str]
@@ -19,7 +19,7 @@ class Connection:
     def __init__(self, port: int, receive_buffer: int | None = None) -> None:
         self.socket = socket.socket()
         if receive_buffer:
-            # So that an answer is still on its way when its first bytes are read.
+            # A small buffer, so that an answer is still on its way when its first bytes are read.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(20)
         try:
@@ -37,11 +37,11 @@ class Connection:
         self.socket.close()
 
     def send(self, *parts: bytes) -> None:
-        """Send bytes as they are, in one segment where they fit."""
+        """Send bytes as they are, in one segment if they fit."""
         self.socket.sendall(b"".join(parts))
 
     def receive(self, head: bool = False) -> Answer:
-        """Read one response; `head` when it answers a HEAD."""
+        """Read one response; `head` if it answers a HEAD."""
         answer = self.receive_head()
         if head or answer.status < 200 or answer.status in (204, 304):
             return answer
@@ -75,18 +75,18 @@ class Connection:
         return self.receive(parts[0].startswith(b"HEAD "))
 
     def at_end(self) -> bool:
-        """Whether the server closed the connection and sent nothing more."""
+        """Whether the server has closed the connection without sending more."""
         return self._file.read(1) == b""
 
     def reset(self) -> None:
-        """Vanish: the peer sees a reset instead of an orderly end."""
+        """Reset the connection instead of closing it."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._file.close()
         self.socket.close()
 
 
 def message(method: str, target: str, body: bytes | None = None, /, **fields: str | int) -> bytes:
-    """A request with a Content-Length where it has a body; `_` in a field's name stands for `-`."""
+    """A request, with a Content-Length if it has a body; `_` in a field's name stands for `-`."""
     lines = [f"{method} {target} HTTP/1.1", "Host: example.org"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
     if body is not None:

@@ -198,7 +198,7 @@ def test_it_is_tried_once_in_a_process(tmp_path: Path, proxy: Between) -> None:
     assert 0 < tried <= 32
     put(Staging(store), b"more")
     store.remove(DIGEST)
-    # pylint: disable-next=unreachable  # pylint: disable-next=unreachable  # taken for a read-only store
+    # pylint: disable-next=unreachable  # taken for a read-only store
     assert proxy.count("/.probes/") == tried
     assert not [key for key in keys(tmp_path) if key.startswith(engine.PROBES)]
 

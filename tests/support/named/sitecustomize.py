@@ -1,4 +1,4 @@
-"""On PYTHONPATH, gives a process a file system without nameless files (O_TMPFILE), as NFS is one."""
+"""On PYTHONPATH, makes a process see a file system without nameless files (O_TMPFILE), as on NFS."""
 
 import errno
 import os
