@@ -38,7 +38,7 @@ def fixture_store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture(name="helper", autouse=True)
 def fixture_helper(monkeypatch: pytest.MonkeyPatch) -> "hashing._Helper":
-    """A helper that no other test has used."""
+    """A fresh helper for each test."""
     helper = hashing._Helper()  # pylint: disable=protected-access
     monkeypatch.setattr(hashing, "_helper", helper)
     return helper

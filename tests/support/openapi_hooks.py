@@ -23,12 +23,12 @@ def before_load_schema(_: Any, raw_schema: dict[str, Any]) -> None:
 
 @schemathesis.hook
 def filter_failure(_: Any, failure: Failure, case: Any, response: Any) -> bool:
-    """Whether a failure is one of the service."""
+    """Whether the service is to blame for a failure."""
     if isinstance(failure, RejectedPositiveData):
-        # Its coverage phase takes 0 for a valid value of a header field with a pattern.
+        # Schemathesis in its coverage phase takes 0 for a valid value of a header field with a pattern.
         if "0" in (case.headers.get("Repr-Digest"), case.headers.get("Content-Digest")):
             return False
-        # Chained requests may lack a body to make a form of; it then sends a part that says None.
+        # Without a body for the form of a chained request Schemathesis sends a part that says None.
         if case.media_type == "multipart/form-data" and not isinstance(case.body, dict):
             return False
         code = BY_STATE.get(response.status_code)

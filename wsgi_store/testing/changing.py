@@ -75,7 +75,7 @@ class Changing:
 
         with ThreadPoolExecutor(8) as pool:
             balance = sum(pool.map(churn, range(8)))
-        # Each creation but the last was undone by exactly one removal.
+        # Exactly one removal undid each creation except the last.
         assert balance == len(list(store.iterate()))
         assert balance in (0, 1)
 

@@ -74,7 +74,7 @@ def test_names_and_types_survive(application: Application, config: Config, name:
 
 
 def test_a_range(application: Application) -> None:
-    """A client asks the object store for the range that it wanted."""
+    """A client that follows a redirect gets the range it asked for from the object store."""
     wanted = "bytes=1-8"
     answer = call(application, path=put(application, SMALL), HTTP_RANGE=wanted)
     status, fields, body = follow(answer, Range=wanted)

@@ -28,7 +28,7 @@ LIMIT = 64 * MIB
 
 
 def test_two_servers(tmp_path: Path) -> None:
-    """Concurrent clients of two servers see a possible history of each blob, and whole blobs."""
+    """Two servers give concurrent clients consistent answers, and every blob is whole."""
     settings = environ(tmp_path)
     for name in "ab":
         (tmp_path / name).mkdir()

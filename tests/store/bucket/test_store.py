@@ -59,7 +59,7 @@ def fixture_bucket(tmp_path: Path) -> Bucket:
 
 
 def keys(bucket: Bucket) -> set[str]:
-    """The keys in it."""
+    """The keys in the bucket."""
     return {meta["path"] for page in obstore.list(bucket.client) for meta in page}
 
 
@@ -160,7 +160,7 @@ def test_a_lock_that_is_never_free(hasty: Store, staging: Staging, bucket: Bucke
 
 
 def test_an_unmarked_store_of_another_algorithm(tmp_path: Path, bucket: Bucket) -> None:
-    """Blobs copied without their marker are not taken for blobs of another algorithm."""
+    """A bucket with blobs of another algorithm and no marker is refused."""
     ceph.cluster()
     obstore.put(bucket.client, f"ab/ab{'0' * 38}", b"named by sha1")
     for _ in range(2):
@@ -171,7 +171,7 @@ def test_an_unmarked_store_of_another_algorithm(tmp_path: Path, bucket: Bucket) 
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///prefix", "s3://bucket/a\nb", "s3://bucket?x=1", "s3://b*"])
 def test_a_url_that_names_no_bucket(tmp_path: Path, url: str) -> None:
-    """A URL that names no bucket is rejected as a setting."""
+    """An invalid bucket URL is rejected with an error that names the setting."""
     with pytest.raises(ConfigError, match="^WSGI_STORE_ROOT: expected s3://bucket/prefix"):
         open_store(url, Algorithm.MD5, Durability.FULL, Remote(str(tmp_path)))
 

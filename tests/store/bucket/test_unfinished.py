@@ -187,7 +187,7 @@ def test_uploads_of_killed_processes_are_collected(  # pylint: disable=too-many-
     assert [one["upload"] for one in collected("--uploads-older", "1s")] == [0]
     assert set(unfinished(tmp_path / "store")) == {"notes", f"sub/{key}"}
     for one, id_ in ids.items():
-        s3().abort_multipart_upload(**begun, Key=one, UploadId=id_)  # raises when the blob is gone
+        s3().abort_multipart_upload(**begun, Key=one, UploadId=id_)  # raises if the upload is gone
     with serving(tmp_path) as server, begin(server, data, len(data)) as client:
         assert told(client.receive()) == (md5(data), len(data), True)
 
@@ -222,7 +222,7 @@ def test_many_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_refusal_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With keys that may not list uploads the rest is collected, and the failure is reported at the end."""
+    """If uploads in parts cannot be listed, the rest is collected before the failure is reported."""
     store = KIND.open(tmp_path / "store", Algorithm.MD5)
     (Path(store.staging_directory) / ("0" * 32)).write_bytes(b"left behind")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")

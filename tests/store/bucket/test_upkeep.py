@@ -129,7 +129,7 @@ def test_quarantine_beside_removals_and_uploads(root: Path, store: Store, stagin
 
 
 def test_expiring_beside_dedup_hits(root: Path, store: Store, staging: Staging) -> None:
-    """A blob whose upload was acknowledged is there, whether it expired before or was renewed."""
+    """An acknowledged blob is there, whether it expired before its upload or was renewed by it."""
     blobs = [DATA + bytes([number]) for number in range(48)]
     for data in blobs:
         put(staging, data)

@@ -31,7 +31,7 @@ class Sender:
             assert self._through.wait(LONG)
 
     def get_through(self) -> None:
-        """Have the engine answer."""
+        """Make the engine answer."""
         self._through.set()
         self._sent.result(LONG)
 

@@ -103,7 +103,7 @@ def test_files_of_the_same_algorithm_without_a_marker(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a file", "a file/store"])
 def test_a_root_that_cannot_be_a_directory(tmp_path: Path, name: str) -> None:
-    """A root that is a file fails with an error that names the root."""
+    """Opening a root that is a file, or is below one, fails with an error that names the root."""
     (tmp_path / "a file").write_bytes(b"")
     with pytest.raises(StoreUnavailable, match=f"^cannot open the store {tmp_path / name}: "):
         LocalStore(str(tmp_path / name), Algorithm.MD5)

@@ -57,7 +57,7 @@ def a_file(path: Path, random: Random) -> None:
 
 
 def a_directory(path: Path, random: Random) -> None:
-    """A directory, which may be closed or hold things."""
+    """A directory, possibly inaccessible or with files in it."""
     path.mkdir()
     for name in random.sample([*HASHES, "x"], 2):
         (path / name).touch()
@@ -65,7 +65,7 @@ def a_directory(path: Path, random: Random) -> None:
 
 
 def a_link(path: Path, random: Random) -> None:
-    """A link to somewhere, to nowhere or to itself."""
+    """A link to an existing path, to a missing one or to itself."""
     path.symlink_to(
         random.choice(["/etc/passwd", "nowhere", path.name, ".", "..", "/proc/self/mem", HASHES[0]])
     )
