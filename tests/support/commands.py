@@ -11,7 +11,7 @@ from tests.support.servers import PROJECT
 
 # Coverage measures subprocesses by these.
 COUNTING = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
-# As pip writes it when the interpreter's path contains blanks, which a first line cannot.
+# As pip writes it if the interpreter's path contains blanks, which are not allowed in a `#!` line.
 PROGRAM = f"""#!/bin/sh
 '''exec' "{sys.executable}" "$0" "$@"
 ' '''
