@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-TYPE_CHECKING = False  # as typing has it, whose import takes longer than all the rest of this
+TYPE_CHECKING = False  # as in typing, which is slow to import
 if TYPE_CHECKING:
     from wsgi_store import errors
     from wsgi_store.access.grant import Grant
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Blob", "Client", "Config", "Grant", "Signer", "Store", "create_app", "errors", "open_store"]
 
-# Loaded when it is asked for: a client needs no server, and the version neither.
+# Loaded on first use: neither the client nor the version needs the server.
 _PLACES = {
     "__version__": "version",
     "create_app": "assembly",
@@ -31,7 +31,7 @@ _PLACES = {
 }
 
 
-if not TYPE_CHECKING:  # mypy would take any name for one that is there
+if not TYPE_CHECKING:  # it would make mypy accept any name
 
     def __getattr__(name: str) -> object:
         if name == "errors":

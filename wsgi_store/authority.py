@@ -5,7 +5,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import NamedTuple
 
-# RFC 3986 section 3.2.2 without the comma, with which servers join two Host fields.
+# RFC 3986 section 3.2.2 without the comma, because servers join two Host fields with one.
 _NAME = r"(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+"
 _IPV6 = r"\[(?P<ipv6>[0-9A-Fa-f:.]+)\]"
 _LATER = r"\[[Vv][0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+\]"

@@ -73,7 +73,7 @@ def _current_helper() -> _Helper:
     """The helper of this process."""
     global _helper  # pylint: disable=global-statement
     if _helper.lost:
-        # Two threads may both get here: each gets a helper that works, and one of them goes unused.
+        # Two threads may both get here: each gets a helper that works, and later callers use only one.
         _helper = _Helper()
     return _helper
 

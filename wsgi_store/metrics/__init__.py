@@ -1,1 +1,1 @@
-"""Figures for Prometheus, loaded only where they are wanted."""
+"""Metrics for Prometheus, imported only if they are enabled."""

@@ -1,8 +1,8 @@
-"""Figures for Prometheus: what was asked and answered, what came in and went out, what it took.
+"""Metrics for Prometheus: requests, failures, bytes received and sent, uploads, durations.
 
-Imported only where they are wanted. They belong to the process, and with PROMETHEUS_MULTIPROC_DIR, which
-has to be set before, to all processes that share that directory. prometheus-client only writes them out;
-docs/decisions/0015-own-counting.md says why it does not count.
+Imported only if metrics are enabled. The counts belong to this process or, if PROMETHEUS_MULTIPROC_DIR is
+set before the import, to all processes that share that directory. prometheus-client only formats them;
+docs/decisions/0015-own-counting.md gives the reasons.
 """
 
 import os
@@ -42,17 +42,17 @@ from wsgi_store.version import __version__
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Seconds: from a small blob in memory to a large upload over a slow line.
+# Seconds: from a small blob in memory to a large upload over a slow connection.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "DELETE"})
 SERIES = 1000
-# Of a path in the URL table; a figure's path is written as in openapi.json.
+# A variable in a route of the URL table; metrics write it as openapi.json does.
 _VARIABLE = re.compile("<[a-z]+:([a-z]+)_?>")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that is counted, once for each set of values that its labels take."""
+    """A metric, counted separately for each combination of label values."""
 
     kind: type[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]
     name: str
@@ -62,14 +62,14 @@ class Figure:
     """Values of the one label that are told before they are counted: what begins at 1 has not risen."""
 
     def series(self, *values: str) -> Number:
-        """What counts it for these values."""
+        """Return the number or histogram that counts these label values."""
         key = self._key(*values)
         if self.kind is HistogramMetricFamily:
             return Durations(COUNTS, key, BOUNDS)
         return Number(COUNTS, key)
 
     def metric(self, totals: dict[Key, list[float]]) -> Metric:
-        """What Prometheus is told of it."""
+        """Return the metric for Prometheus, with the totals of all processes."""
         metric = self.kind(self.name, self.text, labels=self.labels)
         known = map(self._key, self.known) if self.labels else [self._key()]
         totals = {key: [0.0] for key in known} | totals
@@ -100,7 +100,7 @@ FAILURES = Figure(
     "wsgi_store_failures",
     "Requests answered with a problem, by its code.",
     ("code",),
-    # Those that are no client's fault, and what else an alert looks at.
+    # Server errors, and others that alerts watch.
     tuple(kind.code for kind in (WSGIStoreError, StoreUnavailable, StorageFull, DigestCollision)),
 )
 RECEIVED = Figure(CounterMetricFamily, "wsgi_store_received_bytes", "Bytes of files received, kept or not.")
@@ -119,7 +119,7 @@ STORE_SECONDS = Figure(
     "Time of the operations on the store.",
     ("operation",),
 )
-# What counts the answers of a route, by method and status.
+# The functions that count a response, by route, method and status.
 _answers: dict[tuple[str | None, str, str], Callable[[float], None]] = {}
 count_sent = SENT.series().add
 _received = RECEIVED.series().add
@@ -127,12 +127,12 @@ _staged = STAGED.series().add
 
 
 def count(method: str, route: str | None, status: str, seconds: float, failure: str | None) -> None:
-    """Count an answer that is about to begin, so that none is given uncounted."""
+    """Count a response before it is sent, so that no response goes uncounted."""
     key = (route, method, status)
-    # Kept, for finding a series by its labels takes as long as counting.
+    # Cached, because looking up a series by its labels is slow compared with counting.
     add = _answers.get(key)
     if add is None:
-        # Anybody can invent paths and methods, and each would be a series of its own.
+        # Clients can invent paths and methods: each would add a series.
         add = SECONDS.series(
             _VARIABLE.sub(r"{\1}", route) if route else "other",
             method if method in METHODS else "other",
@@ -148,12 +148,12 @@ def count(method: str, route: str | None, status: str, seconds: float, failure: 
 class TimedStore:
     """A store whose stat, open, add and remove are timed.
 
-    Everything else is the wrapped store's own, its optional abilities included: isinstance finds them.
+    Every other member is that of the wrapped store, so isinstance also finds its optional abilities.
     """
 
     def __init__(self, store: Store) -> None:
-        # Attributes of the instance, so that no call takes a detour and every Python version finds the
-        # members of a runtime-checkable protocol.
+        # Set on the instance: calls go straight to the store, and isinstance finds the members of a
+        # runtime-checkable protocol on every Python version.
         vars(self).update({name: getattr(store, name) for name in dir(store) if not name.startswith("_")})
         self.stat = _timed("stat", store.stat)
         self.open = _timed("open", store.open)
@@ -169,7 +169,7 @@ class CountedStaging(Staging):
     """Staging that counts the files and bytes it receives."""
 
     def receive(self, chunks: Iterable[Chunk], **conditions: Any) -> Receipt:
-        """Store what `chunks` yield, when they end well."""
+        """Receive and store a file as Staging does, and count its bytes and its outcome."""
         _staged(1)
         try:
             receipt = super().receive(_counted(chunks), **conditions)
@@ -180,14 +180,14 @@ class CountedStaging(Staging):
 
 
 class _Totals(Collector):
-    """What was counted.
+    """The counted metrics, summed over all processes.
 
-    How many requests there were is told by the histogram of their durations: a counter beside it
-    would be one more number to write for each request.
+    The number of requests is derived from the histogram of their durations: a separate counter would
+    cost another write for each request.
     """
 
     def collect(self) -> Iterator[Metric]:
-        """Look."""
+        """Yield the metrics with their current totals."""
         totals = COUNTS.totals()
         requests = CounterMetricFamily(
             "wsgi_store_requests",
@@ -203,17 +203,17 @@ class _Totals(Collector):
 
 
 class _State(Collector):
-    """What is looked up when it is asked for, and the same whichever process is asked."""
+    """Metrics that are looked up at each scrape and are the same in every process."""
 
     def __init__(self, store: Store, staging: Staging) -> None:
         self._store = store
         self._staging = staging
 
     def collect(self) -> Iterator[Metric]:
-        """Look."""
+        """Yield the metrics that the store can report now."""
         about = {"version": __version__, "algorithm": self._store.algorithm.value}
         yield InfoMetricFamily("wsgi_store", "What is running.", value=about)
-        # Where it cannot be told, Prometheus is told nothing: 0 would raise a false alarm.
+        # A value that cannot be read is left out: 0 would raise a false alarm.
         with suppress(StoreError):
             free = self._staging.free()
             if free is not None:
@@ -228,7 +228,7 @@ class _State(Collector):
             yield GaugeMetricFamily(
                 "wsgi_store_oldest_verification_timestamp_seconds",
                 "When the part of the store was verified, or made, that was verified longest ago.",
-                # What never was is no older than the store; what cannot be read is as good as never verified.
+                # Before the first verification, the store's creation; with unreadable blobs, never.
                 value=ledger.oldest if ledger.oldest or ledger.unreadable else self._store.made(),
             )
             for name, text, value in (
@@ -240,7 +240,7 @@ class _State(Collector):
 
 
 def render(store: Store, staging: Staging, accept: str) -> tuple[bytes, str]:
-    """The figures as Prometheus reads them, and their media type, as an Accept field asks for it."""
+    """Return the metrics in the format that an Accept field asks for, and its media type."""
     registry = CollectorRegistry()
     registry.register(_State(store, staging))
     registry.register(_Totals())

@@ -1,4 +1,4 @@
-"""Numbers that the threads of a process, and processes that share a directory, count together."""
+"""Counters shared by the threads of a process and by the processes that use the same directory."""
 
 import fcntl
 import json
@@ -16,13 +16,13 @@ from typing import TypeAlias
 
 from wsgi_store.logs import logger
 
-# Bytes of a process's numbers: a thousand histograms. Allocated at once, for what is written through
-# a mapping where there is no room ends the process (mmap(2), SIGBUS).
+# Bytes in the file of a process: room for a thousand histograms. Allocated in advance, because a write
+# through a mapping to a full disk kills the process (mmap(2), SIGBUS).
 SIZE = 1 << 18
 SUFFIX = ".counts"
-# A record: the length of its key in bytes and the number of its cells; then the key, padded to the
-# size of a cell, and the cells. Before the first one stands where the last one ends, written when the
-# record is there: a process may be killed, or read by another, at any time.
+# A record: the length of its key in bytes and the number of its cells; then the key, padded to a
+# multiple of the cell size, and the cells. The file begins with the offset at which the last record ends.
+# It is updated after the record is written, because the process may be killed, or its file read, at any time.
 _END = struct.Struct("=Q")
 _HEAD = struct.Struct("=II")
 CELL = 8
@@ -31,9 +31,9 @@ Cells: TypeAlias = "memoryview[float]"
 
 # Held while numbers are changed, and while this process forks.
 _lock = Lock()
-# How many forks lie between this process and the first one that counted: what was made in another
-# generation belongs to another process. To ask for the process id takes half as long as counting. Servers
-# that fork without Python's knowledge, as uWSGI does, do so before the process has counted anything.
+# The number of forks between the first process that counted and this one: anything made in another
+# generation belongs to another process. Calling os.getpid() for each count would be slow. Servers that
+# fork without Python's hooks, such as uWSGI, do so before the process has counted anything.
 _generation = 0  # pylint: disable=invalid-name
 
 
@@ -45,13 +45,13 @@ def _in_child() -> None:
 
 @cache
 def _watch_forks() -> None:
-    """Register the hooks that count forks; done by the first process that counts, not on import."""
+    """Register the hooks that count forks; called at the first count, not on import."""
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_in_child)
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What is counted, told from everything else."""
+    """Identifies a number or histogram by the name of its metric and its label values."""
 
     name: str
     labels: tuple[str, ...] = ()
@@ -60,21 +60,21 @@ class Key:
 
 
 class Counts:
-    """What this process counts, in memory that others can read, also when it is gone.
+    """The counts of this process, in memory that other processes can read even after it has ended.
 
-    A process has a file of its own, which it keeps locked while it lives (fcntl(2)). One that begins
-    goes on with that of one that has ended, so that they do not become more and more.
+    Each process locks a file of its own while it runs (fcntl(2)). A new process takes over the file of one
+    that has ended, so that the number of files does not keep growing.
     """
 
     def __init__(self, directory: str | None = None) -> None:
         self._directory = directory
-        self._generation = -1  # that all below belongs to: a process that was forked begins anew
+        self._generation = -1  # of everything below; a forked process starts anew
         self._file: tuple[int, str] | None = None
         self._memory = memoryview(b"")
         self._cells: dict[Key, Cells] = {}
 
     def cells(self, key: Key, number: int) -> Cells:
-        """Where this process counts so many numbers, zero at first; with the lock held."""
+        """Return the cells of a key, adding `number` zeros if it is new; the caller holds the lock."""
         self._begin()
         cells = self._cells.get(key)
         if cells is None:
@@ -88,7 +88,7 @@ class Counts:
         middle = begin + _HEAD.size + len(name)
         end = middle + number * CELL
         if end > SIZE:
-            # More than `metrics` ever asks for; should it, requests are answered all the same.
+            # The metrics need less than this. If they ever need more, counts are lost but no request fails.
             return memoryview(bytearray(number * CELL)).cast("d")
         _HEAD.pack_into(self._memory, begin, len(name), number)
         self._memory[begin + _HEAD.size : middle] = name
@@ -96,12 +96,12 @@ class Counts:
         return self._memory[middle:end].cast("d")
 
     def _begin(self) -> None:
-        """Have memory that is this process's own."""
+        """Give this process memory of its own unless it already has it."""
         if self._generation == _generation:
             return
         _watch_forks()
         if self._file is not None:
-            os.close(self._file[0])  # a copy: the lock is still its owner's
+            os.close(self._file[0])  # inherited: the parent process keeps its lock
         self._generation = _generation
         self._file = None
         self._memory = memoryview(bytearray(SIZE))
@@ -119,7 +119,7 @@ class Counts:
                 cells[0] = 0
 
     def totals(self) -> dict[Key, list[float]]:
-        """The sums over this process and all others, those that have ended included."""
+        """Return the sums over all processes, including those that have ended."""
         with _lock:
             self._begin()
             memories = [(bytes(self._memory), True)]
@@ -136,11 +136,11 @@ class Counts:
         if self._directory is None or self._file is None:
             return
         for path in _files(self._directory):
-            # To open and close its own file would end the lock.
+            # Opening and closing its own file would release the lock (fcntl(2)).
             if path != self._file[1]:
                 with suppress(OSError), open(path, "rb") as file:
                     lives = not _lock_file(file.fileno(), fcntl.LOCK_SH)
-                    if len(memory := file.read()) == SIZE:  # else it is being made
+                    if len(memory := file.read()) == SIZE:  # otherwise it is not complete
                         yield memory, lives
 
 
@@ -151,12 +151,12 @@ def _files(directory: str) -> list[str]:
 def _claim(directory: str) -> tuple[int, str]:
     """Open and lock the file of a process that has ended, or a new one."""
     for path in _files(directory):
-        with suppress(OSError):  # another user's
+        with suppress(OSError):  # it belongs to another user
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             if _lock_file(fd, fcntl.LOCK_EX) and os.fstat(fd).st_size == SIZE:
                 return fd, path
             os.close(fd)
-    # Under another name until it has its size and its lock, so that nobody else claims it.
+    # It gets the suffix once it is allocated and locked, so that no other process claims it.
     fd, path = tempfile.mkstemp(dir=directory)
     try:
         os.posix_fallocate(fd, 0, SIZE)
@@ -170,7 +170,7 @@ def _claim(directory: str) -> tuple[int, str]:
 
 
 def _lock_file(fd: int, kind: int) -> bool:
-    """Lock a file unless another process has it; raises no error where that cannot be told."""
+    """Lock a file; returns False if another process holds a lock or the file cannot be locked."""
     try:
         fcntl.lockf(fd, kind | fcntl.LOCK_NB)
     except OSError:
@@ -179,7 +179,7 @@ def _lock_file(fd: int, kind: int) -> bool:
 
 
 def _records(memory: memoryview) -> Iterator[tuple[Key, Cells]]:
-    """Take what a process counted apart."""
+    """Yield the key and the cells of each record."""
     (end,) = _END.unpack_from(memory)
     begin = _END.size
     while begin < end:
@@ -191,7 +191,7 @@ def _records(memory: memoryview) -> Iterator[tuple[Key, Cells]]:
 
 
 class Number:
-    """A number that is counted up, and down where it says what goes on now."""
+    """A counter that goes up, or a gauge that also goes down."""
 
     __slots__ = ("_cells", "_counts", "_generation", "_key")
     size = 1
@@ -203,7 +203,7 @@ class Number:
         self._cells: Cells = memoryview(b"").cast("d")
 
     def add(self, amount: float = 1) -> None:
-        """Count so much."""
+        """Add an amount."""
         with _lock:
             if self._generation != _generation:
                 self._renew()
@@ -215,7 +215,7 @@ class Number:
 
 
 class Durations(Number):
-    """How long something took: the sum in seconds, and how often which bound was not exceeded."""
+    """A histogram of durations: their sum in seconds, and the number of durations in each bucket."""
 
     __slots__ = ("_bounds", "size")
 
@@ -225,7 +225,7 @@ class Durations(Number):
         self.size = 2 + len(bounds)
 
     def add(self, amount: float = 1) -> None:
-        """Count what took so long."""
+        """Count a duration in seconds."""
         with _lock:
             if self._generation != _generation:
                 self._renew()

@@ -1,6 +1,6 @@
-"""What only some kinds of store can do: protocols beside Store.
+"""Optional abilities of a store, as protocols beside Store.
 
-Whoever uses one asks for it by isinstance, once, when it is given the store.
+A caller tests for an ability once, with isinstance, when it gets the store.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,35 +21,35 @@ class LocalPaths(Protocol):
 
 @runtime_checkable
 class SignedURLs(Protocol):
-    """A store that lets clients download blobs from where it keeps them."""
+    """A store from which clients can download blobs directly."""
 
     def url(self, digest: Digest, seconds: int, content_type: str, disposition: str) -> str | None:
         """Return a URL at which anybody can download a blob for `seconds`, whether or not it exists.
 
-        Responses there have these values of Content-Type and Content-Disposition. None if there are no
-        keys to sign a URL with. Raises StoreUnavailable.
+        Its responses have these values of Content-Type and Content-Disposition. Returns None if there is no
+        key to sign a URL with. Raises StoreUnavailable.
         """
 
 
 @runtime_checkable
 class EarlyUploads(Protocol):
-    """A store that can start to send a file on while it is still being received."""
+    """A store that can start to upload a file while the file is still being received."""
 
     def begin(self, staged: StagedFile, size: int | None, expected: Sequence[Digest]) -> Ahead | None:
-        """Start to send a file with the announced size and digests, if that is worthwhile.
+        """Start to upload a file with the announced size and digests, if that is worthwhile.
 
-        The result belongs in `staged.ahead`. Raises StoreError if the file could not be added.
+        The caller puts the result in `staged.ahead`. Raises StoreError if the file could not be added.
         """
 
 
 @runtime_checkable
 class Leftovers(Protocol):
-    """A store in which a process that is killed can leave more than a staged file."""
+    """A store in which a killed process can leave more behind than a staged file."""
 
     def abandoned(self, before: float, *, remove: bool) -> Iterator[Blob]:
-        """Yield the unfinished uploads that have got no bytes since `before`, after removing each.
+        """Yield the unfinished uploads that received no bytes since `before`, after removing each.
 
-        `before` is in seconds since the epoch. `size` is that of the parts that arrived, `modified` the
+        `before` is in seconds since the epoch. `size` is the total of the received parts, `modified` the
         time of the last one. With `remove=False` nothing is removed. Raises StoreError.
         """
 

@@ -1,4 +1,4 @@
-"""The contract of a store, in the docstrings of Store, and the values that it uses."""
+"""The contract of a store, written as the docstrings of Store, and the types that it uses."""
 
 import enum
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from wsgi_store.store.staged import StagedFile
 
 
 class Durability(enum.Enum):
-    """What is synced before an upload is acknowledged (fsync(2))."""
+    """How much is synced before an upload is acknowledged (fsync(2))."""
 
     FULL = "full"
     """The file and the directory that names it: survives a power failure."""
@@ -85,8 +85,7 @@ class Store(Protocol):
 
     `add` gets only staged files that are complete, hashed and, if `keeps_staged`, synced. Implementations
     raise subclasses of StoreError, never OSError or the errors of a client library. Any number of threads
-    and processes may call every method at once. What only some stores can
-    do is in `abilities`.
+    and processes may call every method at once. Methods that only some stores have are in `abilities`.
     """
 
     algorithm: Algorithm
@@ -114,60 +113,60 @@ class Store(Protocol):
     def open(self, digest: Digest, start: int = 0, length: int | None = None) -> BlobReader:
         """Open `length` bytes from `start`, by default to the end; raises BlobNotFound.
 
-        A reader can go on when the blob is removed.
+        A reader keeps working if the blob is removed.
         """
 
     def add(self, staged: StagedFile) -> Added:
         """Publish a staged file in one atomic step; returns what the store had before.
 
-        On return the blob survives a power failure, to the extent of the store's durability. A blob of
-        another size is damaged and gets healed: exactly one of the uploads that find it replaces it. A
-        blob in quarantine is healed too, and its bytes in quarantine are removed.
+        On return the blob survives a power failure, to the extent of the store's durability. A stored blob
+        of a different size is damaged and gets healed: exactly one of the uploads that find it replaces it.
+        A blob in quarantine is healed too, and its bytes in quarantine are removed.
 
         If the algorithm is not collision resistant, the bytes are compared as well. If they differ and the
-        old blob has its digest, this raises DigestCollision; otherwise the old blob is damaged, and healed.
+        stored blob has its digest, this raises DigestCollision; otherwise it is damaged, and gets healed.
         """
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
         """Remove a blob and return its description; raises BlobNotFound.
 
-        The blob stays if `check` raises an error. An upload of the same blob happens either before, and
-        `check` sees that, or after, and creates the blob anew.
+        The blob stays if `check` raises an error. A concurrent upload of the same blob takes effect either
+        before, so that `check` sees it, or after, so that it creates the blob anew.
         """
 
     def expire(self, digest: Digest, modified: float) -> bool:
         """Remove a blob unless it was added again since `modified`; returns whether it was removed.
 
-        Safe beside uploads if `modified` was more than `granularity` ago when it was read; a younger blob
-        may stay. The removal is not synced: after a power failure the blob may be there again.
+        Safe during uploads if `modified` was more than `granularity` ago when it was read; a younger blob
+        may stay. The removal is not synced: after a power failure the blob may be back.
         """
 
     def quarantine(self, digest: Digest) -> bool:
-        """Move a blob to quarantine if its bytes do not have its digest; returns whether they do not.
+        """Move a blob to quarantine if its bytes do not match its digest; returns whether it was damaged.
 
-        From then on the blob is absent, but its bytes are kept. The store reads them itself, so that no
-        good blob is moved, whatever others do meanwhile. Raises BlobNotFound.
+        A blob in quarantine counts as absent, but its bytes are kept. The store hashes them itself, so that
+        it never moves a good blob, even during other operations. Raises BlobNotFound.
         """
 
     def quarantined(self) -> Iterator[Blob]:
-        """Yield the blobs in quarantine in ascending order; `modified` is when they came there."""
+        """Yield the blobs in quarantine in ascending order; `modified` is the time of the move."""
 
     def discard(self, digest: Digest) -> None:
         """Remove a blob from quarantine; raises BlobNotFound."""
 
     def load_note(self, name: str) -> bytes | None:
-        """Return the contents of a note in the store, None if there is none."""
+        """Return the contents of a note in the store, or None if it does not exist."""
 
     def update_note(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
         """Replace a note atomically by the result of `change`, which gets the contents or None.
 
-        Concurrent updates follow one another if the store has locks. A note holds only what can be found
-        out again; its name is that of a hidden file.
+        Concurrent updates run one after another if the store has locks. A note holds only data that can be
+        computed again. Its name begins with a dot.
         """
 
     def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
-        """Yield the blobs in ascending order of digest, beginning behind `after`.
+        """Yield the blobs in ascending order of digest, starting after `after`.
 
-        A blob that cannot be described raises StoreUnavailable with its `hash`; call this again with that
-        one as `after` for the rest.
+        Raises StoreUnavailable with the `hash` of a blob that cannot be described; to get the rest, call this
+        again with that digest as `after`.
         """

@@ -16,10 +16,10 @@ STAGED_NAME = re.compile("[0-9a-f]{32}")
 
 
 class Ahead(Protocol):
-    """What a store does with a staged file while it is still being received."""
+    """A store's upload of a staged file that is still being received."""
 
     def grown(self, size: int) -> None:
-        """Learn that the file has `size` bytes now; raises StoreError if it cannot be sent on."""
+        """Upload more of the file, which has `size` bytes now; raises StoreError."""
 
     def close(self) -> None:
         """Undo everything, unless the file was added."""
@@ -50,7 +50,7 @@ class StagedFile:
             with ExitStack() as stack:
                 staged = cls(fd, os.path.join(directory, name))
                 stack.enter_context(staged)
-                # A file system without locks: sweeping cannot lock the file either, and skips it.
+                # On a file system without locks, sweeping cannot lock the file either, and skips it.
                 with suppress(OSError):
                     fcntl.flock(fd, fcntl.LOCK_EX)
                 # A file without a link was swept before it was locked.
@@ -87,7 +87,7 @@ class StagedFile:
             os.link(own, name, src_dir_fd=place.fd, dst_dir_fd=directory, follow_symlinks=False)
 
     def rename(self, name: str, directory: int) -> None:
-        """Rename the file, which has a name, to one in an open directory; raises OSError."""
+        """Move a named file to another name in an open directory; raises OSError."""
         assert self.path is not None
         with Directory(os.path.dirname(self.path), NAME) as place:
             os.rename(os.path.basename(self.path), name, src_dir_fd=place.fd, dst_dir_fd=directory)
@@ -111,7 +111,7 @@ def leftovers(directory: str, *, remove: bool) -> Iterator[int]:
         try:
             place = Directory(directory)
         except FileNotFoundError:
-            return  # a copy of a store has none
+            return  # a copy of a store has no staging directory
     with place:
         with disk_errors("cannot sweep the staged files"):
             names = os.listdir(place.fd)
@@ -121,7 +121,7 @@ def leftovers(directory: str, *, remove: bool) -> Iterator[int]:
                     name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd
                 )
                 try:
-                    # Held until the file is gone: StagedFile.named checks for that after it got the lock.
+                    # Held until the file is removed: StagedFile.named checks for that once it has the lock.
                     # Shared, because NFS needs write access for an exclusive lock.
                     fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
                     size = os.fstat(fd).st_size
