@@ -17,7 +17,7 @@ from benchmarks.servers import Server, head
 from benchmarks.work import Bench, Key
 
 PLACE = "alone"
-# Seconds after a start or a request before memory is measured: a server may still be at work.
+# Seconds between a start or a request and measuring memory, because a server may still be working.
 SETTLE = 0.5
 STATEMENT = """
 import time
@@ -28,7 +28,7 @@ print(time.perf_counter() - begin)
 
 
 def measure(kinds: Sequence[type[Server]], directory: Path, big: Path, bench: Bench) -> None:
-    """Start each server once per round; in the last round it also moves big files."""
+    """Start each server once per round; in the last round, also transfer big files."""
     for number in range(bench.rounds):
         print(f"{PLACE}: round {number + 1} of {bench.rounds}", file=sys.stderr)
         bench.figures[Key(PLACE, "import", WSGIStore.title)][number] = import_time(directory) * 1000
@@ -85,7 +85,7 @@ def _one(server: Server, number: int, bench: Bench) -> None:
 
 
 def highest(server: Server, move: Callable[[], None]) -> int:
-    """Return the highest memory of a server during `move`, in bytes."""
+    """Return the peak memory of a server during `move`, in bytes."""
     with _watched(server) as seen:
         move()
     return max(seen)

@@ -1,7 +1,7 @@
 """`python -m benchmarks.bucket`: this project on a bucket, compared with direct use of the object store.
 
-The object store is the Ceph that the tests start. Client, service and Ceph share the processors of
-this machine.
+The object store is the Ceph cluster that the tests start. Client, service and Ceph share the processors
+of one machine.
 """
 
 import argparse
@@ -47,7 +47,7 @@ class Bucket(WSGIStore):
     redirect = "never"
 
     def environ(self) -> dict[str, str]:
-        """Return the settings; the endpoint and the keys are in the variables of AWS."""
+        """Return the settings; the AWS variables hold the endpoint and the keys."""
         return {
             **super().environ(),
             "WSGI_STORE_ROOT": f"s3://{ceph.BUCKET}/bench",
@@ -57,20 +57,20 @@ class Bucket(WSGIStore):
 
 
 class Redirecting(Bucket):
-    """The same, with downloads redirected to the object store."""
+    """This project on a bucket, with downloads redirected to the object store."""
 
     title = REDIRECTED
     redirect = "always"
 
 
 class Figures(defaultdict[tuple[str, str], list[float]]):
-    """The figures by work and server."""
+    """The figures of all rounds, by work and server."""
 
     def __init__(self) -> None:
         super().__init__(list)
 
     def ratio(self, work: str, ours: str, other: str, of: str | None = None) -> str:
-        """Return the median of the ratios of each round."""
+        """Return the median of the ratios taken in each round."""
         pairs = zip(self[work, ours], self[of or work, other], strict=True)
         return f"{statistics.median(one / two for one, two in pairs):.2f} ×"
 
@@ -94,7 +94,7 @@ def download(port: int, target: str, size: int) -> None:
 
 
 def puts(client: S3Store, seconds: float) -> float:
-    """Return the objects of 4 KiB per second that threads put, one thread for each connection of wrk."""
+    """Put 4 KiB objects in one thread per connection of wrk; return the objects per second."""
     counts: list[int] = []
     end = time.monotonic() + seconds
     body = b"x" * load.SMALL
@@ -115,7 +115,7 @@ def puts(client: S3Store, seconds: float) -> float:
 
 
 class Round:
-    """One round: every server moves a large file and many small ones, both ways."""
+    """One round: upload and download a large file and many small ones on every server."""
 
     def __init__(self, directory: Path, size: int, seconds: float, payload: Payload, found: Figures) -> None:
         self.directory = directory
@@ -143,7 +143,7 @@ class Round:
             self._small()
 
     def _time(self, work: str, moves: dict[str, Callable[[], object]]) -> None:
-        # The servers take turns at being first, because what came before changes the cost of an upload.
+        # The servers take turns at going first, because earlier work changes the cost of an upload.
         names = list(moves)
         first = next(TURNS) % len(names)
         for who in names[first:] + names[:first]:
@@ -153,7 +153,7 @@ class Round:
 
     def _large(self) -> None:
         big, got = str(self.directory / "big"), str(self.directory / "got")
-        # Two bodies, because the store would already have the second upload of the same bytes.
+        # Two bodies, because the second upload of the same bytes would be a duplicate.
         path, length = f"/{self.body.digest}", self.body.size
         other = announced(self.payload.body("raw", self.size))
         uploads: dict[str, Callable[[], object]] = {
@@ -202,7 +202,7 @@ def upload(server: Server, body: Body) -> None:
 
 
 def announced(body: Body) -> Body:
-    """Return the same body with its hash announced before it, as `wsgi-store put` does."""
+    """Return the same body with its hash announced in a header, as `wsgi-store put` does."""
     field = base64.b64encode(bytes.fromhex(body.digest)).decode()
     return replace(body, fields=(f"Repr-Digest: sha-256=:{field}:",))
 
@@ -218,7 +218,7 @@ def s3cmd(*arguments: str) -> None:
 
 
 def growth(directory: Path, size: int, payload: Payload) -> dict[str, float]:
-    """Return by how many MiB the memory of the server grows while a large file moves."""
+    """Return the growth of the server's memory during transfers of a large file, in MiB."""
     body = payload.body("raw", size)
     found = {}
     with Bucket(directory / "growth") as server:

@@ -1,4 +1,4 @@
-"""A client that costs almost no time: it sends files by sendfile(2) and discards answers unread."""
+"""A client with very little overhead: it sends files with sendfile(2) and discards bodies unread."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class Failure(Exception):
-    """A server answered wrong or not at all."""
+    """A server gave a wrong response, or none."""
 
 
 class Answer(NamedTuple):
@@ -41,7 +41,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Body:
-    """A body: `times` the same file, between bytes that make it unique."""
+    """A request body: the same file `times` times, between bytes that make it unique."""
 
     name: str
     digest: str  # of the uploaded file, not of the body
@@ -55,7 +55,7 @@ class Body:
 
 
 class Payload:
-    """The bytes of all uploads: 64 MiB of noise, plain and in the chunked coding."""
+    """The bytes of all uploads: 64 MiB of random data, plain and in the chunked coding."""
 
     def __init__(self, directory: Path, chunk: int = CHUNK) -> None:
         noise = os.urandom(UNIT)
@@ -75,7 +75,7 @@ class Payload:
         self.chunked.close()
 
     def body(self, kind: str, size: int, form: tuple[str, tuple[tuple[str, str], ...]] = ("", ())) -> Body:
-        """Return a body of about `size` bytes that no server has seen; `form` names its parts."""
+        """Return a new, unique body of about `size` bytes; `form` names its parts."""
         times = size // UNIT
         name = secrets.token_hex(16)
         unique = name.encode()
@@ -104,7 +104,7 @@ class Payload:
         return digest.hexdigest()
 
     def _hash(self, times: int) -> "hashlib._Hash":
-        """Return the hash state after `times` the file."""
+        """Return the hash state after hashing the file `times` times."""
         if times not in self._hashes:
             state = hashlib.sha256()
             for _ in range(times):
@@ -132,7 +132,7 @@ class Connection:
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Timeouts of the kernel, because those of Python make the socket non-blocking.
+        # Kernel timeouts, because Python's own make the socket non-blocking.
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self.socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", SECONDS, 0))
 

@@ -1,9 +1,9 @@
-"""Two work trees of this project under the same work: `python -m benchmarks.compare TREE TREE`.
+"""Compare two work trees of this project: `python -m benchmarks.compare TREE TREE`.
 
-Both servers run at once, with the settings of their own deploy/gunicorn.conf.py. In each round both get
-the same work one after the other, each of them first in turn. A figure is the median over the rounds; ratios,
-second ÷ first, are taken within each round. The same tree twice, the second time with `--conf`, measures a
-part of the worker.
+Both servers run at once, each with its own deploy/gunicorn.conf.py. In each round they do the same work
+one after the other, and take turns at going first. A figure is the median of the rounds; ratios, second ÷
+first, are taken within each round. To measure a part of the worker, give the same tree twice and `--conf`
+for the second.
 """
 
 import argparse
@@ -30,7 +30,7 @@ ROUNDS = 15
 
 
 class Measured(NamedTuple):
-    """Units of work per second, processor seconds per unit, growth of the memory in MiB."""
+    """Units of work per second, CPU seconds per unit, and memory growth in MiB."""
 
     rate: float
     cost: float
@@ -41,7 +41,7 @@ Figures = defaultdict[str, list[tuple[Measured, Measured]]]
 
 
 class Tree(WSGIStore):
-    """This project, from a work tree."""
+    """This project, run from a work tree."""
 
     def __init__(self, directory: Path, tree: Path, options: argparse.Namespace) -> None:
         super().__init__(directory, sync=options.sync)
@@ -57,16 +57,16 @@ class Tree(WSGIStore):
         return [*command, "--bind", f"127.0.0.1:{self.port}"]
 
     def environ(self) -> dict[str, str]:
-        """Return the settings of the command line."""
+        """Return the settings, including those from the command line."""
         return {**super().environ(), **self._environ}
 
     def peak(self) -> "Peak":
-        """Watch the memory from now on."""
+        """Start to watch the peak memory."""
         return Peak(self.processes())
 
 
 class Peak:
-    """The highest memory of processes since this object was made (proc(5), clear_refs)."""
+    """The peak memory of processes since this object was created (proc(5), clear_refs)."""
 
     def __init__(self, processes: list[int]) -> None:
         self._before = {pid: _memory(pid, "VmRSS") for pid in processes}
@@ -74,7 +74,7 @@ class Peak:
             Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
 
     def growth(self) -> int:
-        """Return by how many bytes the memory grew."""
+        """Return the growth of the memory in bytes."""
         return sum(_memory(pid, "VmHWM") - before for pid, before in self._before.items())
 
 
@@ -86,7 +86,7 @@ def _memory(pid: int, name: str) -> int:
 
 
 class Works:
-    """The work for both trees; each kind returns how much was done, in requests or bytes."""
+    """The work for both trees; each kind returns the amount done, in requests or bytes."""
 
     def __init__(self, payload: Payload, options: argparse.Namespace) -> None:
         self._payload = payload
@@ -97,7 +97,7 @@ class Works:
         self._small = self._big = ""
 
     def begin(self, tree: Tree) -> None:
-        """Give a server the blobs to download."""
+        """Add the blobs to download to a server."""
         with Connection(tree.port) as connection:
             body = b"x" * SMALL
             answer = connection.ask(tree.request("", SMALL) + body)

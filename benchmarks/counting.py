@@ -1,7 +1,7 @@
-"""Counting by this project beside prometheus-client's own, without a server: `python -m benchmarks.counting`.
+"""Compare this project's counting with that of prometheus-client: `python -m benchmarks.counting`.
 
-Both count in a directory on tmpfs that processes share: what a duration costs when it is counted, and what
-it costs to add everything up when so many processes have counted and ended.
+Both use a shared directory on tmpfs, without a server. Measured are the time to count one duration, and the
+time to add everything up after many processes have counted and ended.
 """
 
 import argparse
@@ -26,7 +26,7 @@ Counter = list[Callable[[float], object]]
 
 
 def ours(directory: str) -> tuple[Counter, Callable[[], object]]:
-    """Return what counts in each series, and what adds up."""
+    """Return the functions that count in each series, and the one that adds them up."""
     # pylint: disable-next=import-outside-toplevel
     from wsgi_store.metrics.shared import Counts, Durations, Key
 
@@ -36,7 +36,7 @@ def ours(directory: str) -> tuple[Counter, Callable[[], object]]:
 
 
 def theirs(directory: str) -> tuple[Counter, Callable[[], object]]:
-    """Return the same of prometheus-client, in its multiprocess mode."""
+    """Return the same functions of prometheus-client in its multiprocess mode."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
     # It reads the environment when it is imported.
     # pylint: disable-next=import-outside-toplevel
@@ -52,7 +52,7 @@ def theirs(directory: str) -> tuple[Counter, Callable[[], object]]:
 
 
 def in_a_child(work: Callable[[], float]) -> float:
-    """Run a function in a new process."""
+    """Run a function in a new process and return its result."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -67,7 +67,7 @@ def in_a_child(work: Callable[[], float]) -> float:
 
 
 def microseconds(counter: Counter) -> float:
-    """Return the time to count one duration."""
+    """Return the time to count one duration, in microseconds."""
     begin = time.perf_counter()
     for number in range(COUNTED):
         counter[number % SERIES](0.003)

@@ -15,19 +15,19 @@ from benchmarks.servers import WORKERS, Server, Target
 
 
 class BareLoop(Server):
-    """No server: a loop in as many processes and threads as a server has."""
+    """A loop instead of a server, in as many processes and threads."""
 
     title = "bare loop of syncs"
     takes = frozenset()
 
     def start(self) -> float:
-        """Make the directories that the files are spread over, as in a store."""
+        """Create the directories of the files, as in a store."""
         for number in range(256):
             (self.data / f"{number:02x}").mkdir(exist_ok=True)
         return 0.0
 
     def target(self, name: str) -> Target:
-        """Return nothing, because nothing is sent."""
+        """Raise NotImplementedError, because nothing is sent."""
         raise NotImplementedError
 
     def run(self, seconds: float) -> Load:
@@ -62,7 +62,7 @@ def loop(directory: str, deadline: float, waited: list[float]) -> None:
 
 
 def main(directory: str, seconds: float) -> None:
-    """Run one process of the loop; write how long each file took."""
+    """Run one process of the loop; write the time of each file."""
     waited: list[float] = []
     deadline = time.monotonic() + seconds
     threads = [

@@ -12,7 +12,7 @@ from wsgi_store.store.open import open_store
 
 
 def fill(root: Path, count: int) -> None:
-    """Make a sha256 store of the numbers below `count`; each blob is the digits of one."""
+    """Create a sha256 store with a blob for each number below `count`: its decimal digits."""
     open_store(str(root), Algorithm.SHA256, Durability.NONE)
     for number in range(256):
         (root / f"{number:02x}").mkdir(exist_ok=True)
@@ -24,7 +24,7 @@ def fill(root: Path, count: int) -> None:
 
 
 def digest(number: int) -> str:
-    """Return the hash of the blob of a number."""
+    """Return the hash of the blob that holds a number."""
     return hashlib.sha256(str(number).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The cost of a request as the store grows: a small and a large store, asked in turn."""
+"""The cost of a request as the store grows: a small and a large store, measured in turn."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ PAGES = 30
 
 
 def title(count: int) -> str:
-    """Return the title of a store with this many blobs."""
+    """Return the title of a store with `count` blobs."""
     return f"{count:,} blobs"
 
 
@@ -38,7 +38,7 @@ def measure(directory: Path, counts: tuple[int, int], bench: Bench) -> None:
             fill.fill(server.data, count)
             print(f"filled a store with {title(count)} in {time.monotonic() - begin:.0f} s", file=sys.stderr)
             servers[count] = stack.enter_context(server)
-        # The kernel goes on writing a million files to disk long after they were made.
+        # Otherwise the kernel would still be writing the new files to disk during the measurement.
         os.sync()
         order = random.Random(0)
         for number in range(-1, bench.rounds):
@@ -78,7 +78,7 @@ def _round(server: Server, count: int, order: random.Random) -> dict[str, float]
 
 
 def _walk(connection: Connection) -> float:
-    """Return the median latency of successive pages, in milliseconds."""
+    """Return the median latency of successive pages of the listing, in milliseconds."""
     waited = []
     target = "/files"
     for _ in range(PAGES):

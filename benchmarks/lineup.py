@@ -1,4 +1,4 @@
-"""The servers that are compared: how to configure, start and address each."""
+"""The compared servers: how to configure, start and address each of them."""
 
 import getpass
 import os
@@ -20,12 +20,12 @@ class Gunicorn(Server):
     application = ""
 
     def command(self) -> list[str]:
-        """Return the command: the shipped configuration, another application."""
+        """Return the command: the shipped configuration with this application."""
         command = [sys.executable, "-m", "gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py")]
         return [*command, "--bind", f"127.0.0.1:{self.port}", "--workers", str(WORKERS), self.application]
 
     def environ(self) -> dict[str, str]:
-        """Return the settings of the shipped configuration; peers read the root."""
+        """Return the settings of the shipped configuration; other applications read the root."""
         return {
             "WSGI_STORE_ROOT": str(self.data),
             "WSGI_STORE_HASH": "sha256",
@@ -47,7 +47,7 @@ class WSGIStore(Gunicorn):
 
 
 class UWSGI(WSGIStore):
-    """This project under uWSGI with the shipped settings."""
+    """This project on uWSGI with the shipped settings."""
 
     title = "uWSGI"
 
@@ -89,17 +89,17 @@ class Limit(Gunicorn):
 
 
 class Stock(Limit):
-    """The same on gunicorn's own thread worker, to see what the server alone can do."""
+    """A bare WSGI callable on gunicorn's own thread worker, to show the limit of that server."""
 
     title = "limit, gunicorn's own worker"
 
     def command(self) -> list[str]:
-        """Return the command with the other worker and otherwise the same settings."""
+        """Return the command, which differs only in the worker."""
         return [*super().command(), "--worker-class", "gthread"]
 
 
 class Pipeline(Limit):
-    """The same, and it stores what it receives."""
+    """A bare WSGI callable that also stores uploads."""
 
     title = "pipeline limit"
     keeps = True
@@ -107,7 +107,7 @@ class Pipeline(Limit):
 
 
 class Naive(Gunicorn):
-    """A simple store in Flask, as written in half an hour, on the same gunicorn."""
+    """A quickly written store in Flask, on the same gunicorn."""
 
     title = "naive Flask"
     takes = frozenset({"form"})
@@ -148,7 +148,7 @@ class Nginx(Server):
 
     def command(self) -> list[str]:
         """Return the command, with a configuration for this directory."""
-        # As root, nginx would become nobody, who cannot read these files.
+        # Started by root, nginx would switch to nobody, who cannot read these files.
         user = f"user {getpass.getuser()};" if os.getuid() == 0 else ""
         text = self.main.format(user=user, workers=WORKERS, directory=self.directory, site=self.site())
         (self.directory / "nginx.conf").write_text(text, encoding="utf-8")
@@ -169,13 +169,13 @@ class Nginx(Server):
 
 
 class Direct(Nginx):
-    """nginx in front of this project, which serves blobs from disk as the shipped recipe says."""
+    """nginx that serves the blobs of a store from disk, as in the shipped configuration."""
 
     title = "nginx, store's directory"
     takes = frozenset()
 
     def site(self) -> str:
-        """Return deploy/nginx.conf with public reading, for this address and directory."""
+        """Return deploy/nginx.conf with public reading, adapted to this address and directory."""
         text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
         public = (DEPLOY / "nginx-public-read.conf").read_text(encoding="utf-8")
         for shipped, here in {
@@ -195,12 +195,12 @@ class Direct(Nginx):
 
     @property
     def ready(self) -> str:  # type: ignore[override]
-        """Return the path of a blob, because everything else needs the service, which does not run."""
+        """Return the path of a blob, because only blobs are served without the service."""
         return self.path(next(self.data.glob("??/*")).name)
 
 
 class Registry(Server):
-    """Docker's registry, from Debian's package."""
+    """Docker's registry, from the Debian package."""
 
     title = "docker-registry"
     takes = frozenset({"raw"})
@@ -265,7 +265,7 @@ class Copyparty(Server):
         return [*command, "-j", str(WORKERS), "-v", f"{self.data}::rw", "--no-thumb"]
 
     def environ(self) -> dict[str, str]:
-        """Return the settings, which keep its own files beside the data."""
+        """Return the settings, which put its own files beside the data."""
         return {"XDG_CONFIG_HOME": str(self.directory), "HOME": str(self.directory)}
 
     def target(self, name: str) -> Target:

@@ -1,4 +1,4 @@
-"""Many small requests at once, by wrk; HEAD has a loop of its own, because wrk waits for its body."""
+"""Many small requests at once: with wrk, or for HEAD in a loop, because wrk waits for a body."""
 
 import contextlib
 import json
@@ -49,7 +49,7 @@ def wrk(port: int, request: bytes, seconds: float, connections: int = CONNECTION
 
 
 def heads(port: int, request: bytes, seconds: float) -> Load:
-    """Do the same for HEAD, whose Content-Length would make wrk wait for a body."""
+    """Send a HEAD request repeatedly; wrk would wait for a body because of Content-Length."""
     waited = []
     with contextlib.ExitStack() as stack:
         poller = stack.enter_context(contextlib.closing(select.epoll()))
@@ -93,7 +93,7 @@ def ask_head(server: Server, digest: str, seconds: float) -> Load:
 
 
 def not_modified(server: Server, digest: str, seconds: float) -> Load:
-    """Load with conditional GETs, answered 304."""
+    """Load with conditional GETs that get 304."""
     with Connection(server.port) as connection:
         answer = connection.ask(head("GET", server.path(digest)))
     if etag := answer.field("ETag"):
@@ -108,7 +108,7 @@ def not_modified(server: Server, digest: str, seconds: float) -> Load:
 
 
 def post(server: Server, _: str, seconds: float) -> Load:
-    """Load with uploads of small files, each a new one."""
+    """Load with uploads of new small files."""
     body = PLACE.encode() + b"x" * (SMALL - len(PLACE))
     fields: tuple[str, ...] = ()
     if "raw" not in server.takes:

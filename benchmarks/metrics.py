@@ -1,4 +1,4 @@
-"""`python -m benchmarks.metrics`: what metrics cost a GET of 4 KiB."""
+"""`python -m benchmarks.metrics`: the cost of metrics for a GET of 4 KiB."""
 
 import argparse
 import hashlib
@@ -16,12 +16,12 @@ SECONDS = 1
 
 
 class Counting(WSGIStore):
-    """This project with metrics."""
+    """This project with metrics enabled."""
 
     title = "wsgi_store, counting"
 
     def environ(self) -> dict[str, str]:
-        """Return the settings, with metrics."""
+        """Return the settings, with metrics enabled."""
         return {**super().environ(), "WSGI_STORE_METRICS": "on"}
 
 

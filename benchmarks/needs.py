@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 
 PATH = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
-# Packages of Debian and Ubuntu whose name is not that of the program.
+# Debian and Ubuntu packages whose name differs from that of the program.
 PACKAGES = {
     "ceph": "ceph-common",
     "monmaptool": "ceph-base",

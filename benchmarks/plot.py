@@ -23,7 +23,7 @@ COLOR, PEERS = "#1f6feb", "#b0b7c0"
 
 def write(figures: Figures) -> None:
     """Draw a bar for each server in each panel."""
-    # A fixed salt gives the same file for the same figures; text stays text.
+    # A fixed salt makes the file reproducible; fonttype `none` keeps text as text.
     matplotlib.rcParams.update({"svg.hashsalt": "wsgi_store", "svg.fonttype": "none", "font.size": 8})
     figure = Figure(figsize=(10, 6), layout="constrained")
     for axes, (place, work, title) in zip(figure.subplots(3, 2).flat, PANELS, strict=True):

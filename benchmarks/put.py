@@ -1,4 +1,4 @@
-"""`python -m benchmarks.put`: the rate of `wsgi-store put -r` for small files, beside the server's own."""
+"""`python -m benchmarks.put`: the rate of `wsgi-store put -r` for small files, compared with the server's."""
 
 import argparse
 import os

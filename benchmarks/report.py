@@ -17,7 +17,7 @@ from benchmarks.needs import PATH
 from benchmarks.work import WORKS, Bench, Figures, Key
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-# People write this section; it survives when the rest is rewritten.
+# This section is written by hand and kept when the rest is rewritten.
 BY_HAND = "## Tried, and did not help"
 GOAL = ("", "target", "median (range)", "")
 TITLES = {work.name: work.title for work in WORKS}
@@ -167,7 +167,7 @@ def machine() -> str:
 
 
 def versions() -> str:
-    """Return the versions of what was compared."""
+    """Return the versions of the compared programs."""
     found = {"wsgi_store": wsgi_store.__version__, "Python": platform.python_version()}
     found |= {name: version(name) for name in ("gunicorn", "werkzeug", "flask", "copyparty")}
     for program, command in {

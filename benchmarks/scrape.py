@@ -1,7 +1,7 @@
-"""What a scrape of /metrics costs as workers come and go: `python -m benchmarks.scrape TREE...`.
+"""The cost of a scrape of /metrics as workers are replaced: `python -m benchmarks.scrape TREE...`.
 
-Each work tree of this project is started with so many workers, and all of them are replaced (SIGHUP) again
-and again; each generation answers requests of several kinds, and is counted.
+Each work tree of this project is started with the given numbers of workers. With the last number, all workers
+are replaced (SIGHUP) again and again, and each generation answers requests of several kinds.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from benchmarks.report import table
 from benchmarks.servers import head
 
 SCRAPES = 30
-# Enough, on connections of their own, that each worker is asked.
+# Enough separate connections for each worker to get a request.
 REQUESTS = 16
 PREFIX = "wsgi-store-metrics-"
 SECONDS = 30
@@ -70,7 +70,7 @@ class Counting(Tree):
         self.be_asked()
 
     def scrapes(self) -> tuple[float, float, int]:
-        """The median time of a scrape, the processor's time for one, both in ms, and its bytes."""
+        """Return the median time and the CPU time of a scrape, both in ms, and its size in bytes."""
         waited = []
         used = self.cpu()
         with Connection(self.port) as connection:

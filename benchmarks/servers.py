@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 from benchmarks.client import Body, Connection, Failure
 
 WORKERS = 2
-# Variables that change how servers run.
+# Environment variables that change how servers run.
 STEERING = ("WSGI_STORE_", "GUNICORN_", "WEB_CONCURRENCY", "SCRIPT_NAME", "PYTHON")
 START_SECONDS = 30.0
 
@@ -27,10 +27,10 @@ class Target(NamedTuple):
 
 
 class Server:
-    """A server in processes of its own, with its data in a directory of its own.
+    """A server with its own processes and its own data directory.
 
-    A subclass says how it is started and how it is spoken to. Leaving it as a context manager
-    ends it.
+    A subclass defines how to start it and how to send it requests. Use it as a context manager: leaving
+    it stops the server.
     """
 
     title = ""
@@ -81,11 +81,11 @@ class Server:
         return f"/{digest}"
 
     def stored(self, body: Body) -> str:
-        """Return what names an upload: its hash, or the name that the client gave it."""
+        """Return the name of an upload: its hash, or the name that the client gave it."""
         return body.digest if self.names_by_digest else body.name
 
     def file(self, digest: str) -> Path:
-        """Return the path of a blob on disk; a link made there is a blob."""
+        """Return the path of a blob on disk; a file linked there becomes a blob."""
         return self.data / digest[:2] / digest
 
     def place(self, source: Path, digest: str) -> None:
@@ -107,7 +107,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 cwd=self.project,
-                # Temporary files must be on the file system that is measured.
+                # Temporary files must be on the measured file system.
                 env={**inherited, **self.environ(), "TMPDIR": str(self.directory)},
                 start_new_session=True,
             )
@@ -138,12 +138,12 @@ class Server:
         self.stop()
 
     def processes(self) -> list[int]:
-        """Return its process ids, the parent first."""
+        """Return the process ids, the parent first."""
         assert self.process is not None
         return list(_descendants(self.process.pid))
 
     def cpu(self) -> float:
-        """Return the processor time of its living processes, in seconds."""
+        """Return the CPU time of the running processes, in seconds."""
         ticks = 0
         for pid in self.processes():
             fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
@@ -160,11 +160,11 @@ class Server:
         return found
 
     def keep(self) -> None:
-        """Remember the files of now; `clear` removes all others."""
+        """Remember the current files; `clear` removes all others."""
         self._kept = set(self._files())
 
     def clear(self) -> None:
-        """Remove what was uploaded, and wait for the disk."""
+        """Remove the uploads and wait for the disk."""
         for path in self._files():
             if path not in self._kept:
                 with contextlib.suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""The goals, as ratios within one run where possible."""
+"""The performance goals, as ratios within one run where possible."""
 
 import statistics
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ class Goal:
     unit: str = "×"
 
     def values(self, figures: Figures) -> list[float]:
-        """Return the value of every round that has one."""
+        """Return the values of all rounds that have one."""
         ours = figures.get(self.figure, {})
         if self.other is None:
             return list(ours.values())
@@ -35,7 +35,7 @@ class Goal:
         return f"{'≤' if self.at_most else '≥'} {self.bound:g} {self.unit}"
 
     def verdict(self, value: float) -> str:
-        """Return whether a value meets the bound, and by how much."""
+        """Return whether a value meets the bound, and the margin."""
         met = value <= self.bound if self.at_most else value >= self.bound
         return f"{'met' if met else '**missed**'} by {abs(value / self.bound - 1):.0%}"
 

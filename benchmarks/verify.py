@@ -1,4 +1,4 @@
-"""`python -m benchmarks.verify`: the rate of verifying a store, beside plain hashing."""
+"""`python -m benchmarks.verify`: the rate of verifying a store, compared with plain hashing."""
 
 import argparse
 import multiprocessing
@@ -28,7 +28,7 @@ GIB = 1 << 30
 
 
 def sizes(count: int, total: int) -> list[int]:
-    """Return sizes of blobs that add up to about `total`: many small ones, some large ones."""
+    """Return blob sizes that add up to about `total`: many small ones and some large ones."""
     order = random.Random(0)
     return [int(order.expovariate(count / total)) for _ in range(count)]
 
@@ -57,7 +57,7 @@ def _fill(root: Path, algorithm: Algorithm, lengths: list[int], seed: int) -> No
 
 
 def _hash(algorithm: Algorithm, lengths: list[int]) -> None:
-    """Hash as many bytes in memory, in the blocks that verify reads."""
+    """Hash the same amount of data in memory, in blocks of the size that verify reads."""
     block = memoryview(os.urandom(BLOCK_SIZE))
     for length in lengths:
         hashed = algorithm.new()
@@ -92,7 +92,7 @@ def _in_processes(work: Callable[[list[T]], None], everything: list[T]) -> None:
 
 
 def timed(work: Callable[[], None]) -> float:
-    """Return how long it takes, in seconds."""
+    """Return the duration of some work, in seconds."""
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin

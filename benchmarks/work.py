@@ -35,12 +35,12 @@ Figures = defaultdict[Key, dict[int, float]]
 
 @dataclass
 class Bench:
-    """The parameters of the work: bytes to send, blobs to ask for, how much and how long."""
+    """The parameters of the work: payload, blobs, sizes and durations."""
 
     payload: Payload
     rounds: int
     size: int  # of a big file
-    transfer: int  # of what moves while the memory is watched
+    transfer: int  # of the transfers during which memory is watched
     seconds: float  # the duration of each load
     big: str = ""
     small: str = ""
@@ -48,13 +48,13 @@ class Bench:
     failures: list[str] = field(default_factory=list)
 
     def body(self, server: Server, kind: str, size: int) -> Body:
-        """Return a new body; a form if the server accepts nothing else."""
+        """Return a new body, as a form if the server accepts only forms."""
         if kind not in server.takes:
             kind = "form"
         return self.payload.body(kind, size, (server.file_field, server.form_fields))
 
     def note(self, failure: str) -> None:
-        """Remember a failure, and print it at once."""
+        """Record a failure and print it at once."""
         self.failures.append(failure)
         print(f"! {failure}", file=sys.stderr)
 
@@ -129,7 +129,7 @@ def _download(server: Server, request: bytes, status: int, length: int, times: i
 
 
 def post(server: Server, bench: Bench) -> Load:
-    """Store small files, with or without a server."""
+    """Store small files, through a server or directly."""
     if isinstance(server, BareLoop):
         return server.run(bench.seconds)
     return load.post(server, bench.small, bench.seconds)
@@ -140,7 +140,7 @@ def _serves(server: Server) -> bool:
 
 
 def _one_request(server: Server) -> bool:
-    # The registry needs two requests, and the second one repeats a value from the answer to the first.
+    # The registry needs two requests, and the second repeats a value from the response to the first.
     return not isinstance(server, Direct | Registry)
 
 
@@ -162,7 +162,7 @@ WORKS = [
     Work("304", "GET answered 304", _loading(load.not_modified), _serves),
     Work("post", "POST of 4 KiB", post, _one_request),
 ]
-# The work that wrk does.
+# The work that is measured with wrk.
 BY_WRK = {"get", "304", "post"}
 
 
@@ -189,7 +189,7 @@ def check(server: Server, bench: Bench) -> None:
 
 
 def prepare(servers: Sequence[Server], bench: Bench, big: Path, small: Path) -> list[Server]:
-    """Give every server its blobs and start it; return the servers that work."""
+    """Add the blobs to every server and start it; return the servers that work."""
     working = []
     for server in servers:
         server.place(big, bench.big)
@@ -206,7 +206,7 @@ def prepare(servers: Sequence[Server], bench: Bench, big: Path, small: Path) -> 
 
 
 def rounds(place: str, servers: Sequence[Server], works: Sequence[Work], bench: Bench) -> None:
-    """Do all the work on all servers in turn, in an order that changes from round to round."""
+    """Do all the work on all servers, in an order that changes from round to round."""
     order = random.Random(0)
     for number in range(bench.rounds):
         print(f"{place}: round {number + 1} of {bench.rounds}", file=sys.stderr)
