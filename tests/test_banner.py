@@ -31,5 +31,5 @@ def test_what_is_said() -> None:
 
 def test_a_host_that_decides_itself(config: Config) -> None:
     """If the host application decides on access, a contradicting setting is rejected."""
-    with pytest.raises(ConfigError, match="means nothing without"):
+    with pytest.raises(ConfigError, match="has no effect without"):
         create_app(replace(config, public_read=True))

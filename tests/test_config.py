@@ -241,7 +241,9 @@ def test_redirecting_needs_s3(root: str, refused: bool) -> None:
     """Redirecting downloads requires an s3:// store, which can sign URLs."""
     for redirect in (Redirect.LARGE, Redirect.ALWAYS):
         with (
-            pytest.raises(ConfigError, match="WSGI_STORE_REDIRECT: only s3://") if refused else nullcontext()
+            pytest.raises(ConfigError, match="WSGI_STORE_REDIRECT: requires s3://")
+            if refused
+            else nullcontext()
         ):
             assert Config(root=root, redirect=redirect).redirect is redirect
 
@@ -276,7 +278,7 @@ def test_a_bad_value(name: str, text: str) -> None:
 )
 def test_an_unknown_name(name: str) -> None:
     """An unknown variable with the prefix of a setting is rejected, to catch typing errors."""
-    with pytest.raises(ConfigError, match=f"^{name}: there is no such setting$"):
+    with pytest.raises(ConfigError, match=f"^{name}: unknown setting$"):
         Config.from_env({name: "x", "WSGI_STORE_HASH": "md5"})
 
 
@@ -347,9 +349,7 @@ def test_the_variables_of_the_client(names: list[str], refused: str | None) -> N
     """A server ignores the client's variables, unless TOKEN holds a path and TOKENS is missing."""
     environ = dict.fromkeys(names, refused or "x")
     if refused:
-        with pytest.raises(
-            ConfigError, match="^WSGI_STORE_TOKEN: .*, and not a file: set WSGI_STORE_TOKENS$"
-        ):
+        with pytest.raises(ConfigError, match="^WSGI_STORE_TOKEN: .*, not a file: set WSGI_STORE_TOKENS$"):
             Config.from_env(environ)
     else:
         assert Config.from_env(environ) == Config(tokens=environ.get("WSGI_STORE_TOKENS"))

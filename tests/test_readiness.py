@@ -96,7 +96,7 @@ def test_a_look_that_does_not_end() -> None:
         try:
             assert begun.wait(20)
             since = time.monotonic()
-            with pytest.raises(StoreUnavailable, match="does not answer"):
+            with pytest.raises(StoreUnavailable, match="not responding"):
                 ready.require()
             assert time.monotonic() - since < 10
         finally:
@@ -126,7 +126,7 @@ def test_anybody_may_ask(application: Application, monkeypatch: pytest.MonkeyPat
     looks: list[int] = []
     monkeypatch.setattr(
         application.backend.staging.readiness,
-        "_look",
+        "_check",
         lambda: (looks.append(1), real(application.backend.staging)),
     )
     for method in ("GET", "HEAD") * 10:

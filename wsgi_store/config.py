@@ -260,7 +260,7 @@ class Config:
         if self.cors_origins != ("*",):
             _check("cors_origins", self.cors_origins, parse_origin)
         if self.redirect is not Redirect.NEVER and not self.root.startswith("s3://"):
-            raise ConfigError(f"{PREFIX}REDIRECT: only s3://… as {PREFIX}ROOT has URLs to redirect to")
+            raise ConfigError(f"{PREFIX}REDIRECT: requires s3://… as {PREFIX}ROOT")
 
     def require_sense(self) -> None:
         """Raise ConfigError for a setting that has no effect with the others."""
@@ -278,7 +278,7 @@ class Config:
         for row in fields(self):
             met, other = needed.get(row.name, (True, ""))
             if not met and getattr(self, row.name) != row.default:
-                raise ConfigError(f"{variable(row)}: means nothing without {other}")
+                raise ConfigError(f"{variable(row)}: has no effect without {other}")
 
     @property
     def remote(self) -> Remote:
@@ -296,12 +296,12 @@ class Config:
         # A file name is probably meant for WSGI_STORE_TOKENS, without which everybody may do everything.
         token = environ.get(f"{PREFIX}TOKEN", "").strip()
         if f"{PREFIX}TOKENS" not in environ and token and _is_a_file(token):
-            raise ConfigError(f"{PREFIX}TOKEN: expected a client's token, and not a file: set {PREFIX}TOKENS")
+            raise ConfigError(f"{PREFIX}TOKEN: expected a client's token, not a file: set {PREFIX}TOKENS")
         for name in sorted(environ):
             if not name.startswith(PREFIX) or name in CLIENT:
                 continue
             if name not in known:
-                raise ConfigError(f"{name}: there is no such setting")
+                raise ConfigError(f"{name}: unknown setting")
             try:
                 values[known[name].name] = known[name].metadata["parse"](environ[name].strip())
             except ValueError as error:

@@ -135,7 +135,7 @@ def open_file(name: str, around: int | None = None) -> tuple[int, os.stat_result
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            raise NoFile(errno.EINVAL, "it is no file", name)
+            raise NoFile(errno.EINVAL, "not a regular file", name)
     except BaseException:
         os.close(fd)
         raise
@@ -147,7 +147,7 @@ def read_file(path: str) -> bytes:
     fd, status = open_file(path)
     try:
         if status.st_size > MAX_SMALL_FILE:
-            raise NoFile(errno.EFBIG, "it is too large", path)
+            raise NoFile(errno.EFBIG, "the file is too large", path)
         return os.read(fd, MAX_SMALL_FILE)
     finally:
         os.close(fd)

@@ -24,7 +24,7 @@ class Readiness:
         if time.monotonic() >= self._until:
             # Other requests wait for the result, but not for a disk that hangs.
             if not self._checking.acquire(timeout=REMEMBERED):  # pylint: disable=consider-using-with
-                raise StoreUnavailable("the store does not answer")
+                raise StoreUnavailable("the store is not responding")
             try:
                 if time.monotonic() >= self._until:
                     self._failure = self._failed()

@@ -90,8 +90,8 @@ class Staging:
         if free is not None and length > free:
             numbers = {"needed": length, "available": max(0, free), "reserve": self._min_free}
             told = ", ".join(f"{number:,} {name}" for name, number in numbers.items())
-            raise StorageFull("there is no room for these bytes", **numbers) from OSError(
-                f"{self._directory}: {told} (WSGI_STORE_MIN_FREE) bytes"
+            raise StorageFull("not enough free space", **numbers) from OSError(
+                f"{self._directory}: {told} (in bytes, see WSGI_STORE_MIN_FREE)"
             )
 
     def free(self) -> int | None:
@@ -101,7 +101,7 @@ class Staging:
         """
         if self._store.read_only:
             return None
-        with disk_errors("cannot look at the free space"):
+        with disk_errors("cannot determine the free space"):
             try:
                 status = os.statvfs(self._directory)
             except FileNotFoundError:
@@ -167,7 +167,7 @@ class Staging:
             set_mode(staged.fd, 0o444)
             if os.fstat(staged.fd).st_size != size:
                 # A bug elsewhere in this process may write to the number of a closed descriptor.
-                raise StoreUnavailable("something else has written to the file")
+                raise StoreUnavailable("something else wrote to the file")
             if self._sync:
                 os.fsync(staged.fd)
 
@@ -194,7 +194,7 @@ class Staging:
     def _write_test_file(self) -> None:
         try:
             self.admit(1)
-            with self._create() as staged, disk_errors("cannot write a file"):
+            with self._create() as staged, disk_errors("cannot write a test file"):
                 os.write(staged.fd, b"?")
                 if self._sync:
                     os.fsync(staged.fd)
@@ -203,7 +203,7 @@ class Staging:
             raise StoreUnavailable(error.message, **error.evidence) from error.__cause__
 
     def _create(self) -> StagedFile:
-        with disk_errors("cannot make a file"):
+        with disk_errors("cannot create a file"):
             if self._nameless is None:
                 try:
                     self._nameless = self._can_link_nameless()

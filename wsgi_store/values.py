@@ -82,7 +82,7 @@ def parse_text(text: str) -> str:
 def parse_endpoint(text: str) -> str:
     """Read the URL of a server; raises ValueError."""
     if not re.fullmatch(r"https?://[^/?#@\s]+", text):
-        raise ValueError("expected http://host or https://host, and a port perhaps")
+        raise ValueError("expected http://host or https://host, optionally with a port")
     return text
 
 
@@ -102,7 +102,7 @@ def taken(value: object, kind: Any, parse: Callable[[str], Any]) -> Any:
     if get_origin(kind) is tuple:
         if isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value):
             return tuple(value)
-        raise ValueError("expected texts")
+        raise ValueError("expected a list of strings")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     # In Python a bool is an int.

@@ -189,7 +189,7 @@ def test_refused_before_the_body(make: Make) -> None:
 @pytest.mark.parametrize("settings", [{"public_read": True}, {"signing_keys": (KEY,)}])
 def test_contradictions(config: Config, settings: dict[str, Any]) -> None:
     """Settings that need tokens are refused without them."""
-    with pytest.raises(ConfigError, match="means nothing without WSGI_STORE_TOKENS"):
+    with pytest.raises(ConfigError, match="has no effect without WSGI_STORE_TOKENS"):
         create_app(replace(config, **settings))
 
 

@@ -296,4 +296,4 @@ def test_serve_refuses_in_a_line(program: Path) -> None:
     """A server that cannot start ends with one line that says why."""
     done = run(program, "serve", WSGI_STORE_HAHS="md5", PYTHONPATH=str(PROJECT))
     assert done.returncode == 1
-    assert done.stderr + done.stdout == b"wsgi-store: WSGI_STORE_HAHS: there is no such setting\n"
+    assert done.stderr + done.stdout == b"wsgi-store: WSGI_STORE_HAHS: unknown setting\n"

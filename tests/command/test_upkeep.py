@@ -137,7 +137,7 @@ def test_which_store(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "there is no store at none: No such" in invoke(command, "--root", "none", status=6).stderr
     assert not (here / "none").exists()
     (here / "other" / "store.json").write_text("{}")
-    assert "is not the marker of a store" in invoke("du", status=1).stderr
+    assert "is not a valid store marker" in invoke("du", status=1).stderr
     monkeypatch.setenv("WSGI_STORE_TOKEN", "the client's")
     invoke("du", "--root", "none", status=6)
     monkeypatch.setenv("WSGI_STORE_HAHS", "md5")
@@ -278,7 +278,7 @@ def test_a_killed_worker(verifying: subprocess.Popen[bytes], program: Path) -> N
     out, err = verifying.communicate(timeout=20)
     assert (verifying.returncode, err) == (
         6,
-        b"wsgi-store: a process that was reading blobs has been killed\n",
+        b"wsgi-store: a worker process was killed while reading blobs\n",
     )
     assert out.startswith(b"incomplete: checked ")
     assert b"Traceback" not in out + err

@@ -127,7 +127,7 @@ preload_app = True
 @pytest.mark.parametrize(
     "env, reason",
     [
-        ({"WSGI_STORE_HAHS": "md5"}, "WSGI_STORE_HAHS: there is no such setting"),
+        ({"WSGI_STORE_HAHS": "md5"}, "WSGI_STORE_HAHS: unknown setting"),
         ({"WSGI_STORE_MAX_SIZE": "big"}, "WSGI_STORE_MAX_SIZE: "),
         ({"WSGI_STORE_HASH": "sha256"}, "set WSGI_STORE_HASH=md5"),
         ({"WSGI_STORE_ROOT": "/dev/null/store"}, "cannot open the store"),
@@ -149,7 +149,7 @@ def test_refusal_without_the_settings(tmp_path: Path) -> None:
     command = ["gunicorn", "--no-control-socket", "--bind", "127.0.0.1:0", "wsgi_store.wsgi:application"]
     status, log = refusal(command, tmp_path, WSGI_STORE_HAHS="md5")
     assert status != 0
-    assert log.count("wsgi-store: WSGI_STORE_HAHS: there is no such setting") == 1
+    assert log.count("wsgi-store: WSGI_STORE_HAHS: unknown setting") == 1
 
 
 @pytest.mark.parametrize(

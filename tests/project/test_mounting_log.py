@@ -59,7 +59,7 @@ def test_a_host_that_wants_the_log(tmp_path: Path) -> None:
         "ExceptionGroup",
         "KeyError",
         "healed",
-        "is not there",
+        "is missing",
         "tokens",
     ):
         assert said in text, said

@@ -72,7 +72,7 @@ def test_a_full_disk(tmp_path: Path, kind: str) -> None:
     with serving_on(kind, tmp_path, 24 * MIB) as server, Connection(server.port) as client:
         kept, gone = stored(client, fresh(0)), stored(client, fresh(1))
         with full(server.root):
-            refused(server, client.ask(upload(fresh(2))), FULL, "no room for these bytes")
+            refused(server, client.ask(upload(fresh(2))), FULL, "not enough free space")
             refused(server, client.ask(form("name", fresh(2))), FULL)
             ready(server, client, whether=False)
             refused(server, send_chunked(server, MIB), FULL)
@@ -124,7 +124,7 @@ def test_the_space_that_stays_free(tmp_path: Path) -> None:
     reserve = 6 * MIB
     reserved = serving_on("tmpfs", tmp_path, 16 * MIB, min_free="6MiB")
     with reserved as server, Connection(server.port) as client:
-        refused(server, send_chunked(server, 12 * MIB), FULL, "no room for these bytes")
+        refused(server, send_chunked(server, 12 * MIB), FULL, "not enough free space")
         hash_ = stored(client, fresh(0, 9 * MIB))
         assert free(server) > reserve
         refused(server, send_chunked(server, 2 * MIB), FULL)
@@ -193,7 +193,7 @@ def test_a_log_on_the_same_full_disk(tmp_path: Path) -> None:
                     assert fetched(client, hash_) == fresh(0)
             stored(client, fresh(1))
         # The full disk cuts a line short, and the next one follows on the same line.
-        server.expected += [r"no room for these bytes", r".\d{4}-\d\d-\d\dT"]
+        server.expected += [r"not enough free space", r".\d{4}-\d\d-\d\dT"]
 
 
 def test_a_disk_that_breaks(tmp_path: Path) -> None:

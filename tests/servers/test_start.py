@@ -21,8 +21,8 @@ CONF = str(DEPLOY / "gunicorn.conf.py")
 KEYS = "0123456789abcdef"
 # Settings, and the message they cause.
 REFUSED: dict[str, tuple[dict[str, str], str]] = {
-    "keys without tokens": ({"SIGNING_KEYS": KEYS}, "SIGNING_KEYS: means nothing without WSGI_STORE_TOKENS"),
-    "public without tokens": ({"PUBLIC_READ": "yes"}, "PUBLIC_READ: means nothing without WSGI_STORE_TOKENS"),
+    "keys without tokens": ({"SIGNING_KEYS": KEYS}, "SIGNING_KEYS: has no effect without WSGI_STORE_TOKENS"),
+    "public without tokens": ({"PUBLIC_READ": "yes"}, "PUBLIC_READ: has no effect without WSGI_STORE_TOKENS"),
     "no file of tokens": ({"TOKENS": "{here}/nothing"}, "TOKENS: cannot read .*/nothing: No such file"),
     "a bad file of tokens": ({"TOKENS": "{here}/bad"}, "TOKENS: .*/bad, line 1: expected a name"),
     "a file of tokens for all": ({"TOKENS": "{here}/all"}, "TOKENS: .*/all can be written by others"),
@@ -30,16 +30,16 @@ REFUSED: dict[str, tuple[dict[str, str], str]] = {
     "tokens misspelt": ({"TOKEN": "{here}/tokens"}, "TOKEN: .*not a file: set WSGI_STORE_TOKENS"),
     "a place without nginx": (
         {"ACCEL_LOCATION": "/other/"},
-        "ACCEL_LOCATION: means nothing without WSGI_STORE_SENDFILE=x-accel",
+        "ACCEL_LOCATION: has no effect without WSGI_STORE_SENDFILE=x-accel",
     ),
-    "a staging directory": ({"S3_STAGING": "/x"}, "S3_STAGING: means nothing without a bucket"),
-    "an endpoint": ({"S3_ENDPOINT": "http://localhost"}, "S3_ENDPOINT: means nothing without s3://"),
-    "a style": ({"S3_PATH_STYLE": "no"}, "S3_PATH_STYLE: means nothing without s3://"),
-    "a timeout": ({"S3_TIMEOUT": "5s"}, "S3_TIMEOUT: means nothing without a bucket"),
-    "redirecting from a directory": ({"REDIRECT": "always"}, "REDIRECT: only s3://"),
-    "an unknown name": ({"MAXSIZE": "1"}, "MAXSIZE: there is no such setting"),
+    "a staging directory": ({"S3_STAGING": "/x"}, "S3_STAGING: has no effect without a bucket"),
+    "an endpoint": ({"S3_ENDPOINT": "http://localhost"}, "S3_ENDPOINT: has no effect without s3://"),
+    "a style": ({"S3_PATH_STYLE": "no"}, "S3_PATH_STYLE: has no effect without s3://"),
+    "a timeout": ({"S3_TIMEOUT": "5s"}, "S3_TIMEOUT: has no effect without a bucket"),
+    "redirecting from a directory": ({"REDIRECT": "always"}, "REDIRECT: requires s3://"),
+    "an unknown name": ({"MAXSIZE": "1"}, "MAXSIZE: unknown setting"),
     "a bad value": ({"HASH": "crc32"}, "HASH: expected one of"),
-    "an unknown kind of store": ({"ROOT": "ftp://x/y"}, "ROOT: there is no kind of store 'ftp'"),
+    "an unknown kind of store": ({"ROOT": "ftp://x/y"}, "ROOT: unsupported scheme 'ftp'"),
     "another hash": ({"ROOT": "{here}/sha256"}, "sha256 holds sha256 digests, not md5"),
     "nothing to read": ({"ROOT": "{here}/no", "READ_ONLY": "yes"}, "there is no store at .*/no"),
 }

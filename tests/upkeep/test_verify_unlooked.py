@@ -61,7 +61,7 @@ def test_listing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     held = [blob.digest for blob in store.iterate()]
     bad = damage(store, monkeypatch)
     listed = []
-    with pytest.raises(StoreUnavailable, match=f"cannot look at the blob {bad.hex}: Input") as caught:
+    with pytest.raises(StoreUnavailable, match=f"cannot stat the blob {bad.hex}: Input") as caught:
         for blob in store.iterate():
             listed.append(blob.digest)
     assert caught.value.evidence == {"hash": bad.hex}
@@ -114,7 +114,7 @@ def test_commands(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert row == f"unreadable\t{bad.hex}\tcannot open the blob: Input/output error"
     assert said == "incomplete: checked 39 of 40 blobs, 68 bytes of 68 bytes (99.9%), 0 corrupt, 1 unreadable"
     for command in (["du"], ["manifest"], ["collect", "--older", "1d"]):
-        assert f"cannot look at the blob {bad.hex}: " in invoke(*command, status=6).stderr
+        assert f"cannot stat the blob {bad.hex}: " in invoke(*command, status=6).stderr
     damaged = tmp_path / "store" / str(store.local_path(next(store.iterate()).digest))
     damaged.chmod(0o644)
     damaged.write_bytes(b"others")

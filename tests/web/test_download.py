@@ -214,7 +214,7 @@ def test_a_link_is_no_blob(config: Config, tmp_path: Path, sendfile: Sendfile, *
     assert api.get("/files").json["files"] == []
     answer = api.post("/", b"secret", status=503).json
     assert shard or (answer["detail"], answer["hash"]) == (
-        "what lies in the place of this blob is not a file",
+        "the path of this blob is not a regular file",
         hash_,
     )
     assert secret.read_bytes() == b"secret"

@@ -22,7 +22,7 @@ def read(content: bytes, place: str) -> Algorithm:
         marker = json.loads(content)
         held, layout = Algorithm(marker["algorithm"]), marker["layout"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise WrongStore(f"{place}/{NAME} is not the marker of a store known here") from None
+        raise WrongStore(f"{place}/{NAME} is not a valid store marker") from None
     if layout != LAYOUT:
         raise WrongStore(f"{place} has the layout {layout!r}, which this version cannot read")
     return held

@@ -41,9 +41,7 @@ def open_store(
         return ObjectStore(url, algorithm, remote or Remote("staging"))
     if separator:
         kinds = ", ".join(f"{kind}://" for kind in BUCKETS)
-        raise ConfigError(
-            f"WSGI_STORE_ROOT: there is no kind of store {scheme!r}, give a directory or {kinds}"
-        )
+        raise ConfigError(f"WSGI_STORE_ROOT: unsupported scheme {scheme!r}, expected a directory or {kinds}")
     if read_only:
         from wsgi_store.store.disk.replica import LocalReplica
 

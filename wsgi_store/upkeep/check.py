@@ -130,7 +130,7 @@ class Checker:
         else:
             if not moved:
                 if self.store.stat(digest).modified == modified:
-                    raise StoreUnavailable("it reads differently each time")
+                    raise StoreUnavailable("two reads returned different bytes")
                 return  # an upload healed it meanwhile
         report.corrupt.append(digest)
 

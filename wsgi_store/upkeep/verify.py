@@ -108,7 +108,7 @@ def _steps(  # pylint: disable=too-many-arguments,too-many-positional-arguments,
                     last_save = time.monotonic()
                 yield
     except BrokenExecutor:
-        raise StoreUnavailable("a process that was reading blobs has been killed") from None
+        raise StoreUnavailable("a worker process was killed while reading blobs") from None
     finally:
         report.reading_bytes = 0
         for checked in running.rest():

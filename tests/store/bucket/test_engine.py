@@ -243,7 +243,7 @@ def test_a_trial_that_breaks(tmp_path: Path, proxy: Between) -> None:
         proxy.answer = lambda one, part=part: (
             (500, b"") if part in one.path + " ".join(one.fields) else None  # type: ignore[misc]
         )
-        with pytest.raises(StoreUnavailable, match="cannot try the object store"):
+        with pytest.raises(StoreUnavailable, match="cannot test the object store"):
             put(Staging(store), b"new bytes")
     proxy.answer = lambda _: None
     assert put(Staging(store), b"new bytes").created

@@ -151,7 +151,7 @@ def test_a_lock_that_is_never_free(hasty: Store, staging: Staging, bucket: Bucke
     holder = threading.Thread(target=hold)
     holder.start()
     try:
-        with pytest.raises(StoreUnavailable, match="others are changing"):
+        with pytest.raises(StoreUnavailable, match="timed out waiting for the lock"):
             hasty.remove(digest)
     finally:
         end.set()

@@ -209,7 +209,9 @@ def test_the_start_is_refused_without_a_store(tmp_path: Path, command: list[str]
     status, lines = refusal(command, root, WSGI_STORE_READ_ONLY="yes", BIND="127.0.0.1:0")
     assert status != 0
     said = [text for text in lines if text.startswith("wsgi-store: ")]
-    assert said == [f"wsgi-store: there is no store at {root}, and WSGI_STORE_READ_ONLY lets none be made"]
+    assert said == [
+        f"wsgi-store: there is no store at {root}, and WSGI_STORE_READ_ONLY prevents creating one"
+    ]
     assert not [text for text in lines if "Traceback" in text]
     assert not root.exists()
 

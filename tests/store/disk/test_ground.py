@@ -186,7 +186,7 @@ def test_a_store_in_pieces(
     store.check()
     with way(root, name):
         before = snapshot(root)
-        reason = "is a link" if way is linked else "is on another file system"
+        reason = "is a symbolic link" if way is linked else "is on another file system"
         for ask in (lambda: LocalStore(str(root), Algorithm.MD5), store.check):
             with pytest.raises(WrongStore, match=re.escape(f"{root}/{name} {reason}: ")):
                 ask()

@@ -66,7 +66,7 @@ def test_another_algorithm(tmp_path: Path) -> None:
 def test_a_garbled_marker(tmp_path: Path, marker: bytes) -> None:
     """A directory with an unreadable marker is refused and left unchanged."""
     (tmp_path / "store.json").write_bytes(marker)
-    with pytest.raises(WrongStore, match=r"/store\.json is not the marker of a store"):
+    with pytest.raises(WrongStore, match=r"/store\.json is not a valid store marker"):
         LocalStore(str(tmp_path), Algorithm.MD5)
     assert (tmp_path / "store.json").read_bytes() == marker
     assert os.listdir(tmp_path) == ["store.json"]

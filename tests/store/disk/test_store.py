@@ -62,7 +62,7 @@ def test_a_store_that_was_copied_back(store: LocalStore, staging: Staging) -> No
     os.rmdir(store.staging_directory)
     assert put(staging, DATA).created
     os.rename(store.root, f"{store.root}-away")
-    with pytest.raises(StoreUnavailable, match="not there"):
+    with pytest.raises(StoreUnavailable, match="is missing"):
         staging.check()
     assert not os.path.exists(store.root)
     os.rename(f"{store.root}-away", store.root)
@@ -226,7 +226,7 @@ def test_a_thing_in_the_place_of_a_blob(
         with pytest.raises(BlobNotFound):
             ask(digest)
     for act in (lambda: put(Staging(store), data), lambda: store.quarantine(digest)):
-        with pytest.raises(StoreUnavailable, match="not a file") as caught:
+        with pytest.raises(StoreUnavailable, match="not a regular file") as caught:
             act()
         assert caught.value.evidence == {"hash": digest.hex}
     assert not list(store.iterate())

@@ -44,7 +44,7 @@ def endpoint_of(remote: Remote) -> str | None:
     given = {"WSGI_STORE_S3_ENDPOINT": remote.endpoint} | {name: os.environ.get(name) for name in ENDPOINTS}
     for name, url in given.items():
         if url and not _is_endpoint(url):  # obstore would panic
-            expected = "http://host or https://host, and a port perhaps"
+            expected = "http://host or https://host, optionally with a port"
             raise ConfigError(f"{name}: expected {expected}, not {url!r}")
         if url:
             return url

@@ -58,7 +58,7 @@ class Engine:
         if found:
             raise WrongStore(
                 f"{self._url} cannot be written to: the object store ignores or refuses "
-                f"{', '.join(found)} (docs/object-storage.md says what a store needs)"
+                f"{', '.join(found)} (see docs/object-storage.md)"
             )
 
     def check(self) -> None:
@@ -94,7 +94,7 @@ class Engine:
             faults.set_exception(error)
         finally:
             if not faults.done():  # or others would wait for ever
-                faults.set_exception(StoreUnavailable("the object store was not tried to the end"))
+                faults.set_exception(StoreUnavailable("the test of the object store was interrupted"))
 
 
 def faults_of(bucket: Bucket) -> list[str]:
@@ -126,7 +126,7 @@ def _fault(
     name: str, check: Callable[[Bucket, str], bool], bucket: Bucket, key: str
 ) -> str | StoreUnavailable | None:
     try:
-        with asking("cannot try the object store"):
+        with asking("cannot test the object store"):
             return None if check(bucket, key) else name
     except StoreUnavailable as error:
         failure = error.__cause__

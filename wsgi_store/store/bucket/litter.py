@@ -30,7 +30,7 @@ def litter(bucket: MarkedBucket, before: float, *, remove: bool) -> Iterator[int
     if remove and (probes or locks):
         bucket.require_writable()
     for meta in probes:
-        with asking("cannot remove what was tried"):
+        with asking("cannot remove the test objects"):
             if remove:
                 obstore.delete(bucket.client, meta["path"])
         yield meta["size"]

@@ -75,7 +75,7 @@ def _acquire(bucket: Bucket, key: str, token: bytes, wait: bool) -> float:
                 if bucket.replace(key, token, meta):
                     return now + bucket.timeout
             if now >= end:
-                raise StoreUnavailable("others are changing this blob all the time")
+                raise StoreUnavailable("timed out waiting for the lock on this blob")
             time.sleep(random.uniform(0, MAX_PAUSE))
 
 
@@ -92,7 +92,7 @@ def remove_left(bucket: Bucket, there: "ObjectMeta") -> bool:
     Raises StoreUnavailable.
     """
     begin = time.monotonic()
-    with asking("cannot take the lock over"):
+    with asking("cannot take over the lock"):
         try:
             # It is taken over first, so that nobody else takes it over meanwhile.
             if not bucket.replace(there["path"], secrets.token_bytes(16), there):

@@ -18,7 +18,7 @@ from wsgi_store.store.contract import Remote
 
 def algorithm_at(url: str, remote: Remote) -> Algorithm:
     """Return the algorithm of a store; raises StoreUnavailable if there is none, and WrongStore."""
-    with asking("the object store does not answer"):
+    with asking("cannot read the store's marker"):
         try:
             content = _read(Bucket(url, remote).client)
         except FileNotFoundError:
@@ -70,7 +70,7 @@ class MarkedBucket(Bucket):
         if self._verified == os.getpid():
             return
         try:
-            with asking("the object store does not answer"):
+            with asking("cannot read the store's marker"):
                 text = self._marker()
         except StoreUnavailable as error:
             failure = error.__cause__
@@ -82,7 +82,7 @@ class MarkedBucket(Bucket):
 
     def require_marker(self) -> None:
         """Raise StoreUnavailable unless the marker is there: a missing bucket is not an empty store."""
-        with asking("the store is not there"):
+        with asking("cannot read the store's marker"):
             self.describe(marker.NAME)
 
     def absent(self, digest: Digest) -> BlobNotFound:

@@ -13,7 +13,7 @@ class _ReadBucket(MarkedBucket):
     """A bucket whose marker is never written."""
 
     def _make_marker(self, client: Client) -> NoReturn:
-        raise WrongStore(f"there is no store at {self._url}, and WSGI_STORE_READ_ONLY lets none be made")
+        raise WrongStore(f"there is no store at {self._url}, and WSGI_STORE_READ_ONLY prevents creating one")
 
 
 class ObjectReplica(Replica, ObjectStore):

@@ -74,7 +74,7 @@ class ObjectStore:
         self._blob_keys = blob_keys(algorithm)
         self._quarantine_keys = quarantine_keys(algorithm)
         self.staging_directory = os.path.join(os.path.abspath(remote.staging), STAGING)
-        with disk_errors("cannot make the directory of WSGI_STORE_S3_STAGING"):
+        with disk_errors("cannot create the WSGI_STORE_S3_STAGING directory"):
             self._prepare()
 
     def check(self) -> None:
@@ -83,13 +83,13 @@ class ObjectStore:
 
     def made(self) -> float:
         """Return when the store was created, in seconds since the epoch; raises StoreUnavailable."""
-        with asking("cannot look at the store"):
+        with asking("cannot stat the store"):
             return self._bucket.describe(marker.NAME).meta["last_modified"].timestamp()
 
     def stat(self, digest: Digest) -> Blob:
         """Describe a blob; raises BlobNotFound."""
         self._bucket.require()
-        with asking("cannot look at the blob"):
+        with asking("cannot stat the blob"):
             try:
                 return described(digest, self._bucket.describe(key_of(digest)).meta)
             except FileNotFoundError:
@@ -268,7 +268,7 @@ class ObjectStore:
             if upload.put(there):
                 return added
             there = look(self._bucket, key_of(digest))
-        raise StoreUnavailable("the blob is removed as fast as it is made")
+        raise StoreUnavailable("the blob kept being removed while it was added")
 
     def _stands_for(self, there: Version, staged: StagedFile, size: int) -> bool:
         """Whether the existing object is the same blob as the staged file, not damaged.
@@ -308,6 +308,6 @@ class ObjectStore:
     def _delete(self, key: str, until: float) -> None:
         """Delete an object only while its lock is certainly held: a new one may follow."""
         if time.monotonic() >= until:
-            raise StoreUnavailable("the object store is too slow to remove anything safely")
+            raise StoreUnavailable("the lock expired before the blob was removed")
         with asking("cannot remove the blob"):
             obstore.delete(self._bucket.once, key)

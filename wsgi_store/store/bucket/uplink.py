@@ -94,7 +94,7 @@ class Uplink:
             while waiting[0] is not turn or not fits():
                 left = max(begin, self._through) + self._timeout - time.monotonic()
                 if left <= 0:
-                    raise StoreUnavailable("the object store takes no more")
+                    raise StoreUnavailable("timed out waiting to send to the object store")
                 self._changed.wait(left)
         finally:
             waiting.remove(turn)

@@ -35,7 +35,7 @@ class Version:
 
 def look(bucket: Bucket, key: str) -> Version | None:
     """Describe an object; None if there is none."""
-    with asking("cannot look at the blob"):
+    with asking("cannot stat the blob"):
         try:
             result = bucket.describe(key)
         except FileNotFoundError:

@@ -59,7 +59,9 @@ def require_directories(root: str) -> list[str]:
                 with suppress(FileNotFoundError):
                     mode = os.stat(name, dir_fd=around.fd, follow_symlinks=False).st_mode
                     if stat.S_ISLNK(mode):
-                        raise WrongStore(f"{root}/{name} is a link: all of a store lies in one directory")
+                        raise WrongStore(
+                            f"{root}/{name} is a symbolic link: a store must be a single directory tree"
+                        )
                     if stat.S_ISDIR(mode):
                         found.append(name)
     return found
@@ -77,7 +79,9 @@ def require_one_disk(root: str) -> None:
             with suppress(FileNotFoundError):
                 status = os.stat(name, dir_fd=around.fd, follow_symlinks=False)
                 if status.st_dev != device or _is_mounted(name, around.fd):
-                    raise WrongStore(f"{root}/{name} is on another file system: all of a store lies on one")
+                    raise WrongStore(
+                        f"{root}/{name} is on another file system: a store must be on a single one"
+                    )
 
 
 def _is_mounted(name: str, around: int) -> bool:

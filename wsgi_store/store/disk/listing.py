@@ -54,7 +54,7 @@ class Listing:
             for name in names:
                 if name.startswith(shard) and self.name_of_blob.fullmatch(name):
                     digest = Digest(self._algorithm, bytes.fromhex(name))
-                    with disk_errors(f"cannot look at the blob {name}", hash=name):
+                    with disk_errors(f"cannot stat the blob {name}", hash=name):
                         try:
                             blob = describe(digest, os.stat(name, dir_fd=directory.fd, follow_symlinks=False))
                         except (BlobNotFound, *ABSENT):

@@ -15,9 +15,11 @@ class LocalReplica(Replica, LocalStore):
         """Raise StoreUnavailable unless the store exists and can be read; raises WrongStore."""
         with disk_errors("cannot read the store"):
             if not marker.check(self.root, self.algorithm):
-                raise StoreUnavailable("the store's directory is not there")
+                raise StoreUnavailable("the store's directory is missing")
 
     def _prepare(self) -> None:
         if not marker.check(self.root, self.algorithm):
-            raise WrongStore(f"there is no store at {self.root}, and WSGI_STORE_READ_ONLY lets none be made")
+            raise WrongStore(
+                f"there is no store at {self.root}, and WSGI_STORE_READ_ONLY prevents creating one"
+            )
         require_directories(self.root)

@@ -33,7 +33,7 @@ class Shard(Directory):
         try:
             fd, _ = open_file(digest.hex, self.fd)
         except NoFile as error:
-            message = "what lies in the place of this blob is not a file"
+            message = "the path of this blob is not a regular file"
             raise StoreUnavailable(message, hash=digest.hex) from error
         try:
             yield fd
@@ -106,7 +106,7 @@ class Shard(Directory):
         # The file is open, so its inode number cannot have been reused.
         there = os.stat(digest.hex, dir_fd=self.fd, follow_symlinks=False)
         if not os.path.samestat(there, os.fstat(held)):
-            raise FileNotFoundError(errno.ENOENT, "another file has got this name")
+            raise FileNotFoundError(errno.ENOENT, "another file now has this name")
 
 
 def _stands_for(held: int, staged: StagedFile) -> bool:

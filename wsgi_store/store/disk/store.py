@@ -59,17 +59,17 @@ class LocalStore:
     def check(self) -> None:
         """Raise StoreUnavailable unless the store is there; Staging tests that it can be written."""
         self._require_marker()
-        with disk_errors("cannot look at the store"):
+        with disk_errors("cannot check the store"):
             require_one_disk(self.root)
 
     def made(self) -> float:
         """Return when the store was created, in seconds since the epoch; raises StoreUnavailable."""
-        with disk_errors("cannot look at the store"):
+        with disk_errors("cannot stat the store"):
             return os.stat(os.path.join(self.root, MARKER)).st_mtime
 
     def stat(self, digest: Digest) -> Blob:
         """Describe a blob; raises BlobNotFound."""
-        with disk_errors("cannot look at the blob"):
+        with disk_errors("cannot stat the blob"):
             try:
                 with self._in_shard(digest) as shard:
                     return describe(digest, os.stat(digest.hex, dir_fd=shard.fd, follow_symlinks=False))
@@ -109,7 +109,9 @@ class LocalStore:
                 except FileNotFoundError:
                     self._shards.discard(name)  # perhaps the shard was removed
             else:
-                raise StoreUnavailable("the blob or its directory is removed as fast as it is made")
+                raise StoreUnavailable(
+                    "the blob or its directory kept being removed while the blob was added"
+                )
         # Not earlier: until now the file in quarantine was all that was left of the blob.
         if added is Added.CREATED:
             with suppress(StoreError):  # the blob is published, even if the damaged one stays
@@ -162,7 +164,7 @@ class LocalStore:
         with disk_errors("cannot list the quarantine"):
             names = list_directory(self._quarantine)
         for name in filter(self.listing.name_of_blob.fullmatch, names):
-            with disk_errors("cannot look at the quarantine"), suppress(*ABSENT):
+            with disk_errors("cannot stat a blob in quarantine"), suppress(*ABSENT):
                 with Directory(self._quarantine, NAME) as quarantine:
                     status = os.stat(name, dir_fd=quarantine.fd, follow_symlinks=False)
                 # rename(2) sets the ctime; the mtime may hint at the cause of the damage.
@@ -233,7 +235,7 @@ class LocalStore:
     def _require_marker(self) -> None:
         """Raise StoreUnavailable unless the store is there: an unmounted disk is not an empty store."""
         if not os.path.exists(os.path.join(self.root, MARKER)):
-            raise StoreUnavailable("the store's directory is not there")
+            raise StoreUnavailable("the store's directory is missing")
 
     def _make_shard(self, name: str) -> Shard:
         path = os.path.join(self.root, name)
