@@ -58,7 +58,7 @@ def test_a_host_that_wants_the_log(tmp_path: Path) -> None:
         "FileNotFoundError: No such file",
         "ExceptionGroup",
         "KeyError",
-        "healed",
+        "replaced the damaged blob",
         "is missing",
         "tokens",
     ):
