@@ -231,7 +231,10 @@ def injected(server: Server, *faults: str, paths: Iterable[Path | str] = ()) -> 
             yield
         finally:
             tracer.terminate()
-            tracer.wait(20)
+            try:
+                tracer.wait(20)
+            except subprocess.TimeoutExpired:
+                tracer.kill()  # the kernel detaches it from the workers
     until(lambda: _tracers(server) == {0}, "strace to detach")
 
 

@@ -63,7 +63,7 @@ def fixture_bucket(tmp_path: Path, store: Store) -> Bucket:
 def fixture_aged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make everything in the store old enough to collect."""
     for module in (litter, uploads):
-        monkeypatch.setattr(module, "AGE", -3600.0)
+        monkeypatch.setattr(module, "MIN_AGE", -3600.0)
 
 
 def keys(bucket: Bucket, place: str) -> set[str]:
