@@ -127,6 +127,14 @@ def no_leaked_descriptors() -> Iterator[None]:
         assert not leaked_descriptors(before)
 
 
+@pytest.fixture(autouse=True)
+def no_blocked_signals() -> Iterator[None]:
+    """Each test leaves the signal mask as it was: programs that later tests start would inherit it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests marked `every_store` on a directory and on a bucket."""
     markers = {marker.name for marker in metafunc.definition.iter_markers()}

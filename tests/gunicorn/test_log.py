@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import signal
 import socket
 import sys
 import time
@@ -46,7 +47,10 @@ def fixture_worker(
     before = [(log, log.handlers, log.propagate) for log in map(logging.getLogger, LOGGERS)]
     settings = GunicornConfig()
     settings.set("accesslog", "-")
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     worker = RequestHandler(0, os.getpid(), [], None, 30, settings, Logger(settings))
+    # A new worker blocks signals until it sets its handlers, and programs started here would inherit that.
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     worker.wsgi = application
     worker.slots = TransferSlots(8, 0, lambda: None)
     worker.cfg = Settings(settings, Config())
