@@ -154,7 +154,6 @@ def test_a_file_that_cannot_be_relied_on(client: TestApp, path: Path, clock: Clo
     if "stranger" in name and os.geteuid() != 0:
         pytest.skip("giving a file away takes root")
     told: list[Any] = []
-    logger.enable("wsgi_store")
     sink = logger.add(told.append, level="ERROR", format="{message}")
     try:
         client.get("/files", headers=bearer("old"))
@@ -194,13 +193,11 @@ def test_a_file_that_cannot_be_relied_on(client: TestApp, path: Path, clock: Clo
         assert len([text for text in told if "invalid token file" in text]) == 1
     finally:
         logger.remove(sink)
-        logger.disable("wsgi_store")
 
 
 def test_a_line_that_cannot_be_read(client: TestApp, path: Path, clock: Clock) -> None:
     """A malformed line disables only itself; /readyz reports `degraded`, and the log has one error."""
     told: list[Any] = []
-    logger.enable("wsgi_store")
     sink = logger.add(told.append, level="ERROR", format="{message}")
     try:
         path.write_text(OLD.replace("list ", "lost ", 1) + line("new", "list"))
@@ -219,7 +216,6 @@ def test_a_line_that_cannot_be_read(client: TestApp, path: Path, clock: Clock) -
         client.get("/files", headers=bearer("old"))
     finally:
         logger.remove(sink)
-        logger.disable("wsgi_store")
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])

@@ -172,14 +172,12 @@ def test_a_full_disk_tells_the_numbers(config: Config, tmp_path: Path) -> None:
     reserve = status.f_blocks * status.f_frsize
     told: list[str] = []
     application = create_app(replace(config, min_free=reserve))
-    logger.enable("wsgi_store")
     sink = logger.add(told.append, level="ERROR", format="{message}")  # type: ignore[arg-type]
     try:
         answer = call(application, "POST", body=b"hello")
         ready = call(application, path="/readyz")
     finally:
         logger.remove(sink)
-        logger.disable("wsgi_store")
     for problem, needed in ((answer, 5), (ready, 1)):
         assert problem.status == (507 if problem is answer else 503)
         assert {name: problem.json[name] for name in ("needed", "available", "reserve")} == {
