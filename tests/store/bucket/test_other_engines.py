@@ -186,7 +186,7 @@ def test_stores_of_two_hashes_made_at_once(fit: Engine, tmp_path: Path) -> None:
 
     def check(hash_: str) -> str:
         code = (
-            "from wsgi_store.config import Config; from wsgi_store.store.contract import open_store; "
+            "from wsgi_store.config import Config; from wsgi_store.store.open import open_store; "
             "config = Config.from_env(); "
             "open_store(config.root, config.hash, config.durability, config.remote).check()"
         )
