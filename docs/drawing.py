@@ -34,7 +34,7 @@ text { font: 15px system-ui, sans-serif; text-anchor: middle; fill: #222 }
 .way { fill: none; stroke: #d60; stroke-width: 3; marker-end: url(#goal) } .download { stroke-dasharray: 7 5 }
 """
 READ, PUBLISHED, OPENED = "An upload is read", "It is published", "A download is opened"
-# What a reader calls the layers, from the lowest to the highest.
+# The names of the layers for a reader, from the lowest to the highest.
 NAMES = ("ground", "store", "receiving, upkeep", "access", "HTTP", "assembly", "servers")
 
 
@@ -64,7 +64,7 @@ def reachable(source: str, direct: dict[str, set[str]]) -> Iterator[str]:
 
 
 class Box(NamedTuple):
-    """Where a room is drawn."""
+    """The place and size of a room in the drawing."""
 
     middle: float
     top: float
@@ -213,7 +213,7 @@ def ways() -> dict[str, list[str]]:
 
 
 def start(status: str, *_: object) -> Any:
-    """What a server does with the head of an answer: nothing here."""
+    """Ignore the head of an answer."""
     assert status.startswith("200"), status
 
 

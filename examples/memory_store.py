@@ -123,7 +123,7 @@ class MemoryStore:
         return True
 
     def quarantined(self) -> Iterator[Blob]:
-        """What was taken out of service."""
+        """Yield the blobs in quarantine."""
         with self._lock:
             kept = sorted(self._quarantine.values(), key=lambda blob: blob.digest.raw)
         return iter(kept)

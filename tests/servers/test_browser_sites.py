@@ -1,4 +1,4 @@
-"""What pages of other sites may do in Chromium, allowed ones and others."""
+"""Requests by pages of allowed and other sites in Chromium."""
 
 import base64
 import hashlib

@@ -156,7 +156,7 @@ class ObjectStore:
         return True
 
     def quarantine(self, digest: Digest) -> bool:
-        """Move a blob to quarantine if its bytes do not have its digest; returns whether they do not."""
+        """Move a blob to quarantine if its bytes do not have its digest; returns whether it was damaged."""
         self._bucket.require_writable()
         key = key_of(digest)
         there = look(self._bucket, key)
@@ -175,7 +175,7 @@ class ObjectStore:
         return True
 
     def quarantined(self) -> Iterator[Blob]:
-        """Yield the blobs in quarantine in ascending order; `modified` is when they came there."""
+        """Yield the blobs in quarantine in ascending order; `modified` is when each was moved there."""
         self._bucket.require()
         return self._listed(self._quarantine_keys, prefix=QUARANTINE)
 

@@ -145,7 +145,7 @@ class LocalStore:
                 return False
 
     def quarantine(self, digest: Digest) -> bool:
-        """Move a blob to quarantine if its bytes do not have its digest; returns whether they do not."""
+        """Move a blob to quarantine if its bytes do not have its digest; returns whether it was damaged."""
         with disk_errors("cannot move the blob to quarantine"):
             try:
                 with self._open_shard(digest) as shard:
@@ -160,7 +160,7 @@ class LocalStore:
                 raise self._absent(digest) from None
 
     def quarantined(self) -> Iterator[Blob]:
-        """Yield the blobs in quarantine in ascending order; `modified` is when they came there."""
+        """Yield the blobs in quarantine in ascending order; `modified` is when each was moved there."""
         with disk_errors("cannot list the quarantine"):
             names = list_directory(self._quarantine)
         for name in filter(self.listing.name_of_blob.fullmatch, names):
