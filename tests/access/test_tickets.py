@@ -25,7 +25,7 @@ def test_ticket_is_for_one_upload(make: Make) -> None:
     answer = client.post(f"/?ticket={ticket}", b"other", status=403)
     assert "used" in answer.json["detail"]
     assert client.get("/files", headers=bearer("all")).json["files"] == [
-        {"hash": HELLO, "size": 5, "url": f"/{HELLO}"}
+        {"hash": HELLO, "names": {"md5": HELLO}, "size": 5, "url": f"/{HELLO}"}
     ]
     client.get(f"/{HELLO}?ticket={ticket}", status=403)
 

@@ -51,7 +51,7 @@ def test_a_file_goes_in_and_out_through_the_host(host: TestApp) -> None:
     assert host.head(url).content_length == len(DATA)
     assert host.get(f"/blobs/?hash={HASH}").body == DATA
     host.get(url, headers={"If-None-Match": f'"{HASH}"'}, status=304)
-    assert host.delete(url).json == {"hash": HASH, "size": len(DATA)}
+    assert host.delete(url).json == {"hash": HASH, "names": {"md5": HASH}, "size": len(DATA)}
     assert host.get(url, status=404).json["code"] == "blob_not_found"
 
 

@@ -93,7 +93,7 @@ def test_delete(api: TestApp, application: Application, spelling: str) -> None:
     """DELETE removes a blob once, by any spelling of its URL, and returns its size."""
     api.post("/", HELLO)
     answer = api.delete(spelling)
-    assert (answer.status_int, answer.json) == (200, {"hash": MD5, "size": 6})
+    assert (answer.status_int, answer.json) == (200, {"hash": MD5, "names": {"md5": MD5}, "size": 6})
     assert answer.headers["Cache-Control"] == "no-store"
     assert not held(application)
     assert api.delete(spelling, status=404).json["code"] == "blob_not_found"

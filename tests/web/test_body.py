@@ -35,6 +35,7 @@ def test_raw_body(api: TestApp, application: Application, config: Config) -> Non
     assert answer.json == {
         "hash": MD5,
         "algorithm": "md5",
+        "names": {"md5": MD5},
         "size": 6,
         "url": f"/{MD5}",
         "created": True,

@@ -53,7 +53,9 @@ def test_page(api: TestApp) -> None:
     """A page describes each blob, and `next` starts after its last one."""
     hashes = sorted(api.post("/", data).json["hash"] for data in (b"", HELLO))
     sizes = {hashlib.md5(b"").hexdigest(): 0, MD5: 6}
-    files = [{"hash": hash_, "size": sizes[hash_], "url": f"/{hash_}"} for hash_ in hashes]
+    files = [
+        {"hash": hash_, "names": {"md5": hash_}, "size": sizes[hash_], "url": f"/{hash_}"} for hash_ in hashes
+    ]
     assert api.get("/files").json == {"files": files, "next": None}
     assert api.get("/files?limit=2").json == {"files": files, "next": None}
     first = api.get("/files?limit=1").json
@@ -163,6 +165,7 @@ def test_index(config: Config, max_size: int | None, algorithm: Algorithm) -> No
         "service": "wsgi_store",
         "version": __version__,
         "algorithm": algorithm.value,
+        "names": [],
         "read_only": False,
         "limits": {"max_size": max_size},
         "links": {

@@ -5,6 +5,7 @@ from functools import lru_cache, partial
 from werkzeug.datastructures import Headers
 from werkzeug.sansio.request import Request as Fields
 
+from wsgi_store.digest import Digest
 from wsgi_store.errors import BadRequest
 from wsgi_store.logs import logger
 from wsgi_store.web import conditional
@@ -32,6 +33,7 @@ def upload(request: Request) -> Response:
     answer = {
         "hash": hash_,
         "algorithm": receipt.digest.algorithm.value,
+        "names": _names(receipt.digest),
         "size": receipt.size,
         "url": url,
         "created": receipt.created,
@@ -48,7 +50,7 @@ def delete(request: Request, hash_: str) -> Response:
     digest = request.blob_digest(hash_)
     blob = request.store.remove(digest, partial(conditional.not_modified, request.environ))
     request.exchange.hash, request.exchange.size = digest.hex, blob.size
-    return json_response({"hash": digest.hex, "size": blob.size})
+    return json_response({"hash": digest.hex, "names": _names(blob.digest), "size": blob.size})
 
 
 def list_files(request: Request) -> Response:
@@ -71,7 +73,9 @@ def list_files(request: Request) -> Response:
             following = f"{request.mount}/files?after={page[-1]['hash']}&limit={limit}"
             break
         hash_ = blob.digest.hex
-        page.append({"hash": hash_, "size": blob.size, "url": _url(request, hash_)})
+        page.append(
+            {"hash": hash_, "names": _names(blob.digest), "size": blob.size, "url": _url(request, hash_)}
+        )
     return json_response({"files": page, "next": following})
 
 
@@ -82,6 +86,10 @@ def _prefers_text(accept: str) -> bool:
     fields = Fields("POST", "http", None, "", "/", b"", Headers({"Accept": accept}), None)
     wanted = fields.accept_mimetypes.best_match(["application/json", "text/plain", PLAIN])
     return wanted in ("text/plain", PLAIN)
+
+
+def _names(*digests: Digest) -> dict[str, str]:
+    return {digest.algorithm.value: digest.hex for digest in digests}
 
 
 def _url(request: Request, hash_: str) -> str:

@@ -34,6 +34,7 @@ def index(request: Request) -> Response:
             "service": "wsgi_store",
             "version": __version__,
             "algorithm": request.store.algorithm.value,
+            "names": [],
             "read_only": request.store.read_only,
             "limits": {"max_size": request.config.max_size},
             "links": {
