@@ -3,7 +3,6 @@
 examples/test_memory_store.py holds it to the contract.
 """
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -156,7 +155,9 @@ class MemoryStore:
             raise BlobNotFound(hash=digest.hex) from None
 
     def _is_whole(self, digest: Digest) -> bool:
-        return hashlib.new(digest.algorithm.value, self.blobs[digest]).digest() == digest.raw
+        value = digest.algorithm.new()
+        value.update(self.blobs[digest])
+        return value.digest() == digest.raw
 
     def _added(self, digest: Digest, data: bytes) -> Added:
         if digest not in self.blobs:

@@ -36,6 +36,7 @@ GOOD = [
     ("WSGI_STORE_HASH", "sha256", "hash", Algorithm.SHA256),
     ("WSGI_STORE_HASH", "sha512", "hash", Algorithm.SHA512),
     ("WSGI_STORE_HASH", "blake2b", "hash", Algorithm.BLAKE2B),
+    ("WSGI_STORE_HASH", "blake3", "hash", Algorithm.BLAKE3),
     ("WSGI_STORE_MAX_SIZE", "none", "max_size", None),
     ("WSGI_STORE_MAX_SIZE", "0", "max_size", 0),
     ("WSGI_STORE_MAX_SIZE", " 10GiB ", "max_size", 10 << 30),

@@ -7,6 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.support.digests import ALGORITHMS, digests
+from tests.support.kinds import digest_of
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import DigestMismatch
 from wsgi_store.hashing import Hasher, checked
@@ -16,11 +17,11 @@ from wsgi_store.hashing import Hasher, checked
 def test_hashing_in_pieces(pieces: list[bytes], algorithm: Algorithm, others: set[Algorithm]) -> None:
     """Hashing in pieces gives the digests of the whole, in all algorithms at once."""
     whole = b"".join(pieces)
-    expected = [Digest(one, hashlib.new(one.value, whole).digest()) for one in others]
+    expected = [digest_of(one, whole) for one in others]
     hasher = Hasher(algorithm, expected)
     for piece in pieces:
         hasher.update(piece)
-    assert hasher.finish() == Digest(algorithm, hashlib.new(algorithm.value, whole).digest())
+    assert hasher.finish() == digest_of(algorithm, whole)
 
 
 @given(digests())

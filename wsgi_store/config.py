@@ -108,7 +108,7 @@ class Config:
         default=Algorithm.MD5,
         metadata=_row(
             choice(Algorithm),
-            "The hash that names blobs: `md5`, `sha1`, `sha256`, `sha512` or `blake2b`.",
+            "The hash that names blobs: `md5`, `sha1`, `sha256`, `sha512`, `blake2b` or `blake3`.",
         ),
     )
     max_size: int | None = field(

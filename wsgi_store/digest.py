@@ -3,10 +3,14 @@
 import enum
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
+from types import ModuleType
 from typing import TYPE_CHECKING
+
+from wsgi_store.errors import ConfigError
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -22,18 +26,23 @@ class Algorithm(enum.Enum):
     SHA256 = "sha256"
     SHA512 = "sha512"
     BLAKE2B = "blake2b"
+    BLAKE3 = "blake3"
 
     def new(self) -> "_Hash":
-        """Return a hash object that has seen no bytes."""
+        """Return a hash object that has seen no bytes.
+
+        Raises ConfigError if the algorithm needs a package that is not installed.
+        """
         # FIPS mode blocks md5 unless the caller says that it is not for security. The algorithm's own
         # constructor is much faster than hashlib.new.
-        constructor: Callable[..., "_Hash"] = getattr(hashlib, self.value)
+        module = _blake3() if self is Algorithm.BLAKE3 else hashlib
+        constructor: Callable[..., "_Hash"] = getattr(module, self.value)
         return constructor(usedforsecurity=False)
 
     @cached_property
     def size(self) -> int:
         """The length of a digest in bytes."""
-        return self.new().digest_size
+        return _SIZES[self]
 
     @property
     def collision_resistant(self) -> bool:
@@ -51,6 +60,25 @@ class Algorithm(enum.Enum):
 
 
 _HEX = re.compile("[0-9a-fA-F]+")
+# A hash can be parsed where the package that computes it is missing.
+_SIZES = {
+    Algorithm.MD5: 16,
+    Algorithm.SHA1: 20,
+    Algorithm.SHA256: 32,
+    Algorithm.SHA512: 64,
+    Algorithm.BLAKE2B: 64,
+    Algorithm.BLAKE3: 32,
+}
+
+
+def _blake3() -> ModuleType:
+    try:
+        import blake3  # pylint: disable=import-outside-toplevel  # optional
+    except ImportError as error:
+        raise ConfigError(
+            "blake3 needs the package blake3: install the extra blake3 (docs/deployment.md)"
+        ) from error
+    return blake3
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +95,25 @@ class Digest:
 
     def __str__(self) -> str:
         return f"{self.algorithm.value}:{self.hex}"
+
+
+def parse_any(algorithms: Sequence[Algorithm], text: str) -> Digest:
+    """Read the hex form of a digest of whichever algorithm has hashes of its length.
+
+    Raises ValueError, which names the algorithms, if there is none or `text` is not hex.
+    """
+    for algorithm in algorithms:
+        if len(text) == 2 * algorithm.size:
+            return algorithm.parse(text)
+    *others, last = [algorithm.value for algorithm in algorithms]
+    named = " or ".join(filter(None, [", ".join(others), last]))
+    raise ValueError(f"{text!r} is not a {named} digest in hex")
+
+
+def require_distinct(algorithms: Sequence[Algorithm]) -> None:
+    """Raise ValueError if two algorithms have hashes of one length, which nothing tells apart."""
+    for one, other in combinations(algorithms, 2):
+        if one is other:
+            raise ValueError(f"{one.value} is given twice")
+        if one.size == other.size:
+            raise ValueError(f"{one.value} and {other.value} have hashes of the same length")

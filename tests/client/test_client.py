@@ -21,6 +21,7 @@ from werkzeug.serving import make_server
 from examples.client import there_and_back
 from tests.support.access import line
 from tests.support.exchanges import DATA, HASH, SIZE
+from tests.support.kinds import digest_of
 from tests.support.servers import Server, gunicorn
 from wsgi_store.assembly import create_app
 from wsgi_store.client import Client, RemoteBlob, Uploaded
@@ -101,6 +102,24 @@ def test_the_example(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "file.json").write_text('{"a": 1}')
     assert there_and_back(client.url(""), None, "file.json") == hashlib.md5(b'{"a": 1}').hexdigest()
     assert (tmp_path / "copy.json").read_text() == '{"a": 1}'
+
+
+def test_blake3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client compares hashes of blake3; without its package it says so, and sends or writes nothing."""
+    with (
+        gunicorn(tmp_path, WSGI_STORE_HASH="blake3") as server,
+        Client(f"http://127.0.0.1:{server.port}") as client,
+    ):
+        held = client.put(DATA)
+        assert held.hash == digest_of(Algorithm.BLAKE3, DATA).hex
+        assert client.get(held.hash, tmp_path / "down").size == SIZE
+        monkeypatch.setitem(sys.modules, "blake3", None)
+        for use in (lambda: client.put(b"other"), lambda: client.get(held.hash, tmp_path / "again")):
+            with pytest.raises(ConfigError, match="^blake3 needs the package blake3: install the extra "):
+                use()
+        assert client.stat(held.hash).size == SIZE
+        assert [blob.hash for blob in client.list()] == [held.hash]
+    assert not (tmp_path / "again").exists()
 
 
 def test_a_prefix(config: Config, tmp_path: Path) -> None:

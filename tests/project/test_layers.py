@@ -30,6 +30,7 @@ BESIDE = {
 }
 # Packages that only an extra installs, and where each may be imported.
 EXTRAS = {
+    "blake3": ("digest.py",),
     "click": ("cli/",),
     "rich": ("cli/",),
     "urllib3": ("client/",),

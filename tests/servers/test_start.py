@@ -116,6 +116,20 @@ def test_figures_without_their_library(here: Path) -> None:
     assert re.match(r"wsgi-store: WSGI_STORE_METRICS: .*install the extra metrics", lines[0])
 
 
+def test_blake3_without_its_package(here: Path) -> None:
+    """Without the package blake3 the message names the extra to install, and no store is made."""
+    hidden = here / "hidden"
+    hidden.mkdir()
+    (hidden / "blake3.py").write_text("raise ImportError('no blake3')\n")
+    command = [*SERVERS["gunicorn"], "127.0.0.1:0"]
+    status, lines = refusal(
+        command, here / "store", WSGI_STORE_HASH="blake3", PYTHONPATH=f"{hidden}:{DEPLOY.parent}"
+    )
+    assert (status, len(lines)) == (1, 1), lines
+    assert lines[0].startswith("wsgi-store: WSGI_STORE_HASH: blake3 needs the package blake3: install ")
+    assert not (here / "store").exists()
+
+
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
 def test_no_port_is_opened(here: Path, name: str) -> None:
     """Settings are checked before the address, so a port in use makes no difference."""

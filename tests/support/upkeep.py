@@ -1,9 +1,8 @@
 """Stores for the tests of upkeep, filled or damaged, and reports about them."""
 
-import hashlib
 from pathlib import Path
 
-from tests.support.kinds import put
+from tests.support.kinds import digest_of, put
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Durability, Store
@@ -44,7 +43,7 @@ def fill(root: Path, algorithm: Algorithm, contents: list[bytes]) -> None:
 
 def named(algorithm: Algorithm, data: bytes) -> str:
     """The path of the blob with these bytes, below the root."""
-    name = hashlib.new(algorithm.value, data).hexdigest()
+    name = digest_of(algorithm, data).hex
     return f"{name[:2]}/{name}"
 
 

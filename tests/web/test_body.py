@@ -15,6 +15,7 @@ from webtest import TestApp
 
 from tests.support.calling import Body, Untouched, call, held, quick
 from tests.support.forms import CHUNKED
+from tests.support.kinds import digest_of
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
@@ -61,7 +62,7 @@ def test_algorithms(config: Config, algorithm: Algorithm) -> None:
     """The hash is that of the configured algorithm."""
     application = create_app(replace(config, hash=algorithm))
     answer = call(application, "POST", body=HELLO).json
-    assert answer["hash"] == hashlib.new(algorithm.value, HELLO).hexdigest()
+    assert answer["hash"] == digest_of(algorithm, HELLO).hex
     assert answer["algorithm"] == algorithm.value
     assert call(application, path=answer["url"]).body == HELLO
 

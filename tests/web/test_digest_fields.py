@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.digests import EMPTY, digests
+from tests.support.kinds import digest_of
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BadRequest
 from wsgi_store.hashing import Hasher
@@ -38,9 +39,10 @@ def test_the_example_of_the_rfc() -> None:
     assert parse_field(field) == [digest]
 
 
-def test_an_algorithm_without_a_key_has_no_field() -> None:
-    """blake2b has no registered key and so no field."""
-    assert format_field(Hasher(Algorithm.BLAKE2B).finish()) is None
+@pytest.mark.parametrize("algorithm", [Algorithm.BLAKE2B, Algorithm.BLAKE3])
+def test_an_algorithm_without_a_key_has_no_field(algorithm: Algorithm) -> None:
+    """blake2b and blake3 have no registered keys and so no fields."""
+    assert format_field(digest_of(algorithm, b"")) is None
 
 
 @given(st.lists(digests(st.sampled_from(REGISTERED)), min_size=1, unique_by=lambda one: one.algorithm))
@@ -50,7 +52,7 @@ def test_several_digests(several: list[Digest]) -> None:
         assert parse_field(separator.join(str(format_field(one)) for one in several)) == several
 
 
-@pytest.mark.parametrize("key", ["sha-384", "unixsum", "adler", "blake2b", "x", "*a", "a.b_c-d*1"])
+@pytest.mark.parametrize("key", ["sha-384", "unixsum", "adler", "blake2b", "blake3", "x", "*a", "a.b_c-d*1"])
 def test_an_unknown_algorithm_is_left_out(key: str) -> None:
     """Digests of unknown algorithms are ignored, alone or beside known ones."""
     digest = Hasher(Algorithm.SHA256).finish()

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 
 from wsgi_store.digest import Algorithm
-from wsgi_store.errors import WrongStore
+from wsgi_store.errors import ConfigError, WrongStore
 
 NAME = "store.json"
 LAYOUT = "ab/abcdef"
@@ -25,6 +25,10 @@ def read(content: bytes, place: str) -> Algorithm:
         raise WrongStore(f"{place}/{NAME} is not a valid store marker") from None
     if layout != LAYOUT:
         raise WrongStore(f"{place} has the layout {layout!r}, which this version cannot read")
+    try:
+        held.new()
+    except ConfigError as error:
+        raise WrongStore(f"{place}: {error}") from error
     return held
 
 

@@ -21,10 +21,15 @@ def open_store(
     Without an algorithm, or with `read_only`, the store has to exist; `read_only` never writes to it. With
     an algorithm, no request goes to a bucket before the store is used or checked.
 
-    Raises ConfigError for an unknown kind of URL, WrongStore if the directory holds another kind of store,
-    StoreUnavailable if it cannot be used.
+    Raises ConfigError for an unknown kind of URL or a missing package, WrongStore if the directory holds
+    another kind of store, StoreUnavailable if it cannot be used.
     """
     scheme, separator, _ = url.partition("://")
+    if algorithm is not None:
+        try:
+            algorithm.new()
+        except ConfigError as error:
+            raise ConfigError(f"WSGI_STORE_HASH: {error}") from error
     # A kind of store is imported only when it is used: the packages of another may not be installed.
     # pylint: disable=import-outside-toplevel,cyclic-import
     if scheme in BUCKETS and separator:

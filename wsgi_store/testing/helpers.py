@@ -1,6 +1,5 @@
 """Helpers shared by the tests of the contract."""
 
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -65,7 +64,9 @@ def removed_by(store: Store, digest: Digest, number: int) -> int:
 
 def digest_of(algorithm: Algorithm, data: bytes) -> Digest:
     """The digest of `data`."""
-    return Digest(algorithm, hashlib.new(algorithm.value, data).digest())
+    value = algorithm.new()
+    value.update(data)
+    return Digest(algorithm, value.digest())
 
 
 def neighbours(algorithm: Algorithm, count: int) -> list[bytes]:

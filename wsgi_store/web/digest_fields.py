@@ -7,7 +7,7 @@ import re
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BadRequest
 
-# RFC 9530 section 7.2. BLAKE2b has no registered key.
+# RFC 9530 section 7.2. BLAKE2b and BLAKE3 have no registered key.
 KEYS = {
     Algorithm.MD5: "md5",
     Algorithm.SHA1: "sha",

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StorageFull, StoreUnavailable, WrongStore
 from wsgi_store.staging import Staging
 from wsgi_store.store.disk.store import LocalStore
+from wsgi_store.store.open import open_store
 
 
 def test_the_marker(tmp_path: Path) -> None:
@@ -42,6 +44,14 @@ def test_another_algorithm(tmp_path: Path) -> None:
         f"{tmp_path} holds md5 digests, not sha256: "
         "set WSGI_STORE_HASH=md5, or WSGI_STORE_ROOT to another place"
     )
+
+
+def test_a_store_of_blake3_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store whose hashes cannot be computed is refused with what to install."""
+    LocalStore(str(tmp_path), Algorithm.BLAKE3)
+    monkeypatch.setitem(sys.modules, "blake3", None)
+    with pytest.raises(WrongStore, match=f"^{tmp_path}: blake3 needs the package blake3: install the extra "):
+        open_store(str(tmp_path))
 
 
 @pytest.mark.parametrize(

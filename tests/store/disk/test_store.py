@@ -73,7 +73,7 @@ def test_layout(root: Path, algorithm: Algorithm) -> None:
     """A blob is a plain file named by its hash, in a directory named by two digits of it."""
     store = LocalStore(str(root), algorithm)
     digest = put(Staging(store), DATA).digest
-    hash_ = hashlib.new(algorithm.value, DATA).hexdigest()
+    hash_ = digest_of(algorithm, DATA).hex
     assert digest.hex == hash_
     assert store.local_path(digest) == f"{hash_[:2]}/{hash_}"
     assert (root / hash_[:2] / hash_).read_bytes() == DATA
