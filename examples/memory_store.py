@@ -11,7 +11,7 @@ from threading import Lock
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, DigestCollision
-from wsgi_store.store.contract import Added, Blob
+from wsgi_store.store.contract import Added, Blob, Publication
 from wsgi_store.store.staged import StagedFile
 
 PIECE = 1 << 16
@@ -22,6 +22,7 @@ class Reader:
 
     def __init__(self, blob: Blob, data: bytes, start: int, stop: int) -> None:
         self.blob = blob
+        self.stamp = id(data)
         self._data = data
         self._at = start
         self._stop = stop
@@ -54,6 +55,7 @@ class MemoryStore:
 
     def __init__(self, algorithm: Algorithm, staging_directory: Path) -> None:
         self.algorithm = algorithm
+        self.algorithms = (algorithm,)
         self.staging_directory = str(staging_directory)
         staging_directory.mkdir(parents=True, exist_ok=True)
         self.blobs: dict[Digest, bytes] = {}
@@ -65,6 +67,10 @@ class MemoryStore:
 
     def check(self) -> None:
         """Memory is always there."""
+
+    def refresh(self) -> tuple[Algorithm, ...]:
+        """It never changes."""
+        return self.algorithms
 
     def made(self) -> float:
         """When the process made it."""
@@ -82,17 +88,18 @@ class MemoryStore:
         stop = blob.size if length is None else min(start + length, blob.size)
         return Reader(blob, data, start, stop)
 
-    def add(self, staged: StagedFile) -> Added:
+    def add(self, staged: StagedFile, under: Digest | None = None) -> Publication:
         """Copy a staged file, unless the same bytes are there."""
+        del under  # there are no further names
         data = os.pread(staged.fd, os.fstat(staged.fd).st_size, 0)
-        digest = staged.digest
+        digest = staged.digest(self.algorithm)
         with self._lock:
             added = self._added(digest, data)
             if added is not Added.HELD:
                 self.blobs[digest] = data
                 self._quarantine.pop(digest, None)
             self._modified[digest] = time.time()
-        return added
+        return Publication(added, (digest,))
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
         """Remove a blob that `check` does not keep."""
@@ -142,8 +149,9 @@ class MemoryStore:
         with self._lock:
             self._notes[name] = change(self._notes.get(name))
 
-    def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
+    def iterate(self, after: Digest | None = None, algorithm: Algorithm | None = None) -> Iterator[Blob]:
         """The blobs there are now, in ascending order."""
+        del algorithm  # there is only one
         with self._lock:
             blobs = sorted(map(self._stat, self.blobs), key=lambda blob: blob.digest.raw)
         return (blob for blob in blobs if after is None or blob.digest.raw > after.raw)

@@ -60,6 +60,17 @@ class Root(Directory):
         super().__init__(path, READ & ~os.O_NOFOLLOW)
 
 
+def lock_if_possible(fd: int, operation: int) -> bool:
+    """Lock an open file (flock(2)); False if the file system has no locks. Raises OSError."""
+    try:
+        fcntl.flock(fd, operation)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return False
+    return True
+
+
 @contextmanager
 def locked(fd: int, operation: int = fcntl.LOCK_EX, *, needed: bool = True) -> Iterator[None]:
     """Hold a lock of a directory (flock(2)); raises OSError if there are none and one is `needed`."""

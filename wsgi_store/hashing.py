@@ -1,5 +1,6 @@
 """Hashing a stream of bytes by several algorithms at once, large blocks in a second thread."""
 
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from queue import SimpleQueue
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 # Bytes. Hashing a smaller block takes less time than handing it to another thread.
 HELPER_MIN = 256 << 10
+# Bytes of a file that are read at once.
+BLOCK_SIZE = 1 << 20
 
 
 class _Helper:
@@ -84,17 +87,18 @@ def _update(hashes: "Iterable[_Hash]", block: Chunk) -> None:
 
 
 class Hasher:
-    """Computes a store's digest of a stream, and checks the digests that a client announced.
+    """Computes the digests of a stream in one pass, and checks those that a client announced.
 
     A large block is hashed while the caller receives the next one. Raises DigestMismatch if two
     announced digests of one algorithm differ.
     """
 
-    def __init__(self, algorithm: Algorithm, expected: Iterable[Digest] = ()) -> None:
+    def __init__(
+        self, algorithm: Algorithm, expected: Iterable[Digest] = (), names: Iterable[Algorithm] = ()
+    ) -> None:
         self._expected = tuple(expected)
-        self._main = algorithm.new()
         self._algorithm = algorithm
-        self._hashes = {algorithm: self._main}
+        self._hashes = {one: one.new() for one in (algorithm, *names)}
         self._begun = False
         self._pending: Future[None] | None = None
         announced: dict[Algorithm, Digest] = {}
@@ -124,13 +128,33 @@ class Hasher:
             self._pending = None
 
     def finish(self) -> Digest:
-        """Return the digest; raises DigestMismatch if the bytes lack an announced one."""
+        """Return the digest by `algorithm`; raises DigestMismatch if the bytes lack an announced one."""
+        return self.digests()[self._algorithm]
+
+    def digests(self) -> dict[Algorithm, Digest]:
+        """Return all digests; raises DigestMismatch if the bytes lack an announced one."""
         self._settle()
+        digests = {one: Digest(one, value.digest()) for one, value in self._hashes.items()}
         for digest in self._expected:
-            actual = Digest(digest.algorithm, self._hashes[digest.algorithm].digest())
-            if actual != digest:
+            if (actual := digests[digest.algorithm]) != digest:
                 raise DigestMismatch(expected=digest, actual=actual)
-        return Digest(self._algorithm, self._main.digest())
+        return digests
+
+
+def hash_file(fd: int, algorithms: Iterable[Algorithm]) -> dict[Algorithm, Digest]:
+    """Return the digests of a file, whose offset stays as it is; raises OSError."""
+    hashes = {algorithm: algorithm.new() for algorithm in algorithms}
+    for block in blocks(fd):
+        _update(hashes.values(), block)
+    return {algorithm: Digest(algorithm, value.digest()) for algorithm, value in hashes.items()}
+
+
+def blocks(fd: int) -> Iterator[bytes]:
+    """Yield the bytes of a file, whose offset stays as it is; raises OSError."""
+    offset = 0
+    while block := os.pread(fd, BLOCK_SIZE, offset):
+        yield block
+        offset += len(block)
 
 
 def checked(chunks: Iterable[Chunk], expected: list[Digest]) -> Iterator[Chunk]:

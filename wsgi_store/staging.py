@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 
-from wsgi_store.digest import Chunk, Digest
+from wsgi_store.digest import Algorithm, Chunk, Digest
 from wsgi_store.errors import (
     IncompleteBody,
     ReadOnly,
@@ -39,11 +39,15 @@ WRITEBACK_INTERVAL = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The result of an upload: its digest, its size in bytes, and what the store had before."""
+    """The result of an upload: its primary name, its size in bytes, and what the store had before."""
 
     digest: Digest
     size: int
     added: Added
+    names: tuple[Digest, ...] = ()
+    """All its names, the primary one first."""
+    ambiguous: tuple[Algorithm, ...] = ()
+    """Algorithms by which another blob has the same name, which does not lead to this one."""
 
     @property
     def created(self) -> bool:
@@ -111,7 +115,7 @@ class Staging:
                 status = os.statvfs(self._directory)
         return status.f_bavail * status.f_frsize - self._min_free if status.f_blocks else None
 
-    def receive(
+    def receive(  # pylint: disable=too-many-arguments
         self,
         chunks: Iterable[Chunk],
         *,
@@ -119,27 +123,31 @@ class Staging:
         expected: Iterable[Digest] = (),
         max_size: int | None = None,
         ticket: AbstractContextManager[object] | None = None,
+        under: Digest | None = None,
     ) -> Receipt:
         """Store the bytes of `chunks` if they end without an error.
 
         A chunk stays valid until two more chunks have been requested. `length` is the announced number of
         bytes, `max_size` a limit in bytes in addition to the general one. `ticket` is entered around the
-        publication, when the file is complete and correct. Raises IncompleteBody, TooLarge, DigestMismatch,
-        StoreError and whatever `chunks` and `ticket` raise; then nothing is stored.
+        publication, when the file is complete and correct. `under` is one of `expected` that has to lead to
+        the file afterwards. Raises IncompleteBody, TooLarge, DigestMismatch, DigestCollision, StoreError and
+        whatever `chunks` and `ticket` raise; then nothing is stored.
         """
         self.admit(length or 0, max_size)
         expected = tuple(expected)
-        hasher = Hasher(self._store.algorithm, expected)
+        algorithm, *names = self._store.algorithms
+        hasher = Hasher(algorithm, expected, names)
         with self._create() as staged:
             if self._early is not None:
                 staged.ahead = self._early.begin(staged, length, expected)
             size = self._fill(staged, chunks, hasher, max_size)
             if length is not None and size != length:
                 raise IncompleteBody(expected=length, actual=size)
-            staged.digest = hasher.finish()
+            staged.digests = hasher.digests()
             self._seal(staged, size)
             with ticket or nullcontext():
-                return Receipt(staged.digest, size, self._store.add(staged))
+                stored = self._store.add(staged, under)
+        return Receipt(stored.names[0], size, stored.added, stored.names, stored.ambiguous)
 
     def _fill(self, staged: StagedFile, chunks: Iterable[Chunk], hasher: Hasher, max_size: int | None) -> int:
         """Hash and write the bytes of `chunks`; returns how many there were."""

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -152,17 +152,20 @@ class TimedStore:
     """
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         # Set on the instance: calls go straight to the store, and isinstance finds the members of a
         # runtime-checkable protocol on every Python version.
-        vars(self).update({name: getattr(store, name) for name in dir(store) if not name.startswith("_")})
+        kind = type(store)
+        methods = [name for name in dir(kind) if name[0] != "_" and callable(getattr(kind, name))]
+        vars(self).update({name: getattr(store, name) for name in methods})
         self.stat = _timed("stat", store.stat)
         self.open = _timed("open", store.open)
         self.add = _timed("add", store.add)
         self.remove = _timed("remove", store.remove)
 
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...
+    def __getattr__(self, name: str) -> Any:
+        # Not copied, because a migration changes the algorithms.
+        return getattr(self._store, name)
 
 
 class CountedStaging(Staging):

@@ -3,11 +3,14 @@
 A caller tests for an ability once, with isinstance, when it gets the store.
 """
 
-from collections.abc import Iterator, Sequence
+import enum
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from wsgi_store.digest import Digest
+from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.store.contract import Blob
+from wsgi_store.store.marker import Marker
 from wsgi_store.store.staged import Ahead, StagedFile
 
 
@@ -58,3 +61,78 @@ class Leftovers(Protocol):
 
         The size is in bytes. With `remove=False` nothing is removed. Raises StoreError.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A blob that was read to its end: the name, what identified the file or object, and all its digests."""
+
+    digest: Digest
+    stamp: object
+    """`BlobReader.stamp` when it was read."""
+    digests: Mapping[Algorithm, Digest]
+
+
+class Adopted(enum.Enum):
+    """What became of a file under a further name that was to get its primary name."""
+
+    NAMED = "named"
+    """It has it now, and the further name leads to it."""
+    HELD = "held"
+    """It had it already."""
+    GONE = "gone"
+    """It was removed."""
+    CHANGED = "changed"
+    """Another file has the name now, or the store names its blobs otherwise: read it again."""
+    DAMAGED = "damaged"
+    """A damaged blob had the primary name; it is in quarantine now. Try again."""
+    UNLINKABLE = "unlinkable"
+    """The system does not let this user link the file (fs.protected_hardlinks)."""
+
+
+@runtime_checkable
+class Names(Protocol):
+    """A store that can give its blobs further names, and other primary ones, while it is in use.
+
+    Every method raises StoreError.
+    """
+
+    def marker(self) -> Marker:
+        """Read by which algorithms the store names its blobs."""
+
+    def change_marker(self, change: Callable[[Marker], Marker]) -> Marker:
+        """Replace the marker when no write is under way; returns the new one.
+
+        `change` gets the present marker; what it raises leaves that as it is. Raises StoreUnavailable if a
+        write takes too long, WrongStore if the store cannot exclude writes.
+        """
+
+    def strays(self, algorithm: Algorithm, after: Digest | None = None) -> Iterator[Blob]:
+        """Yield the blobs that have only a name by `algorithm`, a further one, in ascending order."""
+
+    def adopt(self, found: Sequence[Hashed]) -> list[Adopted]:
+        """Give strays their primary names, and their other names; returns what became of each.
+
+        Their digests match their names. Their names begin with the same two digits.
+        """
+
+    def give_names(self, found: Iterable[Hashed]) -> dict[Digest, list[Algorithm]]:
+        """Give blobs, by their primary names, all further names that they lack.
+
+        Returns by which algorithms a name belongs to another blob; blobs that were removed are left out.
+        """
+
+    def links(self, algorithm: Algorithm, after: Digest | None = None) -> Iterator[tuple[Digest, Digest]]:
+        """Yield the further names by `algorithm`, each with the name it leads to, even if that is absent."""
+
+    def remove_link(self, name: Digest, target: Digest) -> bool:
+        """Remove a further name if it still leads to `target`; returns whether it was removed."""
+
+    def sweep_names(self, *, remove: bool) -> Iterator[str]:
+        """Yield the further names that lead nowhere, and those by algorithms that are not kept.
+
+        Each is removed before; with `remove=False` nothing is.
+        """
+
+    def settle_names(self) -> Iterator[Digest]:
+        """Make names that lead to an old name lead to the primary one instead; yields each."""

@@ -33,14 +33,33 @@ class Added(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """An immutable file in a store: its digest, its size in bytes, and when it was last added.
+    """An immutable file in a store: a name of it, its size in bytes, and when it was last added.
 
-    An upload of a blob that the store already has counts as adding it. See `Store.granularity`.
+    `digest` is the name by which it was asked for or listed. An upload of a blob that the store already has
+    counts as adding it. See `Store.granularity`.
     """
 
     digest: Digest
     size: int
     modified: float  # seconds since the epoch
+    primary: Digest | None = None
+    """Its primary name if `digest` is another one; its old name as long as it awaits a migration."""
+
+    @property
+    def names(self) -> tuple[Digest, ...]:
+        """The names that the store knows at this moment, the primary one first."""
+        return (self.digest,) if self.primary is None else (self.primary, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """The result of adding a staged file: what the store had before, and the names that lead to the blob."""
+
+    added: Added
+    names: tuple[Digest, ...]
+    """The primary name first."""
+    ambiguous: tuple[Algorithm, ...] = ()
+    """Algorithms that are not collision resistant and by which another blob has the same name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +81,10 @@ class BlobReader(Protocol):
     """
 
     blob: Blob
+
+    @property
+    def stamp(self) -> object:
+        """What differs for every other file or object that this name has led to or will lead to."""
 
     def read(self, size: int = -1, /) -> bytes:
         """Return up to `size` bytes, b"" only at the end of the part; raises StoreUnavailable."""
@@ -86,9 +109,10 @@ class Store(Protocol):
     `add` gets only staged files that are complete, hashed and, if `keeps_staged`, synced. Implementations
     raise subclasses of StoreError, never OSError or the errors of a client library. Any number of threads
     and processes may call every method at once. Methods that only some stores have are in `abilities`.
+
+    A blob has one primary name and may have further ones, by other algorithms. Every method takes any.
     """
 
-    algorithm: Algorithm
     staging_directory: str
     """The directory in which files for `add` are staged."""
     keeps_staged: bool
@@ -98,11 +122,22 @@ class Store(Protocol):
     read_only: bool
     """Whether nothing is written to the store; methods that would raise ReadOnly."""
 
+    @property
+    def algorithms(self) -> tuple[Algorithm, ...]:
+        """The algorithms of the names, the primary one first, as last read; see `refresh`."""
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm of the primary names, the first of `algorithms`."""
+
     def check(self) -> None:
         """Test that the store is there and can be written; raises StoreUnavailable.
 
         Raises WrongStore for a problem that will not pass by itself.
         """
+
+    def refresh(self) -> tuple[Algorithm, ...]:
+        """Read `algorithms` anew: a migration may have changed them; raises StoreUnavailable."""
 
     def made(self) -> float:
         """Return when the store was created, in seconds since the epoch; raises StoreUnavailable."""
@@ -116,15 +151,17 @@ class Store(Protocol):
         A reader keeps working if the blob is removed.
         """
 
-    def add(self, staged: StagedFile) -> Added:
-        """Publish a staged file in one atomic step; returns what the store had before.
+    def add(self, staged: StagedFile, under: Digest | None = None) -> Publication:
+        """Publish a staged file in one atomic step, by all its names.
 
         On return the blob survives a power failure, to the extent of the store's durability. A stored blob
         of a different size is damaged and gets healed: exactly one of the uploads that find it replaces it.
         A blob in quarantine is healed too, and its bytes in quarantine are removed.
 
-        If the algorithm is not collision resistant, the bytes are compared as well. If they differ and the
-        stored blob has its digest, this raises DigestCollision; otherwise it is damaged, and gets healed.
+        If the primary algorithm is not collision resistant, the bytes are compared as well. If they differ
+        and the stored blob has its digest, this raises DigestCollision; otherwise it is damaged, and gets
+        healed. If a further name belongs to another file, that name stays as it is and is `ambiguous`; if it
+        is the name `under`, this raises DigestCollision, and nothing is stored.
         """
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
@@ -164,8 +201,11 @@ class Store(Protocol):
         computed again. Its name begins with a dot.
         """
 
-    def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
-        """Yield the blobs in ascending order of digest, starting after `after`.
+    def iterate(self, after: Digest | None = None, algorithm: Algorithm | None = None) -> Iterator[Blob]:
+        """Yield the blobs in ascending order of their names by an algorithm, starting after `after`.
+
+        Blobs without such a name are left out. The default is the algorithm of `after`, else the primary one
+        or, during a migration, the old one, by which every blob is found.
 
         Raises StoreUnavailable with the `hash` of a blob that cannot be described; to get the rest, call this
         again with that digest as `after`.

@@ -1,5 +1,7 @@
 """Opening a store by its URL."""
 
+from collections.abc import Sequence
+
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import ConfigError
 from wsgi_store.store.contract import Durability, Remote, Store
@@ -8,18 +10,22 @@ BUCKETS = ("s3", "gs", "az")
 """The schemes of URLs of object stores."""
 
 
-def open_store(
+def open_store(  # pylint: disable=too-many-arguments
     url: str,
     algorithm: Algorithm | None = None,
     durability: Durability = Durability.FULL,
     remote: Remote | None = None,
     *,
+    names: Sequence[Algorithm] | None = None,
     read_only: bool = False,
+    create: bool = False,
 ) -> Store:
-    """Open the store in a directory or a bucket, creating it if it does not exist.
+    """Open the store in a directory or a bucket.
 
-    Without an algorithm, or with `read_only`, the store has to exist; `read_only` never writes to it. With
-    an algorithm, no request goes to a bucket before the store is used or checked.
+    With an algorithm or `create` a missing store is created, by default with sha256; an existing one has to
+    keep that algorithm. `names` are the further algorithms that it has to keep, by default any. `read_only`
+    never writes to the store, which has to exist. With an algorithm, no request goes to a bucket before the
+    store is used or checked.
 
     Raises ConfigError for an unknown kind of URL or a missing package, WrongStore if the directory holds
     another kind of store, StoreUnavailable if it cannot be used.
@@ -37,20 +43,20 @@ def open_store(
             if read_only:
                 from wsgi_store.store.bucket.replica import ObjectReplica
 
-                return ObjectReplica(url, algorithm, remote or Remote("staging"))
+                return ObjectReplica(url, algorithm, remote or Remote("staging"), names=names, create=create)
             from wsgi_store.store.bucket.store import ObjectStore
         except ModuleNotFoundError as error:
             raise ConfigError(
                 f"WSGI_STORE_ROOT: {scheme}:// needs {error.name}: install the extra s3 (docs/deployment.md)"
             ) from error
-        return ObjectStore(url, algorithm, remote or Remote("staging"))
+        return ObjectStore(url, algorithm, remote or Remote("staging"), names=names, create=create)
     if separator:
         kinds = ", ".join(f"{kind}://" for kind in BUCKETS)
         raise ConfigError(f"WSGI_STORE_ROOT: unsupported scheme {scheme!r}, expected a directory or {kinds}")
     if read_only:
         from wsgi_store.store.disk.replica import LocalReplica
 
-        return LocalReplica(url, algorithm, durability)
+        return LocalReplica(url, algorithm, durability, names=names, create=create)
     from wsgi_store.store.disk.store import LocalStore
 
-    return LocalStore(url, algorithm, durability)
+    return LocalStore(url, algorithm, durability, names=names, create=create)

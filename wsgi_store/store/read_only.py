@@ -16,3 +16,4 @@ class Replica:
         raise ReadOnly
 
     remove = expire = quarantine = discard = update_note = add
+    change_marker = adopt = give_names = remove_link = settle_names = add

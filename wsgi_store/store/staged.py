@@ -4,15 +4,20 @@ import fcntl
 import os
 import re
 import secrets
+import stat
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Protocol, Self
 
-from wsgi_store.digest import Digest
+from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.filesystem import NAME, Directory, disk_errors
+from wsgi_store.hashing import hash_file
 
 STAGED_NAME = re.compile("[0-9a-f]{32}")
+# Seconds after which a symbolic link there is not in use any more.
+LINK_AGE = 60.0
 
 
 class Ahead(Protocol):
@@ -25,18 +30,31 @@ class Ahead(Protocol):
         """Undo everything, unless the file was added."""
 
 
-class StagedFile:
-    """A file that is being received or waits to be published.
+class HashedFile:
+    """An open file, with those of its digests that are known."""
+
+    def __init__(self, fd: int, digests: dict[Algorithm, Digest] | None = None) -> None:
+        self.fd = fd
+        self.digests = digests or {}
+
+    def digest(self, algorithm: Algorithm) -> Digest:
+        """Return a digest of the file, which is read if this one is unknown; raises OSError."""
+        if algorithm not in self.digests:
+            self.digests |= hash_file(self.fd, (algorithm,))
+        return self.digests[algorithm]
+
+
+class StagedFile(HashedFile):
+    """A file that is being received or waits to be published; its digests are known when it is complete.
 
     It has a name only if the file system cannot link a nameless file. Use it as a context manager:
     leaving it closes the descriptor and removes an unpublished file.
     """
 
-    digest: Digest  # set when the file is complete
     ahead: Ahead | None = None
 
     def __init__(self, fd: int, path: str | None = None) -> None:
-        self.fd = fd
+        super().__init__(fd)
         self.path = path
 
     @classmethod
@@ -117,6 +135,10 @@ def leftovers(directory: str, *, remove: bool) -> Iterator[int]:
             names = os.listdir(place.fd)
         for name in filter(STAGED_NAME.fullmatch, names):
             with suppress(OSError):  # the file is in use, gone, or not ours
+                if _is_old_link(name, place.fd):
+                    if remove:
+                        os.unlink(name, dir_fd=place.fd)
+                    continue
                 fd = os.open(
                     name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd
                 )
@@ -130,3 +152,9 @@ def leftovers(directory: str, *, remove: bool) -> Iterator[int]:
                 finally:
                     os.close(fd)
                 yield size
+
+
+def _is_old_link(name: str, directory: int) -> bool:
+    """Whether this is a symbolic link that a killed process left: one in use is renamed at once."""
+    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    return stat.S_ISLNK(status.st_mode) and status.st_mtime < time.time() - LINK_AGE

@@ -139,7 +139,7 @@ def test_the_store_itself_refuses(kind: LocalKind | BucketKind, root: Path) -> N
     read, write = os.pipe()
     with unchanged(root), StagedFile(read) as staged:
         os.close(write)
-        staged.digest = digest
+        staged.digests[digest.algorithm] = digest
         for write_to in (
             lambda: Staging(store).receive([b"more"]),
             lambda: store.add(staged),

@@ -42,7 +42,8 @@ def test_another_algorithm(tmp_path: Path) -> None:
         LocalStore(str(tmp_path), Algorithm.SHA256)
     assert str(caught.value) == (
         f"{tmp_path} holds md5 digests, not sha256: "
-        "set WSGI_STORE_HASH=md5, or WSGI_STORE_ROOT to another place"
+        "set WSGI_STORE_HASH=md5, or WSGI_STORE_ROOT to another place, "
+        "or run `wsgi-store migrate --to sha256`"
     )
 
 

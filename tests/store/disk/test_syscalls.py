@@ -24,9 +24,10 @@ UPLOAD = [
     "open staged",
     "write staged",
     "fsync staged",
+    "flock .staging",
+    "utimens staged",
     "mkdir ab",
     "fsync .",
-    "utimens staged",
     f"link staged ab/{HASH}",
     "fsync ab",
     "answer",
@@ -36,6 +37,7 @@ SECOND_UPLOAD = [
     "open staged",
     "write staged",
     "fsync staged",
+    "flock .staging",
     "utimens staged",
     f"link staged ab/{OTHER}",
     "fsync ab",
@@ -46,6 +48,7 @@ DUPLICATE = [
     "open staged",
     "write staged",
     "fsync staged",
+    "flock .staging",
     "utimens staged",
     f"link staged ab/{HASH} EEXIST",
     "flock ab",
@@ -55,15 +58,16 @@ DUPLICATE = [
     "fsync ab",
     "answer",
 ]
-REMOVAL = ["flock ab", f"unlink ab/{HASH}", "flock ab", "fsync ab", "answer"]
+REMOVAL = ["flock .staging", "flock ab", f"unlink ab/{HASH}", "flock ab", "fsync ab", "answer"]
 # Whoever created the directory may not have synced its name yet.
 UPLOAD_BY_ANOTHER = [
     "open staged",
     "write staged",
     "fsync staged",
+    "flock .staging",
+    "utimens staged",
     "mkdir ab EEXIST",
     "fsync .",
-    "utimens staged",
     f"link staged ab/{HASH}",
     "fsync ab",
     "answer",

@@ -7,21 +7,24 @@ from contextlib import suppress
 import obstore
 from obstore.exceptions import AlreadyExistsError
 
-from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.digest import Digest
 from wsgi_store.errors import BlobNotFound, StoreUnavailable, WrongStore
 from wsgi_store.store import marker
 from wsgi_store.store.bucket.client import Bucket, Client
 from wsgi_store.store.bucket.engine import Engine
 from wsgi_store.store.bucket.failures import Failure, asking
 from wsgi_store.store.contract import Remote
+from wsgi_store.store.marker import Marker, Wanted
 
 
-def algorithm_at(url: str, remote: Remote) -> Algorithm:
-    """Return the algorithm of a store; raises StoreUnavailable if there is none, and WrongStore."""
+def marker_at(url: str, remote: Remote, wanted: Wanted) -> Marker:
+    """Return the marker of a store; raises StoreUnavailable if there is none, and WrongStore."""
     with asking("cannot read the store's marker"):
         try:
             content = _read(Bucket(url, remote).client)
         except FileNotFoundError:
+            if wanted.create:
+                return wanted.new
             raise StoreUnavailable(f"there is no store at {url}") from None
     return marker.read(content, url)
 
@@ -37,10 +40,10 @@ class MarkedBucket(Bucket):
     writes. Reading needs no such test.
     """
 
-    def __init__(self, url: str, remote: Remote, algorithm: Algorithm) -> None:
+    def __init__(self, url: str, remote: Remote, wanted: Wanted) -> None:
         super().__init__(url, remote)
         self._url = url
-        self._algorithm = algorithm
+        self._wanted = wanted
         self._verified = 0  # the process that has checked the marker
         self._engine = Engine(self, url)
 
@@ -77,7 +80,7 @@ class MarkedBucket(Bucket):
             if isinstance(failure, Failure) and failure.lasting:  # pylint: disable=no-member
                 raise WrongStore(f"{self._url} cannot be opened: {failure}") from error
             raise
-        marker.require(text, self._url, self._algorithm)
+        self._wanted.require(marker.read(text, self._url), self._url)
         self._verified = os.getpid()
 
     def require_marker(self) -> None:
@@ -96,7 +99,7 @@ class MarkedBucket(Bucket):
             return _read(client)
         except FileNotFoundError:
             keys = (meta["path"] for page in obstore.list(client) for meta in page)
-            marker.check_unmarked(self._url, itertools.islice(keys, 1000), self._algorithm)
+            marker.check_unmarked(self._url, itertools.islice(keys, 1000), self._wanted.new.algorithm)
             self._make_marker(client)
             return _read(client)
 
@@ -104,4 +107,4 @@ class MarkedBucket(Bucket):
         # Two servers that start at once agree on one marker only if a key can be created only once.
         self._engine.require()
         with suppress(AlreadyExistsError):  # by a server that starts at the same moment
-            obstore.put(client, marker.NAME, marker.text(self._algorithm), mode="create")
+            obstore.put(client, marker.NAME, self._wanted.new.text(), mode="create")

@@ -32,12 +32,14 @@ class ObjectReader:
         self._ask = ask
         self._timeout = timeout
         self._begun = 0.0
+        self.stamp: object = None
         self._stream: Iterator[bytes] | None = None
         self._rest = memoryview(b"")
 
     def begin(self, result: "GetResult") -> None:
         """Read from this response."""
         self._begun = time.monotonic()
+        self.stamp = (result.meta["e_tag"], result.meta["last_modified"])
         self._stream = iter(result.stream(min_chunk_size=READ_SIZE))
 
     def read(self, size: int = -1, /) -> bytes:

@@ -25,12 +25,13 @@ from wsgi_store.store.bucket.keys import (
 )
 from wsgi_store.store.bucket.litter import litter
 from wsgi_store.store.bucket.lock import locked
-from wsgi_store.store.bucket.marked import MarkedBucket, algorithm_at
+from wsgi_store.store.bucket.marked import MarkedBucket, marker_at
 from wsgi_store.store.bucket.parts import Parts
 from wsgi_store.store.bucket.reader import ObjectReader, compare
 from wsgi_store.store.bucket.signing import Signer
 from wsgi_store.store.bucket.upload import SINGLE_PUT_MAX, Upload, Version, look
-from wsgi_store.store.contract import Added, Blob, Remote
+from wsgi_store.store.contract import Added, Blob, Publication, Remote
+from wsgi_store.store.marker import Wanted
 from wsgi_store.store.staged import StagedFile
 
 if TYPE_CHECKING:
@@ -65,11 +66,21 @@ class ObjectStore:
     # creates it anew has looked since.
     seen = 0.25
 
-    def __init__(self, url: str, algorithm: Algorithm | None, remote: Remote) -> None:
-        algorithm = algorithm or algorithm_at(url, remote)
-        self._bucket = self.bucket_kind(url, remote, algorithm)
+    def __init__(
+        self,
+        url: str,
+        algorithm: Algorithm | None,
+        remote: Remote,
+        *,
+        names: Sequence[Algorithm] | None = None,
+        create: bool = False,
+    ) -> None:
+        wanted = Wanted.of(algorithm, names, create)
+        algorithm = wanted.algorithm or marker_at(url, remote, wanted).algorithm
+        self._bucket = self.bucket_kind(url, remote, wanted)
         self._signer = Signer(self._bucket) if self._bucket.scheme == "s3" else None
         self.algorithm = algorithm
+        self.algorithms: tuple[Algorithm, ...] = (algorithm,)
         self._looked = float("-inf"), False
         self._blob_keys = blob_keys(algorithm)
         self._quarantine_keys = quarantine_keys(algorithm)
@@ -80,6 +91,11 @@ class ObjectStore:
     def check(self) -> None:
         """Raise StoreUnavailable if blobs cannot be written now, WrongStore if they never can."""
         self._bucket.check()
+
+    def refresh(self) -> tuple[Algorithm, ...]:
+        """Read `algorithms` anew; raises StoreUnavailable."""
+        self._bucket.require()
+        return self.algorithms
 
     def made(self) -> float:
         """Return when the store was created, in seconds since the epoch; raises StoreUnavailable."""
@@ -123,14 +139,16 @@ class ObjectStore:
                 return Parts(self._bucket, key_of(named[0]), staged.fd, size, whole=False)
         return None
 
-    def add(self, staged: StagedFile) -> Added:
-        """Publish a staged file in one atomic step; returns what the store had before."""
+    def add(self, staged: StagedFile, under: Digest | None = None) -> Publication:
+        """Publish a staged file in one atomic step, by all its names."""
+        del under  # there are no further names
         self._bucket.require_writable()
+        digest = staged.digest(self.algorithm)
         added = self._publish(staged)
         # Not earlier: until now the object in quarantine may have been all that was left of the blob.
-        if added is not Added.HELD and self._quarantining() and self._discarded(staged.digest):
-            return Added.HEALED
-        return added
+        if added is not Added.HELD and self._quarantining() and self._discarded(digest):
+            added = Added.HEALED
+        return Publication(added, (digest,))
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
         """Remove a blob and return its description; raises BlobNotFound."""
@@ -215,8 +233,9 @@ class ObjectStore:
         with locked(self._bucket, name), asking("cannot write the note"):
             obstore.put(self._bucket.client, name, change(self.load_note(name)), use_multipart=False)
 
-    def iterate(self, after: Digest | None = None) -> Iterator[Blob]:
-        """Yield the blobs in ascending order of digest, beginning behind `after`."""
+    def iterate(self, after: Digest | None = None, algorithm: Algorithm | None = None) -> Iterator[Blob]:
+        """Yield the blobs in ascending order of their names by an algorithm, beginning behind `after`."""
+        del algorithm  # there is only one
         self._bucket.require()
         return self._listed(self._blob_keys, offset=None if after is None else key_of(after))
 
@@ -248,8 +267,8 @@ class ObjectStore:
                         yield described(self.algorithm.parse(match["hash"]), meta)
 
     def _publish(self, staged: StagedFile) -> Added:
-        digest = staged.digest
-        upload = Upload(self._bucket, key_of(digest), staged)
+        digest = staged.digest(self.algorithm)
+        upload = Upload(self._bucket, digest, staged)
         ask = upload.size > LOOK_FIRST_MIN and staged.ahead is None
         there = look(self._bucket, key_of(digest)) if ask else None
         for _ in range(ROUNDS):
@@ -275,13 +294,14 @@ class ObjectStore:
 
         Raises BlobNotFound, DigestCollision.
         """
-        if staged.digest.algorithm.collision_resistant:
+        digest = staged.digest(self.algorithm)
+        if self.algorithm.collision_resistant:
             return there.size == size
         # In one pass: a blob healed between two requests would look like a collision.
-        with closing(self.open(staged.digest)) as reader:
+        with closing(self.open(digest)) as reader:
             intact, same = compare(reader, staged)
         if intact and not same:
-            raise DigestCollision(hash=staged.digest.hex)
+            raise DigestCollision(hash=digest.hex)
         return same
 
     def _quarantining(self) -> bool:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import obstore
 from obstore.exceptions import AlreadyExistsError
 
+from wsgi_store.digest import Digest
 from wsgi_store.store.bucket.client import Bucket
 from wsgi_store.store.bucket.failures import asking
+from wsgi_store.store.bucket.keys import key_of
 from wsgi_store.store.bucket.lock import Held, locked
 from wsgi_store.store.bucket.parts import Parts
 from wsgi_store.store.staged import StagedFile
@@ -46,11 +48,12 @@ def look(bucket: Bucket, key: str) -> Version | None:
 
 
 class Upload:
-    """The upload of a staged file to a key."""
+    """The upload of a staged file to the key of its digest."""
 
-    def __init__(self, bucket: Bucket, key: str, staged: StagedFile) -> None:
+    def __init__(self, bucket: Bucket, digest: Digest, staged: StagedFile) -> None:
         self._bucket = bucket
-        self._key = key
+        self._lock = digest.hex
+        self._key = key_of(digest)
         self._staged = staged
         self.size = os.fstat(staged.fd).st_size
         self.token = secrets.token_hex(8)
@@ -66,7 +69,7 @@ class Upload:
         with suppress(Held), self._bucket.uplink.room(self.size), asking("cannot write the blob"):
             return self._put_whole(instead)
         # While it waits for the lock it must not occupy the link; then the caller looks again.
-        with locked(self._bucket, self._staged.digest.hex):
+        with locked(self._bucket, self._lock):
             return False
 
     def _put_whole(self, instead: Version | None) -> bool:
@@ -79,7 +82,7 @@ class Upload:
             except AlreadyExistsError:
                 return False
             return True
-        with locked(self._bucket, self._staged.digest.hex, wait=False):
+        with locked(self._bucket, self._lock, wait=False):
             if look(self._bucket, self._key) != instead:
                 return False
             obstore.put(self._bucket.client, self._key, body, attributes=attributes, use_multipart=False)
@@ -92,7 +95,7 @@ class Upload:
         with closing(parts):
             parts.until_sent()
             # Some engines ignore conditions on completion, so this looks first, under the lock.
-            with locked(self._bucket, self._staged.digest.hex):
+            with locked(self._bucket, self._lock):
                 if look(self._bucket, self._key) != instead:
                     return False
                 parts.complete()

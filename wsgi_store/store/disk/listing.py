@@ -1,12 +1,12 @@
-"""Listing the blobs of a store on a disk."""
+"""Listing the names in a store on a disk."""
 
 import bisect
 import os
-import re
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 
 from wsgi_store.digest import Algorithm, Digest
@@ -14,57 +14,86 @@ from wsgi_store.errors import BlobNotFound
 from wsgi_store.filesystem import ABSENT, NAME, Directory, Root, disk_errors, list_directory
 from wsgi_store.store.contract import Blob
 from wsgi_store.store.disk.capabilities import SHARD
+from wsgi_store.store.disk.names import stat_file
+from wsgi_store.store.disk.tree import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name in a shard and what is there: a regular file or, without a status, a symbolic link."""
+
+    digest: Digest
+    status: os.stat_result | None
 
 
 class Listing:
-    """Lists the blobs in the shards below a root; remembers the names in one shard for the next page."""
+    """Lists the names in the shards; remembers those in one shard for the next page."""
 
     # Nanoseconds between two changes of a directory that certainly have different times. The kernel's clock
     # has steps of up to 10 ms, but some file systems keep whole seconds.
     settled = 2 * 10**9
 
-    def __init__(self, root: str, algorithm: Algorithm) -> None:
-        self._root = root
-        self._algorithm = algorithm
-        self.name_of_blob = re.compile(f"[0-9a-f]{{{2 * algorithm.size}}}")
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
         self._listed: tuple[tuple[int, ...], list[str]] = (), []  # of the last shard that was listed
 
-    def blobs(self, after: Digest | None) -> Iterator[Blob]:
-        """Yield the blobs in ascending order of digest, beginning behind `after`; raises StoreUnavailable."""
+    def blobs(self, algorithm: Algorithm, after: Digest | None) -> Iterator[Blob]:
+        """Yield the blobs that have a name by `algorithm`, beginning behind `after`.
+
+        They come in ascending order of these names. Raises StoreUnavailable.
+        """
+        for entry in self.entries(algorithm, after):
+            digest = entry.digest
+            if entry.status is not None:
+                yield describe(digest, entry.status, digest)
+                continue
+            with disk_errors(f"cannot stat the blob {digest.hex}", hash=digest.hex):
+                try:
+                    status, at = self._tree.find(digest, stat_file)
+                except BlobNotFound:
+                    continue
+            yield describe(digest, status, at)
+
+    def entries(self, algorithm: Algorithm, after: Digest | None) -> Iterator[Entry]:
+        """Yield the files and links under names by `algorithm`, in order; raises StoreUnavailable."""
         last = after.hex if after is not None else ""
         with disk_errors("cannot list the store"):
-            shards = list_directory(self._root, Root)
+            shards = list_directory(self._tree.root, Root)
         for shard in filter(SHARD.fullmatch, shards):
             if shard < last[:2]:
                 continue
-            names = self._names(shard)
+            names = self.names(shard)
             first = bisect.bisect(names, last)
             if first < len(names):
-                yield from self._described(shard, islice(names, first, None))
+                yield from self._described(shard, islice(names, first, None), algorithm)
 
-    def _described(self, shard: str, names: Iterable[str]) -> Iterator[Blob]:
-        """Yield the blobs among these names in a shard."""
+    def _described(self, shard: str, names: Iterator[str], algorithm: Algorithm) -> Iterator[Entry]:
+        """Yield those of these names in a shard that may be names of blobs."""
         with disk_errors(f"cannot list {shard} in the store"):
             try:
-                directory = Directory(f"{self._root}/{shard}", NAME)
+                directory = Directory(f"{self._tree.root}/{shard}", NAME)
             except ABSENT:
                 return
         with directory:
             # Matched only when requested: a page is a small part of a large shard.
             for name in names:
-                if name.startswith(shard) and self.name_of_blob.fullmatch(name):
-                    digest = Digest(self._algorithm, bytes.fromhex(name))
-                    with disk_errors(f"cannot stat the blob {name}", hash=name):
-                        try:
-                            blob = describe(digest, os.stat(name, dir_fd=directory.fd, follow_symlinks=False))
-                        except (BlobNotFound, *ABSENT):
-                            continue  # removed since the directory was read, or not ours
-                    yield blob
+                digest = digest_of(algorithm, name)
+                if digest is None or not name.startswith(shard):
+                    continue
+                with disk_errors(f"cannot stat the blob {name}", hash=name):
+                    try:
+                        status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+                    except ABSENT:
+                        continue  # removed since the directory was read
+                if stat.S_ISREG(status.st_mode):
+                    yield Entry(digest, status)
+                elif stat.S_ISLNK(status.st_mode):
+                    yield Entry(digest, None)
 
-    def _names(self, shard: str) -> list[str]:
+    def names(self, shard: str) -> list[str]:
         """Return the names in a shard, sorted; remembered, because the next page continues in it."""
         with disk_errors(f"cannot list {shard} in the store"), suppress(*ABSENT):
-            with Directory(f"{self._root}/{shard}") as directory:
+            with Directory(f"{self._tree.root}/{shard}") as directory:
                 status = os.fstat(directory.fd)
                 # The ctime, because programs can set the mtime of a directory back (`rsync --times`).
                 stamp = (status.st_dev, status.st_ino, status.st_ctime_ns)
@@ -78,8 +107,15 @@ class Listing:
         return []
 
 
-def describe(digest: Digest, status: os.stat_result) -> Blob:
-    """Describe a file as a blob; raises BlobNotFound if it is not a regular file."""
-    if not stat.S_ISREG(status.st_mode):
-        raise BlobNotFound(hash=digest.hex)
-    return Blob(digest, status.st_size, status.st_mtime)
+def digest_of(algorithm: Algorithm, name: str) -> Digest | None:
+    """Return the digest that a file name is the hex form of, in lower case; None if it is none."""
+    try:
+        digest = algorithm.parse(name)
+    except ValueError:
+        return None
+    return digest if digest.hex == name else None
+
+
+def describe(digest: Digest, status: os.stat_result, at: Digest) -> Blob:
+    """Describe the regular file under the name `at` as a blob that was asked for by `digest`."""
+    return Blob(digest, status.st_size, status.st_mtime, None if at == digest else at)

@@ -8,6 +8,7 @@ from functools import partial
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.filesystem import disk_errors
 from wsgi_store.store.contract import Blob
+from wsgi_store.store.disk.names import stamp_of
 
 READ_SIZE = 1 << 18
 
@@ -28,6 +29,11 @@ class LocalReader:
         self._stop = blob.size if length is None else min(start + length, blob.size)
         self._whole = False  # whether the last byte was read, so that the file cannot have been truncated
         self.closed = False
+
+    @property
+    def stamp(self) -> object:
+        """What differs for every other file, and changes with every write to this one."""
+        return stamp_of(os.fstat(self._fd))
 
     def __del__(self) -> None:
         if not self.closed:

@@ -1,10 +1,10 @@
 """A store in a directory that is only read, on a read-only disk or in a copy kept by others."""
 
-from wsgi_store.errors import StoreUnavailable, WrongStore
-from wsgi_store.filesystem import disk_errors
-from wsgi_store.store.disk import marker
+from wsgi_store.errors import WrongStore
+from wsgi_store.store.disk import marker as markers
 from wsgi_store.store.disk.capabilities import require_directories
 from wsgi_store.store.disk.store import LocalStore
+from wsgi_store.store.marker import Marker, Wanted
 from wsgi_store.store.read_only import Replica
 
 
@@ -13,13 +13,13 @@ class LocalReplica(Replica, LocalStore):
 
     def check(self) -> None:
         """Raise StoreUnavailable unless the store exists and can be read; raises WrongStore."""
-        with disk_errors("cannot read the store"):
-            if not marker.check(self.root, self.algorithm):
-                raise StoreUnavailable("the store's directory is missing")
+        self._require_store()
 
-    def _prepare(self) -> None:
-        if not marker.check(self.root, self.algorithm):
+    def _prepare(self, wanted: Wanted) -> Marker:
+        marker = markers.check(self.root, wanted)
+        if marker is None:
             raise WrongStore(
                 f"there is no store at {self.root}, and WSGI_STORE_READ_ONLY prevents creating one"
             )
         require_directories(self.root)
+        return marker

@@ -1,0 +1,233 @@
+"""Giving blobs their names: further ones, and a primary one to a file that has only a further one."""
+
+import enum
+import errno
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import BlobNotFound
+from wsgi_store.filesystem import NoFile, locked, open_file
+from wsgi_store.store.abilities import Adopted, Hashed
+from wsgi_store.store.disk.names import followed, is_link, read_link, stamp_of, stat_file, target_of
+from wsgi_store.store.disk.shard import Shard, has_digest, not_a_file, same_bytes
+from wsgi_store.store.disk.tree import Tree
+from wsgi_store.store.marker import Marker
+from wsgi_store.store.staged import HashedFile
+
+# Errors of linking a file of another user (fs.protected_hardlinks, proc_sys_fs(5)), or once too often.
+UNLINKABLE = {errno.EPERM, errno.EACCES, errno.EMLINK}
+
+
+class Given(enum.Enum):
+    """Whose a name is after a file was to get it."""
+
+    OURS = "ours"
+    OTHERS = "others"
+    """Of a different file with the same digest."""
+    HEALED = "healed"
+    """Ours, instead of a damaged file."""
+
+
+def give(tree: Tree, shard: Shard, name: Digest, file: HashedFile, marker: Marker) -> Given:
+    """Make a further name lead to the primary one of an open file, unless it is another file's.
+
+    The caller holds no lock. Raises StoreUnavailable if the name is in use for something else, and OSError;
+    FileNotFoundError if the name changed meanwhile.
+    """
+    primary = file.digest(marker.algorithm)
+    if shard.name(name, primary):
+        return Given.OURS
+    text = read_link(name.hex, shard.fd)
+    if text is None:
+        return _meet(tree, shard, name, file, marker)
+    if text == target_of(primary):
+        return Given.OURS
+    if not is_link(text):
+        raise not_a_file(name)
+    other = followed(text, name.algorithm, marker)
+    held = None if other is None else _opened(tree, other)
+    if held is not None:
+        try:
+            # The same bytes are there while a name still leads to the old one.
+            if not same_bytes(held, file.fd) and has_digest(held, name):
+                return Given.OTHERS
+        finally:
+            os.close(held)
+    with locked(shard.fd):
+        # A name that led nowhere may lead to a blob again.
+        if read_link(name.hex, shard.fd) != text or (held is None and other and _is_held(tree, other)):
+            raise _changed()
+        shard.rename(name, primary, tree.staging)
+    return Given.OURS
+
+
+def _meet(tree: Tree, shard: Shard, name: Digest, file: HashedFile, marker: Marker) -> Given:
+    """Settle whose a name is under which there is a regular file."""
+    with shard.held(name) as held:
+        if same_bytes(held, file.fd):
+            for algorithm in marker.algorithms:
+                file.digest(algorithm)
+            found = Hashed(name, stamp_of(os.fstat(held)), file.digests)
+            if adopt(tree, [found], marker)[0] not in (Adopted.NAMED, Adopted.HELD):
+                raise _changed()
+            return Given.OURS
+        if has_digest(held, name):
+            return Given.OTHERS
+        with locked(shard.fd):
+            shard.require(name, held)
+            shard.rename(name, file.digest(marker.algorithm), tree.staging)
+        return Given.HEALED
+
+
+def give_all(tree: Tree, found: Iterable[Hashed], marker: Marker) -> dict[Digest, list[Algorithm]]:
+    """Give blobs their further names; returns the algorithms by which a name is that of another file.
+
+    Blobs that were removed since they were hashed are left out. Raises StoreUnavailable and OSError.
+    """
+    ambiguous: dict[Digest, list[Algorithm]] = {}
+    with ExitStack() as stack:
+        shards: dict[str, Shard] = {}
+        for one in found:
+            held = _opened(tree, one.digest)
+            if held is None:
+                continue
+            try:
+                if stamp_of(os.fstat(held)) != one.stamp:
+                    continue
+                file = HashedFile(held, dict(one.digests))
+                others = []
+                for algorithm in marker.names:
+                    name = file.digest(algorithm)
+                    if name.hex[:2] not in shards:
+                        shards[name.hex[:2]] = stack.enter_context(tree.make_shard(name))
+                    if give(tree, shards[name.hex[:2]], name, file, marker) is Given.OTHERS:
+                        others.append(algorithm)
+                ambiguous[one.digest] = others
+            finally:
+                os.close(held)
+        if tree.full:
+            for shard in shards.values():
+                shard.sync()
+    return ambiguous
+
+
+def adopt(tree: Tree, found: Sequence[Hashed], marker: Marker) -> list[Adopted]:
+    """Give files under further names, all in one shard, their primary names; see Names.adopt.
+
+    Raises StoreUnavailable and OSError.
+    """
+    damaged: list[Digest] = []
+    with ExitStack() as stack:
+        try:
+            shard = stack.enter_context(tree.shard(found[0].digest))
+        except FileNotFoundError:
+            return [Adopted.GONE] * len(found)
+        # Removing takes this lock, too: it finds either the old name alone, or all names.
+        stack.enter_context(locked(shard.fd))
+        homes: dict[str, Shard] = {}
+        outcomes = []
+        for one in found:
+            primary = one.digests.get(marker.algorithm)
+            if primary is None:
+                outcomes.append(Adopted.CHANGED)
+                continue
+            if primary.hex[:2] not in homes:
+                homes[primary.hex[:2]] = stack.enter_context(tree.make_shard(primary))
+            outcomes.append(_link(shard, one, homes[primary.hex[:2]], primary))
+            if outcomes[-1] is Adopted.DAMAGED:
+                damaged.append(primary)
+        if tree.full:
+            for home in homes.values():
+                home.sync()
+        for one, outcome in zip(found, outcomes, strict=True):
+            if outcome is Adopted.NAMED:
+                shard.rename(one.digest, one.digests[marker.algorithm], tree.staging)
+        if tree.full:
+            shard.sync()
+    for primary in damaged:
+        with tree.make_shard(primary) as home:
+            home.quarantine(primary, tree.quarantine)
+    if len(marker.names) > 1:
+        named = [one for one, outcome in zip(found, outcomes, strict=True) if outcome is Adopted.NAMED]
+        give_all(tree, _anew(tree, named, marker), marker)
+    return outcomes
+
+
+def _link(shard: Shard, one: Hashed, home: Shard, primary: Digest) -> Adopted:
+    """Link a file under its primary name; the caller holds the lock of its shard."""
+    try:
+        status = stat_file(one.digest.hex, shard.fd)
+    except FileNotFoundError:
+        return Adopted.GONE
+    except NoFile:
+        return Adopted.HELD if shard.leads(one.digest, primary) else Adopted.GONE
+    if stamp_of(status) != one.stamp:
+        return Adopted.CHANGED
+    try:
+        os.link(one.digest.hex, primary.hex, src_dir_fd=shard.fd, dst_dir_fd=home.fd, follow_symlinks=False)
+    except FileExistsError:
+        with home.held(primary) as there, shard.held(one.digest) as here:
+            same = os.path.samestat(os.fstat(there), os.fstat(here)) or same_bytes(there, here)
+            return Adopted.NAMED if same else Adopted.DAMAGED
+    except OSError as error:
+        if error.errno in UNLINKABLE:
+            return Adopted.UNLINKABLE
+        raise
+    return Adopted.NAMED
+
+
+def _anew(tree: Tree, found: Iterable[Hashed], marker: Marker) -> Iterable[Hashed]:
+    """Yield what was hashed by its primary name, with the stamp that it has since it was linked."""
+    for one in found:
+        primary = one.digests[marker.algorithm]
+        try:
+            status, _ = tree.find(primary, stat_file)
+        except BlobNotFound:
+            continue
+        yield Hashed(primary, stamp_of(status), one.digests)
+
+
+def settle(tree: Tree, digest: Digest, marker: Marker) -> None:
+    """Finish the adoption of a file that has both its names, after a process was killed in between.
+
+    Raises StoreUnavailable and OSError, FileNotFoundError if the file was removed meanwhile.
+    """
+    held = _opened(tree, digest)
+    if held is None:
+        raise _changed()
+    try:
+        file = HashedFile(held)
+        digests = {algorithm: file.digest(algorithm) for algorithm in marker.algorithms}
+        status = os.fstat(held)
+        for algorithm in marker.names:
+            found = Hashed(digests[algorithm], stamp_of(status), digests)
+            try:
+                there, _ = tree.find(found.digest, stat_file)
+            except BlobNotFound:
+                continue
+            if os.path.samestat(there, status):
+                adopt(tree, [found], marker)
+    finally:
+        os.close(held)
+
+
+def _opened(tree: Tree, digest: Digest) -> int | None:
+    try:
+        (fd, _), _ = tree.find(digest, open_file)
+    except BlobNotFound:
+        return None
+    return fd
+
+
+def _is_held(tree: Tree, digest: Digest) -> bool:
+    try:
+        tree.find(digest, stat_file)
+    except BlobNotFound:
+        return False
+    return True
+
+
+def _changed() -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, "the name changed meanwhile")
