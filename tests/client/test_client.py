@@ -30,11 +30,11 @@ from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import (
     BY_CODE,
-    BadRequest,
     BlobNotFound,
     ConfigError,
     Denied,
     DigestMismatch,
+    MalformedHash,
     StorageFull,
     StoreUnavailable,
     TooLarge,
@@ -81,15 +81,15 @@ def test_the_way_of_a_blob(client: Client, tmp_path: Path) -> None:
     """A file can be uploaded, described, listed, downloaded unchanged and removed."""
     path = tmp_path / "up"
     path.write_bytes(DATA)
-    url = client.url(HASH)
-    assert client.put(path) == Uploaded(HASH, SIZE, url, created=True)
-    assert client.put(DATA) == Uploaded(HASH, SIZE, url, created=False)
-    assert client.stat(HASH.upper()) == RemoteBlob(HASH, SIZE, url)
-    assert list(client.list()) == [RemoteBlob(HASH, SIZE, url)]
-    assert client.get(HASH, tmp_path / "down") == RemoteBlob(HASH, SIZE, url)
+    blob = (HASH, SIZE, client.url(HASH), {"md5": HASH})
+    assert client.put(path) == Uploaded(*blob, created=True)
+    assert client.put(DATA) == Uploaded(*blob, created=False)
+    assert client.stat(HASH.upper()) == RemoteBlob(*blob)
+    assert list(client.list()) == [RemoteBlob(*blob)]
+    assert client.get(HASH, tmp_path / "down") == RemoteBlob(*blob)
     assert (tmp_path / "down").read_bytes() == DATA
     assert sorted(os.listdir(tmp_path)) == ["down", "up"]
-    client.delete(HASH)
+    assert client.delete(HASH) == {"md5": HASH}
     for ask in (client.stat, client.delete, client.open):
         with pytest.raises(BlobNotFound) as caught:
             ask(HASH)
@@ -174,13 +174,14 @@ def test_reading(client: Client) -> None:
 
 
 def test_an_announced_hash(client: Client) -> None:
-    """Only a file with the announced hash is stored; the server rejects a malformed hash."""
-    assert client.put(b"hello", hash_=hashlib.md5(b"hello").hexdigest()).created
+    """Only a file with the announced hash is stored, in upper or lower case."""
+    assert client.put(b"hello", hash_=hashlib.md5(b"hello").hexdigest().upper()).created
     with pytest.raises(DigestMismatch) as caught:
         client.put(b"other", hash_=HASH)
     assert caught.value.evidence["expected"] == f"md5:{HASH}"
-    with pytest.raises(BadRequest):
-        client.put(b"other", hash_="&x")
+    for malformed in ("&x", HASH[:-1], "0" * 64):
+        with pytest.raises(MalformedHash):
+            client.put(b"other", hash_=malformed)
     assert len(list(client.list())) == 1
 
 

@@ -138,8 +138,8 @@ def test_a_proxy(open_service: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("http_proxy", f"http://user:pass@127.0.0.1:{proxy.port}")
         with Client("http://store.example.org/prefix") as client:
             assert client.put(DATA, hash_=HASH).url == f"http://store.example.org/prefix/{HASH}"
-        (head,) = proxy.seen("POST")
-        assert head.startswith(f"POST http://store.example.org/prefix/?hash={HASH} HTTP/1.1\r\n")
+        (head,) = proxy.seen("PUT")
+        assert head.startswith(f"PUT http://store.example.org/prefix/{HASH} HTTP/1.1\r\n")
         assert "\r\nHost: store.example.org\r\n" in head
         assert "\r\nproxy-authorization: Basic dXNlcjpwYXNz\r\n" in head
         monkeypatch.setenv("no_proxy", "127.0.0.1")

@@ -128,10 +128,19 @@ def test_no_server_is_asked_for_nonsense(url: str) -> None:
                 done = run(command, text, "--url", peer.url, status=2)
                 assert "malformed hash" in done.stderr
         assert not peer.heads
-    # A hash of another algorithm is rejected once the algorithm of the server is known.
-    done = run("get", "--json", "0" * 64, status=2)
-    (failure,) = objects(done.stderr)
-    assert failure["code"] == "malformed_hash" and "the 32 hexadecimal digits" in failure["detail"]
+    assert url
+
+
+def test_a_hash_of_another_algorithm(url: str) -> None:
+    """A hash by an algorithm that the server does not keep is no blob; the message names those it keeps."""
+    for command in ("get", "cat", "stat", "rm"):
+        (failure,) = objects(run(command, "--json", "0" * 64, status=3).stderr)
+        assert (failure["code"], failure["hash"], failure["algorithms"]) == (
+            "blob_not_found",
+            "0" * 64,
+            ["md5"],
+        )
+        assert failure["detail"] == f"no blob {'0' * 64} in this store: its hashes are of md5"
     assert url
 
 
@@ -163,7 +172,7 @@ def test_json_of_several(url: str) -> None:
     """With --json, each file is an object with its path."""
     rows = objects(run("get", "--json", HASH, HELLO).stdout)
     assert rows == [
-        {"path": hash_, "hash": hash_, "size": size, "url": f"{url}/{hash_}"}
+        {"path": hash_, "hash": hash_, "size": size, "url": f"{url}/{hash_}", "names": {"md5": hash_}}
         for hash_, size in ((HASH, SIZE), (HELLO, 5))
     ]
     assert json.dumps(rows)

@@ -49,19 +49,20 @@ def test_the_way_of_a_file(url: str, tmp_path: Path) -> None:
 def test_json(url: str, tmp_path: Path) -> None:
     """With --json, each result and each error is a JSON object."""
     (tmp_path / "hello").write_bytes(b"hello")
-    blob = {"hash": HELLO, "size": 5, "url": f"{url}/{HELLO}"}
+    blob = {"hash": HELLO, "size": 5, "url": f"{url}/{HELLO}", "names": {"md5": HELLO}}
+    usual = {"healed": False, "ambiguous": []}
     assert objects(run("put", "--json", "hello").stdout) == [
-        {"path": "hello", **blob, "created": True, "healed": False}
+        {"path": "hello", **blob, "created": True, **usual}
     ]
     assert objects(run("put", "--json", "-", stdin=b"hello").stdout) == [
-        {"path": "-", **blob, "created": False, "healed": False}
+        {"path": "-", **blob, "created": False, **usual}
     ]
     assert objects(run("ls", "--json").stdout) == objects(run("stat", "--json", HELLO).stdout) == [blob]
     assert objects(run("get", "--json", HELLO, "-o", "x").stdout) == [{"path": "x", **blob}]
     for name in ("link", "ticket"):
         told = objects(run(name, "--json", HELLO).stdout)
         assert [set(row) for row in told] == [{"url", "expires"}]
-    assert objects(run("rm", "--json", HELLO).stdout) == [{"hash": HELLO}]
+    assert objects(run("rm", "--json", HELLO).stdout) == [{"hash": HELLO, "names": {"md5": HELLO}}]
     missing = {"code": "blob_not_found", "detail": f"no blob {NONE} in this store", "hash": NONE}
     assert objects(run("rm", "--json", NONE, status=3).stderr) == [missing]
     assert objects(run("get", "--json", NONE, status=3).stderr) == [missing]

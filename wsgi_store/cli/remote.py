@@ -15,13 +15,12 @@ from wsgi_store.cli.servers import Servers, connect, each
 @hashes_argument
 @remote
 def rm(hashes: tuple[str, ...], **options: Any) -> None:
-    """Remove blobs from a server; prints the hashes of the removed ones."""
+    """Remove blobs, with all their hashes, from a server; prints the HASH of each removed one."""
     output = Output(["hash"])
     with Servers(**options) as servers:
         for client, name in servers.holding(hashes, output):
             with each(client, output, hash=name.hash):
-                client.delete(name.text)
-                output.row(hash=name.hash)
+                output.row(hash=name.hash, names=client.delete(name.text))
     sys.exit(output.status)
 
 

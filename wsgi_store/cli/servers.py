@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from wsgi_store.cli.output import Output
 from wsgi_store.errors import (
+    ConfigError,
     Denied,
     MalformedHash,
     NotFound,
@@ -53,7 +54,7 @@ def concerns_all(client: "Client", error: Exception) -> bool:
         except WSGIStoreError:
             return True
         return False
-    return isinstance(error, Unauthenticated | ReadOnly | NotFound)
+    return isinstance(error, Unauthenticated | ReadOnly | NotFound | ConfigError)
 
 
 @contextmanager

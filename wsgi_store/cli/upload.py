@@ -1,5 +1,6 @@
 """The command that uploads files: put."""
 
+import io
 import os
 import stat
 import sys
@@ -14,7 +15,15 @@ from wsgi_store.cli.output import Output
 from wsgi_store.cli.parallel import in_parallel
 from wsgi_store.cli.progress import Bar, meter
 from wsgi_store.cli.servers import STDIN, connect, each
-from wsgi_store.errors import BlobNotFound, Denied, Unauthenticated
+from wsgi_store.digest import Algorithm, Digest, parse_any
+from wsgi_store.errors import (
+    BadRequest,
+    BlobNotFound,
+    Denied,
+    DigestCollision,
+    MalformedHash,
+    Unauthenticated,
+)
 from wsgi_store.hashing import Hasher
 
 if TYPE_CHECKING:
@@ -45,6 +54,9 @@ READ_SIZE = 1 << 20
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Send nothing; print what would be sent.")
 @click.option(
+    "--hash", "hash_", metavar="HASH", help="Upload the one FILE only if it has this hash, of any algorithm."
+)
+@click.option(
     "-j", "--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="Uploads at the same time."
 )
 @quiet_option
@@ -55,16 +67,19 @@ def put(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
     exclude: tuple[str, ...],
     force: bool,
     dry_run: bool,
+    hash_: str | None,
     jobs: int,
     **options: Any,
 ) -> None:
-    """Upload files, or with - the standard input; prints the hash, the URL and the path of each.
+    """Upload files, or with - the standard input; prints the primary hash, the URL and the path of each.
 
     Large files that the server has are not sent again, unless its copy has another size. If a
     file cannot be uploaded, the others are uploaded still, and the exit status is the highest of
     all failures. A failure that would hit every file ends the command at once. Pipes are read to
     their end; endless devices are refused.
     """
+    if hash_ is not None and (len(files) > 1 or os.path.isdir(files[0])):
+        raise click.UsageError("--hash is for one file")
     output = Output(["state", "hash", "url", "path"] if dry_run else ["hash", "url", "path"])
     excluded = Excluded(exclude)
     with connect(**options, connections=jobs) as client, output.progress() as bars:
@@ -75,14 +90,21 @@ def put(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
                 sending.expect(size)
                 if size > SEND_UNASKED:
                     hashing.expect(size)
-        upload = _Upload(client, hashing, sending, force=force, dry_run=dry_run)
+        try:
+            wanted = None if hash_ is None else parse_any(client.algorithms, hash_)
+        except ValueError as error:
+            raise MalformedHash(f"malformed hash: {error}") from None
+        upload = _Upload(client, hashing, sending, wanted, force=force, dry_run=dry_run)
         paths = find(files, recursive, excluded, output.failed, output.note)
         for done in in_parallel(upload, paths, jobs):
             rows: list[dict[str, object]] = []
             try:
                 for path, outcome in done:
                     with each(client, output, OSError, path=path):
-                        rows.append(_row(path, outcome.result(), dry_run))
+                        blob = outcome.result()
+                        rows.append(_row(path, blob, dry_run))
+                        for algorithm in blob.ambiguous:
+                            output.note(path, f"stored; its {algorithm} hash leads to a different file")
             finally:
                 output.rows(rows)
     sys.exit(output.status)
@@ -97,19 +119,36 @@ def _size(path: str) -> int:
 
 def _row(path: str, blob: "Uploaded", dry_run: bool) -> dict[str, object]:
     # dataclasses.asdict is slow enough to matter for many small files.
-    row = {"path": path, "hash": blob.hash, "size": blob.size, "url": blob.url, "created": blob.created}
+    row = {
+        "path": path,
+        "hash": blob.hash,
+        "size": blob.size,
+        "url": blob.url,
+        "names": blob.names,
+        "created": blob.created,
+    }
     if dry_run:
         return {**row, "state": "would send" if blob.created else "there", "dry_run": True}
-    return {**row, "healed": blob.healed}
+    return {**row, "healed": blob.healed, "ambiguous": blob.ambiguous}
 
 
 class _Upload:
     """Uploads files that the server lacks; threads share it."""
 
-    def __init__(self, client: "Client", hashing: Bar, sending: Bar, *, force: bool, dry_run: bool) -> None:
+    def __init__(  # pylint: disable=too-many-arguments
+        self,
+        client: "Client",
+        hashing: Bar,
+        sending: Bar,
+        wanted: Digest | None,
+        *,
+        force: bool,
+        dry_run: bool,
+    ) -> None:
         self._client = client
         self._hashing = hashing
         self._sending = sending
+        self._wanted = wanted
         self._dry_run = dry_run
         self._may_ask = not force
 
@@ -121,57 +160,70 @@ class _Upload:
             source.check_end(sys.stdin.buffer)
             return self._stream(sys.stdin.buffer)
         with source.opened(path) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return self._stream(file)
-            if status.st_size <= SEND_UNASKED:
-                return self._small(file)
-            hash_ = self._hash(file, self._hashing.advance)
-            file.seek(0)
-            if known := self._known(hash_, status.st_size):
-                self._sending.advance(status.st_size)
-                return known
-            return self._client.put(file, hash_=hash_, progress=meter(self._sending.advance))
+            algorithm = self._client.algorithm
+            try:
+                return self._file(file, algorithm)
+            except (BadRequest, BlobNotFound, DigestCollision):
+                changed = self._client.algorithm
+                if changed is algorithm:
+                    raise
+                # The server was migrated after the file was hashed.
+                file.seek(0)
+                return self._file(file, changed)
 
     def _stream(self, file: BinaryIO) -> "Uploaded":
-        if self._dry_run and (known := self._known(*self._counted(file))):
+        if self._dry_run:
+            sizes: list[int] = []
+            digest = self._hash(file, self._client.algorithm, sizes.append)
+            if known := self._known(digest, sum(sizes)):
+                return known
+        return self._put(file, self._wanted)
+
+    def _file(self, file: BinaryIO, algorithm: Algorithm) -> "Uploaded":
+        size = os.fstat(file.fileno()).st_size
+        if size <= SEND_UNASKED:
+            # Read once, to hash and to send it; to its end, because files in /proc claim to have no bytes.
+            data = file.read()
+            digest = self._hash(io.BytesIO(data), algorithm, lambda size: None)
+            # Asking first would cost a request, unless nothing is sent anyway.
+            known = self._known(digest, len(data)) if self._dry_run else None
+            return known or self._put(data, digest)
+        digest = self._hash(file, algorithm, self._hashing.advance)
+        file.seek(0)
+        if known := self._known(digest, size):
+            self._sending.advance(size)
             return known
-        return self._client.put(file, progress=meter(self._sending.advance))
+        return self._put(file, digest)
 
-    def _counted(self, file: BinaryIO) -> tuple[str, int]:
-        sizes: list[int] = []
-        return self._hash(file, sizes.append), sum(sizes)
-
-    def _small(self, file: BinaryIO) -> "Uploaded":
-        # Read once, to hash and to send it; and to its end, because files in /proc claim to have no bytes.
-        data = file.read()
-        digest = self._client.algorithm.new()
-        digest.update(data)
-        hash_ = digest.hexdigest()
-        # Asking first would cost a request, unless nothing is sent anyway.
-        known = self._known(hash_, len(data)) if self._dry_run else None
-        return known or self._client.put(data, hash_=hash_, progress=meter(self._sending.advance))
-
-    def _hash(self, file: BinaryIO, advance: Callable[[int], None]) -> str:
-        hasher = Hasher(self._client.algorithm)
+    def _hash(self, file: BinaryIO, algorithm: Algorithm, advance: Callable[[int], None]) -> Digest:
+        hasher = Hasher(algorithm, () if self._wanted is None else (self._wanted,))
         while data := file.read(READ_SIZE):
             hasher.update(data)
             advance(len(data))
-        return hasher.finish().hex
+        return hasher.finish()
 
-    def _known(self, hash_: str, size: int) -> "Uploaded | None":
+    def _put(self, source: BinaryIO | bytes, digest: Digest | None) -> "Uploaded":
+        wanted = self._wanted or digest
+        advance = meter(self._sending.advance)
+        return self._client.put(source, hash_=None if wanted is None else wanted.hex, progress=advance)
+
+    def _known(self, digest: Digest, size: int) -> "Uploaded | None":
         """Return what the server has, or with --dry-run would have; None if the file must be sent."""
         from wsgi_store.client import Uploaded  # pylint: disable=import-outside-toplevel  # slow to import
 
         if self._may_ask:
             try:
-                blob = self._client.stat(hash_)
-                if blob.size == size:
-                    return Uploaded(blob.hash, blob.size, blob.url, created=False)
+                blob = self._client.stat(digest.hex)
+                # After a migration a name by the old algorithm may be that of another file.
+                if blob.size == size and self._client.algorithm is digest.algorithm:
+                    return Uploaded(blob.hash, blob.size, blob.url, blob.names, created=False)
             except BlobNotFound:
                 pass
             except (Denied, Unauthenticated):
                 self._may_ask = False
         if self._dry_run:
-            return Uploaded(hash_, size, self._client.url(hash_), created=True)
+            names = {digest.algorithm.value: digest.hex}
+            return Uploaded(digest.hex, size, self._client.url(digest.hex), names, created=True)
         return None

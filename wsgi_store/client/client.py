@@ -2,55 +2,29 @@
 
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from threading import Lock
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from wsgi_store.client.address import base, parse
+from wsgi_store.client.blobs import RemoteBlob, Uploaded, blob_in, names_in
 from wsgi_store.client.download import Download, Remote
-from wsgi_store.client.names import HASH, checked, parse_name
+from wsgi_store.client.kept import Kept
+from wsgi_store.client.names import checked, parse_name
 from wsgi_store.client.retries import Retries
 from wsgi_store.client.save import save
 from wsgi_store.client.source import Progress, Source, reading
 from wsgi_store.client.transport import Transport
+from wsgi_store.client.upload import Uploader
 from wsgi_store.digest import Algorithm, Digest
-from wsgi_store.errors import (
-    BlobNotFound,
-    ConfigError,
-    Denied,
-    NotFound,
-    Unauthenticated,
-    UnexpectedDigest,
-)
+from wsgi_store.errors import BlobNotFound, ConfigError, Denied, MalformedHash, NotFound, Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from _typeshed import SupportsRead
     from typing_extensions import Buffer
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteBlob:
-    """A blob on a server."""
-
-    hash: str
-    size: int
-    """In bytes."""
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
-class Uploaded(RemoteBlob):
-    """An uploaded blob."""
-
-    created: bool
-    """Whether the upload added it; false also if a first attempt did, whose answer was lost."""
-    healed: bool = False
-    """Whether the upload replaced a damaged copy."""
 
 
 class Client:
@@ -63,7 +37,7 @@ class Client:
     10.2.3) is obeyed up to 120. Every request is safe to repeat. Threads may share a client;
     `connections` is how many connections it keeps open.
 
-    A blob is given by its hash or by its URL on this server, which may carry a signed link.
+    A blob is given by any of its hashes, or by its URL on this server, which may carry a signed link.
 
     The constructor raises ConfigError. Every method raises Unreachable, UnexpectedAnswer, and the
     classes of `wsgi_store.errors` that the server reports; a method that takes a blob raises
@@ -83,8 +57,8 @@ class Client:
         self._transport = Transport(
             url, token, timeout=timeout, connections=connections, retries=Retries(retries, first_pause)
         )
-        self._algorithm: Algorithm | None = None
-        self._lock = Lock()
+        self._kept = Kept(self._transport)
+        self._uploader = Uploader(self._transport, self._kept)
 
     def __enter__(self) -> Self:
         return self
@@ -100,15 +74,16 @@ class Client:
 
     @property
     def algorithm(self) -> Algorithm:
-        """The algorithm of the server's hashes; asks the server once."""
-        with self._lock:
-            if self._algorithm is None:
-                told = self._transport.ask("GET", "")
-                try:
-                    self._algorithm = Algorithm(told.get("algorithm"))
-                except ValueError:
-                    raise self._transport.strange() from None
-            return self._algorithm
+        """The primary algorithm of the server's hashes."""
+        return self.algorithms[0]
+
+    @property
+    def algorithms(self) -> tuple[Algorithm, ...]:
+        """The algorithms of the hashes that the server finds blobs by, the primary one first.
+
+        The client asks for them once, and again when an answer shows that they changed.
+        """
+        return self._kept.algorithms()
 
     def check(self) -> None:
         """Ask the server once whether it is ready (`GET /readyz`); raises the reason why it is not."""
@@ -128,37 +103,22 @@ class Client:
         """Upload the file at a path, the rest of an open file, a buffer, or the bytes of an iterable.
 
         The client hashes what it sends, and raises UnexpectedDigest, a DigestMismatch, if the
-        server answers another hash. With `hash_` the server stores only the file with that hash
-        and otherwise reports DigestMismatch. `progress` is called with the number of bytes sent
-        so far. A source that cannot be rewound is sent only once. Raises OSError if the source
-        cannot be read.
+        server answers another hash. With `hash_`, by any of the server's algorithms, the server
+        stores only the file with that hash; otherwise it reports DigestMismatch, and DigestCollision
+        if it found a different file by that hash. `progress` is called with the number of bytes sent
+        so far. A source that cannot be rewound is sent only once. Raises MalformedHash, and OSError
+        if the source cannot be read.
         """
+        try:
+            wanted = None if hash_ is None else self._kept.find(checked(hash_))
+        except ValueError as error:
+            raise MalformedHash(f"malformed hash: {error}") from None
         with reading(source) as file:
-            body = Source(file, self.algorithm, progress)
-            told = self._transport.ask("POST", f"?hash={quote(hash_)}" if hash_ else "", body)
-        return self._stored(body, told)
-
-    def _stored(self, body: Source, told: dict[str, Any]) -> Uploaded:
-        """Read the server's answer to an upload, and compare it with what was sent."""
-        blob, digest = self._blob(told), body.digest()
-        named = told.get("algorithm", digest.algorithm.value)
-        if blob.hash != digest.hex or named != digest.algorithm.value:
-            with self._lock:
-                self._algorithm = None  # the server may have changed its algorithm
-            actual = f"{named}:{blob.hash}"
-            raise UnexpectedDigest(
-                f"{self._transport.base} answers {actual} to an upload of {digest}",
-                expected=digest,
-                actual=actual,
-            )
-        match told:
-            case {"created": bool() as created, **others} if blob.size == body.done:
-                return Uploaded(blob.hash, blob.size, blob.url, created, others.get("healed") is True)
-        raise self._transport.strange()
+            return self._uploader.upload(Source(file, self.algorithm, progress, wanted), wanted)
 
     def open(self, blob: str, *, progress: Progress | None = None) -> Download:
         """Open a blob as a binary file; raises BlobNotFound. `Download` says what reading it raises."""
-        return Download(Remote(self._transport, *self._named(blob), progress))
+        return Download(Remote(self._transport, self._kept, *self._named(blob), progress=progress))
 
     def get_bytes(self, blob: str) -> bytes:
         """Return the bytes of a blob; raises BlobNotFound, and DigestMismatch if they are damaged."""
@@ -182,26 +142,31 @@ class Client:
         """
         digest, below = self._named(blob)
         size = save(
-            lambda known: Download(Remote(self._transport, digest, below, progress, known)),
+            lambda known: Download(
+                Remote(self._transport, self._kept, digest, below, progress=progress, known=known)
+            ),
             os.fspath(path),
             force=force,
         )
-        return RemoteBlob(digest.hex, size, self.url(digest.hex))
+        return RemoteBlob(digest.hex, size, self.url(digest.hex), names_in("", digest))
 
     def stat(self, blob: str) -> RemoteBlob:
-        """Return size and URL of a blob; raises BlobNotFound."""
+        """Return size, URL and names of a blob; raises BlobNotFound."""
         digest, below = self._named(blob)
         hash_ = digest.hex
         try:
-            length = self._transport.ask("HEAD", below).get("content-length", "")
+            fields = self._transport.ask("HEAD", below)
         except NotFound:  # an answer to HEAD has no body, so no code
             raise BlobNotFound(hash=hash_) from None
         except (Denied, Unauthenticated):  # a GET tells which scope is missing
             self._transport.send("GET", below, headers={"Range": "bytes=0-0"}).close()
             raise
+        length = fields.get("content-length", "")
         if not re.fullmatch("[0-9]{1,18}", length):
             raise self._transport.strange()
-        return RemoteBlob(hash_, int(length), self.url(hash_))
+        names = names_in(fields.get("repr-digest", ""), digest)
+        self._kept.compare(names)
+        return RemoteBlob(hash_, int(length), self.url(hash_), names)
 
     def exists(self, blob: str) -> bool:
         """Return whether the server has a blob."""
@@ -211,29 +176,33 @@ class Client:
             return False
         return True
 
-    def delete(self, blob: str) -> None:
-        """Remove a blob; raises BlobNotFound."""
-        hash_ = self._named(blob)[0].hex
+    def delete(self, blob: str) -> Mapping[str, str]:
+        """Remove a blob with all its names; returns those that the server told. Raises BlobNotFound."""
+        digest, _ = self._named(blob)
         sent = 0
 
-        def attempt() -> None:
+        def attempt() -> dict[str, Any]:
             nonlocal sent
             sent += 1
-            self._transport.send("DELETE", hash_).close()
+            return self._transport.once("DELETE", digest.hex)
 
         try:
-            self._transport.retries.repeat(attempt)
+            told = self._transport.retries.repeat(attempt)
         except BlobNotFound:
             # An earlier attempt, whose answer was lost, may have removed it.
             if sent == 1:
                 raise
+            return names_in("", digest)
+        return blob_in(told, self._transport, self._kept).names
 
     def list(
         self, after: str | None = None, limit: int | None = None, *, page_size: int = 1000
     ) -> Iterator[RemoteBlob]:
         """Yield the blobs whose hashes are greater than `after`, in order, at most `limit`.
 
-        It asks for `page_size` blobs at a time; the server accepts 1 to 1000.
+        The hashes are those by the algorithm of `after`; without it by the primary algorithm or,
+        while the server is migrated, by the one before. It asks for `page_size` blobs at a time; the
+        server accepts 1 to 1000.
         """
         while limit is None or limit > 0:
             asked = page_size if limit is None else min(limit, page_size)
@@ -244,7 +213,7 @@ class Client:
                 raise self._transport.strange()
             before = after
             for entry in entries:
-                blob = self._blob(entry)
+                blob = blob_in(entry, self._transport, self._kept)
                 yield blob
                 after = blob.hash
             if told.get("next") is None:
@@ -260,11 +229,9 @@ class Client:
         name = parse_name(blob)
         if name.server is not None and base(parse(name.server)) != self._transport.base:
             raise ConfigError(f"{base(parse(name.server))} is another server than {self._transport.base}")
-        hash_ = checked(name.hash, self.algorithm)
-        return self.algorithm.parse(hash_), hash_ + name.rest
-
-    def _blob(self, told: Any) -> RemoteBlob:
-        match told:
-            case {"hash": str() as hash_, "size": int() as size} if HASH.fullmatch(hash_) and size >= 0:
-                return RemoteBlob(hash_, size, self.url(hash_))
-        raise self._transport.strange()
+        try:
+            return self._kept.find(name.hash), name.hash + name.rest
+        except ValueError:
+            kept = [algorithm.value for algorithm in self.algorithms]
+            told = f"no blob {name.hash} in this store: its hashes are of {' or '.join(kept)}"
+            raise BlobNotFound(told, hash=name.hash, algorithms=kept) from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from urllib3 import BaseHTTPResponse
 
+from wsgi_store.client.kept import Kept
 from wsgi_store.client.source import Progress
 from wsgi_store.client.transport import PIECE, Transport
 from wsgi_store.digest import Digest
@@ -47,17 +48,20 @@ class Download(io.BufferedReader):
 class Remote(io.RawIOBase):
     """The unbuffered bytes of a blob; `known` holds the first of them, which are not read again."""
 
-    def __init__(
+    def __init__(  # pylint: disable=too-many-arguments
         self,
         transport: Transport,
+        kept: Kept,
         digest: Digest,
         path: str,
+        *,
         progress: Progress | None = None,
         known: BinaryIO | None = None,
     ) -> None:
         super().__init__()
         self._answer: BaseHTTPResponse | None = None
         self._transport = transport
+        self._kept = kept
         self._digest = digest
         self._path = path
         self._progress = progress
@@ -143,6 +147,12 @@ class Remote(io.RawIOBase):
             held = data
         actual = Digest(self._digest.algorithm, self._hash.digest())
         if actual != self._digest:
+            self._kept.forget()
+            if self._digest.algorithm not in self._kept.algorithms():
+                raise UnexpectedAnswer(
+                    f"{self._transport.base} has changed its algorithms, and {self._digest.hex} is no "
+                    f"{self._digest.algorithm.value} hash any more: start the download again"
+                )
             # TCP checks what it carries, so the copy on the server is what must be damaged.
             raise DigestMismatch(
                 f"the copy of {self._digest.hex} on {self._transport.base} is damaged: its bytes have the "

@@ -39,11 +39,9 @@ def parse_name(text: str) -> Name:
     return Name(text, checked(hash_), server, unquote(file_name) if file_name else None, rest)
 
 
-def checked(hash_: str, algorithm: Algorithm | None = None) -> str:
-    """Return a hash in lower case; raises MalformedHash unless its length fits the algorithm, or any."""
-    sizes = SIZES if algorithm is None else [2 * algorithm.size]
-    if len(hash_) in sizes and HASH.fullmatch(hash_.lower()):
+def checked(hash_: str) -> str:
+    """Return a hash in lower case; raises MalformedHash unless its length is that of any algorithm."""
+    if len(hash_) in SIZES and HASH.fullmatch(hash_.lower()):
         return hash_.lower()
-    named = " or ".join(filter(None, [", ".join(map(str, sizes[:-1])), str(sizes[-1])]))
-    of_it = f" of {algorithm.value}" if algorithm else ""
-    raise MalformedHash(f"malformed hash {hash_!r}: expected the {named} hexadecimal digits of a hash{of_it}")
+    named = " or ".join([", ".join(map(str, SIZES[:-1])), str(SIZES[-1])])
+    raise MalformedHash(f"malformed hash {hash_!r}: expected the {named} hexadecimal digits of a hash")

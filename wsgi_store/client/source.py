@@ -14,6 +14,8 @@ from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.hashing import Hasher
 
 END = object()
+# Bytes that are read at once to hash them again.
+PIECE = 1 << 20
 # Milliseconds before a message says that a pipe has no writer.
 SILENT = 500
 log = logging.getLogger(__name__)
@@ -177,11 +179,14 @@ class Source:
     `size`, in bytes, is None if it is unknown beforehand, as of a pipe.
     """
 
-    def __init__(self, file: BinaryIO, algorithm: Algorithm, progress: Progress | None) -> None:
+    def __init__(
+        self, file: BinaryIO, algorithm: Algorithm, progress: Progress | None, wanted: Digest | None = None
+    ) -> None:
         self._file = file
         self._algorithm = algorithm
         self._progress = progress
-        self._hasher = Hasher(algorithm)
+        self._wanted = () if wanted is None else (wanted,)
+        self._hasher = Hasher(algorithm, self._wanted)
         self.done = 0
         """The number of bytes read."""
         self.rewindable = bool(getattr(file, "seekable", bool)())
@@ -197,7 +202,7 @@ class Source:
         if self.done:
             self._file.seek(self._start)
         self.done = 0
-        self._hasher = Hasher(self._algorithm)
+        self._hasher = Hasher(self._algorithm, self._wanted)
 
     def read(self, size: int) -> bytes:
         """Read a piece; raises SourceFailed."""
@@ -219,5 +224,13 @@ class Source:
         return data
 
     def digest(self) -> Digest:
-        """Return the digest of the bytes read."""
+        """Return the digest of the bytes read; raises DigestMismatch if they lack the wanted one."""
         return self._hasher.finish()
+
+    def hash_again(self, algorithm: Algorithm) -> Digest:
+        """Read the bytes again and return their digest by another algorithm; raises SourceFailed."""
+        self._algorithm = algorithm
+        self.rewind()
+        while self.read(PIECE):
+            pass
+        return self.digest()

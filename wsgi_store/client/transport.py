@@ -59,23 +59,24 @@ class Transport:
         self._pool.close()
 
     def ask(self, method: str, path: str, source: Source | None = None) -> dict[str, Any]:
-        """Send a request and return its JSON, of HEAD the header fields; repeats it where that may help.
+        """Like `once`, but repeats the request where that may help."""
+        again = source is None or source.rewindable
+        return self.retries.repeat(lambda: self.once(method, path, source), again)
+
+    def once(self, method: str, path: str, source: Source | None = None) -> dict[str, Any]:
+        """Send a request and return its JSON, of HEAD the header fields.
 
         Raises the failure that the server reports, Unreachable, and what reading `source` raises.
         """
-
-        def attempt() -> dict[str, Any]:
-            if source is not None:
-                source.rewind()
-            answer = self.send(method, path, source)
-            try:
-                if method == "HEAD":
-                    return {name.lower(): value for name, value in answer.headers.items()}
-                return self._json(answer)
-            finally:
-                answer.close()
-
-        return self.retries.repeat(attempt, source is None or source.rewindable)
+        if source is not None:
+            source.rewind()
+        answer = self.send(method, path, source)
+        try:
+            if method == "HEAD":
+                return {name.lower(): value for name, value in answer.headers.items()}
+            return self._json(answer)
+        finally:
+            answer.close()
 
     def send(
         self,
@@ -100,7 +101,7 @@ class Transport:
             # http.client accepts a head that was cut off.
             answer.close()
             raise Unreachable(f"cannot reach {self.base}: the answer was cut off")
-        if answer.status in (200, 206) or (redirect and answer.status == 307):
+        if answer.status in (200, 201, 206) or (redirect and answer.status == 307):
             return answer
         try:
             is_problem = answer.headers.get("Content-Type") == "application/problem+json"

@@ -1,0 +1,92 @@
+"""Uploads: what is sent, and how the answer is compared with it."""
+
+from typing import Any
+
+from wsgi_store.client.blobs import RemoteBlob, Uploaded, blob_in
+from wsgi_store.client.kept import Kept
+from wsgi_store.client.source import Source
+from wsgi_store.client.transport import Transport
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import (
+    BadRequest,
+    BlobNotFound,
+    DigestCollision,
+    DigestMismatch,
+    MethodNotAllowed,
+    UnexpectedDigest,
+    Unsupported,
+)
+
+
+class Uploader:
+    """Sends files to a server; threads may share it."""
+
+    def __init__(self, transport: Transport, kept: Kept) -> None:
+        self._transport = transport
+        self._kept = kept
+        self._puts = True
+
+    def upload(self, body: Source, wanted: Digest | None) -> Uploaded:
+        """Upload a file, with `wanted` only if it has this digest; raises UnexpectedDigest."""
+        try:
+            told = self._send(body, wanted)
+        except (BadRequest, BlobNotFound, DigestCollision):
+            self._kept.forget()  # the server may no longer keep the algorithm of `wanted`
+            raise
+        blob = blob_in(told, self._transport, self._kept)
+        self._compare(body, blob)
+        match told:
+            case {"created": bool() as created, **others} if blob.size == body.done:
+                match others.get("ambiguous", []):
+                    case [*ambiguous] if all(isinstance(name, str) for name in ambiguous):
+                        healed = others.get("healed") is True
+                        return Uploaded(
+                            blob.hash, blob.size, blob.url, blob.names, created, healed, tuple(ambiguous)
+                        )
+        raise self._transport.strange()
+
+    def _send(self, body: Source, wanted: Digest | None) -> dict[str, Any]:
+        if wanted is None:
+            return self._transport.ask("POST", "", body)
+        # Version 0.1.0 has no PUT, and a source that cannot be rewound could not be sent again.
+        if self._puts and body.rewindable:
+            try:
+                return self._transport.ask("PUT", wanted.hex, body)
+            except (MethodNotAllowed, Unsupported):
+                self._puts = False
+        return self._transport.ask("POST", f"?hash={wanted.hex}", body)
+
+    def _compare(self, body: Source, blob: RemoteBlob) -> None:
+        """Raise UnexpectedDigest unless the blob has the digest of the bytes that were sent."""
+        try:
+            sent = body.digest()
+        except DigestMismatch as error:
+            # The server confirmed a digest that the bytes do not have.
+            raise self._unexpected(error.actual, error.expected) from None
+        if sent.algorithm.value not in blob.names:
+            # The server was migrated meanwhile, or replaced, or another file has this hash.
+            sent = self._hashed_again(body, sent, blob)
+        if blob.names[sent.algorithm.value] != sent.hex:
+            self._kept.forget()
+            raise self._unexpected(sent, f"{sent.algorithm.value}:{blob.names[sent.algorithm.value]}")
+
+    def _hashed_again(self, body: Source, sent: Digest, blob: RemoteBlob) -> Digest:
+        """Return the digest of the bytes that were sent, by the algorithm of the blob's primary name."""
+        name = next(name for name, hash_ in blob.names.items() if hash_ == blob.hash)
+        if not body.rewindable:
+            raise UnexpectedDigest(
+                f"{self._transport.base} stored this upload as {name}:{blob.hash} and names no "
+                f"{sent.algorithm.value} hash of it, so that it could not be compared: send it again",
+                expected=sent,
+                actual=f"{name}:{blob.hash}",
+            )
+        try:
+            algorithm = Algorithm(name)
+        except ValueError:
+            raise self._transport.strange() from None
+        with self._transport.broken():
+            return body.hash_again(algorithm)
+
+    def _unexpected(self, sent: object, told: object) -> UnexpectedDigest:
+        message = f"{self._transport.base} answers {told} to an upload of {sent}"
+        return UnexpectedDigest(message, expected=sent, actual=told)
