@@ -32,7 +32,7 @@ def test_file_of_a_browser(api: TestApp) -> None:
     """The file of a form is stored, and the answer has its name."""
     answer = api.post("/", {"field": "value"}, upload_files=[("file", "größe.txt", HELLO)])
     assert (answer.json["hash"], answer.json["size"], answer.json["name"]) == (MD5, 6, "größe.txt")
-    assert answer.json.keys() == {"hash", "algorithm", "size", "url", "created", "name"}
+    assert answer.json.keys() == {"hash", "algorithm", "names", "size", "url", "created", "name"}
     assert not {"ETag", "Content-Location"} & set(answer.headers), "the answer is no blob"
     assert api.get(answer.json["url"]).body == HELLO
 
