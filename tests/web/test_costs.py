@@ -23,6 +23,7 @@ SHORT = {
     "HTTP_RANGE": "its items are counted first",
     "HTTP_HOST": "512 characters are looked at",
     "HTTP_ORIGIN": "it is matched once",
+    "HTTP_CONTENT_RANGE": "only whether there is one",
     "HTTP_COOKIE": "only whether there is one",
     "HTTP_SEC_FETCH_SITE": "it is compared",
     "HTTP_X_FORWARDED_FOR": "trusted proxies bound it",

@@ -114,6 +114,9 @@ class Request:
         Raises LengthRequired, BadRequest, Denied, and the errors of `Staging.receive`.
         """
         self.allow_time()
+        if "HTTP_CONTENT_RANGE" in self.environ:
+            # The body is part of a file (RFC 9110 section 14.5); `curl -C 5 -T FILE` sends the rest of one.
+            raise BadRequest("Content-Range: this is part of a file, and only whole files are stored")
         grant = self.grant
         wanted = self.args.getlist("hash") + ([grant.hash] if grant.hash is not None else [])
         try:
