@@ -130,6 +130,10 @@ class TooLarge(RequestError, code="too_large", status=413):
         self.limit = limit
 
 
+class UnsupportedMediaType(RequestError, code="unsupported_media_type", status=415):
+    """The body is a form where only the file itself can be stored."""
+
+
 class DigestMismatch(RequestError, code="digest_mismatch", status=422):
     """The bytes do not have the digest that was announced; `expected` and `actual` are digests."""
 

@@ -1,6 +1,7 @@
 """Authorization by scopes and tokens, in process."""
 
 import base64
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,7 @@ from wsgi_store.web.routes import URLS
 REQUESTS = {
     ("/", "GET"): None,
     ("/", "POST"): "write",
+    ("/", "PUT"): "write",
     ("/files", "GET"): "list",
     ("/healthz", "GET"): None,
     ("/readyz", "GET"): None,
@@ -34,6 +36,9 @@ REQUESTS = {
     ("/<hash:hash_>", "GET"): "read",
     ("/<hash:hash_>/<name:filename>", "GET"): "read",
     ("/<hash:hash_>", "DELETE"): "delete",
+    ("/<hash:hash_>", "PUT"): "write",
+    ("/<hash:hash_>/<name:filename>", "PUT"): "write",
+    ("/<segment:filename>", "PUT"): "write",
 }
 
 
@@ -43,9 +48,9 @@ def test_scopes_decide(make: Make, route: Any, scope: str) -> None:
     """A token opens exactly the routes of its scope."""
     client = make(line("this", scope), metrics=MetricsAccess.ON)
     client.post("/", b"hello", headers=bearer("all"))
-    path = route.path.replace("<hash:hash_>", HELLO).replace("<name:filename>", "x.txt")
+    path = re.sub("<(name|segment):filename>", "x.txt", route.path.replace("<hash:hash_>", HELLO))
     needed = REQUESTS[route.path, route.method]
-    body = {"params": b"hello"} if route.method == "POST" else {}
+    body = {"params": b"hello"} if route.method in ("POST", "PUT") else {}
     client.request(
         path, method=route.method, body=body.get("params", b""), status=200 if needed is None else 401
     )

@@ -80,6 +80,8 @@ def test_requests(counting: Counting) -> None:
     counting.api.get(f"/{'0' * 32}", status=404)
     counting.api.head(f"/{hash_}")
     counting.api.get("/nowhere", status=404)
+    for path in ("/", "/a.txt", f"/{hash_}", f"/{hash_}/a.txt"):
+        counting.api.put(path, b"hello")
     call(counting.api.app, "BREW", f"/{hash_}")
     requests = "wsgi_store_requests_total"
     assert counting.grown(requests, route="/", method="POST", status="200") == 1
@@ -87,6 +89,8 @@ def test_requests(counting: Counting) -> None:
     assert counting.grown(requests, route="/{hash}/{filename}", method="GET", status="200") == 1
     assert counting.grown(requests, route="/{hash}", method="GET", status="404") == 1
     assert counting.grown(requests, route="/{hash}", method="HEAD", status="200") == 1
+    for route in ("/", "/{filename}", "/{hash}", "/{hash}/{filename}"):
+        assert counting.grown(requests, route=route, method="PUT", status="200") == 1
     assert counting.grown(requests, route="other", method="GET", status="404") == 1
     assert counting.grown(requests, route="other", method="other", status="405") == 1
     assert counting.grown("wsgi_store_request_duration_seconds_count", route="/{hash}", method="GET") == 2

@@ -61,11 +61,18 @@ def test_a_form_goes_through_the_host(host: TestApp) -> None:
     assert (answer.json["hash"], answer.json["name"]) == (HASH, "ä.bin")
 
 
+def test_a_put_goes_through_the_host(host: TestApp) -> None:
+    """PUT stores under a hash and under a name, whatever the host allows for its own views."""
+    assert host.put("/blobs/a.txt", DATA).json["name"] == "a.txt"
+    assert host.put(f"/blobs/{HASH}", DATA, status=200).json["url"] == f"/blobs/{HASH}"
+    assert host.put(f"/blobs/{HASH}", b"other", status=422).json["code"] == "digest_mismatch"
+
+
 def test_a_refusal_goes_through_the_host(host: TestApp) -> None:
     """An error is answered by the store, not by an error page of the host."""
     answer = host.post(f"/blobs/?hash={HASH}", b"other", status=422)
     assert answer.content_type == "application/problem+json"
-    assert host.put("/blobs/", b"", status=405).headers["Allow"] == "GET, HEAD, OPTIONS, POST"
+    assert host.patch("/blobs/", b"", status=405).headers["Allow"] == "GET, HEAD, OPTIONS, POST, PUT"
 
 
 @pytest.mark.parametrize("outer", ["", "/outer"])

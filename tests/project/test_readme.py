@@ -127,8 +127,8 @@ def test_a_large_file_needs_no_memory(tmp_path: Path) -> None:
     size = 64 << 20
     (tmp_path / "large.txt").touch()
     os.truncate(tmp_path / "large.txt", size)
-    (block,) = [commands for commands, _ in examples("docs/api.md") if "< large.txt" in commands]
-    (command,) = [line for line in block.splitlines() if "< large.txt" in line]
+    (block,) = [commands for commands, _ in examples("docs/api.md") if "-T large.txt" in commands]
+    (command,) = [line for line in block.splitlines() if "-T large.txt" in line]
     with servers.gunicorn(tmp_path) as server:
         here = f"127.0.0.1:{server.port}"
         little = f"ulimit -d {size >> 11}"  # in KB: half the size of the file

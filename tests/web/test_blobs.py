@@ -103,7 +103,7 @@ def test_delete(api: TestApp, application: Application, spelling: str) -> None:
 def test_delete_under_a_file_name(api: TestApp, application: Application) -> None:
     """A path with a file name allows only reading."""
     api.post("/", HELLO)
-    assert api.delete(f"/{MD5}/a.txt", status=405).headers["Allow"] == "GET, HEAD, OPTIONS"
+    assert api.delete(f"/{MD5}/a.txt", status=405).headers["Allow"] == "GET, HEAD, OPTIONS, PUT"
     assert held(application) == [MD5]
     assert api.delete(f"/?hash={MD5}&filename=a.txt").json["hash"] == MD5
 

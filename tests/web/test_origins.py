@@ -295,9 +295,10 @@ def test_answers_that_a_page_may_read(config: Config, setting: str) -> None:
         (304, "GET", f"/{MD5}", {"HTTP_IF_NONE_MATCH": "*"}),
         (416, "GET", f"/{MD5}", {"HTTP_RANGE": "bytes=9-"}),
         (404, "GET", "/nowhere", {}),
-        (405, "PUT", "/", {}),
+        (405, "PATCH", "/", {}),
         (400, "GET", "/", {"HTTP_HOST": "a@b"}),
         (200, "POST", "/", {"body": b"more"}),
+        (200, "PUT", "/more", {"body": b"more"}),
         (204, "OPTIONS", "/", {}),
     ]:
         answer = call(application, method, path, HTTP_ORIGIN=PAGE, **fields)
@@ -348,7 +349,7 @@ def test_a_preflight(config: Config, setting: str, path: str) -> None:
     assert {"Authorization", "*", "Content-Type", "Range"} <= set(allowed)
     assert said == {
         "Access-Control-Allow-Origin": setting,
-        "Access-Control-Allow-Methods": "DELETE, GET, HEAD, OPTIONS, POST",
+        "Access-Control-Allow-Methods": "DELETE, GET, HEAD, OPTIONS, POST, PUT",
         "Access-Control-Max-Age": "7200",
     }
     private = {"HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK": "true"}

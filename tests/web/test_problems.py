@@ -2,6 +2,7 @@
 
 import errno
 import io
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -112,14 +113,14 @@ def check(answer: Answer, status: int, code: str, **evidence: object) -> dict[st
 
 
 ALLOWED = [
-    ("/", "", "GET, HEAD, OPTIONS, POST"),
-    ("/files", "", "GET, HEAD, OPTIONS"),
-    ("/healthz", "", "GET, HEAD, OPTIONS"),
-    ("/readyz", "", "GET, HEAD, OPTIONS"),
-    (f"/{MD5}", "", "DELETE, GET, HEAD, OPTIONS"),
-    (f"/{MD5.upper()}", "", "DELETE, GET, HEAD, OPTIONS"),
-    (f"/{MD5}/a/b", "", "GET, HEAD, OPTIONS"),
-    ("/", f"hash={MD5}", "DELETE, GET, HEAD, OPTIONS, POST"),
+    ("/", "", "GET, HEAD, OPTIONS, POST, PUT"),
+    ("/files", "", "GET, HEAD, OPTIONS, PUT"),
+    ("/healthz", "", "GET, HEAD, OPTIONS, PUT"),
+    ("/readyz/", "", "GET, HEAD, OPTIONS, PUT"),
+    (f"/{MD5}", "", "DELETE, GET, HEAD, OPTIONS, PUT"),
+    (f"/{MD5.upper()}", "", "DELETE, GET, HEAD, OPTIONS, PUT"),
+    (f"/{MD5}/a/b", "", "GET, HEAD, OPTIONS, PUT"),
+    ("/", f"hash={MD5}", "DELETE, GET, HEAD, OPTIONS, POST, PUT"),
 ]
 
 
@@ -138,7 +139,14 @@ def test_methods(application: Application, path: str, query: str, allowed: str) 
 
 @pytest.mark.parametrize(
     "path, query, allowed",
-    [*ALLOWED, ("*", "", "DELETE, GET, HEAD, OPTIONS, POST"), ("/*", "", "OPTIONS"), ("/x", "", "OPTIONS")],
+    [
+        *ALLOWED,
+        ("*", "", "DELETE, GET, HEAD, OPTIONS, POST, PUT"),
+        ("/*", "", "OPTIONS, PUT"),
+        ("/x", "", "OPTIONS, PUT"),
+        ("/files/x", "", "OPTIONS"),
+        ("/", "hash=x", "OPTIONS, POST, PUT"),
+    ],
 )
 def test_options(application: Application, path: str, query: str, allowed: str) -> None:
     """OPTIONS lists the methods of a path; for `*` it lists all methods of the service."""
@@ -152,26 +160,24 @@ def test_connect(application: Application, target: str) -> None:
     """CONNECT gets 405 with all methods of the service, as it names no path."""
     answer = call(application, "CONNECT", target, RAW_URI=target)
     check(answer, 405, "method_not_allowed")
-    assert answer.headers["Allow"] == "DELETE, GET, HEAD, OPTIONS, POST"
+    assert answer.headers["Allow"] == "DELETE, GET, HEAD, OPTIONS, POST, PUT"
+
+
+# Names: there is nothing to read under them, but a PUT stores its body.
+NAMES = ["/x", "/index.html", "/x/", f"/{MD5 * 5}", f"/{MD5[1:]}", f"/{MD5}\n", "/store.json", "/-"]
+METHODS = ["GET", "HEAD", "DELETE", "POST", "PATCH", "get", "put", "-"]
 
 
 @pytest.mark.parametrize(
-    "path",
+    "method, path",
     [
-        "/x",
-        "/index.html",
-        f"/{MD5 * 5}",
-        f"/{MD5[1:]}",
-        f"/{MD5}\n",
-        "/files/x",
-        "/healthz/x/",
-        "/store.json",
+        *itertools.product(METHODS, NAMES),
+        *itertools.product([*METHODS, "PUT"], ["/files/x", "/healthz/x/", "/x/y", "/-/-"]),
     ],
 )
-@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "POST", "PUT"])
 def test_unknown_path(application: Application, method: str, path: str) -> None:
     """Unknown paths get 404."""
-    answer = call(application, method, path, body=Untouched())
+    answer = call(application, method, path, body=Untouched(), CONTENT_LENGTH="6")
     assert answer.status == 404
     if method != "HEAD":
         check(answer, 404, "not_found")

@@ -1,13 +1,15 @@
 """Handlers of blobs: upload, delete, list."""
 
+from contextlib import suppress
 from functools import lru_cache, partial
 
 from werkzeug.datastructures import Headers
 from werkzeug.sansio.request import Request as Fields
 
 from wsgi_store.digest import Digest
-from wsgi_store.errors import BadRequest
+from wsgi_store.errors import BadRequest, BlobNotFound
 from wsgi_store.logs import logger
+from wsgi_store.staging import Receipt
 from wsgi_store.web import conditional
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import NO_SNIFFING, Response, json_response
@@ -17,9 +19,31 @@ PAGE = 100
 MAX_PAGE = 1000
 
 
-def upload(request: Request) -> Response:
+def upload(request: Request, filename: str | None = None) -> Response:
     """Store the body, or the one file of a form, and answer with its hash."""
     receipt, name = request.receive()
+    return _stored(request, receipt, name if filename is None else filename)
+
+
+def put(request: Request, hash_: str, filename: str | None = None) -> Response:
+    """Store the body if it has this hash; the status tells whether the store lacked it."""
+    digest = request.blob_digest(hash_)
+    is_conditional = not conditional.FIELDS.isdisjoint(request.environ)
+    receipt, _ = request.receive(digest, partial(_require, request, digest) if is_conditional else None)
+    if not receipt.created:
+        # Another upload may have been faster since the last look at the store.
+        conditional.require_absent(request.environ, digest)
+    return _stored(request, receipt, filename, 201 if receipt.created else 200)
+
+
+def _require(request: Request, digest: Digest) -> None:
+    blob = None
+    with suppress(BlobNotFound):
+        blob = request.store.stat(digest)
+    conditional.require(request.environ, blob)
+
+
+def _stored(request: Request, receipt: Receipt, name: str | None, status: int = 200) -> Response:
     hash_ = receipt.digest.hex
     request.exchange.hash, request.exchange.size = hash_, receipt.size
     url = _url(request, hash_)
@@ -29,7 +53,7 @@ def upload(request: Request) -> Response:
         logger.warning("an upload replaced the damaged blob {}", hash_)
     if _prefers_text(request.accept):
         plain = [("Content-Type", PLAIN), ("Cache-Control", "no-store"), NO_SNIFFING]
-        return Response(f"{hash_}\n".encode(), 200, plain + headers)
+        return Response(f"{hash_}\n".encode(), status, plain + headers)
     answer = {
         "hash": hash_,
         "algorithm": receipt.digest.algorithm.value,
@@ -42,7 +66,7 @@ def upload(request: Request) -> Response:
         answer["healed"] = True
     if name is not None:
         answer["name"] = name
-    return json_response(answer, headers)
+    return json_response(answer, headers, status)
 
 
 def delete(request: Request, hash_: str) -> Response:

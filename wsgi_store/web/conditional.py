@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from werkzeug.http import parse_date
 from werkzeug.wrappers import Request
 
+from wsgi_store.digest import Digest
 from wsgi_store.errors import PreconditionFailed, RangeNotSatisfiable
 from wsgi_store.store.contract import Blob
 
@@ -73,6 +74,23 @@ def not_modified(environ: "WSGIEnvironment", blob: Blob) -> bool:
         raise PreconditionFailed("If-None-Match names this blob")
     since = _date(environ, "HTTP_IF_MODIFIED_SINCE")
     return reading and since is not None and modified <= since
+
+
+def require(environ: "WSGIEnvironment", blob: Blob | None) -> None:
+    """Raise PreconditionFailed unless a PUT to this blob may go on; None stands for an absent blob.
+
+    An absent blob has no date, so If-Unmodified-Since is ignored (RFC 9110 section 13.1.4).
+    """
+    if blob is not None:
+        not_modified(environ, blob)
+    elif "HTTP_IF_MATCH" in environ:
+        raise PreconditionFailed("If-Match names a blob that is not there")
+
+
+def require_absent(environ: "WSGIEnvironment", digest: Digest) -> None:
+    """Raise PreconditionFailed if If-None-Match names this blob, which is there."""
+    if "HTTP_IF_NONE_MATCH" in environ and Request(environ).if_none_match.contains_weak(digest.hex):
+        raise PreconditionFailed("If-None-Match names this blob")
 
 
 def ranges(environ: "WSGIEnvironment", blob: Blob) -> list[Range] | None:

@@ -2,6 +2,8 @@
 
 import re
 import string
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote
@@ -12,8 +14,8 @@ from werkzeug.wsgi import get_path_info
 
 from wsgi_store.access.grant import EVERYTHING
 from wsgi_store.authority import authority_of
-from wsgi_store.digest import Digest
-from wsgi_store.errors import BadRequest, BlobNotFound, HeadTooLarge
+from wsgi_store.digest import Chunk, Digest
+from wsgi_store.errors import BadRequest, BlobNotFound, HeadTooLarge, UnsupportedMediaType
 from wsgi_store.hashing import checked
 from wsgi_store.staging import Receipt
 from wsgi_store.web.backend import Backend
@@ -108,36 +110,39 @@ class Request:
         if sock is not None:
             sock.settimeout(self.config.idle_timeout)
 
-    def receive(self) -> tuple[Receipt, str | None]:
+    def receive(
+        self, digest: Digest | None = None, check: Callable[[], object] | None = None
+    ) -> tuple[Receipt, str | None]:
         """Store the body, or the file in a form; returns the receipt and the file name in the form.
 
-        Raises LengthRequired, BadRequest, Denied, and the errors of `Staging.receive`.
+        The file must have `digest`. `check` is called before the body is read, after everything else that
+        can be refused by then, and again before the file is published. Raises LengthRequired, BadRequest,
+        UnsupportedMediaType, Denied, what `check` raises, and the errors of `Staging.receive`.
         """
         self.allow_time()
         if "HTTP_CONTENT_RANGE" in self.environ:
             # The body is part of a file (RFC 9110 section 14.5); `curl -C 5 -T FILE` sends the rest of one.
             raise BadRequest("Content-Range: this is part of a file, and only whole files are stored")
+        kind, options = parse_options_header(self.environ.get("CONTENT_TYPE"))
+        is_form = kind.lower() == "multipart/form-data"
+        if is_form and self.environ["REQUEST_METHOD"] == "PUT":
+            raise UnsupportedMediaType("the body of a PUT is the file itself; send a form by POST")
         grant = self.grant
         wanted = self.args.getlist("hash") + ([grant.hash] if grant.hash is not None else [])
         try:
             expected = [self.digest(text) for text in wanted]
         except ValueError as error:
             raise BadRequest(f"hash: {error}") from None
-        digests = [
-            digest
-            for name in ("HTTP_REPR_DIGEST", "HTTP_CONTENT_DIGEST")
-            if name in self.environ
-            for digest in parse_field(self.environ[name])
-        ]
+        digests = self._digest_fields()
+        expected += [digest] if digest is not None else []
         read, length = open_body(self.environ, announced=bool(expected or digests))
-        kind, options = parse_options_header(self.environ.get("CONTENT_TYPE"))
-        if kind.lower() != "multipart/form-data":
+        if not is_form:
             receipt = self.backend.staging.receive(
-                chunks(read, length),
+                chunks(read, length) if check is None else _checked(check, chunks(read, length)),
                 length=length,
                 expected=expected + digests,
                 max_size=grant.max_size,
-                ticket=grant.ticket,
+                ticket=grant.ticket if check is None else _checked_again(check, grant.ticket),
             )
             return receipt, None
         self.backend.staging.admit(max(0, (length or 0) - FORM_OVERHEAD), grant.max_size)
@@ -147,6 +152,28 @@ class Request:
             form.file(), expected=expected, max_size=grant.max_size, ticket=grant.ticket
         )
         return receipt, form.name
+
+    def _digest_fields(self) -> list[Digest]:
+        return [
+            digest
+            for name in ("HTTP_REPR_DIGEST", "HTTP_CONTENT_DIGEST")
+            if name in self.environ
+            for digest in parse_field(self.environ[name])
+        ]
+
+
+def _checked(check: Callable[[], object], body: Iterator[Chunk]) -> Iterator[Chunk]:
+    check()
+    yield from body
+
+
+@contextmanager
+def _checked_again(
+    check: Callable[[], object], ticket: AbstractContextManager[object] | None
+) -> Iterator[None]:
+    check()
+    with ticket or nullcontext():
+        yield
 
 
 def _quoted(text: str) -> str:

@@ -27,21 +27,29 @@ class Route(NamedTuple):
 URLS = [
     Route("/", "GET", service.index, None),
     Route("/", "POST", blobs.upload, "write"),
+    Route("/", "PUT", blobs.upload, "write"),
     Route("/files", "GET", blobs.list_files, "list"),
     Route("/healthz", "GET", service.healthy, None),
     Route("/readyz", "GET", service.ready, None),
     Route("/openapi.json", "GET", service.openapi, None),
     Route("/metrics", "GET", service.metrics, "admin"),
     Route("/<hash:hash_>", "GET", download, "read"),
+    Route("/<hash:hash_>", "PUT", blobs.put, "write"),
     Route("/<hash:hash_>", "DELETE", blobs.delete, "delete"),
     Route("/<hash:hash_>/<name:filename>", "GET", download, "read"),
+    Route("/<hash:hash_>/<name:filename>", "PUT", blobs.put, "write"),
+    # `curl -T FILE URL/` adds the name of the file.
+    Route("/<segment:filename>", "PUT", blobs.upload, "write"),
 ]
 # Answers at every path.
 OPTIONS = Route("*", "OPTIONS", service.options, None)
 METHODS = {"HEAD", "OPTIONS", *(route.method for route in URLS)}
 HASH = re.compile("[0-9a-fA-F]{32,128}")
 # A path and a method without a route.
-NOWHERE, UNKNOWN = "/-", "-"
+NOWHERE, UNKNOWN = "/-/-", "-"
+# The methods of a path that is only a file name, at which there is nothing to read.
+OF_NAMES = {"OPTIONS", "PUT"}
+NOTHING = "nothing is served under this path"
 # Characters of the longest path whose route is cached: long paths must not fill the memory.
 LONGEST_CACHED = 512
 
@@ -50,6 +58,13 @@ class HashConverter(BaseConverter):
     """32 to 128 hex digits in either case; the store decides whether it has such hashes."""
 
     regex = HASH.pattern
+
+
+class SegmentConverter(BaseConverter):
+    """One segment that is not a hash."""
+
+    regex = rf"(?!{HASH.pattern}\Z)[^/]+"
+    part_isolating = True
 
 
 class NameConverter(BaseConverter):
@@ -62,7 +77,7 @@ class NameConverter(BaseConverter):
 # Without the last two a POST would be redirected (308) before its body is read.
 URL_MAP = Map(
     [Rule(route.path, methods=[route.method], endpoint=route) for route in URLS],
-    converters={"hash": HashConverter, "name": NameConverter},
+    converters={"hash": HashConverter, "name": NameConverter, "segment": SegmentConverter},
     strict_slashes=False,
     merge_slashes=False,
 ).bind("localhost")
@@ -75,10 +90,10 @@ def match(request: Request) -> tuple[Route, dict[str, str]]:
     extra = {}
     also = {"OPTIONS"}
     # `/?hash=H&filename=F` means `/H/F`; in an upload `hash` is a condition.
-    if path == "/" and method != "POST" and "hash" in request.args:
+    if path == "/" and method not in ("POST", "PUT") and "hash" in request.args:
         hash_ = request.args["hash"]
         path = f"/{hash_}" if HASH.fullmatch(hash_) else NOWHERE
-        also.add("POST")
+        also |= {"POST", "PUT"}
         if method in ("GET", "HEAD") and request.args.get("filename"):
             extra["filename"] = request.args["filename"]
     if method == "CONNECT":
@@ -91,9 +106,12 @@ def match(request: Request) -> tuple[Route, dict[str, str]]:
         find = _find if len(path) <= LONGEST_CACHED else _find.__wrapped__
         route, arguments = find(path, method)
     except exceptions.MethodNotAllowed as error:
-        raise errors.MethodNotAllowed(allowed=sorted(also.union(error.valid_methods or ()))) from None
+        allowed = also.union(error.valid_methods or ())
+        if allowed == OF_NAMES:
+            raise errors.NotFound(NOTHING) from None
+        raise errors.MethodNotAllowed(allowed=sorted(allowed)) from None
     except exceptions.NotFound:
-        raise errors.NotFound("nothing is served under this path") from None
+        raise errors.NotFound(NOTHING) from None
     return route, {**arguments, **extra}
 
 
