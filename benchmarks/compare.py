@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from benchmarks.client import BOUNDARY, MIB, UNIT, Connection, Payload, form_fra
 from benchmarks.lineup import WSGIStore
 from benchmarks.load import CONNECTIONS, PLACE, SMALL, wrk
 from benchmarks.report import table
-from benchmarks.servers import head
+from benchmarks.servers import WORKERS, head
 
 ROUNDS = 15
 
@@ -41,23 +41,27 @@ Figures = defaultdict[str, list[tuple[Measured, Measured]]]
 
 
 class Tree(WSGIStore):
-    """This project, run from a work tree."""
+    """This project, run from a work tree with settings of its own: `NAME=VALUE`."""
 
-    def __init__(self, directory: Path, tree: Path, options: argparse.Namespace) -> None:
-        super().__init__(directory, sync=options.sync)
+    workers = WORKERS
+
+    def __init__(
+        self, directory: Path, tree: Path, settings: Iterable[str] = (), *, sync: bool = False
+    ) -> None:
+        super().__init__(directory, sync=sync)
         self.project = tree
-        self.settings = Path("deploy/gunicorn.conf.py")
-        self._environ = dict(setting.split("=", 1) for setting in options.set)
+        self.conf = Path("deploy/gunicorn.conf.py")
+        self._environ = dict(setting.split("=", 1) for setting in settings)
 
     def command(self) -> list[str]:
         """Return the command, with the tree's own environment if it has one."""
         python = self.project / ".venv/bin/python"
         command = [str(python) if python.exists() else sys.executable, "-m", "gunicorn"]
-        command += ["-c", str(self.settings), "--workers", "2"]
+        command += ["-c", str(self.conf), "--workers", str(self.workers)]
         return [*command, "--bind", f"127.0.0.1:{self.port}"]
 
     def environ(self) -> dict[str, str]:
-        """Return the settings, including those from the command line."""
+        """Return the settings, its own last."""
         return {**super().environ(), **self._environ}
 
     def peak(self) -> "Peak":
@@ -193,9 +197,9 @@ def main() -> None:
         works = Works(payload, options)
         servers = []
         for number, tree in enumerate(options.trees):
-            server = Tree(place / str(number), tree.resolve(), options)
+            server = Tree(place / str(number), tree.resolve(), options.set, sync=options.sync)
             if number and options.conf:
-                server.settings = options.conf.resolve()
+                server.conf = options.conf.resolve()
             servers.append(stack.enter_context(server))
             works.begin(server)
             server.keep()

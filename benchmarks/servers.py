@@ -140,7 +140,7 @@ class Server:
     def processes(self) -> list[int]:
         """Return the process ids, the parent first."""
         assert self.process is not None
-        return list(_descendants(self.process.pid))
+        return list(descendants(self.process.pid))
 
     def cpu(self) -> float:
         """Return the CPU time of the running processes, in seconds."""
@@ -151,13 +151,9 @@ class Server:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def pss(self) -> list[int]:
-        """Return the PSS of each process in bytes, the parent first (proc(5), smaps_rollup)."""
-        found = []
-        for pid in self.processes():
-            with contextlib.suppress(OSError):  # it has exited
-                text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-                found += [int(size) << 10 for size in re.findall(r"^Pss: +(\d+) kB", text, re.MULTILINE)]
-        return found
+        """Return the PSS of each process in bytes, the parent first."""
+        assert self.process is not None
+        return memory(self.process.pid)
 
     def keep(self) -> None:
         """Remember the current files; `clear` removes all others."""
@@ -198,16 +194,27 @@ def head(method: str, path: str, *fields: str) -> bytes:
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *fields, "", ""]).encode()
 
 
+def memory(pid: int) -> list[int]:
+    """Return the PSS of a process and of all that descend from it, in bytes (proc(5), smaps_rollup)."""
+    found = []
+    for one in descendants(pid):
+        with contextlib.suppress(OSError):  # it has exited
+            text = Path(f"/proc/{one}/smaps_rollup").read_text(encoding="ascii")
+            found += [int(size) << 10 for size in re.findall(r"^Pss: +(\d+) kB", text, re.MULTILINE)]
+    return found
+
+
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
 
 
-def _descendants(pid: int) -> Iterator[int]:
+def descendants(pid: int) -> Iterator[int]:
+    """Yield the ids of a process and of all that descend from it."""
     yield pid
     with contextlib.suppress(FileNotFoundError):
         for task in os.listdir(f"/proc/{pid}/task"):
             children = Path(f"/proc/{pid}/task/{task}/children").read_text(encoding="ascii")
             for child in children.split():
-                yield from _descendants(int(child))
+                yield from descendants(int(child))

@@ -40,8 +40,10 @@ def put_there(directory: Path, *programs: str) -> None:
     [
         (["benchmarks.bucket"], "make bench-s3", [*ceph.PROGRAMS, "setpriv", "wrk"]),
         (["benchmarks", "--quick", "--dry"], "make bench", ["wrk"]),
+        (["benchmarks.names", "."], "benchmarks.names", ["nginx", "wrk"]),
+        (["benchmarks.syscalls", ".", "."], "benchmarks.syscalls", ["strace"]),
     ],
-    ids=["bench-s3", "bench"],
+    ids=["bench-s3", "bench", "names", "syscalls"],
 )
 def test_programs_that_are_missing(
     tmp_path: Path, arguments: list[str], target: str, programs: list[str]
