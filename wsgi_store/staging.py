@@ -90,30 +90,39 @@ class Staging:
         if self._store.read_only:
             raise ReadOnly
         self._limit(length, max_size)
-        free = self.free()
+        status = self._file_system()
+        links = len(self._store.algorithms) - 1 if self._store.keeps_staged else 0
+        # A further name is a file of its own, and its target may need a block (symlink(7)).
+        length += links * status.f_frsize
+        free = self._free(status)
         if free is not None and length > free:
             numbers = {"needed": length, "available": max(0, free), "reserve": self._min_free}
             told = ", ".join(f"{number:,} {name}" for name, number in numbers.items())
             raise StorageFull("not enough free space", **numbers) from OSError(
                 f"{self._directory}: {told} (in bytes, see WSGI_STORE_MIN_FREE)"
             )
+        if links and status.f_files and status.f_favail <= links:
+            raise StorageFull("not enough free inodes", needed=links + 1, available=status.f_favail)
 
     def free(self) -> int | None:
         """Return how many bytes uploads may still use; negative if the reserve is used up.
 
         None for a read-only store, and for file systems that report no size. Raises StoreError.
         """
-        if self._store.read_only:
-            return None
+        return None if self._store.read_only else self._free(self._file_system())
+
+    def _free(self, status: os.statvfs_result) -> int | None:
+        return status.f_bavail * status.f_frsize - self._min_free if status.f_blocks else None
+
+    def _file_system(self) -> os.statvfs_result:
         with disk_errors("cannot determine the free space"):
             try:
-                status = os.statvfs(self._directory)
+                return os.statvfs(self._directory)
             except FileNotFoundError:
                 # A restored copy may lack the directory; a disk that is not mounted has no store.
                 self._check_store()
                 make_directory(self._directory)
-                status = os.statvfs(self._directory)
-        return status.f_bavail * status.f_frsize - self._min_free if status.f_blocks else None
+                return os.statvfs(self._directory)
 
     def receive(  # pylint: disable=too-many-arguments
         self,

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.faults import disk, mounted, ready, run, stored, unmount
-from tests.support.kinds import put
+from tests.support.kinds import content, put
 from tests.support.servers import DEPLOY, gunicorn, refusal, until
 from tests.support.strangers import snapshot
 from tests.support.wire import Connection
 from wsgi_store.digest import Algorithm
-from wsgi_store.errors import WrongStore
+from wsgi_store.errors import StorageFull, WrongStore
 from wsgi_store.staging import Staging
 from wsgi_store.store.disk.store import LocalStore
 
@@ -201,3 +201,38 @@ def test_a_link_to_a_store(tmp_path: Path) -> None:
     (tmp_path / "store").symlink_to("elsewhere")
     store = LocalStore(str(tmp_path / "store"), Algorithm.MD5)
     assert put(Staging(store), DATA).created
+
+
+@pytest.mark.parametrize("name", FIT)
+def test_further_names(tmp_path: Path, name: str) -> None:
+    """On each of these file systems blobs get further names."""
+    with FIT[name](tmp_path / "disk"):
+        store = LocalStore(str(tmp_path / "disk" / "store"), Algorithm.SHA256, names=[Algorithm.MD5])
+        names = put(Staging(store), DATA).names
+        assert len(names) == 2
+        for one in names:
+            assert content(store, one) == DATA
+        store.remove(names[1])
+        assert put(Staging(store), DATA).created
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+def test_a_disk_without_room_for_names(tmp_path: Path, kind: str) -> None:
+    """An upload is refused before its body when its names would not fit; those before have all of theirs."""
+    with disk(kind, tmp_path / "disk", 16 << 20, inodes=64):
+        store = LocalStore(
+            str(tmp_path / "disk" / "store"), Algorithm.SHA256, names=[Algorithm.MD5, Algorithm.SHA1]
+        )
+        staging = Staging(store)
+        stored = []
+        with pytest.raises(StorageFull, match="inodes|space") as caught:
+            for number in range(100):
+                stored.append((put(staging, str(number).encode()), str(number).encode()))
+        assert stored
+        assert not list(store.sweep_names(remove=False))
+        if "inodes" in str(caught.value):
+            with pytest.raises(StorageFull, match="inodes"):
+                staging.receive(iter(lambda: pytest.fail("it was read"), None))
+        for receipt, data in stored:
+            assert len(receipt.names) == 3
+            assert all(content(store, one) == data for one in receipt.names)

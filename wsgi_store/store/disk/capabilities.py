@@ -1,6 +1,7 @@
 """Checks that a file system can hold a store, made when the store is opened."""
 
 import errno
+import fcntl
 import os
 import re
 import secrets
@@ -8,7 +9,7 @@ import stat
 from contextlib import suppress
 
 from wsgi_store.errors import WrongStore
-from wsgi_store.filesystem import NAME, Directory, Root
+from wsgi_store.filesystem import NAME, Directory, Root, lock_if_possible
 from wsgi_store.store.staged import StagedFile
 
 SHARD = re.compile("[0-9a-f]{2}")
@@ -48,6 +49,19 @@ def try_names(directory: str) -> None:
         finally:
             with able(directory, "cannot remove files"):
                 os.unlink(name, dir_fd=place.fd)
+
+
+def try_links(directory: str) -> None:
+    """Test what further names need; raises WrongStore if it is not possible, and OSError."""
+    name = secrets.token_hex(16)
+    with Directory(directory) as place:
+        with able(directory, "has no symbolic links, for WSGI_STORE_NAMES"):
+            os.symlink(name, name, dir_fd=place.fd)
+        os.unlink(name, dir_fd=place.fd)
+        if not lock_if_possible(place.fd, fcntl.LOCK_SH):
+            raise WrongStore(
+                f"{directory} cannot hold a store with further names: its file system has no locks (flock(2))"
+            )
 
 
 def require_directories(root: str) -> list[str]:

@@ -20,7 +20,7 @@ from wsgi_store.filesystem import (
     set_mode,
     sync_directory,
 )
-from wsgi_store.store.disk.capabilities import STAGING, try_names
+from wsgi_store.store.disk.capabilities import STAGING, try_links, try_names
 from wsgi_store.store.marker import NAME, Marker, Wanted, check_unmarked, read
 from wsgi_store.store.staged import StagedFile
 
@@ -122,6 +122,8 @@ class OpenMarker:
             _lock_soon(lock.fd, "a server is still publishing a blob")
             before = self.refresh()
             after = change(before)
+            if after.names and not before.names:
+                try_links(self._staging)
             if after != before:
                 self._replace(after)
             return self.refresh()
@@ -189,6 +191,8 @@ def _lock_soon(fd: int, busy: str) -> None:
 
 def _claim(root: str, staging: str, marker: Marker, made: list[str]) -> None:
     try_names(staging)
+    if marker.names:
+        try_links(staging)
     # Written under another name and linked: two servers that start at once agree on one marker.
     with StagedFile.named(staging) as draft:
         os.write(draft.fd, marker.text())
