@@ -1,5 +1,6 @@
 """Further names of blobs: relative symbolic links where a blob of that name would lie."""
 
+import errno
 import os
 import re
 import stat
@@ -20,8 +21,8 @@ def read_link(name: str, directory: int) -> str | None:
     """Return the text of a link, None for anything else; raises FileNotFoundError and other OSErrors."""
     try:
         return os.readlink(name, dir_fd=directory)
-    except OSError:
-        if stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # readlink(2)
             raise
         return None
 

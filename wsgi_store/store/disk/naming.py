@@ -4,10 +4,10 @@ import enum
 import errno
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from wsgi_store.digest import Algorithm, Digest
-from wsgi_store.errors import BlobNotFound
+from wsgi_store.errors import BlobNotFound, StoreUnavailable
 from wsgi_store.filesystem import NoFile, locked, open_file
 from wsgi_store.store.abilities import Adopted, Hashed
 from wsgi_store.store.disk.names import followed, is_link, read_link, stamp_of, stat_file, target_of
@@ -18,6 +18,8 @@ from wsgi_store.store.staged import HashedFile
 
 # Errors of linking a file of another user (fs.protected_hardlinks, proc_sys_fs(5)), or once too often.
 UNLINKABLE = {errno.EPERM, errno.EACCES, errno.EMLINK}
+# Attempts to give a name, each of which a concurrent removal can spoil.
+ROUNDS = 100
 
 
 class Given(enum.Enum):
@@ -49,12 +51,19 @@ def give(tree: Tree, shard: Shard, name: Digest, file: HashedFile, marker: Marke
     other = followed(text, name.algorithm, marker)
     held = None if other is None else _opened(tree, other)
     if held is not None:
+        fd, at = held
         try:
-            # The same bytes are there while a name still leads to the old one.
-            if not same_bytes(held, file.fd) and has_digest(held, name):
+            if same_bytes(fd, file.fd):
+                # A name leads to the old one until the blob has a primary one.
+                if at.algorithm is not marker.algorithm:
+                    with tree.shard(at) as old:
+                        _meet(tree, old, at, file, marker)
+            elif has_digest(fd, name):
+                if read_link(name.hex, shard.fd) != text:
+                    raise _changed()
                 return Given.OTHERS
         finally:
-            os.close(held)
+            os.close(fd)
     with locked(shard.fd):
         # A name that led nowhere may lead to a blob again.
         if read_link(name.hex, shard.fd) != text or (held is None and other and _is_held(tree, other)):
@@ -87,30 +96,39 @@ def give_all(tree: Tree, found: Iterable[Hashed], marker: Marker) -> dict[Digest
     Blobs that were removed since they were hashed are left out. Raises StoreUnavailable and OSError.
     """
     ambiguous: dict[Digest, list[Algorithm]] = {}
-    with ExitStack() as stack:
-        shards: dict[str, Shard] = {}
-        for one in found:
-            held = _opened(tree, one.digest)
-            if held is None:
+    changed: dict[str, Digest] = {}
+    for one in found:
+        held = _opened(tree, one.digest)
+        if held is None:
+            continue
+        fd, _ = held
+        try:
+            if stamp_of(os.fstat(fd)) != one.stamp:
                 continue
-            try:
-                if stamp_of(os.fstat(held)) != one.stamp:
-                    continue
-                file = HashedFile(held, dict(one.digests))
-                others = []
-                for algorithm in marker.names:
-                    name = file.digest(algorithm)
-                    if name.hex[:2] not in shards:
-                        shards[name.hex[:2]] = stack.enter_context(tree.make_shard(name))
-                    if give(tree, shards[name.hex[:2]], name, file, marker) is Given.OTHERS:
-                        others.append(algorithm)
-                ambiguous[one.digest] = others
-            finally:
-                os.close(held)
-        if tree.full:
-            for shard in shards.values():
+            file = HashedFile(fd, dict(one.digests))
+            given = {
+                algorithm: _give(tree, file.digest(algorithm), file, marker) for algorithm in marker.names
+            }
+            changed |= {file.digest(algorithm).hex[:2]: file.digest(algorithm) for algorithm in given}
+            ambiguous[one.digest] = [one for one in given if given[one] is Given.OTHERS]
+        finally:
+            os.close(fd)
+    if tree.full:
+        for name in changed.values():
+            with suppress(FileNotFoundError), tree.shard(name) as shard:
                 shard.sync()
     return ambiguous
+
+
+def _give(tree: Tree, name: Digest, file: HashedFile, marker: Marker) -> Given:
+    """Give a name as `give` does, however often others change it meanwhile."""
+    for _ in range(ROUNDS):
+        try:
+            with tree.make_shard(name) as shard:
+                return give(tree, shard, name, file, marker)
+        except FileNotFoundError:
+            tree.forget_shards()  # perhaps one was removed
+    raise StoreUnavailable("a name of the blob kept being removed while it was given", hash=name.hex)
 
 
 def adopt(tree: Tree, found: Sequence[Hashed], marker: Marker) -> list[Adopted]:
@@ -130,7 +148,7 @@ def adopt(tree: Tree, found: Sequence[Hashed], marker: Marker) -> list[Adopted]:
         outcomes = []
         for one in found:
             primary = one.digests.get(marker.algorithm)
-            if primary is None:
+            if primary is None or primary == one.digest:
                 outcomes.append(Adopted.CHANGED)
                 continue
             if primary.hex[:2] not in homes:
@@ -197,10 +215,11 @@ def settle(tree: Tree, digest: Digest, marker: Marker) -> None:
     held = _opened(tree, digest)
     if held is None:
         raise _changed()
+    fd, _ = held
     try:
-        file = HashedFile(held)
+        file = HashedFile(fd)
         digests = {algorithm: file.digest(algorithm) for algorithm in marker.algorithms}
-        status = os.fstat(held)
+        status = os.fstat(fd)
         for algorithm in marker.names:
             found = Hashed(digests[algorithm], stamp_of(status), digests)
             try:
@@ -210,15 +229,16 @@ def settle(tree: Tree, digest: Digest, marker: Marker) -> None:
             if os.path.samestat(there, status):
                 adopt(tree, [found], marker)
     finally:
-        os.close(held)
+        os.close(fd)
 
 
-def _opened(tree: Tree, digest: Digest) -> int | None:
+def _opened(tree: Tree, digest: Digest) -> tuple[int, Digest] | None:
+    """Open the file of a blob; returns its descriptor and the name under which it lies."""
     try:
-        (fd, _), _ = tree.find(digest, open_file)
+        (fd, _), at = tree.find(digest, open_file)
     except BlobNotFound:
         return None
-    return fd
+    return fd, at
 
 
 def _is_held(tree: Tree, digest: Digest) -> bool:

@@ -13,7 +13,7 @@ from wsgi_store.errors import DigestCollision, StoreUnavailable
 from wsgi_store.filesystem import NAME, Directory, NoFile, locked, make_directory, open_file, touch
 from wsgi_store.hashing import blocks, hash_file
 from wsgi_store.store.contract import Added
-from wsgi_store.store.disk.names import read_link, target_of
+from wsgi_store.store.disk.names import is_link, read_link, target_of
 from wsgi_store.store.staged import StagedFile
 
 
@@ -33,6 +33,8 @@ class Shard(Directory):
         try:
             fd, _ = open_file(digest.hex, self.fd)
         except NoFile as error:
+            if is_link(read_link(digest.hex, self.fd) or ""):
+                raise FileNotFoundError(errno.ENOENT, "this name leads to another one now") from None
             raise not_a_file(digest) from error
         try:
             yield fd

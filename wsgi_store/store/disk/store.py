@@ -35,6 +35,10 @@ from wsgi_store.store.marker import Marker, Wanted
 from wsgi_store.store.staged import StagedFile
 
 
+# Looks for a file that is replaced or gets another name each time.
+ROUNDS = 100
+
+
 class LocalStore(NameKeeping):
     """A store in a directory of a local file system that has hard links."""
 
@@ -145,23 +149,19 @@ class LocalStore(NameKeeping):
     def quarantine(self, digest: Digest) -> bool:
         """Move a blob to quarantine if its bytes do not have its digest; returns whether it was damaged."""
         with disk_errors("cannot move the blob to quarantine"), self._tree.marker.held():
-            try:
-                _, at = self._tree.find(digest, stat_file)
-            except BlobNotFound:
-                if is_link(self._text(digest.hex) or ""):
-                    raise
-                at = digest  # something else may be there, and is reported
-            try:
-                with self._tree.shard(at) as shard:
-                    moved = shard.quarantine(at, self._tree.quarantine)
+            for _ in range(ROUNDS):
+                at = self._find(digest)
+                # Not ABSENT: a directory in the way in quarantine does not mean that the blob is absent.
+                with suppress(FileNotFoundError, NotADirectoryError), self._tree.shard(at or digest) as shard:
+                    moved = shard.quarantine(at or digest, self._tree.quarantine)
                     if moved and self._tree.full:
                         with Directory(self._tree.quarantine) as quarantine:
                             os.fsync(quarantine.fd)
                         shard.sync()
                     return moved
-            # Not ABSENT: a directory in the way in quarantine does not mean that the blob is absent.
-            except (FileNotFoundError, NotADirectoryError):
-                raise BlobNotFound(hash=digest.hex) from None
+                if at is None:
+                    break
+            raise BlobNotFound(hash=digest.hex)
 
     def quarantined(self) -> Iterator[Blob]:
         """Yield the blobs in quarantine in ascending order; `modified` is when each was moved there."""
@@ -231,6 +231,15 @@ class LocalStore(NameKeeping):
         with suppress(OSError):  # a disk that cannot be written can still be read
             make_directory(self.staging_directory)
         return marker
+
+    def _find(self, digest: Digest) -> Digest | None:
+        """Return the name of a blob's file; None if something else may be there. Raises BlobNotFound."""
+        try:
+            return self._tree.find(digest, stat_file)[1]
+        except BlobNotFound:
+            if is_link(self._text(digest.hex) or ""):
+                raise
+            return None
 
     def _discarded(self, digest: Digest) -> bool:
         with disk_errors("cannot clear the quarantine"):
