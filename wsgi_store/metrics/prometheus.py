@@ -25,7 +25,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from wsgi_store.digest import Chunk
+from wsgi_store.digest import Algorithm, Chunk
 from wsgi_store.errors import (
     DigestCollision,
     StorageFull,
@@ -119,9 +119,24 @@ STORE_SECONDS = Figure(
     "Time of the operations on the store.",
     ("operation",),
 )
+ASKED = Figure(
+    CounterMetricFamily,
+    "wsgi_store_names",
+    "Hashes in requests, by their algorithm.",
+    ("algorithm",),
+    tuple(algorithm.value for algorithm in Algorithm),
+)
+AMBIGUOUS = Figure(
+    CounterMetricFamily,
+    "wsgi_store_ambiguous_names",
+    "Uploads that have the digest of another file, by its algorithm; they are stored by their primary name.",
+    ("algorithm",),
+    tuple(algorithm.value for algorithm in Algorithm if not algorithm.collision_resistant),
+)
 # The functions that count a response, by route, method and status.
 _answers: dict[tuple[str | None, str, str], Callable[[float], None]] = {}
 count_sent = SENT.series().add
+_asked = {algorithm.value: ASKED.series(algorithm.value).add for algorithm in Algorithm}
 _received = RECEIVED.series().add
 _staged = STAGED.series().add
 
@@ -143,6 +158,11 @@ def count(method: str, route: str | None, status: str, seconds: float, failure: 
     add(seconds)
     if failure is not None:
         FAILURES.series(failure).add()
+
+
+def count_asked(algorithm: str) -> None:
+    """Count a hash in a request, by its algorithm."""
+    _asked[algorithm]()
 
 
 class TimedStore:
@@ -179,6 +199,8 @@ class CountedStaging(Staging):
         finally:
             _staged(-1)
         UPLOADS.series(receipt.added.value).add()
+        for algorithm in receipt.ambiguous:
+            AMBIGUOUS.series(algorithm.value).add()
         return receipt
 
 
@@ -201,7 +223,7 @@ class _Totals(Collector):
             if key.name == SECONDS.name:
                 requests.add_metric(key.labels, sum(cells[1:]))
         yield requests
-        for figure in (SECONDS, FAILURES, RECEIVED, SENT, UPLOADS, STAGED, STORE_SECONDS):
+        for figure in (SECONDS, FAILURES, RECEIVED, SENT, UPLOADS, AMBIGUOUS, ASKED, STAGED, STORE_SECONDS):
             yield figure.metric(totals)
 
 
