@@ -1,5 +1,6 @@
 """Assembles the application from a store, staging, access, metrics and the HTTP API."""
 
+import atexit
 import os
 
 from wsgi_store.access.authorizer import authorizer
@@ -12,6 +13,7 @@ from wsgi_store.store.open import open_store
 from wsgi_store.web.access_log import AccessLog
 from wsgi_store.web.application import Application
 from wsgi_store.web.backend import Backend
+from wsgi_store.web.hashes import Hashes
 from wsgi_store.web.hosts import KnownHosts
 from wsgi_store.web.redirects import Redirects
 
@@ -30,8 +32,10 @@ def create_server_app(config: Config) -> Application:
 
     Raises ConfigError and StoreError.
     """
+    backend = _backend(config, None)
+    atexit.register(backend.hashes.tell)
     return Application(
-        _backend(config, None),
+        backend,
         # A page that has a token is trusted, whatever host name it uses.
         check_host=None if config.tokens else KnownHosts(config.hosts),
         access_log=AccessLog(config.log_level, config.log_format),
@@ -58,4 +62,5 @@ def _backend(config: Config, authorize: Authorize | None) -> Backend:
     authorize = authorize or authorizer(config, tickets)
     redirects = Redirects(config.redirect, store)
     paths = store if isinstance(store, LocalPaths) else None
-    return Backend(config, store, staging, authorize, redirects, paths, metrics)
+    hashes = Hashes(store, metrics.count_asked if metrics else None)
+    return Backend(config, store, staging, authorize, redirects, hashes, paths, metrics)

@@ -25,8 +25,7 @@ def b64(raw: bytes) -> str:
 @given(digests(st.sampled_from(REGISTERED)))
 def test_a_field_reads_as_it_was_written(digest: Digest) -> None:
     """A formatted field parses back to the same digest."""
-    field = format_field(digest)
-    assert field is not None
+    field = format_field([digest])
     assert parse_field(field) == [digest]
 
 
@@ -35,21 +34,22 @@ def test_the_example_of_the_rfc() -> None:
     body = b'{"hello": "world"}\n'
     field = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"
     digest = Digest(Algorithm.SHA256, hashlib.sha256(body).digest())
-    assert format_field(digest) == field
+    assert format_field([digest]) == field
     assert parse_field(field) == [digest]
 
 
 @pytest.mark.parametrize("algorithm", [Algorithm.BLAKE2B, Algorithm.BLAKE3])
 def test_an_algorithm_without_a_key_has_no_field(algorithm: Algorithm) -> None:
     """blake2b and blake3 have no registered keys and so no fields."""
-    assert format_field(digest_of(algorithm, b"")) is None
+    assert format_field([digest_of(algorithm, b"")]) == ""
 
 
 @given(st.lists(digests(st.sampled_from(REGISTERED)), min_size=1, unique_by=lambda one: one.algorithm))
 def test_several_digests(several: list[Digest]) -> None:
     """Members are separated by commas with optional white space, and keep their order."""
+    assert parse_field(format_field(several)) == several
     for separator in (",", ", ", " ,\t"):
-        assert parse_field(separator.join(str(format_field(one)) for one in several)) == several
+        assert parse_field(separator.join(format_field([one]) for one in several)) == several
 
 
 @pytest.mark.parametrize("key", ["sha-384", "unixsum", "adler", "blake2b", "blake3", "x", "*a", "a.b_c-d*1"])
@@ -57,20 +57,20 @@ def test_an_unknown_algorithm_is_left_out(key: str) -> None:
     """Digests of unknown algorithms are ignored, alone or beside known ones."""
     digest = Hasher(Algorithm.SHA256).finish()
     assert not parse_field(f"{key}=:AAAA:")
-    assert parse_field(f"{key}=:AAAA:, {format_field(digest)}, {key}x=::") == [digest]
+    assert parse_field(f"{key}=:AAAA:, {format_field([digest])}, {key}x=::") == [digest]
 
 
 @pytest.mark.parametrize("parameters", [";a", ";a=1", "; a=1;b", ';q="x y"', ";a=:AAAA:"])
 def test_parameters_are_ignored(parameters: str) -> None:
     """Parameters of a member (RFC 8941 section 3.1.2) are ignored."""
     digest = Hasher(Algorithm.MD5).finish()
-    assert parse_field(f"{format_field(digest)}{parameters}") == [digest]
+    assert parse_field(f"{format_field([digest])}{parameters}") == [digest]
 
 
 def test_the_last_of_two_values_counts() -> None:
     """The last value of a repeated key counts (RFC 8941 section 3.2)."""
     first, second = Hasher(Algorithm.MD5).finish(), Digest(Algorithm.MD5, bytes(16))
-    assert parse_field(f"{format_field(first)}, {format_field(second)}") == [second]
+    assert parse_field(f"{format_field([first])}, {format_field([second])}") == [second]
 
 
 @pytest.mark.parametrize("algorithm", REGISTERED, ids=lambda one: one.value)

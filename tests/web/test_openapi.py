@@ -63,6 +63,7 @@ OPERATIONS = {
 ERRORS = [
     errors.BadRequest("", limit=1),
     errors.BadRequest("", files=2),
+    errors.BadRequest("", algorithms=["sha256", "md5"]),
     errors.IncompleteBody(expected=2, actual=1),
     errors.Unauthenticated(""),
     errors.Denied("", scope="read"),
@@ -70,6 +71,7 @@ ERRORS = [
     errors.CrossOrigin(origin="http://a"),
     errors.NotFound(""),
     errors.BlobNotFound(hash=MD5),
+    errors.BlobNotFound(hash=MD5, algorithms=["sha256", "sha1"]),
     errors.MethodNotAllowed(allowed=["GET"]),
     errors.RequestTimeout(""),
     errors.DigestCollision(hash=MD5),

@@ -122,21 +122,22 @@ class Application:
     ) -> Receipt:
         """Store bytes, the chunks of an iterable, or the rest of a binary file or stream.
 
-        `length` and `max_size` are in bytes. Raises BadRequest if `hash_` is not a hash of this store,
+        `length` and `max_size` are in bytes, `hash_` is by any algorithm of the store. The receipt has the
+        primary name as `digest` and all `names`. Raises BadRequest if `hash_` is not a hash of this store,
         DigestMismatch or IncompleteBody if the bytes do not match `hash_` or `length`, TooLarge, StoreError,
         and whatever reading `source` raises; then nothing is stored.
         """
         if self.store.read_only:
             raise errors.ReadOnly
         try:
-            expected = [self.store.algorithm.parse(hash_)] if hash_ is not None else []
+            expected = [self.backend.hashes.digest(hash_)] if hash_ is not None else []
         except ValueError as error:
             raise errors.BadRequest(f"hash: {error}") from None
         chunks = chunks_of(source)
         return self.backend.staging.receive(chunks, length=length, expected=expected, max_size=max_size)
 
     def send(self, environ: "WSGIEnvironment", hash_: str, filename: str | None = None) -> Response:
-        """Answer a GET or HEAD of a view with a blob, and evaluate its conditions and ranges.
+        """Answer a GET or HEAD of a view with a blob by any of its names; evaluate conditions and ranges.
 
         The view's URL may lead to another blob tomorrow, so caches keep the response for one user and
         revalidate it each time. Raises BlobNotFound, MethodNotAllowed, PreconditionFailed,

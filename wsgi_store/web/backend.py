@@ -8,6 +8,7 @@ from wsgi_store.config import Config
 from wsgi_store.staging import Staging
 from wsgi_store.store.abilities import LocalPaths
 from wsgi_store.store.contract import Store
+from wsgi_store.web.hashes import Hashes
 from wsgi_store.web.redirects import Redirects
 
 
@@ -16,6 +17,9 @@ class Metrics(Protocol):
 
     def count(self, method: str, route: str | None, status: str, seconds: float, failure: str | None) -> None:
         """Count a response; `failure` is the code of an error."""
+
+    def count_asked(self, algorithm: str) -> None:
+        """Count a hash in a request, by its algorithm."""
 
     def count_sent(self, count: float) -> None:
         """Count bytes of a response body."""
@@ -33,6 +37,7 @@ class Backend:
     staging: Staging
     authorize: Authorize
     redirects: Redirects
+    hashes: Hashes
     paths: LocalPaths | None = None
     """The store, if a front server can read its files."""
     metrics: Metrics | None = None

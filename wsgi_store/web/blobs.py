@@ -1,5 +1,6 @@
 """Handlers of blobs: upload, delete, list."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache, partial
 
@@ -32,7 +33,7 @@ def put(request: Request, hash_: str, filename: str | None = None) -> Response:
     receipt, _ = request.receive(digest, partial(_require, request, digest) if is_conditional else None)
     if not receipt.created:
         # Another upload may have been faster since the last look at the store.
-        conditional.require_absent(request.environ, digest)
+        conditional.require_absent(request.environ, receipt.names)
     return _stored(request, receipt, filename, 201 if receipt.created else 200)
 
 
@@ -40,7 +41,8 @@ def _require(request: Request, digest: Digest) -> None:
     blob = None
     with suppress(BlobNotFound):
         blob = request.store.stat(digest)
-    conditional.require(request.environ, blob)
+    names = (digest,) if blob is None else blob.names
+    conditional.require(request.environ, blob, request.other_names(names))
 
 
 def _stored(request: Request, receipt: Receipt, name: str | None, status: int = 200) -> Response:
@@ -49,21 +51,26 @@ def _stored(request: Request, receipt: Receipt, name: str | None, status: int = 
     url = _url(request, hash_)
     # A CGI server would follow Location and send the blob instead (RFC 3875 section 6.2.2).
     headers = [] if "GATEWAY_INTERFACE" in request.environ else [("Location", url)]
+    ambiguous = [algorithm.value for algorithm in receipt.ambiguous]
     if receipt.healed:
         logger.warning("an upload replaced the damaged blob {}", hash_)
+    if ambiguous:
+        logger.warning("another file has the {} of the new blob {}", " and ".join(ambiguous), hash_)
     if _prefers_text(request.accept):
         plain = [("Content-Type", PLAIN), ("Cache-Control", "no-store"), NO_SNIFFING]
         return Response(f"{hash_}\n".encode(), status, plain + headers)
-    answer = {
+    answer: dict[str, object] = {
         "hash": hash_,
         "algorithm": receipt.digest.algorithm.value,
-        "names": _names(receipt.digest),
+        "names": _names(receipt.names),
         "size": receipt.size,
         "url": url,
         "created": receipt.created,
     }
     if receipt.healed:
         answer["healed"] = True
+    if ambiguous:
+        answer["ambiguous"] = ambiguous
     if name is not None:
         answer["name"] = name
     return json_response(answer, headers, status)
@@ -72,13 +79,16 @@ def _stored(request: Request, receipt: Receipt, name: str | None, status: int = 
 def delete(request: Request, hash_: str) -> Response:
     """Remove a blob and answer with its size in bytes."""
     digest = request.blob_digest(hash_)
-    blob = request.store.remove(digest, partial(conditional.not_modified, request.environ))
-    request.exchange.hash, request.exchange.size = digest.hex, blob.size
-    return json_response({"hash": digest.hex, "names": _names(blob.digest), "size": blob.size})
+    # Looked up before, because the store holds its lock while it checks.
+    others = request.other_names((digest,))
+    blob = request.store.remove(digest, partial(conditional.not_modified, request.environ, others=others))
+    hash_ = blob.names[0].hex
+    request.exchange.hash, request.exchange.size = hash_, blob.size
+    return json_response({"hash": hash_, "names": _names(blob.names), "size": blob.size})
 
 
 def list_files(request: Request) -> Response:
-    """List a page of blobs, in the order of their hashes."""
+    """List a page of blobs, in the order of their hashes by the algorithm of `after`."""
     request.allow_time()
     text = request.args.get("limit", str(PAGE))
     limit = int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
@@ -86,10 +96,7 @@ def list_files(request: Request) -> Response:
         raise BadRequest(f"limit: expected a number from 1 to {MAX_PAGE}", limit=MAX_PAGE)
     after = None
     if "after" in request.args:
-        try:
-            after = request.digest(request.args["after"])
-        except ValueError as error:
-            raise BadRequest(f"after: {error}") from None
+        after = request.digest(request.args["after"], "after")
     page: list[dict[str, object]] = []
     following = None
     for blob in request.store.iterate(after):
@@ -98,7 +105,7 @@ def list_files(request: Request) -> Response:
             break
         hash_ = blob.digest.hex
         page.append(
-            {"hash": hash_, "names": _names(blob.digest), "size": blob.size, "url": _url(request, hash_)}
+            {"hash": hash_, "names": _names(blob.names), "size": blob.size, "url": _url(request, hash_)}
         )
     return json_response({"files": page, "next": following})
 
@@ -112,7 +119,7 @@ def _prefers_text(accept: str) -> bool:
     return wanted in ("text/plain", PLAIN)
 
 
-def _names(*digests: Digest) -> dict[str, str]:
+def _names(digests: Iterable[Digest]) -> dict[str, str]:
     return {digest.algorithm.value: digest.hex for digest in digests}
 
 

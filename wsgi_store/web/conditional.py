@@ -1,9 +1,11 @@
 """Conditional requests and range requests (RFC 9110 sections 13 and 14)."""
 
 import re
+from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from werkzeug.http import parse_date
+from werkzeug.http import parse_date, parse_etags
 from werkzeug.wrappers import Request
 
 from wsgi_store.digest import Digest
@@ -22,6 +24,8 @@ FIELDS = frozenset(
         "HTTP_RANGE",
     }
 )
+# The fields with entity tags, and whether their weak ones count (RFC 9110 section 8.8.3.2).
+TAGS = {"HTTP_IF_MATCH": False, "HTTP_IF_NONE_MATCH": True, "HTTP_IF_RANGE": False}
 # If more ranges are left after coalescing, the whole blob is sent: many ranges cost more than they save, and
 # let a small request ask for gigabytes (RFC 9110 section 17.15).
 MAX_RANGES = 32
@@ -33,6 +37,11 @@ GAP = 128
 # The last second that a date field can express (RFC 9110 section 5.6.7).
 LATEST = 253402300799
 
+Others = Mapping[str, tuple[Digest, ...]]
+"""Entity tags that are hashes of blobs, each with the names of its blob."""
+NO_OTHERS: Others = MappingProxyType({})
+
+_HASH = re.compile("[0-9a-f]{32,128}")
 _RANGE = re.compile(r"([0-9]+)-([0-9]*)|-([0-9]+)")
 
 
@@ -53,21 +62,43 @@ def last_modified(blob: Blob) -> int:
     return min(max(int(blob.modified), 0), LATEST)
 
 
-def not_modified(environ: "WSGIEnvironment", blob: Blob) -> bool:
+def unknown_tags(environ: "WSGIEnvironment", names: Collection[Digest]) -> Iterator[str]:
+    """Yield the entity tags that may be further names of the blob with these `names`.
+
+    A field that contains one of these names is left out, and so are hashes of the same algorithms.
+    """
+    known = {name.hex for name in names}
+    lengths = set(map(len, known))
+    for field, weak in TAGS.items():
+        tags = parse_etags(environ.get(field))
+        listed = tags.as_set(include_weak=weak)
+        if not tags.star_tag and known.isdisjoint(listed):
+            yield from sorted(tag for tag in listed if _HASH.fullmatch(tag) and len(tag) not in lengths)
+
+
+def _hashes(blob: Blob, others: Others) -> set[str]:
+    """Return the hashes by which a condition names the blob."""
+    known = set(blob.names)
+    named = {tag for tag, names in others.items() if not known.isdisjoint(names)}
+    return named.union(name.hex for name in known)
+
+
+def not_modified(environ: "WSGIEnvironment", blob: Blob, others: Others = NO_OTHERS) -> bool:
     """Return whether to answer 304; raises PreconditionFailed.
 
-    The preconditions are evaluated in the order of RFC 9110 section 13.2.2.
+    The preconditions are evaluated in the order of RFC 9110 section 13.2.2. Entity tags may be any names of
+    the blob; `others` tells what those stand for that the blob does not tell itself.
     """
-    etag = blob.digest.hex
+    hashes = _hashes(blob, others)
     modified = last_modified(blob)
     reading = environ["REQUEST_METHOD"] in ("GET", "HEAD")
     if "HTTP_IF_MATCH" in environ:
-        if not Request(environ).if_match.contains(etag):
+        if not any(map(Request(environ).if_match.contains, hashes)):
             raise PreconditionFailed("If-Match does not name this blob")
     elif (since := _date(environ, "HTTP_IF_UNMODIFIED_SINCE")) is not None and modified > since:
         raise PreconditionFailed("the blob is newer than If-Unmodified-Since")
     if "HTTP_IF_NONE_MATCH" in environ:
-        if not Request(environ).if_none_match.contains_weak(etag):
+        if not any(map(Request(environ).if_none_match.contains_weak, hashes)):
             return False
         if reading:
             return True
@@ -76,31 +107,32 @@ def not_modified(environ: "WSGIEnvironment", blob: Blob) -> bool:
     return reading and since is not None and modified <= since
 
 
-def require(environ: "WSGIEnvironment", blob: Blob | None) -> None:
+def require(environ: "WSGIEnvironment", blob: Blob | None, others: Others = NO_OTHERS) -> None:
     """Raise PreconditionFailed unless a PUT to this blob may go on; None stands for an absent blob.
 
     An absent blob has no date, so If-Unmodified-Since is ignored (RFC 9110 section 13.1.4).
     """
     if blob is not None:
-        not_modified(environ, blob)
+        not_modified(environ, blob, others)
     elif "HTTP_IF_MATCH" in environ:
         raise PreconditionFailed("If-Match names a blob that is not there")
 
 
-def require_absent(environ: "WSGIEnvironment", digest: Digest) -> None:
-    """Raise PreconditionFailed if If-None-Match names this blob, which is there."""
-    if "HTTP_IF_NONE_MATCH" in environ and Request(environ).if_none_match.contains_weak(digest.hex):
-        raise PreconditionFailed("If-None-Match names this blob")
+def require_absent(environ: "WSGIEnvironment", names: Collection[Digest]) -> None:
+    """Raise PreconditionFailed if If-None-Match names the blob with these names, which is there."""
+    if "HTTP_IF_NONE_MATCH" in environ:
+        if any(Request(environ).if_none_match.contains_weak(name.hex) for name in names):
+            raise PreconditionFailed("If-None-Match names this blob")
 
 
-def ranges(environ: "WSGIEnvironment", blob: Blob) -> list[Range] | None:
+def ranges(environ: "WSGIEnvironment", blob: Blob, others: Others = NO_OTHERS) -> list[Range] | None:
     """Return the ranges to send, coalesced and in the order of the request; None for the whole blob.
 
     A malformed field or another unit is ignored (RFC 9110 section 14.2). Raises RangeNotSatisfiable if no
     range overlaps the blob.
     """
     wanted = _parse(environ.get("HTTP_RANGE", ""), blob.size)
-    if wanted is None or not _if_range(environ, blob):
+    if wanted is None or not _if_range(environ, blob, others):
         return None
     if not wanted:
         raise RangeNotSatisfiable(size=blob.size)
@@ -152,13 +184,15 @@ def _parse(value: str, size: int) -> list[Range] | None:
     return found if seen else None
 
 
-def _if_range(environ: "WSGIEnvironment", blob: Blob) -> bool:
+def _if_range(environ: "WSGIEnvironment", blob: Blob, others: Others) -> bool:
     """Whether If-Range permits sending a range (RFC 9110 section 13.1.5)."""
     value = environ.get("HTTP_IF_RANGE")
     if value is None:
         return True
     date = _date(environ, "HTTP_IF_RANGE")
-    return value == f'"{blob.digest.hex}"' if date is None else date == last_modified(blob)
+    if date is not None:
+        return date == last_modified(blob)
+    return value[:1] == value[-1:] == '"' and value[1:-1] in _hashes(blob, others)
 
 
 def _date(environ: "WSGIEnvironment", name: str) -> int | None:

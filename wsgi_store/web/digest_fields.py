@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+from collections.abc import Iterable
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BadRequest
@@ -19,10 +20,13 @@ _ALGORITHMS = {key: algorithm for algorithm, key in KEYS.items()}
 _MEMBER = re.compile(r"([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]*)={0,2}:(?:[ ]*;.*)?")
 
 
-def format_field(digest: Digest) -> str | None:
-    """Write the value of a Repr-Digest field; None if RFC 9530 has no key for the algorithm."""
-    key = KEYS.get(digest.algorithm)
-    return key and f"{key}=:{base64.b64encode(digest.raw).decode()}:"
+def format_field(digests: Iterable[Digest]) -> str:
+    """Write the value of a Repr-Digest field; empty if RFC 9530 has no key for any of the algorithms."""
+    return ", ".join(
+        f"{KEYS[digest.algorithm]}=:{base64.b64encode(digest.raw).decode()}:"
+        for digest in digests
+        if digest.algorithm in KEYS
+    )
 
 
 def parse_field(value: str) -> list[Digest]:

@@ -55,15 +55,18 @@ def download(request: Request, hash_: str, filename: str | None = None) -> Respo
     blob = wanted = None
     if head or not environ.keys().isdisjoint(conditional.FIELDS):
         blob = request.store.stat(digest)
-        if conditional.not_modified(environ, blob):
+        others = request.other_names(blob.names)
+        if conditional.not_modified(environ, blob, others):
             return Response([], 304, [_etag(blob), *_caching(request)])
         if head:
             return Response([], 200, [*_headers(request, blob, filename), ("Content-Length", str(blob.size))])
-        wanted = conditional.ranges(environ, blob)
-    if (field := _front_server(request, digest, wanted)) is not None:
-        headers = _headers(request, blob or request.store.stat(digest), filename)
-        headers.remove(ACCEPT_RANGES)  # the front server adds its own
-        return Response(b"", 200, [*headers, field])
+        wanted = conditional.ranges(environ, blob, others)
+    if _front_server_can_send(request, wanted):
+        blob = blob or request.store.stat(digest)
+        if (field := _front_server(request, blob)) is not None:
+            headers = _headers(request, blob, filename)
+            headers.remove(ACCEPT_RANGES)  # the front server adds its own
+            return Response(b"", 200, [*headers, field])
     # An object store has ETags of its own, and sends one range at most.
     if environ.keys().isdisjoint(NEEDS_ETAG) and len(wanted or ()) < 2:
         if (redirect := request.backend.redirects.redirect(digest, filename)) is not None:
@@ -74,18 +77,23 @@ def download(request: Request, hash_: str, filename: str | None = None) -> Respo
     return _send(request, _open(request, digest, blob, part), part, filename)
 
 
-def _front_server(request: Request, digest: Digest, wanted: list[Range] | None) -> tuple[str, str] | None:
-    """Return the header field that makes the front server send the blob, None to send it from here."""
-    kind = request.config.sendfile
+def _front_server_can_send(request: Request, wanted: list[Range] | None) -> bool:
+    """Whether a front server sends blobs, and can answer this request."""
     # nginx does not know our ETag: it would send everything for If-Range, and 412 for If-Match.
-    paths = request.backend.paths
-    if kind is Sendfile.OFF or paths is None or not request.environ.keys().isdisjoint(NEEDS_ETAG):
-        return None
+    if request.config.sendfile is Sendfile.OFF or not request.environ.keys().isdisjoint(NEEDS_ETAG):
+        return False
     # nginx answers 416 to a Range field that is ignored here.
-    if not wanted and "HTTP_RANGE" in request.environ:
+    return bool(wanted) or "HTTP_RANGE" not in request.environ
+
+
+def _front_server(request: Request, blob: Blob) -> tuple[str, str] | None:
+    """Return the header field that makes the front server send the blob, None to send it from here."""
+    paths, name = request.backend.paths, blob.names[0]
+    # Before the front server opens it, a migration may put a link in the place of a file with an old name.
+    if paths is None or name.algorithm is not request.store.algorithm:
         return None
-    path = paths.local_path(digest)
-    if kind is Sendfile.X_ACCEL:
+    path = paths.local_path(name)
+    if request.config.sendfile is Sendfile.X_ACCEL:
         return "X-Accel-Redirect", request.config.accel_location + path
     # Apache and lighttpd unquote the value; other characters are unsafe in a header field.
     return "X-Sendfile", quote(os.fsencode(os.path.join(os.path.abspath(request.config.root), path)))
@@ -162,11 +170,11 @@ def _headers(request: Request, blob: Blob, filename: str | None) -> Headers:
 # Popular blobs are requested again and again.
 @lru_cache(1024)
 def _validators(blob: Blob) -> Headers:
-    digest = format_field(blob.digest)
+    digests = format_field(blob.names)
     return [
         _etag(blob),
         ("Last-Modified", http_date(conditional.last_modified(blob))),
-        *([("Repr-Digest", digest)] if digest else []),
+        *([("Repr-Digest", digests)] if digests else []),
     ]
 
 

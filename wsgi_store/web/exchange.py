@@ -19,7 +19,7 @@ class Exchange:
     user: str | None = None
     """The caller's name: that of a token, or the kind of a signed URL."""
     hash: str | None = None
-    """The blob that was stored or removed."""
+    """The primary name of the blob that was stored or removed; the path has the one that was asked for."""
     size: int | None = None
     """The size of that blob in bytes."""
     own_worker: bool = False

@@ -46,9 +46,10 @@ class Redirects:
 def _locate(
     store: Store, url: Callable[..., str | None], above: int, digest: Digest, filename: str | None, _: int
 ) -> str | None:
-    if store.stat(digest).size <= above:
+    blob = store.stat(digest)
+    if blob.size <= above:
         return None
-    signed = url(digest, SIGNED_FOR, *describe(filename))
+    signed = url(blob.names[0], SIGNED_FOR, *describe(filename))
     if signed is None:
         logger.warning("No keys to sign URLs with: {} is downloaded from this server", digest.hex)
     return signed

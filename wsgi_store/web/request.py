@@ -2,7 +2,7 @@
 
 import re
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from wsgi_store.digest import Chunk, Digest
 from wsgi_store.errors import BadRequest, BlobNotFound, HeadTooLarge, UnsupportedMediaType
 from wsgi_store.hashing import checked
 from wsgi_store.staging import Receipt
+from wsgi_store.web import conditional
 from wsgi_store.web.backend import Backend
 from wsgi_store.web.body import chunks, open_body
 from wsgi_store.web.digest_fields import parse_field
@@ -93,16 +94,30 @@ class Request:
         # PEP 3333: the server decoded it as latin-1, whatever its encoding.
         return quote(self.environ.get("SCRIPT_NAME", "").rstrip("/").encode("latin-1"))
 
-    def digest(self, hash_: str) -> Digest:
-        """Parse a hash of this store; raises ValueError."""
-        return self.store.algorithm.parse(hash_)
+    def digest(self, hash_: str, parameter: str) -> Digest:
+        """Parse the hash in a parameter; raises BadRequest if no blob of this store can have it."""
+        try:
+            return self.backend.hashes.digest(hash_, self.grant.name)
+        except ValueError as error:
+            raise BadRequest(f"{parameter}: {error}", algorithms=self._algorithms()) from None
 
     def blob_digest(self, hash_: str) -> Digest:
         """Parse the hash in a path; raises BlobNotFound if no blob of this store can have it."""
         try:
-            return self.digest(hash_)
-        except ValueError:
-            raise BlobNotFound(hash=hash_.lower()) from None
+            return self.backend.hashes.digest(hash_, self.grant.name)
+        except ValueError as error:
+            raise BlobNotFound(
+                f"no such blob: {error}", hash=hash_.lower(), algorithms=self._algorithms()
+            ) from None
+
+    def _algorithms(self) -> list[str]:
+        return [algorithm.value for algorithm in self.store.algorithms]
+
+    def other_names(self, names: Collection[Digest]) -> conditional.Others:
+        """Look up the entity tags that may be further names of the blob with these `names`."""
+        if self.environ.keys().isdisjoint(conditional.TAGS):
+            return conditional.NO_OTHERS
+        return self.backend.hashes.others(self.environ, names, self.grant.name)
 
     def allow_time(self) -> None:
         """Set the timeout of the socket to WSGI_STORE_IDLE_TIMEOUT, for a long body in either direction."""
@@ -129,10 +144,7 @@ class Request:
             raise UnsupportedMediaType("the body of a PUT is the file itself; send a form by POST")
         grant = self.grant
         wanted = self.args.getlist("hash") + ([grant.hash] if grant.hash is not None else [])
-        try:
-            expected = [self.digest(text) for text in wanted]
-        except ValueError as error:
-            raise BadRequest(f"hash: {error}") from None
+        expected = [self.digest(text, "hash") for text in wanted]
         digests = self._digest_fields()
         expected += [digest] if digest is not None else []
         read, length = open_body(self.environ, announced=bool(expected or digests))

@@ -8,6 +8,7 @@ from pathlib import Path
 from wsgi_store.access.authorizer import Authorizer
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import NotFound
+from wsgi_store.store.abilities import Names
 from wsgi_store.store.contract import Blob
 from wsgi_store.version import __version__
 from wsgi_store.web import conditional
@@ -28,14 +29,18 @@ def _description() -> tuple[bytes, Blob]:
 
 def index(request: Request) -> Response:
     """Describe the service, with links to its parts."""
-    mount = request.mount
+    mount, store = request.mount, request.store
+    algorithm, *further = store.algorithms
+    # Only a store with further names can be in a migration: others need not be asked.
+    migrating = store.marker().migrating if further and isinstance(store, Names) else None
     return json_response(
         {
             "service": "wsgi_store",
             "version": __version__,
-            "algorithm": request.store.algorithm.value,
-            "names": [],
-            "read_only": request.store.read_only,
+            "algorithm": algorithm.value,
+            "names": [one.value for one in further],
+            **({} if migrating is None else {"migrating": migrating.value}),
+            "read_only": store.read_only,
             "limits": {"max_size": request.config.max_size},
             "links": {
                 "upload": f"{mount}/",
