@@ -1,6 +1,7 @@
 """curl(1) against gunicorn and through nginx."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -49,8 +50,11 @@ def fixture_curl(tmp_path: Path) -> Curl:
     "arguments",
     [
         ["--data-binary", "@rose.png"],
-        # curl would add the file's name to a URL that ends with a slash.
-        ["-X", "POST", "-T", "rose.png", "--request-target", "/"],
+        ["-T", "rose.png"],
+        ["-T", "-"],
+        ["-T", "rose.png", "-H", "Transfer-Encoding: chunked", "-H", "Expect:"],
+        ["-T", "rose.png", "--request-target", f"/{HASH}/rose.png"],
+        ["-X", "PUT", "--data-binary", "@rose.png"],
         ["-X", "POST", "-T", "-"],
         ["-F", "file=@rose.png"],
         ["-F", "note=roses", "-F", 'file=@rose.png;type=image/png;filename=ä "b".png', "-F", "more=yes"],
@@ -63,12 +67,96 @@ def test_transfers(url: str, curl: Curl, tmp_path: Path, arguments: list[str]) -
     stdin = DATA if "-" in arguments else None
     answer = json.loads(curl(*arguments, f"{url}/", stdin=stdin))
     assert (answer["hash"], answer["size"], answer["created"]) == (HASH, SIZE, True)
-    if "-F" in arguments:
+    if "-F" in arguments or "rose.png" in arguments:
         assert answer["name"] == ('ä "b".png' if "note=roses" in arguments else "rose.png")
     curl("-o", "down", f"{url}{answer['url']}")
     assert (tmp_path / "down").read_bytes() == DATA
     removed = json.loads(curl("-X", "DELETE", f"{url}/{HASH}"))
     assert removed == {"hash": HASH, "names": {"md5": HASH}, "size": SIZE}
+
+
+NAMES = [
+    "ä b.txt",
+    "a\nb",
+    "100%.txt",
+    "a%2Fb",
+    "a?b#c",
+    "files",
+    "healthz",
+    "metrics",
+    "-",
+    "\udcff.bin",
+    "x" * 255,
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names(url: str, curl: Curl, tmp_path: Path, name: str) -> None:
+    """-T sends a file of any name, which the answer returns."""
+    (tmp_path / name).write_bytes(b"named")
+    answer = json.loads(curl("-T", f"./{name}", f"{url}/"))
+    assert answer["name"] == os.fsencode(name).decode("utf-8", "replace")
+    assert answer["size"] == 5
+    curl("-X", "DELETE", f"{url}{answer['url']}")
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 1 << 20, (1 << 20) + 1])
+def test_sizes(url: str, curl: Curl, tmp_path: Path, size: int) -> None:
+    """-T sends files of any size, with a length or in chunks, and the second time nothing is new."""
+    data = DATA[:size]
+    (tmp_path / "file").write_bytes(data)
+    first = json.loads(curl("-T", "file", f"{url}/"))
+    second = json.loads(curl("-T", "-", f"{url}/", stdin=data))
+    third = json.loads(curl("-T", "file", f"{url}{first['url']}"))
+    assert [answer["created"] for answer in (first, second, third)] == [True, False, False]
+    assert {answer["size"] for answer in (first, second, third)} == {size}
+    assert curl(f"{url}{first['url']}") == data
+    curl("-X", "DELETE", f"{url}{first['url']}")
+
+
+def test_statuses(url: str, curl: Curl) -> None:
+    """A PUT of a known hash tells by its status what it did."""
+    put = ["-T", "rose.png", "-o", "answer", "-w", "%{http_code}", f"{url}/{HASH}"]
+    assert [curl(*put), curl(*put)] == [b"201", b"200"]
+    curl("-X", "DELETE", f"{url}/{HASH}")
+    assert curl("-H", "If-None-Match: *", *put) == b"201"
+    curl("-X", "DELETE", f"{url}/{HASH}")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        (412, "precondition_failed", ["-H", "If-None-Match: *", "-T", "rose.png", f"/{HASH}"]),
+        (400, "bad_request", ["-C", "5", "-T", "rose.png", f"/{HASH}"]),
+        (400, "bad_request", ["-C", "5", "-T", "rose.png", "/"]),
+        (400, "bad_request", ["-C", "-", "-T", "rose.png", "/"]),
+        (400, "bad_request", ["-C", "5", "-X", "POST", "-T", "rose.png", "--request-target", "/", "/"]),
+        (404, "blob_not_found", ["-T", "rose.png", f"/{'deadbeef' * 5}"]),
+        (404, "not_found", ["-T", "rose.png", "/folder/"]),
+        (404, "not_found", ["-T", "rose.png", "/a%2Fb"]),
+        (
+            415,
+            "unsupported_media_type",
+            ["-X", "PUT", "-F", "file=@rose.png", "-H", "Expect: 100-continue", "/"],
+        ),
+    ],
+)
+def test_refusals(
+    request: pytest.FixtureRequest,
+    held: str,
+    curl: Curl,
+    tmp_path: Path,
+    refusal: tuple[int, str, list[str]],
+) -> None:
+    """What can be refused before the body is sent is not sent, and not stored."""
+    status, code, (*options, target) = refusal
+    # Far longer than curl waits for the answer by default.
+    options += ["--expect100-timeout", "20", "--no-fail-with-body", "-o", "answer"]
+    told = curl(*options, "-w", "%{http_code} %{size_upload}", held.rpartition("/")[0] + target).split()
+    assert int(told[0]) == status
+    assert json.loads((tmp_path / "answer").read_bytes())["code"] == code
+    # nginx asks for every body itself.
+    assert told[1] == b"0" or request.node.callspec.params["url"] == "nginx"
 
 
 @pytest.fixture(name="held")

@@ -26,6 +26,15 @@ DONE = [
     "GET /[0-9a-f]{32} 404",
     "GET /[0-9a-f]{32}/[^ ]+ 200",
     "HEAD /[0-9a-f]{32} (200|304)",
+    "PUT / 200",
+    "PUT / 400",
+    "PUT / 401",
+    "PUT / 415",
+    "PUT /[^/ ]+ 200",
+    "PUT /[0-9a-fA-F]{32} 20[01]",
+    "PUT /[0-9a-fA-F]{32} 412",
+    "PUT /[0-9a-fA-F]{32} 422",
+    "PUT /[0-9a-fA-F]{32}/[^ ]+ 422",
     "DELETE /[0-9a-f]{32} 200",
     "DELETE /[0-9a-f]{32} 401",
     "DELETE / 405",
@@ -72,7 +81,7 @@ def test_the_service_is_as_described(server: Server) -> None:
         assert connection.ask(upload).status == 200
     result = schemathesis(server, f"http://127.0.0.1:{server.port}/openapi.json")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "Tested: 19" in result.stdout
+    assert "Tested: 22" in result.stdout
     missing = [pattern for pattern in DONE if not server.logged(f"{pattern} ")]
     assert not missing, missing
 
