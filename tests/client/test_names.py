@@ -14,7 +14,15 @@ from tests.support.exchanges import DATA, HASH, SIZE
 from tests.support.peers import hurried, reply, saying
 from wsgi_store.client import RemoteBlob
 from wsgi_store.digest import Algorithm
-from wsgi_store.errors import BlobNotFound, DigestMismatch, MalformedHash, UnexpectedAnswer, UnexpectedDigest
+from wsgi_store.errors import (
+    BlobNotFound,
+    DigestMismatch,
+    MalformedHash,
+    MethodNotAllowed,
+    UnexpectedAnswer,
+    UnexpectedDigest,
+    Unsupported,
+)
 
 SHA1 = hashlib.sha1(DATA).hexdigest()
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -210,29 +218,36 @@ def test_another_server_with_hashes_of_the_same_length(tmp_path: Path) -> None:
         assert (tmp_path / "file").read_bytes() == DATA
 
 
-REFUSED = [reply(b"", "405 Method Not Allowed"), reply(b"", "501 Not Implemented")]
-
-
-@pytest.mark.parametrize("refused", REFUSED, ids=["405", "501"])
-def test_a_server_without_put(refused: bytes) -> None:
-    """A refused PUT is repeated as a POST with the hash, and later uploads begin with POST."""
+def test_version_0_1_0() -> None:
+    """A server without names gets no PUT, but a POST with the hash."""
     answer = reply(json.dumps({"hash": HASH, "size": SIZE, "created": True}).encode(), Connection="close")
-    with saying(refused, answer) as peer, hurried(peer.url) as client:
+    with saying(answer) as peer, hurried(peer.url) as client:
+        for source in (DATA, io.BytesIO(DATA), Unseekable(DATA)):
+            assert client.put(source, hash_=HASH).names == {"md5": HASH}
+        assert [head.split()[:2] for head in peer.seen("P")] == [["POST", f"/?hash={HASH}"]] * 3
+
+
+@pytest.mark.parametrize("status", ["405 Method Not Allowed", "501 Not Implemented"])
+def test_a_proxy_that_refuses_put(status: str) -> None:
+    """A refused PUT is repeated once as a POST with the hash, and later uploads begin with POST."""
+    refused = reply(b"", status, Connection="close")
+    with saying(refused, stored(), index=MIGRATED) as peer, hurried(peer.url) as client:
         for _ in range(2):
             assert client.put(io.BytesIO(DATA), hash_=HASH).created
-        assert len(peer.seen("PUT")) == 1
-        assert [head.split()[1] for head in peer.seen("POST")] == [f"/?hash={HASH}"] * 2
-    with saying(answer) as peer, hurried(peer.url) as client:
+        seen = [head.split()[:2] for head in peer.seen("P")]
+        assert seen == [["PUT", f"/{HASH}"], *[["POST", f"/?hash={HASH}"]] * 2]
+    with saying(refused, stored(), index=MIGRATED) as peer, hurried(peer.url) as client:
+        with pytest.raises((MethodNotAllowed, Unsupported)):
+            client.put(Unseekable(DATA), hash_=HASH)  # cannot be sent again
         assert client.put(Unseekable(DATA), hash_=HASH).created
-        assert not peer.seen("PUT")  # a pipe could not be sent again
 
 
 def test_a_put() -> None:
     """A file whose hash is known is sent by PUT; 201 says that it was created."""
     answer = stored().replace(b"200 OK", b"201 Created")
     with saying(answer, index=MIGRATED) as peer, hurried(peer.url) as client:
-        for hash_ in (SHA256, HASH, HASH.upper()):
-            assert client.put(DATA, hash_=hash_).hash == SHA256
+        for hash_, source in ((SHA256, DATA), (HASH.upper(), DATA), (HASH, Unseekable(DATA))):
+            assert client.put(source, hash_=hash_).hash == SHA256
         assert [head.split()[1] for head in peer.seen("PUT")] == [f"/{SHA256}", f"/{HASH}", f"/{HASH}"]
         # A server that confirms the hash that it was told, though the bytes have another one.
         with pytest.raises(UnexpectedDigest) as caught:

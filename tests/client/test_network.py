@@ -13,7 +13,7 @@ import pytest
 from tests.support.access import line
 from tests.support.commands import install, run
 from tests.support.exchanges import DATA, HASH
-from tests.support.peers import INDEX, reply, saying
+from tests.support.peers import reply, saying
 from tests.support.servers import Server, gunicorn
 from wsgi_store.client import Client
 from wsgi_store.errors import ConfigError, Unauthenticated, Unreachable
@@ -134,7 +134,8 @@ def test_a_proxy(open_service: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests go through HTTP_PROXY with its credentials, except to the hosts in NO_PROXY."""
     server = f"http://127.0.0.1:{open_service.port}"
     answer = b'{"hash": "%s", "size": %d, "created": true}' % (HASH.encode(), len(DATA))
-    with saying(reply(INDEX, Connection="close"), reply(answer, Connection="close")) as proxy:
+    index = reply(b'{"algorithm": "md5", "names": []}', Connection="close")
+    with saying(index, reply(answer, Connection="close")) as proxy:
         monkeypatch.setenv("http_proxy", f"http://user:pass@127.0.0.1:{proxy.port}")
         with Client("http://store.example.org/prefix") as client:
             assert client.put(DATA, hash_=HASH).url == f"http://store.example.org/prefix/{HASH}"

@@ -102,14 +102,15 @@ def test_directories(url: str, tmp_path: Path) -> None:
 def test_what_is_there_is_not_sent(url: str, server: Server, tmp_path: Path) -> None:
     """A large file that the store has is not sent again, unless the token lacks the right to check for it."""
     (tmp_path / "large").write_bytes(DATA)
-    posts, heads = len(server.logged("POST /")) + 1, len(server.logged(f"HEAD /{HASH}")) + 1
+    sent = f"PUT /{HASH}"
+    puts, heads = len(server.logged(sent)) + 1, len(server.logged(f"HEAD /{HASH}")) + 1
     run("put", "large")
-    server.await_log("POST /", posts)
+    server.await_log(sent, puts)
     assert objects(run("put", "--json", "large").stdout)[0]["created"] is False
     assert len(server.await_log(f"HEAD /{HASH}", heads + 1)) == heads + 1
-    assert len(server.logged("POST /")) == posts
+    assert len(server.logged(sent)) == puts
     assert objects(run("put", "--json", "--token", "writer", "large").stdout)[0]["created"] is False
-    assert len(server.await_log("POST /", posts + 1)) == posts + 1
+    assert len(server.await_log(sent, puts + 1)) == puts + 1
     assert url
 
 

@@ -15,6 +15,8 @@ class Kept:
     """
 
     def __init__(self, transport: Transport) -> None:
+        self.puts = True
+        """Whether the server takes PUT, as far as is known."""
         self._transport = transport
         self._known: tuple[Algorithm, ...] = ()
         self._lock = Lock()
@@ -28,7 +30,8 @@ class Kept:
 
     def _ask(self) -> tuple[Algorithm, ...]:
         told = self._transport.ask("GET", "")
-        names = told.get("names", [])  # version 0.1.0 has none
+        self.puts = "names" in told  # version 0.1.0 has neither
+        names = told.get("names", [])
         if not isinstance(names, list):
             raise self._transport.strange()
         try:

@@ -24,7 +24,6 @@ class Uploader:
     def __init__(self, transport: Transport, kept: Kept) -> None:
         self._transport = transport
         self._kept = kept
-        self._puts = True
 
     def upload(self, body: Source, wanted: Digest | None) -> Uploaded:
         """Upload a file, with `wanted` only if it has this digest; raises UnexpectedDigest."""
@@ -48,12 +47,14 @@ class Uploader:
     def _send(self, body: Source, wanted: Digest | None) -> dict[str, Any]:
         if wanted is None:
             return self._transport.ask("POST", "", body)
-        # Version 0.1.0 has no PUT, and a source that cannot be rewound could not be sent again.
-        if self._puts and body.rewindable:
+        if self._kept.puts:
             try:
                 return self._transport.ask("PUT", wanted.hex, body)
             except (MethodNotAllowed, Unsupported):
-                self._puts = False
+                # A proxy that refuses PUT, or version 0.1.0 in the place of a newer one.
+                self._kept.puts = False
+                if not body.rewindable:
+                    raise
         return self._transport.ask("POST", f"?hash={wanted.hex}", body)
 
     def _compare(self, body: Source, blob: RemoteBlob) -> None:
