@@ -1,8 +1,7 @@
-"""Hashing a stream of bytes by several algorithms at once, large blocks in a second thread."""
+"""Hashing a stream of bytes by several algorithms at once, large blocks in other threads."""
 
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
@@ -20,16 +19,49 @@ HELPER_MIN = 256 << 10
 BLOCK_SIZE = 1 << 20
 
 
+class _Pending:
+    """A block that a helper hashes.
+
+    Not a Future: the condition in it takes and releases several locks for each block.
+    """
+
+    def __init__(self, value: "_Hash", block: Chunk) -> None:
+        self._work: tuple["_Hash", Chunk] | None = (value, block)
+        self._error: BaseException | None = None
+        self._ended = Lock()
+        self._ended.acquire()  # pylint: disable=consider-using-with  # until `end`
+
+    def hash(self) -> None:
+        """Hash the block, and forget it."""
+        assert self._work is not None
+        value, block = self._work
+        try:
+            value.update(block)
+        except BaseException as error:  # pylint: disable=broad-exception-caught  # raised by `wait`
+            self._error = error
+        self._work = None
+
+    def end(self) -> None:
+        """Let `wait` return."""
+        self._ended.release()
+
+    def wait(self) -> None:
+        """Wait until the block is hashed; raises what hashing it raised."""
+        with self._ended:
+            if self._error is not None:
+                raise self._error
+
+
 class _Helper:
     """A thread that hashes one block at a time, for any caller that finds it free.
 
-    A process has one: servers already run a process for each processor. The thread touches only the
-    block and the hashes, so a failed upload leaves it nothing to clean up.
+    A process has one for each algorithm: servers already run a process for each processor. The thread
+    touches only the block and the hash, so a failed upload leaves it nothing to clean up.
     """
 
     def __init__(self) -> None:
         self._free = Lock()
-        self._blocks: SimpleQueue[tuple[Future[None], list["_Hash"], Chunk]] = SimpleQueue()
+        self._blocks: SimpleQueue[_Pending] = SimpleQueue()
         self._thread: Thread | None = None
 
     @property
@@ -37,7 +69,7 @@ class _Helper:
         """Whether the thread stayed behind in the process that forked this one (fork(2))."""
         return self._thread is not None and not self._thread.is_alive()
 
-    def hash(self, hashes: "list[_Hash]", block: Chunk) -> "Future[None] | None":
+    def hash(self, value: "_Hash", block: Chunk) -> _Pending | None:
         """Start to hash a block; returns None if the thread is busy or cannot be started."""
         # pylint: disable-next=consider-using-with  # the thread releases it after the block
         if not self._free.acquire(blocking=False):
@@ -50,47 +82,35 @@ class _Helper:
                 self._free.release()
                 return None
             self._thread = thread
-        done: Future[None] = Future()
-        self._blocks.put((done, hashes, block))
-        return done
+        pending = _Pending(value, block)
+        self._blocks.put(pending)
+        return pending
 
     def _run(self) -> None:
         while True:
-            done, hashes, block = self._blocks.get()
-            try:
-                try:
-                    _update(hashes, block)
-                finally:
-                    del hashes, block  # or this frame would keep the block until the next one arrives
-                    self._free.release()
-            except BaseException as error:  # pylint: disable=broad-exception-caught  # raised by `result`
-                done.set_exception(error)
-            else:
-                done.set_result(None)
+            pending = self._blocks.get()
+            pending.hash()
+            self._free.release()
+            pending.end()
 
 
-_helper = _Helper()
+_helpers: dict[Algorithm, _Helper] = {}
 
 
-def _current_helper() -> _Helper:
-    """The helper of this process."""
-    global _helper  # pylint: disable=global-statement
-    if _helper.lost:
+def _helper_for(algorithm: Algorithm) -> _Helper:
+    """The helper of this process for an algorithm."""
+    helper = _helpers.get(algorithm)
+    if helper is None or helper.lost:
         # Two threads may both get here: each gets a helper that works, and later callers use only one.
-        _helper = _Helper()
-    return _helper
-
-
-def _update(hashes: "Iterable[_Hash]", block: Chunk) -> None:
-    for value in hashes:
-        value.update(block)
+        helper = _helpers[algorithm] = _Helper()
+    return helper
 
 
 class Hasher:
     """Computes the digests of a stream in one pass, and checks those that a client announced.
 
-    A large block is hashed while the caller receives the next one. Raises DigestMismatch if two
-    announced digests of one algorithm differ.
+    A large block is hashed by all algorithms at once, while the caller receives the next one. Raises
+    DigestMismatch if two announced digests of one algorithm differ.
     """
 
     def __init__(
@@ -100,7 +120,7 @@ class Hasher:
         self._algorithm = algorithm
         self._hashes = {one: one.new() for one in (algorithm, *names)}
         self._begun = False
-        self._pending: Future[None] | None = None
+        self._pending: list[_Pending] = []
         announced: dict[Algorithm, Digest] = {}
         for digest in self._expected:
             first = announced.setdefault(digest.algorithm, digest)
@@ -113,19 +133,20 @@ class Hasher:
     def update(self, data: Chunk) -> None:
         """Hash more bytes; the caller leaves them unchanged until it calls another method."""
         self._settle()
-        hashes = list(self._hashes.values())
         # The first block is often the only one; then there is nothing to receive meanwhile.
-        if self._begun and len(data) >= HELPER_MIN:
-            self._pending = _current_helper().hash(hashes, data)
-        if self._pending is None:
-            _update(hashes, data)
+        aside = self._begun and len(data) >= HELPER_MIN
+        for algorithm, value in self._hashes.items():
+            pending = _helper_for(algorithm).hash(value, data) if aside else None
+            if pending is None:
+                value.update(data)
+            else:
+                self._pending.append(pending)
         self._begun = True
 
     def _settle(self) -> None:
         """Wait until the previous block is hashed."""
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
+        while self._pending:
+            self._pending.pop().wait()
 
     def finish(self) -> Digest:
         """Return the digest by `algorithm`; raises DigestMismatch if the bytes lack an announced one."""
@@ -145,7 +166,8 @@ def hash_file(fd: int, algorithms: Iterable[Algorithm]) -> dict[Algorithm, Diges
     """Return the digests of a file, whose offset stays as it is; raises OSError."""
     hashes = {algorithm: algorithm.new() for algorithm in algorithms}
     for block in blocks(fd):
-        _update(hashes.values(), block)
+        for value in hashes.values():
+            value.update(block)
     return {algorithm: Digest(algorithm, value.digest()) for algorithm, value in hashes.items()}
 
 

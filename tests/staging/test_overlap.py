@@ -1,6 +1,7 @@
 """Large blocks are hashed while the next one is received, with the same digests and clean failures."""
 
 import errno
+import hashlib
 import itertools
 import os
 import threading
@@ -38,9 +39,9 @@ def fixture_store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture(name="helper", autouse=True)
 def fixture_helper(monkeypatch: pytest.MonkeyPatch) -> "hashing._Helper":
-    """A fresh helper for each test."""
+    """Fresh helpers for each test; returns that for sha256."""
     helper = hashing._Helper()  # pylint: disable=protected-access
-    monkeypatch.setattr(hashing, "_helper", helper)
+    monkeypatch.setattr(hashing, "_helpers", {Algorithm.SHA256: helper})
     return helper
 
 
@@ -79,6 +80,29 @@ def test_many_at_once(store: Store) -> None:
         assert all(pool.map(upload, range(40)))
 
 
+class Meeting:
+    """A hash that waits in another thread until its fellow hashes, too."""
+
+    barrier = threading.Barrier(2)
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256().digest
+
+    def update(self, _: memoryview) -> None:
+        """Meet the other hash; raises BrokenBarrierError if it does not come."""
+        if threading.current_thread().name == "wsgi_store-hash":
+            self.barrier.wait(10)
+
+
+def test_two_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block is hashed by two algorithms at the same time."""
+    monkeypatch.setattr(Algorithm, "new", Meeting)
+    hasher = Hasher(Algorithm.SHA256, names=[Algorithm.MD5])
+    for chunk in in_turns([HELPER_MIN] * 4):
+        hasher.update(chunk)
+    assert set(hasher.digests()) == {Algorithm.SHA256, Algorithm.MD5}
+
+
 def test_what_is_stored(store: Store) -> None:
     """A file received in large blocks is stored unchanged."""
     receipt = Staging(store).receive(in_turns([HELPER_MIN] * 6), length=len(NOISE))
@@ -115,16 +139,22 @@ def full_disk(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(os, "write", fail)
 
 
-def broken_hash(patch: pytest.MonkeyPatch) -> None:
-    """Make hashing fail in the other thread."""
-    update = hashing._update  # pylint: disable=protected-access
+class BrokenHash:
+    """A hash that fails in another thread than that of the upload."""
 
-    def fail(hashes: object, block: object) -> None:
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def update(self, block: memoryview) -> None:
+        """Hash a block, or raise MemoryError."""
         if threading.current_thread().name == "wsgi_store-hash":
             raise MemoryError("of the helper")
-        update(hashes, block)  # type: ignore[arg-type]
+        self._hash.update(block)
 
-    patch.setattr(hashing, "_update", fail)
+
+def broken_hash(patch: pytest.MonkeyPatch) -> None:
+    """Make hashing fail in the other thread."""
+    patch.setattr(Algorithm, "new", BrokenHash)
 
 
 def failing_chunks(error: BaseException | None) -> Iterator[memoryview]:
@@ -175,9 +205,9 @@ def test_a_wrong_digest(store: Store) -> None:
 def test_what_the_helper_keeps(helper: "hashing._Helper") -> None:
     """The helper keeps no reference to a block after hashing it."""
     block = memoryview(bytearray(HELPER_MIN))
-    done = helper.hash([Algorithm.MD5.new()], block)
-    assert done is not None
-    done.result(10)
+    pending = helper.hash(Algorithm.SHA256.new(), block)
+    assert pending is not None
+    pending.wait()
     block.release()  # raises while anything uses the block
 
 
