@@ -3,7 +3,7 @@
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,10 @@ class LocalKind(StoreKind):
     ) -> Store:
         """Open the store at `root`, creating it if there is none."""
         return open_store(str(root), algorithm, durability)
+
+    def open_named(self, root: Path, algorithm: Algorithm, names: Sequence[Algorithm]) -> Store:
+        """Open the store at `root` with further names."""
+        return open_store(str(root), algorithm, names=names)
 
     def staging(self, store: Store, durability: Durability = Durability.FULL) -> Staging:
         """Return a staging for `store`."""
@@ -96,6 +100,15 @@ class BucketKind(StoreKind):
         store = open_store(self.url(root), algorithm, durability, Remote(str(root)))
         store.granularity = GRANULARITY  # instead of an hour
         store.seen = 0.05  # every quarantine waits as long
+        store.check()
+        return store
+
+    def open_named(self, root: Path, algorithm: Algorithm, names: Sequence[Algorithm]) -> Store:
+        """Open the store that belongs to `root` with further names."""
+        ceph.ensure()
+        store = open_store(self.url(root), algorithm, remote=Remote(str(root)), names=names)
+        store.granularity = GRANULARITY
+        store.seen = 0.05
         store.check()
         return store
 

@@ -2,6 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 from wsgi_store.digest import Algorithm, Digest
@@ -29,6 +30,13 @@ class StoreKind(ABC):
 
         Without an algorithm, open an existing store, or raise StoreUnavailable if there is none.
         """
+
+    def open_named(self, root: Path, algorithm: Algorithm, names: Sequence[Algorithm]) -> Store:
+        """Open the store of `root` with further names, creating it if there is none.
+
+        Only kinds that keep further names, for NamedStoreContract, need this.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def damage(self, root: Path, digest: Digest, data: bytes) -> None:

@@ -13,6 +13,7 @@ from wsgi_store.testing.changing import Changing
 from wsgi_store.testing.kind import StoreKind
 from wsgi_store.testing.listing import Listing
 from wsgi_store.testing.model import Model
+from wsgi_store.testing.naming import ALGORITHMS, Migrating, Naming
 from wsgi_store.testing.processes import Processes
 from wsgi_store.testing.quarantine import Quarantine
 from wsgi_store.testing.reading import Reading
@@ -61,3 +62,24 @@ class SharedStoreContract(StoreContract, Processes):
 
     The kind has to be picklable.
     """
+
+
+class NamedStoreContract(Naming, Migrating):
+    """The contract of a store that keeps further names, and has the ability Names."""
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        """The name of a test's store."""
+        return tmp_path / "store"
+
+    @pytest.fixture
+    def store(self, kind: StoreKind, root: Path) -> Iterator[Store]:
+        """An empty store that names blobs by sha256, and also by md5 and sha1."""
+        store = kind.open_named(root, ALGORITHMS[0], ALGORITHMS[1:])
+        yield store
+        assert not os.listdir(store.staging_directory)
+
+    @pytest.fixture
+    def staging(self, kind: StoreKind, store: Store) -> Staging:
+        """The staging of the store."""
+        return kind.staging(store)

@@ -211,7 +211,7 @@ def test_a_check_writes_nothing(tmp_path: Path, proxy: Between) -> None:
     before = keys(tmp_path)
     proxy.seen.clear()
     store.check()
-    assert [(one.method, one.to("/.probes/")) for one in proxy.seen] == [("PUT", True), ("HEAD", False)]
+    assert [(one.method, one.to("/.probes/")) for one in proxy.seen] == [("PUT", True), ("GET", False)]
     assert keys(tmp_path) == before
 
 

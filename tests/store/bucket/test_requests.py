@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.engines import Between
 from tests.support.kinds import BucketKind, content, digest_of, put
-from wsgi_store.digest import Algorithm
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import BlobNotFound
 from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Durability, Remote, Store
 from wsgi_store.store.open import open_store
@@ -17,20 +18,22 @@ MIB = 1 << 20
 SMALL, MIDDLE, LARGE = b"s" * 1000, b"m" * MIB, b"l" * (17 * MIB)
 
 
-@pytest.fixture(name="store")
-def fixture_store(tmp_path: Path, proxy: Between) -> Store:
+Requests = Callable[[Callable[[], object]], int]
+
+
+def opened(tmp_path: Path, proxy: Between, *names: Algorithm) -> Store:
     """A store that has just tried its engine and looked into its quarantine."""
     remote = Remote(str(tmp_path), endpoint=proxy.url)
-    store = open_store(BucketKind().url(tmp_path), Algorithm.SHA256, Durability.NONE, remote)
+    store = open_store(BucketKind().url(tmp_path), Algorithm.SHA256, Durability.NONE, remote, names=names)
     store.check()
     store.seen = 60.0  # type: ignore[attr-defined]  # of a bucket
     put(Staging(store), b"the first one looks")
     return store
 
 
-def test_requests(proxy: Between, store: Store) -> None:
-    """Each operation takes the number of requests in the table."""
-    staging = Staging(store)
+@pytest.fixture(name="requests")
+def fixture_requests(proxy: Between) -> Requests:
+    """Counts the requests of a call."""
 
     def requests(call: Callable[[], object]) -> int:
         proxy.seen.clear()
@@ -38,15 +41,51 @@ def test_requests(proxy: Between, store: Store) -> None:
         print(Counter(one.method for one in proxy.seen), [one.path[-40:] for one in proxy.seen])
         return len(proxy.seen)
 
+    return requests
+
+
+def test_requests(tmp_path: Path, proxy: Between, requests: Requests) -> None:
+    """Each operation takes the number of requests in the table."""
+    store = opened(tmp_path, proxy)
+    staging = Staging(store)
     digests = [digest_of(Algorithm.SHA256, data) for data in (SMALL, MIDDLE, LARGE)]
-    assert requests(lambda: put(staging, SMALL)) == 1
-    assert requests(lambda: put(staging, MIDDLE)) == 2
-    assert requests(lambda: put(staging, LARGE)) == 6 + 3
     assert requests(lambda: put(staging, SMALL)) == 2
-    assert requests(lambda: put(staging, MIDDLE)) == 1
+    assert requests(lambda: put(staging, MIDDLE)) == 3
+    assert requests(lambda: put(staging, LARGE)) == 7 + 3
+    assert requests(lambda: put(staging, SMALL)) == 3
+    assert requests(lambda: put(staging, MIDDLE)) == 2
     for digest, data in zip(digests, (SMALL, MIDDLE, LARGE), strict=True):
         assert requests(lambda digest=digest: content(store, digest)) == 1  # type: ignore[misc]
         assert content(store, digest, 10, 5) == data[10:15]
-    assert requests(lambda: store.remove(digests[0])) == 4
-    assert requests(lambda: list(store.iterate())) == 1
+    assert requests(lambda: store.url(digests[0], 60, "a/b", "")) == 1  # type: ignore[attr-defined]
+    assert requests(lambda: store.remove(digests[0])) == 5
+    assert requests(lambda: absent(store, digests[0])) == 2
+    assert requests(lambda: list(store.iterate())) == 2
     assert requests(store.check) == 2
+
+
+def test_requests_with_a_further_name(tmp_path: Path, proxy: Between, requests: Requests) -> None:
+    """A further name costs uploads three requests more, and whoever uses it one."""
+    store = opened(tmp_path, proxy, Algorithm.MD5)
+    staging = Staging(store)
+    small, middle = (digest_of(Algorithm.MD5, data) for data in (SMALL, MIDDLE))
+    assert requests(lambda: put(staging, SMALL)) == 2 + 3
+    assert requests(lambda: put(staging, MIDDLE)) == 3 + 3
+    assert requests(lambda: put(staging, LARGE)) == 7 + 3 + 3
+    assert requests(lambda: put(staging, SMALL)) == 3 + 2
+    assert requests(lambda: put(staging, MIDDLE)) == 2 + 1
+    assert requests(lambda: content(store, digest_of(Algorithm.SHA256, SMALL))) == 1
+    assert requests(lambda: content(store, small)) == 2
+    assert requests(lambda: store.url(small, 60, "a/b", "")) == 2  # type: ignore[attr-defined]
+    assert requests(lambda: list(store.iterate())) == 2
+    assert requests(lambda: list(store.iterate(algorithm=Algorithm.MD5))) == 3 + 2 * 4
+    assert requests(lambda: store.remove(small)) == 6 + 3
+    assert requests(lambda: absent(store, small)) == 6
+    assert requests(lambda: store.remove(digest_of(Algorithm.SHA256, MIDDLE))) == 5 + 1
+    assert requests(lambda: absent(store, middle)) == 6
+
+
+def absent(store: Store, digest: Digest) -> None:
+    """Look for a blob that is not there."""
+    with pytest.raises(BlobNotFound):
+        store.stat(digest)

@@ -9,13 +9,23 @@ from wsgi_store.digest import Algorithm
 from wsgi_store.errors import ConfigError
 from wsgi_store.store.contract import Durability
 from wsgi_store.store.open import open_store
-from wsgi_store.testing import SharedStoreContract, StoreKind
+from wsgi_store.testing import NamedStoreContract, SharedStoreContract, StoreKind
 
 pytestmark = pytest.mark.long(80)
 
 
 class TestContract(SharedStoreContract):
     """The contract on each kind of store."""
+
+    @pytest.fixture(params=EVERY_KIND, ids=str)
+    def kind(self, request: pytest.FixtureRequest) -> StoreKind:
+        """Each kind of store in turn."""
+        kind: StoreKind = request.param
+        return kind
+
+
+class TestNames(NamedStoreContract):
+    """The contract of further names on each kind of store."""
 
     @pytest.fixture(params=EVERY_KIND, ids=str)
     def kind(self, request: pytest.FixtureRequest) -> StoreKind:

@@ -16,7 +16,7 @@ from wsgi_store.store.bucket.uplink import Uplink
 from wsgi_store.store.contract import Remote
 
 if TYPE_CHECKING:
-    from obstore import GetResult, ObjectMeta, UpdateVersion
+    from obstore import Attributes, GetResult, ObjectMeta, PutResult, UpdateVersion
 
 Client: TypeAlias = S3Store | GCSStore | AzureStore
 
@@ -102,8 +102,14 @@ class Bucket:
             # The response to HEAD has no body that says whether the keys or the clock are wrong.
             return obstore.get(self.client, key)
 
-    def replace(self, key: str, data: bytes, there: "ObjectMeta") -> bool:
-        """Replace an object; False if it is no longer the one that was described. Raises BaseError."""
+    def replace(
+        self,
+        key: str,
+        data: bytes,
+        there: "ObjectMeta | PutResult",
+        attributes: "Attributes | None" = None,
+    ) -> "PutResult | None":
+        """Replace an object; None if it is no longer the one that was described. Raises BaseError."""
         etag = str(there["e_tag"])
         # The quotes are part of the syntax (RFC 9110 section 8.8.3); Ceph 16 takes them for part of the tag.
         for spelling in (etag, etag.strip('"')):
@@ -111,6 +117,5 @@ class Bucket:
             if there["version"] is not None:  # Google compares versions
                 condition["version"] = there["version"]
             with suppress(PreconditionError):
-                obstore.put(self.client, key, data, mode=condition)
-                return True
-        return False
+                return obstore.put(self.client, key, data, mode=condition, attributes=attributes)
+        return None

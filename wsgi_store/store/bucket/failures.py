@@ -44,11 +44,11 @@ class Failure(Exception):
 
 
 @contextmanager
-def asking(doing: str) -> Iterator[None]:
+def asking(doing: str, **evidence: str) -> Iterator[None]:
     """Translate what obstore raises into StoreUnavailable with a Failure as its cause."""
     try:
         yield
     # obstore raises FileNotFoundError for a missing object; callers that expect it catch it themselves.
     except (BaseError, FileNotFoundError, NotImplementedError) as error:
         # The message is for clients: keys, hosts and bodies stay in the cause.
-        raise StoreUnavailable(doing) from Failure(error)
+        raise StoreUnavailable(doing, **evidence) from Failure(error)

@@ -101,3 +101,14 @@ def remove_left(bucket: Bucket, there: "ObjectMeta") -> bool:
             return False
     _release(bucket, there["path"], begin + bucket.timeout)
     return True
+
+
+def remove(bucket: Bucket, key: str, until: float) -> None:
+    """Remove an object only while its lock is certainly held, because a new one may follow.
+
+    Raises StoreUnavailable.
+    """
+    if time.monotonic() >= until:
+        raise StoreUnavailable("the lock expired before the blob was removed")
+    with asking("cannot remove the blob"):
+        obstore.delete(bucket.once, key)

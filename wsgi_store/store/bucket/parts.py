@@ -1,7 +1,6 @@
 """A multipart upload whose parts are sent as soon as they are received."""
 
 import mmap
-import secrets
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -23,7 +22,9 @@ class Parts:
     The upload is aborted unless it is completed; call `close` in any case.
     """
 
-    def __init__(self, bucket: Bucket, key: str, fd: int, size: int, *, whole: bool) -> None:
+    def __init__(  # pylint: disable=too-many-arguments
+        self, bucket: Bucket, key: str, attributes: dict[str, str], fd: int, size: int, *, whole: bool
+    ) -> None:
         self._fd = fd
         self._size = size
         pages = -(-size // MAX_PARTS // mmap.ALLOCATIONGRANULARITY)
@@ -34,7 +35,7 @@ class Parts:
             self._steps.put(size)
         self._sent: Future[None] = Future()
         self._pool = ThreadPoolExecutor(1, "wsgi_store-parts")
-        self._sending = self._pool.submit(self._send, bucket, key, whole)
+        self._sending = self._pool.submit(self._send, bucket, key, attributes, whole)
 
     def grown(self, size: int) -> None:
         """Send the parts up to `size`; raises StoreUnavailable if an earlier one failed."""
@@ -58,7 +59,7 @@ class Parts:
         self._steps.put(False)
         self._pool.shutdown()
 
-    def _send(self, bucket: Bucket, key: str, whole: bool) -> None:
+    def _send(self, bucket: Bucket, key: str, attributes: dict[str, str], whole: bool) -> None:
         parts = bucket.uplink.parts(whole=whole)
         # obstore aborts the upload on any error.
         with suppress(_Dropped), parts as at_once, asking("cannot write the blob"):
@@ -66,7 +67,7 @@ class Parts:
                 bucket.client,
                 key,
                 self._parts(bucket.uplink, at_once),
-                attributes={"upload": secrets.token_hex(8)},
+                attributes=attributes,
                 use_multipart=True,
                 chunk_size=self._part,
                 max_concurrency=at_once,

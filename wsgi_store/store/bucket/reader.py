@@ -6,40 +6,48 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
+import obstore
 from obstore.exceptions import BaseError
 
-from wsgi_store.errors import StoreUnavailable
+from wsgi_store.digest import Digest
+from wsgi_store.errors import BlobNotFound, StoreUnavailable
 from wsgi_store.filesystem import disk_errors
+from wsgi_store.store.bucket.client import Bucket
 from wsgi_store.store.bucket.failures import asking
+from wsgi_store.store.bucket.keys import described, key_of
+from wsgi_store.store.bucket.version import version_of
 from wsgi_store.store.contract import Blob
 from wsgi_store.store.staged import StagedFile
 
 if TYPE_CHECKING:
-    from obstore import GetResult
+    from obstore import GetOptions, GetResult
 
 Ask: TypeAlias = Callable[[int, int], "GetResult"]
 """Requests the bytes from a start to a stop."""
 READ_SIZE = 1 << 18
+# More bytes than any object has, but within the integers of obstore.
+BEYOND = 1 << 62
 
 
 class ObjectReader:
     """Reads part of an object as one response delivers it, with another request where that breaks off."""
 
-    def __init__(self, blob: Blob, start: int, stop: int, ask: Ask, timeout: float) -> None:
+    def __init__(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+        self, blob: Blob, start: int, stop: int, ask: Ask, timeout: float, stamp: object
+    ) -> None:
         self.blob = blob
+        self.stamp = stamp
         self.start = self._position = min(start, blob.size)
         self._stop = max(self.start, min(stop, blob.size))
         self._ask = ask
         self._timeout = timeout
         self._begun = 0.0
-        self.stamp: object = None
         self._stream: Iterator[bytes] | None = None
         self._rest = memoryview(b"")
 
     def begin(self, result: "GetResult") -> None:
         """Read from this response."""
         self._begun = time.monotonic()
-        self.stamp = (result.meta["e_tag"], result.meta["last_modified"])
         self._stream = iter(result.stream(min_chunk_size=READ_SIZE))
 
     def read(self, size: int = -1, /) -> bytes:
@@ -78,7 +86,10 @@ class ObjectReader:
 
     def _chunk(self) -> bytes:
         if self._stream is None:
-            self.begin(self._ask(self._position, self._stop))
+            try:
+                self.begin(self._ask(self._position, self._stop))
+            except FileNotFoundError:
+                raise BlobNotFound(hash=self.blob.digest.hex) from None
         assert self._stream is not None
         return next(filter(None, self._stream), b"")
 
@@ -99,9 +110,39 @@ class ObjectReader:
         self._rest = memoryview(b"")
 
 
-def compare(reader: ObjectReader, staged: StagedFile | None = None) -> tuple[bool, bool]:
-    """Read a blob; returns whether it has its digest, and whether it equals a staged file."""
-    digest = reader.blob.digest
+def ask(bucket: Bucket, key: str, start: int, stop: int) -> "GetResult":
+    """Request part of an object; raises what obstore raises."""
+    options: GetOptions = {} if (start, stop) == (0, BEYOND) else {"range": (start, stop)}
+    return obstore.get(bucket.client, key, options=options)
+
+
+def open_at(bucket: Bucket, at: Digest) -> ObjectReader:
+    """Open the object under the key of a name; raises BlobNotFound and StoreUnavailable."""
+    with asking("cannot open the blob"):
+        try:
+            result = ask(bucket, key_of(at), 0, BEYOND)
+        except FileNotFoundError:
+            raise BlobNotFound(hash=at.hex) from None
+    return reading(bucket, result, at, at, 0, BEYOND)
+
+
+def reading(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+    bucket: Bucket, result: "GetResult", digest: Digest, at: Digest, start: int, stop: int
+) -> ObjectReader:
+    """Return a reader of a blob that was asked for by `digest`, of which `ask` returned this response.
+
+    For an empty part the response may be a description.
+    """
+    again = partial(ask, bucket, key_of(at))
+    blob = described(digest, result.meta, at)
+    reader = ObjectReader(blob, start, stop, again, bucket.timeout, version_of(result))
+    if start < stop:
+        reader.begin(result)
+    return reader
+
+
+def compare(reader: ObjectReader, digest: Digest, staged: StagedFile | None = None) -> tuple[bool, bool]:
+    """Read a blob; returns whether it has a digest, and whether it equals a staged file."""
     hashed = digest.algorithm.new()
     same = staged is not None
     with disk_errors("cannot read the file"):

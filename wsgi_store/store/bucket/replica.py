@@ -24,7 +24,7 @@ class ObjectReplica(Replica, ObjectStore):
     def check(self) -> None:
         """Raise StoreUnavailable unless the store exists and can be read; raises WrongStore."""
         self._bucket.verify()
-        self._bucket.require_marker()
+        self._bucket.refresh()
 
     def _prepare(self) -> None:
         pass

@@ -1,52 +1,42 @@
 """Blobs as objects in a bucket (S3 and the like): `ab/abcdef…` below the prefix of the store."""
 
 import os
-import re
+import secrets
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
 
 import obstore
 
-from wsgi_store.digest import Algorithm, Digest
-from wsgi_store.errors import BlobNotFound, DigestCollision, StoreUnavailable
+from wsgi_store.digest import Algorithm, Digest, parse_any
+from wsgi_store.errors import BlobNotFound, StoreUnavailable
 from wsgi_store.filesystem import disk_errors
-from wsgi_store.store import marker
+from wsgi_store.store.bucket import listing
+from wsgi_store.store.bucket.adoption import Adoption
 from wsgi_store.store.bucket.failures import asking
-from wsgi_store.store.bucket.keys import (
-    QUARANTINE,
-    blob_keys,
-    described,
-    key_of,
-    quarantine_key_of,
-    quarantine_keys,
-)
+from wsgi_store.store.bucket.keeping import NameKeeping
+from wsgi_store.store.bucket.keys import blob_keys, described, key_of, quarantine_key_of
 from wsgi_store.store.bucket.litter import litter
-from wsgi_store.store.bucket.lock import locked
-from wsgi_store.store.bucket.marked import MarkedBucket, marker_at
+from wsgi_store.store.bucket.lock import locked, remove
+from wsgi_store.store.bucket.marked import MarkedBucket
+from wsgi_store.store.bucket.names import follow
 from wsgi_store.store.bucket.parts import Parts
-from wsgi_store.store.bucket.reader import ObjectReader, compare
+from wsgi_store.store.bucket.places import find
+from wsgi_store.store.bucket.publish import publish
+from wsgi_store.store.bucket.reader import BEYOND, ObjectReader, ask, compare, open_at, reading
+from wsgi_store.store.bucket.removal import remove_blob
 from wsgi_store.store.bucket.signing import Signer
-from wsgi_store.store.bucket.upload import SINGLE_PUT_MAX, Upload, Version, look
+from wsgi_store.store.bucket.upload import SINGLE_PUT_MAX
+from wsgi_store.store.bucket.version import look, metadata, version_of
 from wsgi_store.store.contract import Added, Blob, Publication, Remote
 from wsgi_store.store.marker import Wanted
 from wsgi_store.store.staged import StagedFile
 
-if TYPE_CHECKING:
-    from obstore import GetOptions, GetResult
-
 STAGING = ".staging"
-# Bytes from which it is cheaper to look for the blob first than to send a duplicate.
-LOOK_FIRST_MIN = 64 << 10
-# Rounds of `add`, each of which a concurrent removal can spoil.
-ROUNDS = 100
-# More bytes than any object has, but within the integers of obstore.
-BEYOND = 1 << 62
 
 
-class ObjectStore:
+class ObjectStore(NameKeeping):
     """A store in a bucket, which any number of servers may use at once.
 
     The time of an object is that of its last PUT and cannot be set. So an upload of an existing blob leaves
@@ -75,90 +65,93 @@ class ObjectStore:
         names: Sequence[Algorithm] | None = None,
         create: bool = False,
     ) -> None:
-        wanted = Wanted.of(algorithm, names, create)
-        algorithm = wanted.algorithm or marker_at(url, remote, wanted).algorithm
-        self._bucket = self.bucket_kind(url, remote, wanted)
+        self._bucket = self.bucket_kind(url, remote, Wanted.of(algorithm, names, create))
         self._signer = Signer(self._bucket) if self._bucket.scheme == "s3" else None
-        self.algorithm = algorithm
-        self.algorithms: tuple[Algorithm, ...] = (algorithm,)
         self._looked = float("-inf"), False
-        self._blob_keys = blob_keys(algorithm)
-        self._quarantine_keys = quarantine_keys(algorithm)
         self.staging_directory = os.path.join(os.path.abspath(remote.staging), STAGING)
+        self._adoption = Adoption(self._bucket, self.staging_directory)
         with disk_errors("cannot create the WSGI_STORE_S3_STAGING directory"):
             self._prepare()
+
+    @property
+    def algorithms(self) -> tuple[Algorithm, ...]:
+        """The algorithms of the names, the primary one first, as last read."""
+        return self._bucket.last.algorithms
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm of the primary names, as last read."""
+        return self._bucket.last.algorithm
+
+    def refresh(self) -> tuple[Algorithm, ...]:
+        """Read `algorithms` anew; raises StoreUnavailable."""
+        return self._bucket.refresh().algorithms
 
     def check(self) -> None:
         """Raise StoreUnavailable if blobs cannot be written now, WrongStore if they never can."""
         self._bucket.check()
 
-    def refresh(self) -> tuple[Algorithm, ...]:
-        """Read `algorithms` anew; raises StoreUnavailable."""
-        self._bucket.require()
-        return self.algorithms
-
     def made(self) -> float:
         """Return when the store was created, in seconds since the epoch; raises StoreUnavailable."""
-        with asking("cannot stat the store"):
-            return self._bucket.describe(marker.NAME).meta["last_modified"].timestamp()
+        return self._bucket.made()
 
     def stat(self, digest: Digest) -> Blob:
         """Describe a blob; raises BlobNotFound."""
         self._bucket.require()
         with asking("cannot stat the blob"):
-            try:
-                return described(digest, self._bucket.describe(key_of(digest)).meta)
-            except FileNotFoundError:
-                raise self._bucket.absent(digest) from None
+            there, at = find(self._bucket, digest, self._bucket.describe)
+        return described(digest, there.meta, at)
 
     def open(self, digest: Digest, start: int = 0, length: int | None = None) -> ObjectReader:
         """Open `length` bytes from `start`, by default to the end; raises BlobNotFound."""
         self._bucket.require()
         stop = BEYOND if length is None else min(start + length, BEYOND)
-        part = start, stop, partial(self._ask, digest), self._bucket.timeout
         if start >= stop:
-            return ObjectReader(self.stat(digest), *part)
+            return self._open_nothing(digest, start)
         try:
             with asking("cannot open the blob"):
-                result = self._ask(digest, start, stop)
+                result, at = find(self._bucket, digest, lambda key: ask(self._bucket, key, start, stop))
         except StoreUnavailable as error:
             # The part begins at the end of the blob or behind it, so it is empty.
             if getattr(error.__cause__, "status", None) == 416:
-                return ObjectReader(self.stat(digest), *part)
+                return self._open_nothing(digest, start)
             raise
-        reader = ObjectReader(described(digest, result.meta), *part)
-        reader.begin(result)
-        return reader
+        return reading(self._bucket, result, digest, at, start, stop)
 
     def begin(self, staged: StagedFile, size: int | None, expected: Sequence[Digest]) -> Parts | None:
         """Start to send a large file whose key is known and free, unless the link is congested."""
         self._bucket.require_writable()
         named = [digest for digest in expected if digest.algorithm is self.algorithm]
         if size is not None and size > SINGLE_PUT_MAX and named and not self._bucket.uplink.narrow:
-            if look(self._bucket, key_of(named[0])) is None:
-                return Parts(self._bucket, key_of(named[0]), staged.fd, size, whole=False)
+            key = key_of(named[0])
+            if look(self._bucket, key) is None:
+                # Its other names are unknown until all of it is here.
+                attributes = metadata((), secrets.token_hex(8))
+                return Parts(self._bucket, key, attributes, staged.fd, size, whole=False)
         return None
 
     def add(self, staged: StagedFile, under: Digest | None = None) -> Publication:
-        """Publish a staged file in one atomic step, by all its names."""
-        del under  # there are no further names
+        """Publish a staged file in one atomic step, by all its names; returns what the store had before."""
         self._bucket.require_writable()
-        digest = staged.digest(self.algorithm)
-        added = self._publish(staged)
+        published = publish(self._bucket, staged, under, self.granularity)
         # Not earlier: until now the object in quarantine may have been all that was left of the blob.
-        if added is not Added.HELD and self._quarantining() and self._discarded(digest):
-            added = Added.HEALED
-        return Publication(added, (digest,))
+        if published.added is not Added.HELD and self._quarantining():
+            discarded = [self._discarded(staged.digest(algorithm)) for algorithm in self.algorithms]
+            if any(discarded):
+                return replace(published, added=Added.HEALED)
+        return published
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
         """Remove a blob and return its description; raises BlobNotFound."""
         self._bucket.require_writable()
-        # DELETE does not say whether the object existed, so look for it under the lock.
-        with locked(self._bucket, digest.hex) as until:
-            blob = self.stat(digest)
+
+        def permit(blob: Blob) -> bool:
             if check is not None:
                 check(blob)
-            self._delete(key_of(digest), until)
+            return True
+
+        blob = remove_blob(self._bucket, digest, permit)
+        assert blob is not None
         return blob
 
     def expire(self, digest: Digest, modified: float) -> bool:
@@ -166,42 +159,43 @@ class ObjectStore:
         self._bucket.require_writable()
         if time.time() < modified + self.granularity:
             return False
-        with locked(self._bucket, digest.hex) as until:
-            there = look(self._bucket, key_of(digest))
-            if there is None or there.modified != modified:
-                return False
-            self._delete(key_of(digest), until)
-        return True
+        with suppress(BlobNotFound):
+            return remove_blob(self._bucket, digest, lambda blob: blob.modified == modified) is not None
+        return False
 
     def quarantine(self, digest: Digest) -> bool:
         """Move a blob to quarantine if its bytes do not have its digest; returns whether it was damaged."""
         self._bucket.require_writable()
-        key = key_of(digest)
-        there = look(self._bucket, key)
-        if there is None:
-            raise self._bucket.absent(digest)
-        with closing(self.open(digest)) as reader:
-            if compare(reader)[0]:
+        with asking("cannot stat the blob"):
+            result, at = find(self._bucket, digest, self._bucket.describe)
+        there = version_of(result)
+        with closing(open_at(self._bucket, at)) as reader:
+            if compare(reader, at)[0]:
                 return False
-        with locked(self._bucket, digest.hex) as until:
-            if look(self._bucket, key) != there:
+        with locked(self._bucket, at.hex) as until:
+            if look(self._bucket, key_of(at)) != there:
                 raise BlobNotFound(hash=digest.hex)
             with asking("cannot move the blob to quarantine"):
-                obstore.copy(self._bucket.client, key, quarantine_key_of(digest))
+                obstore.copy(self._bucket.client, key_of(at), quarantine_key_of(at))
             time.sleep(self.seen)
-            self._delete(key, until)
+            remove(self._bucket, key_of(at), until)
         return True
 
     def quarantined(self) -> Iterator[Blob]:
         """Yield the blobs in quarantine in ascending order; `modified` is when each was moved there."""
         self._bucket.require()
-        return self._listed(self._quarantine_keys, prefix=QUARANTINE)
+        return listing.quarantined(self._bucket)
 
     def discard(self, digest: Digest) -> None:
         """Remove a blob from quarantine; raises BlobNotFound."""
         self._bucket.require_writable()
-        if not self._discarded(digest):
-            raise self._bucket.absent(digest)
+        if self._discarded(digest):
+            return
+        # A name stays when its blob moves to quarantine.
+        lead = follow(self._bucket, digest)
+        if lead is None or lead.target is None or not self._discarded(lead.target):
+            self._bucket.refresh()
+            raise BlobNotFound(hash=digest.hex)
 
     def abandoned(self, before: float, *, remove: bool) -> Iterator[Blob]:
         """Yield the multipart uploads that got no part since `before`, after removing each."""
@@ -210,10 +204,11 @@ class ObjectStore:
             # Imported only here: botocore needs much more memory than obstore, and servers do not collect.
             from wsgi_store.store.bucket import unfinished  # pylint: disable=import-outside-toplevel
 
-            found = unfinished.abandoned(self._bucket, self._blob_keys, before, remove=remove)
+            algorithms = self.refresh()
+            found = unfinished.abandoned(self._bucket, blob_keys(algorithms), before, remove=remove)
             for hash_, size, modified in found:
                 if hash_ is not None:
-                    yield Blob(self.algorithm.parse(hash_), size, modified)
+                    yield Blob(parse_any(algorithms, hash_), size, modified)
 
     def litter(self, before: float, *, remove: bool) -> Iterator[int]:
         """Yield the sizes of locks and test objects older than `before`, after removing each."""
@@ -235,82 +230,38 @@ class ObjectStore:
 
     def iterate(self, after: Digest | None = None, algorithm: Algorithm | None = None) -> Iterator[Blob]:
         """Yield the blobs in ascending order of their names by an algorithm, beginning behind `after`."""
-        del algorithm  # there is only one
         self._bucket.require()
-        return self._listed(self._blob_keys, offset=None if after is None else key_of(after))
+        return listing.blobs(self._bucket, after, algorithm)
 
     def url(self, digest: Digest, seconds: int, content_type: str, disposition: str) -> str | None:
         """Return a URL at which anybody can download a blob for `seconds`; None without keys to sign it."""
         if self._signer is None:
             return None
-        self._bucket.require()
+        self._bucket.refresh()
+        if digest.algorithm is not self.algorithm:
+            lead = follow(self._bucket, digest)
+            # A blob without a primary name may move at any time.
+            if lead is None or lead.target is None or lead.target.algorithm is not self.algorithm:
+                return None
+            digest = lead.target
         fields = {"response-content-type": content_type, "response-content-disposition": disposition}
         return self._signer.sign(key_of(digest), seconds, fields)
 
     def _prepare(self) -> None:
         os.makedirs(self.staging_directory, exist_ok=True)
 
-    def _ask(self, digest: Digest, start: int, stop: int) -> "GetResult":
-        """Request part of an object; raises BlobNotFound and what obstore raises."""
-        options: GetOptions = {} if (start, stop) == (0, BEYOND) else {"range": (start, stop)}
-        try:
-            return obstore.get(self._bucket.client, key_of(digest), options=options)
-        except FileNotFoundError:
-            raise self._bucket.absent(digest) from None
-
-    def _listed(self, key: re.Pattern[str], **part: Any) -> Generator[Blob, None, None]:
-        with asking("cannot list the store"):
-            for page in obstore.list(self._bucket.client, chunk_size=1000, **part):
-                for meta in page:
-                    match = key.fullmatch(meta["path"])
-                    if match is not None:
-                        yield described(self.algorithm.parse(match["hash"]), meta)
-
-    def _publish(self, staged: StagedFile) -> Added:
-        digest = staged.digest(self.algorithm)
-        upload = Upload(self._bucket, digest, staged)
-        ask = upload.size > LOOK_FIRST_MIN and staged.ahead is None
-        there = look(self._bucket, key_of(digest)) if ask else None
-        for _ in range(ROUNDS):
-            added = Added.CREATED
-            if there is not None:
-                if there.token == upload.token:
-                    return added  # the response was lost, and obstore repeated the request
-                try:
-                    added = Added.HELD if self._stands_for(there, staged, upload.size) else Added.HEALED
-                except BlobNotFound:
-                    there = None
-                    continue
-                # The time is read now, because comparing large blobs takes long.
-                if added is Added.HELD and time.time() < there.modified + self.granularity / 2:
-                    return added
-            if upload.put(there):
-                return added
-            there = look(self._bucket, key_of(digest))
-        raise StoreUnavailable("the blob kept being removed while it was added")
-
-    def _stands_for(self, there: Version, staged: StagedFile, size: int) -> bool:
-        """Whether the existing object is the same blob as the staged file, not damaged.
-
-        Raises BlobNotFound, DigestCollision.
-        """
-        digest = staged.digest(self.algorithm)
-        if self.algorithm.collision_resistant:
-            return there.size == size
-        # In one pass: a blob healed between two requests would look like a collision.
-        with closing(self.open(digest)) as reader:
-            intact, same = compare(reader, staged)
-        if intact and not same:
-            raise DigestCollision(hash=digest.hex)
-        return same
+    def _open_nothing(self, digest: Digest, start: int) -> ObjectReader:
+        """Open an empty part of a blob; raises BlobNotFound."""
+        with asking("cannot open the blob"):
+            there, at = find(self._bucket, digest, self._bucket.describe)
+        return reading(self._bucket, there, digest, at, start, start)
 
     def _quarantining(self) -> bool:
         """Whether the quarantine held anything less than `seen` seconds ago."""
         begin = time.monotonic()
         since, anything = self._looked
         if begin >= since + self.seen:
-            with closing(self._listed(self._quarantine_keys, prefix=QUARANTINE)) as held:
-                anything = any(held)
+            anything = any(listing.quarantined(self._bucket))
             self._looked = begin, anything
         return anything
 
@@ -322,12 +273,5 @@ class ObjectStore:
         with locked(self._bucket, digest.hex) as until:
             if look(self._bucket, key) is None:
                 return False
-            self._delete(key, until)
+            remove(self._bucket, key, until)
         return True
-
-    def _delete(self, key: str, until: float) -> None:
-        """Delete an object only while its lock is certainly held: a new one may follow."""
-        if time.monotonic() >= until:
-            raise StoreUnavailable("the lock expired before the blob was removed")
-        with asking("cannot remove the blob"):
-            obstore.delete(self._bucket.once, key)

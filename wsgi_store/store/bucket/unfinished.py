@@ -3,21 +3,13 @@
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import botocore.session
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
-from wsgi_store.errors import StoreUnavailable
-from wsgi_store.store.bucket.client import MAX_CONNECT_TIMEOUT, Bucket
-from wsgi_store.store.bucket.endpoint import region
 from wsgi_store.store.bucket.engine import PROBES
-from wsgi_store.store.bucket.failures import Failure
 from wsgi_store.store.bucket.litter import MIN_AGE
 from wsgi_store.store.bucket.lock import locked
 from wsgi_store.store.bucket.marked import MarkedBucket
+from wsgi_store.store.bucket.s3 import asking, connect
 
 PAGE = 1000
 
@@ -31,8 +23,8 @@ def abandoned(
     StoreUnavailable.
     """
     tried = min(before, time.time() - MIN_AGE)
-    with _asking("cannot list unfinished uploads"):
-        client = _connect(bucket)
+    with asking("cannot list unfinished uploads"):
+        client = connect(bucket)
         prefix = f"{bucket.prefix}/" if bucket.prefix else ""
         pages = client.get_paginator("list_multipart_uploads").paginate(
             Bucket=bucket.name, Prefix=prefix, PaginationConfig={"PageSize": PAGE}
@@ -67,27 +59,3 @@ def _parts(client: Any, names: dict[str, str]) -> list[tuple[float, int]]:
     pages = client.get_paginator("list_parts").paginate(**names)
     parts = (part for page in pages for part in page.get("Parts", ()))
     return [(part["LastModified"].timestamp(), part["Size"]) for part in parts]
-
-
-def _connect(bucket: Bucket) -> Any:
-    """Create a client with the same settings as that of obstore."""
-    return botocore.session.get_session().create_client(
-        "s3",
-        region_name=region(),
-        endpoint_url=bucket.endpoint,
-        config=Config(
-            connect_timeout=min(MAX_CONNECT_TIMEOUT, bucket.timeout),
-            read_timeout=bucket.timeout,
-            retries={"mode": "standard", "total_max_attempts": 2},
-            s3={"addressing_style": "path" if bucket.path_style else "virtual"},
-        ),
-    )
-
-
-@contextmanager
-def _asking(doing: str) -> Iterator[None]:
-    """Translate what botocore raises into StoreUnavailable with a Failure as its cause."""
-    try:
-        yield
-    except (BotoCoreError, ClientError) as error:
-        raise StoreUnavailable(doing) from Failure(error)
