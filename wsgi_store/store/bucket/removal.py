@@ -79,9 +79,9 @@ def _remove(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     if time.monotonic() >= until:
         raise _Moved  # the other lock was somebody else's for too long
     remove(bucket, key_of(at), until)
-    # A migration that took over the lock may have copied the blob before it was removed.
-    if time.monotonic() >= until and bucket.refresh().algorithm is not at.algorithm:
-        raise StoreUnavailable("the lock expired while the blob was removed")
+    # Whoever took over the lock may have removed the blob before, or have moved it to another key.
+    if time.monotonic() >= until:
+        raise StoreUnavailable("the lock expired while the blob was removed", hash=digest.hex)
     return blob
 
 
