@@ -52,12 +52,17 @@ def try_names(directory: str) -> None:
 
 
 def try_links(directory: str) -> None:
-    """Test what further names need; raises WrongStore if it is not possible, and OSError."""
+    """Test whether further names can be made; raises WrongStore if not, and OSError."""
     name = secrets.token_hex(16)
     with Directory(directory) as place:
         with able(directory, "has no symbolic links, for WSGI_STORE_NAMES"):
             os.symlink(name, name, dir_fd=place.fd)
         os.unlink(name, dir_fd=place.fd)
+
+
+def try_locks(directory: str) -> None:
+    """Test whether a directory can be locked, which further names need; raises WrongStore, and OSError."""
+    with Directory(directory) as place:
         if not lock_if_possible(place.fd, fcntl.LOCK_SH):
             raise WrongStore(
                 f"{directory} cannot hold a store with further names: its file system has no locks (flock(2))"

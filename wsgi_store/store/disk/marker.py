@@ -20,7 +20,7 @@ from wsgi_store.filesystem import (
     set_mode,
     sync_directory,
 )
-from wsgi_store.store.disk.capabilities import STAGING, try_links, try_names
+from wsgi_store.store.disk.capabilities import STAGING, try_links, try_locks, try_names
 from wsgi_store.store.marker import NAME, Marker, Wanted, check_unmarked, read
 from wsgi_store.store.staged import StagedFile
 
@@ -193,6 +193,7 @@ def _claim(root: str, staging: str, marker: Marker, made: list[str]) -> None:
     try_names(staging)
     if marker.names:
         try_links(staging)
+        try_locks(staging)
     # Written under another name and linked: two servers that start at once agree on one marker.
     with StagedFile.named(staging) as draft:
         os.write(draft.fd, marker.text())
