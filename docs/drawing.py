@@ -188,7 +188,7 @@ def ways() -> dict[str, list[str]]:
     """The stacks at which an upload is read and published, and a download is opened."""
     seen: dict[str, list[str]] = {}
     data = bytes(100_000)
-    hash_ = hashlib.md5(data).hexdigest()
+    hash_ = hashlib.sha256(data).hexdigest()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "os.link" and hash_ in str(arguments):

@@ -37,6 +37,9 @@ GOOD = [
     ("WSGI_STORE_HASH", "sha512", "hash", Algorithm.SHA512),
     ("WSGI_STORE_HASH", "blake2b", "hash", Algorithm.BLAKE2B),
     ("WSGI_STORE_HASH", "blake3", "hash", Algorithm.BLAKE3),
+    ("WSGI_STORE_NAMES", "md5", "names", (Algorithm.MD5,)),
+    ("WSGI_STORE_NAMES", "MD5, sha1,sha512", "names", (Algorithm.MD5, Algorithm.SHA1, Algorithm.SHA512)),
+    ("WSGI_STORE_NAMES", "none", "names", ()),
     ("WSGI_STORE_MAX_SIZE", "none", "max_size", None),
     ("WSGI_STORE_MAX_SIZE", "0", "max_size", 0),
     ("WSGI_STORE_MAX_SIZE", " 10GiB ", "max_size", 10 << 30),
@@ -82,6 +85,10 @@ BAD = [
     ("WSGI_STORE_HASH", ""),
     ("WSGI_STORE_HASH", "crc32"),
     ("WSGI_STORE_HASH", "sha-256"),
+    ("WSGI_STORE_HASH", "none"),
+    ("WSGI_STORE_NAMES", ""),
+    ("WSGI_STORE_NAMES", "md5,crc32"),
+    ("WSGI_STORE_NAMES", "md5 none"),
     ("WSGI_STORE_MAX_SIZE", ""),
     ("WSGI_STORE_MAX_SIZE", "-1"),
     ("WSGI_STORE_MAX_SIZE", "unlimited"),
@@ -144,7 +151,7 @@ UNITS = {
 def test_defaults() -> None:
     """Without variables of its own, the service has the default settings."""
     assert Config.from_env({"PATH": "/bin", "STORE_HASH": "x", "wsgi_store_hash": "x"}) == Config()
-    assert Config().hash is Algorithm.MD5
+    assert Config().hash is Config().names is None
     assert Config().durability is Durability.FULL
 
 

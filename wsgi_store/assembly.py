@@ -45,7 +45,15 @@ def create_server_app(config: Config) -> Application:
 def _backend(config: Config, authorize: Authorize | None) -> Backend:
     if authorize is None:
         config.require_sense()
-    store = open_store(config.root, config.hash, config.durability, config.remote, read_only=config.read_only)
+    store = open_store(
+        config.root,
+        config.hash,
+        config.durability,
+        config.remote,
+        names=config.names,
+        read_only=config.read_only,
+        create=True,
+    )
     kind, metrics = Staging, None
     if config.metrics is not MetricsAccess.OFF:
         # Imported only when it is needed: prometheus-client is optional.

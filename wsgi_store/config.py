@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, Self, get_type_hints
 
 from wsgi_store.authority import parse_host, parse_origin
-from wsgi_store.digest import Algorithm
+from wsgi_store.digest import Algorithm, require_distinct
 from wsgi_store.errors import ConfigError
 from wsgi_store.store.contract import Durability, Remote
 from wsgi_store.store.open import BUCKETS
@@ -24,6 +24,7 @@ from wsgi_store.values import (
     parse_size,
     parse_text,
     parse_time,
+    several,
     taken,
 )
 
@@ -104,11 +105,19 @@ class Config:
         default="./store",
         metadata=_row(parse_text, "Where the blobs are: a directory, or a bucket as `s3://bucket/prefix`."),
     )
-    hash: Algorithm = field(
-        default=Algorithm.MD5,
+    hash: Algorithm | None = field(
+        default=None,
         metadata=_row(
             choice(Algorithm),
-            "The hash that names blobs: `md5`, `sha1`, `sha256`, `sha512`, `blake2b` or `blake3`.",
+            "The hash that names the blobs of a new store: `md5`, `sha1`, `sha256`, `sha512`, `blake2b` or "
+            "`blake3`.",
+        ),
+    )
+    names: tuple[Algorithm, ...] | None = field(
+        default=None,
+        metadata=_row(
+            optional(several(choice(Algorithm)), ()),
+            "Other hashes that also name each blob of a new store, such as `md5,sha1`, or `none`.",
         ),
     )
     max_size: int | None = field(
@@ -256,6 +265,10 @@ class Config:
         for name in ("idle_timeout", "s3_timeout"):
             if not 0 < getattr(self, name) <= MAX_TIMEOUT:
                 raise ConfigError(f"{PREFIX}{name.upper()}: must be greater than 0 and at most 24d")
+        try:
+            require_distinct((*filter(None, [self.hash]), *(self.names or ())))
+        except ValueError as error:
+            raise ConfigError(f"{PREFIX}NAMES: {error}") from None
         _check("hosts", self.hosts, parse_host)
         if self.cors_origins != ("*",):
             _check("cors_origins", self.cors_origins, parse_origin)

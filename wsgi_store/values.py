@@ -5,7 +5,8 @@ import os
 import re
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, TypeVar, get_origin
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin
 
 E = TypeVar("E", bound=enum.Enum)
 
@@ -55,6 +56,11 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(parse_text(text.replace(",", " ").strip()).split())
 
 
+def several(parse: Callable[[str], E]) -> Callable[[str], tuple[E, ...]]:
+    """Return a parser of values separated by commas."""
+    return lambda text: tuple(map(parse, parse_names(text)))
+
+
 def optional(parse: Callable[[str], Any], nothing: object = None) -> Callable[[str], Any]:
     """Return a parser that reads `none` as `nothing`."""
     return lambda text: nothing if text == "none" else parse(text)
@@ -99,13 +105,23 @@ def taken(value: object, kind: Any, parse: Callable[[str], Any]) -> Any:
         value = os.fspath(value)
     if isinstance(value, str):
         return parse(value)
-    if get_origin(kind) is tuple:
-        if isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value):
-            return tuple(value)
-        raise ValueError("expected a list of strings")
+    alternatives = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    for one in alternatives:
+        if get_origin(one) is tuple and value is not None:
+            return _taken_list(value, get_args(one)[0], parse)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     # In Python a bool is an int.
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+    plain = tuple(get_origin(one) or one for one in alternatives)
+    if not isinstance(value, plain) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"expected {getattr(kind, '__name__', kind)}")
     return value
+
+
+def _taken_list(value: object, item: type, parse: Callable[[str], Any]) -> Any:
+    if isinstance(value, (list, tuple)):
+        if all(isinstance(one, item) for one in value):
+            return tuple(value)
+        if all(isinstance(one, str) for one in value):
+            return parse(",".join(value))
+    raise ValueError(f"expected a list of {'strings' if item is str else f'{item.__name__}s'}")

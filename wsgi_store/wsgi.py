@@ -15,7 +15,8 @@ try:
     _config = Config.from_env()
     logs.configure(_config.log_level, _config.log_format)
     application = create_server_app(_config)
-    announce(_config)
+    # A request to a bucket may start threads, which a server that forks its workers must not have here.
+    announce(_config, () if "://" in _config.root else application.store.algorithms)
 except WSGIStoreError as error:
     print(f"wsgi-store: {error}", file=sys.stderr)
     sys.exit(APP_LOAD_ERROR)

@@ -88,7 +88,7 @@ def secrets_sent() -> dict[bytes, str]:
         f"/{HELLO}?link={link}\xff": link,
         f"/{HELLO}?link={link}{'x' * 9000}": link,
         f"http://[::1/?link={link}": link,
-        f"/{'0' * 32}?link={link}": link,
+        f"/{'0' * 64}?link={link}": link,
     }
     sent |= {
         f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode("latin-1"): secret

@@ -25,7 +25,7 @@ def test_link(make: Make) -> None:
     assert answer.headers["Cache-Control"].startswith("private,")
     assert client.get(f"/?hash={HELLO.upper()}&link={link}").body == b"hello"
     client.head(f"/{HELLO}/any.txt?link={link}")
-    assert code(client.get(f"/{'0' * 32}?link={link}", status=403)) == "denied"
+    assert code(client.get(f"/{'0' * 64}?link={link}", status=403)) == "denied"
     client.delete(f"/{HELLO}?link={link}", status=403)
     client.post(f"/?link={link}", b"x", status=403)
     client.get(f"/files?link={link}", status=403)

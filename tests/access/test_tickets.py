@@ -18,14 +18,14 @@ def test_ticket_is_for_one_upload(make: Make) -> None:
     """A ticket allows one successful upload; failed ones do not use it up."""
     client = make()
     ticket = Signer([KEY]).ticket(time.time() + 600.5, max_size=5)
-    client.post(f"/?ticket={ticket}&hash={'0' * 32}", b"12345", status=422)
+    client.post(f"/?ticket={ticket}&hash={'0' * 64}", b"12345", status=422)
     assert client.post(f"/?ticket={ticket}", b"123456", status=413).json["limit"] == 5
     client.post(f"/?ticket={ticket}&hash={'0' * 31}", b"12345", status=400)
     assert client.post(f"/?ticket={ticket}", b"hello").json["created"]
     answer = client.post(f"/?ticket={ticket}", b"other", status=403)
     assert "used" in answer.json["detail"]
     assert client.get("/files", headers=bearer("all")).json["files"] == [
-        {"hash": HELLO, "names": {"md5": HELLO}, "size": 5, "url": f"/{HELLO}"}
+        {"hash": HELLO, "names": {"sha256": HELLO}, "size": 5, "url": f"/{HELLO}"}
     ]
     client.get(f"/{HELLO}?ticket={ticket}", status=403)
 

@@ -81,7 +81,7 @@ def test_the_way_of_a_blob(client: Client, tmp_path: Path) -> None:
     """A file can be uploaded, described, listed, downloaded unchanged and removed."""
     path = tmp_path / "up"
     path.write_bytes(DATA)
-    blob = (HASH, SIZE, client.url(HASH), {"md5": HASH})
+    blob = (HASH, SIZE, client.url(HASH), {"sha256": HASH})
     assert client.put(path) == Uploaded(*blob, created=True)
     assert client.put(DATA) == Uploaded(*blob, created=False)
     assert client.stat(HASH.upper()) == RemoteBlob(*blob)
@@ -89,7 +89,7 @@ def test_the_way_of_a_blob(client: Client, tmp_path: Path) -> None:
     assert client.get(HASH, tmp_path / "down") == RemoteBlob(*blob)
     assert (tmp_path / "down").read_bytes() == DATA
     assert sorted(os.listdir(tmp_path)) == ["down", "up"]
-    assert client.delete(HASH) == {"md5": HASH}
+    assert client.delete(HASH) == {"sha256": HASH}
     for ask in (client.stat, client.delete, client.open):
         with pytest.raises(BlobNotFound) as caught:
             ask(HASH)
@@ -100,7 +100,7 @@ def test_the_example(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """The example of docs/python.md does what it says."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file.json").write_text('{"a": 1}')
-    assert there_and_back(client.url(""), None, "file.json") == hashlib.md5(b'{"a": 1}').hexdigest()
+    assert there_and_back(client.url(""), None, "file.json") == hashlib.sha256(b'{"a": 1}').hexdigest()
     assert (tmp_path / "copy.json").read_text() == '{"a": 1}'
 
 
@@ -147,7 +147,7 @@ def test_sources(client: Client, tmp_path: Path) -> None:
     path.write_bytes(DATA)
     with path.open("rb") as file:
         file.seek(SIZE - 5)
-        assert client.put(file).hash == hashlib.md5(DATA[-5:]).hexdigest()
+        assert client.put(file).hash == hashlib.sha256(DATA[-5:]).hexdigest()
     with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as cat:
         assert cat.stdout is not None
         assert client.put(cat.stdout).hash == HASH
@@ -175,11 +175,11 @@ def test_reading(client: Client) -> None:
 
 def test_an_announced_hash(client: Client) -> None:
     """Only a file with the announced hash is stored, in upper or lower case."""
-    assert client.put(b"hello", hash_=hashlib.md5(b"hello").hexdigest().upper()).created
+    assert client.put(b"hello", hash_=hashlib.sha256(b"hello").hexdigest().upper()).created
     with pytest.raises(DigestMismatch) as caught:
         client.put(b"other", hash_=HASH)
-    assert caught.value.evidence["expected"] == f"md5:{HASH}"
-    for malformed in ("&x", HASH[:-1], "0" * 64):
+    assert caught.value.evidence["expected"] == f"sha256:{HASH}"
+    for malformed in ("&x", HASH[:-1], "0" * 32):
         with pytest.raises(MalformedHash):
             client.put(b"other", hash_=malformed)
     assert len(list(client.list())) == 1
@@ -216,7 +216,7 @@ def test_threads(server: Server, client: Client) -> None:
     with ThreadPoolExecutor(16) as threads:
         assert all(threads.map(work, range(100)))
     assert len(server.await_log("GET / ", asked + 1)) == asked + 1
-    assert client.algorithm is Algorithm.MD5
+    assert client.algorithm is Algorithm.SHA256
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_carrying_on(server: Server, client: Client, tmp_path: Path, there: byte
 def test_nothing_is_replaced(client: Client, tmp_path: Path) -> None:
     """An existing file is replaced only with force, and anything but a regular file never."""
     client.put(b"new")
-    hash_ = hashlib.md5(b"new").hexdigest()
+    hash_ = hashlib.sha256(b"new").hexdigest()
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with pytest.raises(FileExistsError):

@@ -4,14 +4,16 @@ import base64
 import hashlib
 import io
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.client.test_transport import Unseekable
-from tests.support.exchanges import DATA, HASH, SIZE
-from tests.support.peers import hurried, reply, saying
+from tests.support import peers
+from tests.support.exchanges import DATA, SIZE
+from tests.support.peers import hurried, reply
 from wsgi_store.client import RemoteBlob
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import (
@@ -24,13 +26,20 @@ from wsgi_store.errors import (
     Unsupported,
 )
 
+HASH = hashlib.md5(DATA).hexdigest()
 SHA1 = hashlib.sha1(DATA).hexdigest()
 SHA256 = hashlib.sha256(DATA).hexdigest()
 BLAKE2B = hashlib.blake2b(DATA).hexdigest()
 SHA512 = hashlib.sha512(DATA).hexdigest()
 NONE = "0" * 64
+OLD = b'{"algorithm": "md5"}'
 MIGRATED = b'{"algorithm": "sha256", "names": ["md5"]}'
 NAMES = {"sha256": SHA256, "md5": HASH}
+
+
+def saying(*answers: bytes, index: bytes = OLD) -> AbstractContextManager[peers.Peer]:
+    """A server whose blobs have names by md5, unless `index` says otherwise."""
+    return peers.saying(*answers, index=index)
 
 
 def stored(**others: object) -> bytes:

@@ -71,7 +71,7 @@ def test_tls(secure: Server, ca: Path, tmp_path: Path, monkeypatch: pytest.Monke
         client.delete(HASH)
         assert client.put(BIG).size == len(BIG)
     with Client(url, "other") as client, pytest.raises(Unauthenticated):
-        client.put(BIG, hash_="0" * 32)
+        client.put(BIG, hash_="0" * 64)
 
 
 def test_a_certificate_that_is_not_trusted(secure: Server) -> None:

@@ -57,7 +57,7 @@ def test_a_redirection_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     with saying(reply(b"", "307 Temporary Redirect", Location="http://10.0.0.1/x"), reply(DATA)) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         with hurried("http://store.example.org") as client:
-            client._kept._known = (Algorithm.MD5,)  # pylint: disable=protected-access
+            client._kept._known = (Algorithm.SHA256,)  # pylint: disable=protected-access
             with client.open(HASH) as download:
                 assert download.read() == DATA
         assert [head.split()[1] for head in proxy.heads] == [f"http://store.example.org/{HASH}"] * 2

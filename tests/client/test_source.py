@@ -71,7 +71,7 @@ def test_what_can_be_uploaded(client: Client, source: Callable[[], Any]) -> None
     """Every bytes-like object and every iterable of bytes is uploaded unchanged."""
     given = source()
     is_short = isinstance(given, memoryview) and len(given) == 999
-    assert client.put(given).hash == (hashlib.md5(DATA[:999]).hexdigest() if is_short else HASH)
+    assert client.put(given).hash == (hashlib.sha256(DATA[:999]).hexdigest() if is_short else HASH)
     if isinstance(given, mmap.mmap):
         given.close()  # nothing references it any more
     if isinstance(given, bytearray):
@@ -81,7 +81,7 @@ def test_what_can_be_uploaded(client: Client, source: Callable[[], Any]) -> None
 def test_numbers_and_nothing(client: Client) -> None:
     """An array is uploaded as its bytes in memory, and empty input as an empty file."""
     numbers = array.array("d", [1.5, 2.5])
-    assert client.put(numbers).hash == hashlib.md5(numbers.tobytes()).hexdigest()
+    assert client.put(numbers).hash == hashlib.sha256(numbers.tobytes()).hexdigest()
     for nothing in (b"", bytearray(), [], iter(()), memoryview(b"")):
         assert client.put(nothing).size == 0  # type: ignore[arg-type]
 
@@ -124,10 +124,10 @@ def test_asking(client: Client) -> None:
     """get_bytes returns a small blob, and exists tells whether a blob is there."""
     client.put(DATA)
     assert client.get_bytes(HASH) == DATA
-    assert client.exists(HASH) and not client.exists("0" * 32)
+    assert client.exists(HASH) and not client.exists("0" * 64)
     assert client.stat(HASH).size == SIZE
     with pytest.raises(BlobNotFound):
-        client.get_bytes("0" * 32)
+        client.get_bytes("0" * 64)
     with pytest.raises(MalformedHash):
         client.exists("nonsense")
     with saying(reply(DATA[:-1] + b"?")) as peer, Client(peer.url) as liar, pytest.raises(DigestMismatch):

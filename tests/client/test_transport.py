@@ -113,7 +113,7 @@ def test_corrupted_bytes(tmp_path: Path, change: int) -> None:
     with saying(reply(bytes(false))) as peer, hurried(peer.url) as client:
         with pytest.raises(DigestMismatch) as caught:
             client.get(HASH, tmp_path / "file")
-        assert caught.value.evidence["expected"] == f"md5:{HASH}"
+        assert caught.value.evidence["expected"] == f"sha256:{HASH}"
         assert not os.listdir(tmp_path)
         received = 0
         with client.open(HASH) as download, pytest.raises(DigestMismatch):
@@ -161,26 +161,26 @@ def stored(hash_: str, **others: object) -> bytes:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("announced", [None, "0" * 32, HASH], ids=["", "announced", "echoed"])
+@pytest.mark.parametrize("announced", [None, "0" * 64, HASH], ids=["", "announced", "echoed"])
 def test_a_server_that_lies(tmp_path: Path, kind: str, announced: str | None) -> None:
     """An upload fails if the server answers with a hash other than that of the bytes sent."""
-    lie = announced or "0" * 32
+    lie = announced or "0" * 64
     sent = DATA[:-1] + b"?" if announced == HASH else DATA
-    digest = hashlib.md5(sent).hexdigest()
+    digest = hashlib.sha256(sent).hexdigest()
     with saying(stored(lie)) as peer, hurried(peer.url) as client:
         with pytest.raises(
-            UnexpectedAnswer, match=f"answers md5:{lie} to an upload of md5:{digest}"
+            UnexpectedAnswer, match=f"answers sha256:{lie} to an upload of sha256:{digest}"
         ) as caught:
             client.put(source(kind, tmp_path / "file", sent), hash_=announced)
     assert isinstance(caught.value, DigestMismatch)
-    assert caught.value.evidence == {"expected": f"md5:{digest}", "actual": f"md5:{lie}"}
+    assert caught.value.evidence == {"expected": f"sha256:{digest}", "actual": f"sha256:{lie}"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_server_that_believes_what_it_is_told(tmp_path: Path, kind: str) -> None:
     """An upload fails if the announced hash is wrong, even if the server confirms it."""
-    with saying(stored("0" * 32)) as peer, hurried(peer.url) as client, pytest.raises(UnexpectedDigest):
-        client.put(source(kind, tmp_path / "file", DATA), hash_="0" * 32)
+    with saying(stored("0" * 64)) as peer, hurried(peer.url) as client, pytest.raises(UnexpectedDigest):
+        client.put(source(kind, tmp_path / "file", DATA), hash_="0" * 64)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -198,7 +198,7 @@ def test_a_server_that_believes_what_it_is_told(tmp_path: Path, kind: str) -> No
         stored(HASH, created=None),
         stored(HASH, hash=None),
         stored(HASH, hash=[HASH]),
-        stored(HASH, algorithm="sha256"),
+        stored(HASH, algorithm="blake3"),
         reply(b"{}"),
         reply(f"{HASH}\n".encode()),
         reply(b""),
@@ -220,7 +220,7 @@ def test_an_upload_that_is_cut(server: Server, tmp_path: Path, up: int) -> None:
             client._kept._known = direct.algorithms  # pylint: disable=protected-access
             told: list[int] = []
             blob = client.put(path, progress=told.append)
-            assert blob.hash == hashlib.md5(path.read_bytes()).hexdigest()
+            assert blob.hash == hashlib.sha256(path.read_bytes()).hexdigest()
             assert told[-1] == SIZE + 4
         direct.delete(blob.hash)
 

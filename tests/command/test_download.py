@@ -15,8 +15,8 @@ from tests.support.servers import Server
 from wsgi_store.client import Client
 
 __all__ = ["fixture_server", "fixture_url"]  # imported for the tests that request them
-HELLO = hashlib.md5(b"hello").hexdigest()
-NONE = "0" * 32
+HELLO = hashlib.sha256(b"hello").hexdigest()
+NONE = "0" * 64
 
 
 @pytest.fixture(name="there", autouse=True)
@@ -86,7 +86,7 @@ def test_a_list(url: str, tmp_path: Path) -> None:
     for name in ("1", "2"):
         (tmp_path / name).write_text(name)
     printed = run("put", "1", "2", "1").stdout
-    hashes = [hashlib.md5(name.encode()).hexdigest() for name in "12"]
+    hashes = [hashlib.sha256(name.encode()).hexdigest() for name in "12"]
     (tmp_path / "out").mkdir()
     done = run("get", "-", "-o", "out", stdin=f"\n{printed}".encode())
     assert done.stdout.split() == [f"out/{hash_}" for hash_ in hashes]
@@ -134,13 +134,13 @@ def test_no_server_is_asked_for_nonsense(url: str) -> None:
 def test_a_hash_of_another_algorithm(url: str) -> None:
     """A hash by an algorithm that the server does not keep is no blob; the message names those it keeps."""
     for command in ("get", "cat", "stat", "rm"):
-        (failure,) = objects(run(command, "--json", "0" * 64, status=3).stderr)
+        (failure,) = objects(run(command, "--json", "0" * 32, status=3).stderr)
         assert (failure["code"], failure["hash"], failure["algorithms"]) == (
             "blob_not_found",
-            "0" * 64,
-            ["md5"],
+            "0" * 32,
+            ["sha256"],
         )
-        assert failure["detail"] == f"no blob {'0' * 64} in this store: its hashes are of md5"
+        assert failure["detail"] == f"no blob {'0' * 32} in this store: its hashes are of sha256"
     assert url
 
 
@@ -152,7 +152,7 @@ def test_a_damaged_copy(url: str, server: Server, tmp_path: Path) -> None:
         path.write_bytes(data)
         for arguments in (["get", HASH], ["cat", HASH]):
             done = run(*arguments, status=5)
-            actual = hashlib.md5(data).hexdigest()
+            actual = hashlib.sha256(data).hexdigest()
             damaged = f"the copy of {HASH} on {url} is damaged: its bytes have the hash {actual}"
             assert done.stderr == f"wsgi-store: {damaged}\n"
         assert os.listdir(tmp_path) == []
@@ -172,7 +172,7 @@ def test_json_of_several(url: str) -> None:
     """With --json, each file is an object with its path."""
     rows = objects(run("get", "--json", HASH, HELLO).stdout)
     assert rows == [
-        {"path": hash_, "hash": hash_, "size": size, "url": f"{url}/{hash_}", "names": {"md5": hash_}}
+        {"path": hash_, "hash": hash_, "size": size, "url": f"{url}/{hash_}", "names": {"sha256": hash_}}
         for hash_, size in ((HASH, SIZE), (HELLO, 5))
     ]
     assert json.dumps(rows)

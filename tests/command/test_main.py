@@ -25,8 +25,8 @@ from wsgi_store.cli.output import counted
 from wsgi_store.client import Client
 
 __all__ = ["fixture_server", "fixture_url"]  # imported for the tests that request them
-HELLO = hashlib.md5(b"hello").hexdigest()
-NONE = "0" * 32
+HELLO = hashlib.sha256(b"hello").hexdigest()
+NONE = "0" * 64
 
 
 def test_the_way_of_a_file(url: str, tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_the_way_of_a_file(url: str, tmp_path: Path) -> None:
 def test_json(url: str, tmp_path: Path) -> None:
     """With --json, each result and each error is a JSON object."""
     (tmp_path / "hello").write_bytes(b"hello")
-    blob = {"hash": HELLO, "size": 5, "url": f"{url}/{HELLO}", "names": {"md5": HELLO}}
+    blob = {"hash": HELLO, "size": 5, "url": f"{url}/{HELLO}", "names": {"sha256": HELLO}}
     usual = {"healed": False, "ambiguous": []}
     assert objects(run("put", "--json", "hello").stdout) == [
         {"path": "hello", **blob, "created": True, **usual}
@@ -62,7 +62,7 @@ def test_json(url: str, tmp_path: Path) -> None:
     for name in ("link", "ticket"):
         told = objects(run(name, "--json", HELLO).stdout)
         assert [set(row) for row in told] == [{"url", "expires"}]
-    assert objects(run("rm", "--json", HELLO).stdout) == [{"hash": HELLO, "names": {"md5": HELLO}}]
+    assert objects(run("rm", "--json", HELLO).stdout) == [{"hash": HELLO, "names": {"sha256": HELLO}}]
     missing = {"code": "blob_not_found", "detail": f"no blob {NONE} in this store", "hash": NONE}
     assert objects(run("rm", "--json", NONE, status=3).stderr) == [missing]
     assert objects(run("get", "--json", NONE, status=3).stderr) == [missing]
@@ -120,7 +120,7 @@ def test_many_files(url: str, tmp_path: Path) -> None:
         (tmp_path / f"{number:03}").write_text(str(number))
     for jobs in ("1", "9"):
         rows = run("put", "-j", jobs, *sorted(os.listdir(tmp_path))).stdout.splitlines()
-        hashes = [hashlib.md5(str(number).encode()).hexdigest() for number in range(300)]
+        hashes = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(300)]
         assert rows == [f"{hash_}\t{url}/{hash_}\t{number:03}" for number, hash_ in enumerate(hashes)]
 
 
@@ -183,7 +183,7 @@ def test_failures(url: str, tmp_path: Path, arguments: list[str], status: int, m
 def test_lies(url: str, tmp_path: Path) -> None:
     """Damaged or hostile answers give an error status, and leave no file and no control characters."""
     false = reply(DATA[:-1] + b"x")
-    bad = f"its bytes have the hash {hashlib.md5(DATA[:-1] + b'x').hexdigest()}"
+    bad = f"its bytes have the hash {hashlib.sha256(DATA[:-1] + b'x').hexdigest()}"
     with saying(false) as peer:
         result = run("get", HASH, "--url", peer.url, "-o", "x", status=5)
         assert result.stderr == f"wsgi-store: the copy of {HASH} on {peer.url} is damaged: {bad}\n"
@@ -206,12 +206,12 @@ def test_a_server_that_lies(url: str, tmp_path: Path, name: str) -> None:
         result = run("put", "--url", peer.url, "--json", name, stdin=data, status=5)
     assert result.stdout == ""
     (failure,) = objects(result.stderr)
-    hash_ = f"md5:{hashlib.md5(data).hexdigest()}"
+    hash_ = f"sha256:{hashlib.sha256(data).hexdigest()}"
     assert {**failure, "detail": ""} == {
         "code": "unexpected_digest",
         "detail": "",
         "expected": hash_,
-        "actual": f"md5:{NONE}",
+        "actual": f"sha256:{NONE}",
         "path": name,
     }
     assert url
@@ -288,7 +288,7 @@ def test_what_cannot_be_read_stops_nothing(url: str, tmp_path: Path) -> None:
     assert [row.split("\t")[2] for row in result.stdout.splitlines()] == ["a", "b", "c"]
     told = [line.split(": ")[1] for line in result.stderr.splitlines()]
     assert told == ["gone", "large", "loop", "a/below", "n" * 300]
-    hashes = [hashlib.md5(name.encode()).hexdigest() for name in "abc"]
+    hashes = [hashlib.sha256(name.encode()).hexdigest() for name in "abc"]
     result = run("rm", hashes[0], NONE, hashes[1], status=3)
     assert result.stdout.split() == hashes[:2] and NONE in result.stderr
     result = run("stat", NONE, hashes[2], status=3)
@@ -333,7 +333,7 @@ def test_what_fails_for_all_is_told_once(  # pylint: disable=too-many-arguments,
     url: str, tmp_path: Path, command: str, arguments: list[str], status: int, message: str
 ) -> None:
     """An unreachable server, an invalid token or a wrong prefix ends the run at once with one message."""
-    things = MANY if command == "put" else [f"{number:032x}" for number in range(100)]
+    things = MANY if command == "put" else [f"{number:064x}" for number in range(100)]
     for name in MANY:
         (tmp_path / name).write_text(name)
     result = run(command, *things, *(text.format(url=url) for text in arguments), status=status)
@@ -365,7 +365,7 @@ def test_a_failure_that_passes_for_one_of_all(url: str, tmp_path: Path) -> None:
     """If one file fails while the server still answers, the others are uploaded."""
     for name in ("1", "2"):
         (tmp_path / name).write_text(name)
-    two = {"hash": hashlib.md5(b"2").hexdigest(), "size": 1, "created": True}
+    two = {"hash": hashlib.sha256(b"2").hexdigest(), "size": 1, "created": True}
     answers = [
         reply(b"", "502 Bad Gateway", Connection="close"),
         reply(json.dumps(two).encode(), Connection="close"),
@@ -387,7 +387,7 @@ def test_help() -> None:
     for name, (_, what) in COMMANDS.items():
         assert what in text
         assert "Usage: main " + name in CliRunner().invoke(main, [name, "--help"]).output
-    assert "0.1.0" in run("--version").stdout
+    assert "0.2.0" in run("--version").stdout
 
 
 def test_every_failure_has_a_status() -> None:

@@ -270,7 +270,7 @@ def test_serve(program: Path) -> None:
         server.port = int(server.await_log(LISTENING)[0][1])
         server.await_answer()
         with Client(f"http://127.0.0.1:{server.port}") as client:
-            assert client.put(b"hello").hash == hashlib.md5(b"hello").hexdigest()
+            assert client.put(b"hello").hash == hashlib.sha256(b"hello").hexdigest()
         assert "wsgi_store" in server.text() or server.logged("Booting worker")
     assert (server.root / "store.json").exists()
 
@@ -285,7 +285,7 @@ def test_serve_is_upgraded(program: Path) -> None:
             os.kill(int(pid), signal.SIGTERM)
             assert server.process.wait(30) == 0
             with Client(f"http://127.0.0.1:{port}") as client:
-                assert client.put(b"hello").hash == hashlib.md5(b"hello").hexdigest()
+                assert client.put(b"hello").hash == hashlib.sha256(b"hello").hexdigest()
         finally:
             os.kill(upgraded, signal.SIGTERM)
         # The new master is not a child of this process.

@@ -99,7 +99,7 @@ def test_standard_input_by_other_names(url: str, tmp_path: Path, how: str, data:
     """Standard input is read under each of its names, even if it is empty."""
     program = install(tmp_path / "here")
     done = run_program(program, "put", how, stdin=data, WSGI_STORE_URL=url, WSGI_STORE_TOKEN="all")
-    assert done.stdout.decode().startswith(hashlib.md5(data).hexdigest()), done.stderr
+    assert done.stdout.decode().startswith(hashlib.sha256(data).hexdigest()), done.stderr
 
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/dev/urandom", "/dev/full"])
@@ -122,7 +122,7 @@ def test_files_of_the_kernel(url: str) -> None:
     """Kernel files, which report a wrong size, are uploaded with their real content."""
     path = Path("/proc/version")
     assert not path.stat().st_size
-    hash_ = hashlib.md5(path.read_bytes()).hexdigest()
+    hash_ = hashlib.sha256(path.read_bytes()).hexdigest()
     assert run("put", str(path)).stdout.startswith(hash_)
     with Client(url, "all") as client:
         assert client.put(path).hash == hash_
@@ -177,7 +177,7 @@ def test_dry_run(url: str, tmp_path: Path) -> None:
     """--dry-run lists what would be sent, and sends nothing."""
     (tmp_path / "large").write_bytes(DATA)
     (tmp_path / "small").write_text("hello")
-    hello = hashlib.md5(b"hello").hexdigest()
+    hello = hashlib.sha256(b"hello").hexdigest()
 
     def states() -> list[str]:
         done = run("put", "--dry-run", "large", "small", "-", stdin=b"hello")
@@ -203,7 +203,7 @@ def test_quiet(url: str, tmp_path: Path) -> None:
     assert (
         run("put", "-q", "file", "gone", status=1).output == "wsgi-store: gone: No such file or directory\n"
     )
-    assert run("get", "-q", hashlib.md5(b"hello").hexdigest()).output == ""
+    assert run("get", "-q", hashlib.sha256(b"hello").hexdigest()).output == ""
     assert len(run("ls").stdout.splitlines()) == 1
     done = run("ls", "--url", "http://127.0.0.1:1", "--retries", "1", status=6)
     assert done.stderr.count("\n") == 2

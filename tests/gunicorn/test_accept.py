@@ -90,8 +90,12 @@ def test_pipelined_requests(tmp_path: Path, threads: str) -> None:
     ):
         requests = [
             message("POST", "/", b"hello", X_Request_ID=0),
-            message("GET", "/5d41402abc4b2a76b9719d911017c592", X_Request_ID=1),
-            message("HEAD", "/5d41402abc4b2a76b9719d911017c592", X_Request_ID=2),
+            message(
+                "GET", "/2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824", X_Request_ID=1
+            ),
+            message(
+                "HEAD", "/2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824", X_Request_ID=2
+            ),
             message("POST", "/", X_Request_ID=3, Transfer_Encoding="chunked") + chunked(b"he", b"llo"),
             message("GET", "/nowhere", X_Request_ID=4),
             message("GET", "/healthz", b"unread", X_Request_ID=5),

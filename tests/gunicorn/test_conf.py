@@ -37,13 +37,13 @@ def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 def test_pipelined(server: Server) -> None:
     """Pipelined requests are answered in order, errors among them."""
-    small = hashlib.md5(b"small").hexdigest()
+    small = hashlib.sha256(b"small").hexdigest()
     with Connection(server.port) as connection:
         connection.send(
             message("POST", "/", b"small"),
             message("GET", f"/{small}"),
-            message("GET", f"/{'0' * 32}"),
-            message("POST", "/?hash=" + "0" * 32, b"other"),
+            message("GET", f"/{'0' * 64}"),
+            message("POST", "/?hash=" + "0" * 64, b"other"),
             message("POST", "/nowhere", b"unread body"),
             message("HEAD", f"/{HASH}"),
             message("GET", f"/{HASH}", Range="bytes=70000-270000"),
@@ -137,18 +137,18 @@ def test_parallel_uploads(server: Server) -> None:
         with Connection(server.port) as connection:
             start.wait()
             hash_, size, created = told(connection.ask(message("POST", "/", data)))
-            assert (hash_, size) == (hashlib.md5(data).hexdigest(), len(data))
+            assert (hash_, size) == (hashlib.sha256(data).hexdigest(), len(data))
             return created
 
     with ThreadPoolExecutor(64) as threads:
         assert Counter(threads.map(upload, range(64))) == {True: 1, False: 63}
     with Connection(server.port) as connection:
-        assert connection.ask(message("DELETE", f"/{hashlib.md5(data).hexdigest()}")).status == 200
+        assert connection.ask(message("DELETE", f"/{hashlib.sha256(data).hexdigest()}")).status == 200
 
 
 def test_parallel_changes(server: Server) -> None:
     """Simultaneous uploads, removals and downloads stay consistent, and every download is complete."""
-    blobs = {hashlib.md5(data).hexdigest(): data for data in (b"", b"small", DATA[:70_000], DATA[1:])}
+    blobs = {hashlib.sha256(data).hexdigest(): data for data in (b"", b"small", DATA[:70_000], DATA[1:])}
 
     def change(seed: int) -> Counter[tuple[str, str]]:
         random = Random(seed)
@@ -197,7 +197,7 @@ def test_access_line(
     server: Server, asked: str, fields: dict[str, str], status: int, sent: int | None
 ) -> None:
     """The access line has the request, the status, the size of the body, the client and the request id."""
-    identity = hashlib.md5(repr((asked, fields)).encode()).hexdigest()
+    identity = hashlib.sha256(repr((asked, fields)).encode()).hexdigest()
     method, target = asked.split()
     with Connection(server.port) as connection:
         answer = connection.ask(message(method, target, None, X_Request_ID=identity, **fields))

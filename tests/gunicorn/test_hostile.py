@@ -24,7 +24,7 @@ from tests.support.wire import Connection, message
 pytestmark = pytest.mark.alone
 # Sent by sendfile(2), and too large for the socket buffers.
 BIG = bytes(32 << 20)
-BIG_HASH = hashlib.md5(BIG).hexdigest()
+BIG_HASH = hashlib.sha256(BIG).hexdigest()
 DOWNLOAD = message("GET", f"/{BIG_HASH}")
 
 

@@ -10,7 +10,7 @@ from tests.support.crowds import SECONDS, Crowd, ends, only_worker, running
 from tests.support.servers import Server, gunicorn
 from tests.support.wire import Connection, message
 
-HELLO = "/5d41402abc4b2a76b9719d911017c592"
+HELLO = "/2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 # Too large for the socket buffers, so that a thread sending it blocks on a client that does not read.
 LARGE = b"x" * (32 << 20)
 

@@ -129,7 +129,7 @@ preload_app = True
     [
         ({"WSGI_STORE_HAHS": "md5"}, "WSGI_STORE_HAHS: unknown setting"),
         ({"WSGI_STORE_MAX_SIZE": "big"}, "WSGI_STORE_MAX_SIZE: "),
-        ({"WSGI_STORE_HASH": "sha256"}, "set WSGI_STORE_HASH=md5"),
+        ({"WSGI_STORE_HASH": "md5"}, "set WSGI_STORE_HASH=sha256"),
         ({"WSGI_STORE_ROOT": "/dev/null/store"}, "cannot open the store"),
         ({"WSGI_STORE_ROOT": "gopher://bucket"}, "WSGI_STORE_ROOT: "),
         ({"WSGI_STORE_ROOT": "/dev/null/\udcff"}, "cannot open the store"),
@@ -137,7 +137,7 @@ preload_app = True
 )
 def test_refusal(tmp_path: Path, env: dict[str, str], reason: str) -> None:
     """If the service cannot start, gunicorn exits at once with status 1 and one line that says why."""
-    LocalStore(str(tmp_path), Algorithm.MD5)
+    LocalStore(str(tmp_path), Algorithm.SHA256)
     status, log = refusal(SETTINGS, tmp_path, **env)
     assert status == 1
     assert len(log) == 1

@@ -155,7 +155,7 @@ def test_surplus(server: Server) -> None:
     """Bytes after the announced body are read as the next request, not as part of the file."""
     with Connection(server.port) as connection:
         connection.send(message("POST", "/", b"abc"), b"surplus\r\n\r\n")
-        assert told(connection.receive())[:2] == (hashlib.md5(b"abc").hexdigest(), 3)
+        assert told(connection.receive())[:2] == (hashlib.sha256(b"abc").hexdigest(), 3)
         assert connection.receive().status == 400
         assert connection.at_end()
     remove(server, b"abc")
@@ -175,7 +175,7 @@ def test_chunk_forms(server: Server, body: bytes) -> None:
     """Every well-formed chunked body is accepted, and the connection reused."""
     with Connection(server.port) as connection:
         connection.send(CODED, body, message("GET", "/healthz"))
-        assert told(connection.receive())[0] == hashlib.md5(b"odd sizes").hexdigest()
+        assert told(connection.receive())[0] == hashlib.sha256(b"odd sizes").hexdigest()
         assert connection.receive().body == HEALTHY
     remove(server, b"odd sizes")
 
@@ -196,7 +196,7 @@ def test_any_chunks_in_any_segments(server: Server, sizes: list[int], segments: 
             start += size
             if start >= len(body):
                 break
-        assert told(connection.receive())[0] == hashlib.md5(data).hexdigest()
+        assert told(connection.receive())[0] == hashlib.sha256(data).hexdigest()
     remove(server, data)
 
 
@@ -293,4 +293,4 @@ def test_long_request_line(server: Server) -> None:
 def remove(server: Server, data: bytes) -> None:
     """Remove a blob that a test added."""
     with Connection(server.port) as connection:
-        assert connection.ask(message("DELETE", f"/{hashlib.md5(data).hexdigest()}")).status == 200
+        assert connection.ask(message("DELETE", f"/{hashlib.sha256(data).hexdigest()}")).status == 200

@@ -23,7 +23,7 @@ SLOTS = 7  # of eight threads
 # In seconds; only after this time can a transfer be too slow.
 WINDOW = 5
 BIG = os.urandom(32 << 20)
-BIG_HASH = hashlib.md5(BIG).hexdigest()
+BIG_HASH = hashlib.sha256(BIG).hexdigest()
 DATA = os.urandom(1 << 20)
 
 

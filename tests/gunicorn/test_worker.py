@@ -33,7 +33,7 @@ from wsgi_store.gunicorn.process import MethodQueue
 
 pytestmark = pytest.mark.long(110)
 BIG = bytes(32 << 20)
-BIG_HASH = hashlib.md5(BIG).hexdigest()
+BIG_HASH = hashlib.sha256(BIG).hexdigest()
 UPLOAD = message("POST", "/", Content_Length=10)
 # More than gunicorn's parser reads of an endless head.
 ENDLESS_HEAD = b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * (70 << 10)
@@ -257,7 +257,7 @@ def test_transfers_outlive_their_worker(tmp_path: Path, end: str) -> None:
             until(lambda: server.processes() == server.workers, "the old worker to end")
         else:
             assert server.process.wait(10) == 0
-        assert server.blobs() == {BIG_HASH, hashlib.md5(b"hellohello").hexdigest()}
+        assert server.blobs() == {BIG_HASH, hashlib.sha256(b"hellohello").hexdigest()}
 
 
 @pytest.mark.alone

@@ -77,7 +77,7 @@ def test_requests(counting: Counting) -> None:
     hash_ = counting.api.post("/", b"hello").json["hash"]
     counting.api.get(f"/{hash_}")
     counting.api.get(f"/{hash_}/a.txt")
-    counting.api.get(f"/{'0' * 32}", status=404)
+    counting.api.get(f"/{'0' * 64}", status=404)
     counting.api.head(f"/{hash_}")
     counting.api.get("/nowhere", status=404)
     for path in ("/", "/a.txt", f"/{hash_}", f"/{hash_}/a.txt"):
@@ -116,7 +116,7 @@ def test_uploads(counting: Counting, config: Config) -> None:
     Path(config.root, hash_[:2], hash_).chmod(0o644)
     Path(config.root, hash_[:2], hash_).write_bytes(b"cut")
     assert counting.api.post("/", data).json["healed"]
-    counting.api.post(f"/?hash={'0' * 32}", b"y" * 500, status=422)
+    counting.api.post(f"/?hash={'0' * 64}", b"y" * 500, status=422)
     for outcome, number in {"created": 1, "held": 2, "healed": 1}.items():
         assert counting.grown("wsgi_store_uploads_total", outcome=outcome) == number
     assert counting.grown("wsgi_store_received_bytes_total") == 4500
@@ -138,7 +138,7 @@ def test_sent_bytes_elsewhere(counting: Counting) -> None:
 def test_the_state(counting: Counting, config: Config) -> None:
     """The info, free space, quarantine and oldest verification are looked up at each scrape."""
     figures = Figures(counting.api.get("/metrics").text)
-    assert figures.get_sum("wsgi_store_info", algorithm="md5") == 1
+    assert figures.get_sum("wsgi_store_info", algorithm="sha256") == 1
     status = os.statvfs(config.root)
     assert figures.get_sum("wsgi_store_free_bytes") == pytest.approx(
         status.f_bavail * status.f_frsize, rel=0.05
@@ -146,7 +146,7 @@ def test_the_state(counting: Counting, config: Config) -> None:
     assert figures.get_sum("wsgi_store_quarantined_blobs") == 0
     quarantine = Path(config.root, ".quarantine")
     quarantine.mkdir()
-    (quarantine / hashlib.md5(b"").hexdigest()).touch()
+    (quarantine / hashlib.sha256(b"").hexdigest()).touch()
     assert counting.grown("wsgi_store_quarantined_blobs") == 1
     made = Path(config.root, "store.json").stat().st_mtime
     assert figures.get_sum("wsgi_store_oldest_verification_timestamp_seconds") == pytest.approx(made)

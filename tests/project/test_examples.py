@@ -11,7 +11,7 @@ from examples.in_process import drop, keep
 from tests.support.servers import PROJECT
 
 DATA = b"kept without HTTP" * 10_000
-HASH = hashlib.md5(DATA).hexdigest()
+HASH = hashlib.sha256(DATA).hexdigest()
 
 
 def test_in_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ from examples import django_app, fastapi_app, flask_app, pyramid_app
 EXAMPLES = {"flask": flask_app, "django": django_app, "pyramid": pyramid_app, "fastapi": fastapi_app}
 # Larger than what a server sends from memory.
 DATA = os.urandom(300_000)
-HASH = hashlib.md5(DATA).hexdigest()
+HASH = hashlib.sha256(DATA).hexdigest()
 
 
 @pytest.fixture(params=EXAMPLES)
@@ -51,7 +51,7 @@ def test_a_file_goes_in_and_out_through_the_host(host: TestApp) -> None:
     assert host.head(url).content_length == len(DATA)
     assert host.get(f"/blobs/?hash={HASH}").body == DATA
     host.get(url, headers={"If-None-Match": f'"{HASH}"'}, status=304)
-    assert host.delete(url).json == {"hash": HASH, "names": {"md5": HASH}, "size": len(DATA)}
+    assert host.delete(url).json == {"hash": HASH, "names": {"sha256": HASH}, "size": len(DATA)}
     assert host.get(url, status=404).json["code"] == "blob_not_found"
 
 

@@ -26,7 +26,8 @@ def settings() -> Config:
     Config(size=1)  # error: call-arg
     config = Config.from_env({"WSGI_STORE_ROOT": "/srv/store", "WSGI_STORE_HASH": "sha256"})
     config.root = "/elsewhere"  # error: misc
-    algorithm: Algorithm = config.hash
+    algorithm: Algorithm = config.hash  # error: assignment
+    names: tuple[Algorithm, ...] | None = config.names
     limit: int = config.max_size  # error: assignment
     return Config(root="/srv/store", hash=algorithm, max_size=10 << 30, cors_origins=("https://a.example",))
 
@@ -45,7 +46,7 @@ def mounted(environ: "WSGIEnvironment") -> "WSGIApplication":
     host = create_app(Config(root="/srv/store"), authorize)
     create_app("/srv/store")  # error: arg-type
     create_app(settings(), no_grant)  # error: arg-type
-    receipt = host.receive([b"a", memoryview(b"b")], length=2, hash_="0" * 32, max_size=1)
+    receipt = host.receive([b"a", memoryview(b"b")], length=2, hash_="0" * 64, max_size=1)
     host.receive("text")  # error: arg-type
     host.receive(b"bytes", 5)  # error: call-arg
     hash_: str = receipt.digest.hex
@@ -92,11 +93,11 @@ def signed(hash_: str) -> tuple[str, str]:
 def stored() -> Blob:
     store: Store = open_store("/srv/store")
     open_store("/srv/store", "md5")  # error: arg-type
-    digest = store.algorithm.parse("0" * 32)
+    digest = store.algorithm.parse("0" * 64)
     with_reader = store.open(digest, 5, 10)
     data: bytes = b"".join(with_reader)
     with_reader.close()
-    store.stat("0" * 32)  # error: arg-type
+    store.stat("0" * 64)  # error: arg-type
     found: list[Blob] = [blob for blob in store.iterate() if blob.size]
     found[0].size = 5  # error: misc
     return store.remove(digest)

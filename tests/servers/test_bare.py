@@ -190,10 +190,10 @@ def test_a_netrc_that_was_named(directory: Path, homes: dict[str, dict[str, str]
 def test_upkeep(directory: Path) -> None:
     """Without /dev/shm, where processes share locks, upkeep runs in threads."""
     root = directory / "store"
-    LocalStore(str(root), Algorithm.MD5)
+    LocalStore(str(root), Algorithm.SHA256)
     for number in range(TUNING.processes_from * TUNING.batch_blobs + 1):
         data = str(number).encode()
-        name = hashlib.md5(data).hexdigest()
+        name = hashlib.sha256(data).hexdigest()
         (root / name[:2]).mkdir(exist_ok=True)
         (root / name[:2] / name).write_bytes(data)
     subprocess.run(["chown", "-R", f"{UNKNOWN}:{UNKNOWN}", str(root)], check=True)

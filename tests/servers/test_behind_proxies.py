@@ -15,7 +15,7 @@ from tests.support.wire import Connection, message
 from wsgi_store.gunicorn.proxies import TrustedProxies
 
 BODY = b"hello\n"
-HASH = "b1946ac92492d2347c6235b4d2611184"
+HASH = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
 FAR = "203.0.113.9"
 WHEN = r"\d{4}-\d\d-\d\dT[\d:.+-]+ INFO    \[\d+\] "
 

@@ -135,7 +135,7 @@ def test_a_rebound_name(browser: webdriver.Chrome, server: Server) -> None:
     """A page under a rebound name cannot list, read, store or delete."""
     base = f"http://evil.example:{server.port}"
     browser.get(f"{base}/healthz")
-    for method, path in [("GET", "/files"), ("GET", "/"), ("POST", "/"), ("DELETE", f"/{'0' * 32}")]:
+    for method, path in [("GET", "/files"), ("GET", "/"), ("POST", "/"), ("DELETE", f"/{'0' * 64}")]:
         status, text, _ = fetch(browser, base + path, method=method)
         assert (status, json.loads(text)["code"]) == (421, "unknown_host")
 
@@ -156,7 +156,9 @@ def test_a_site_that_is_allowed(browser: webdriver.Chrome, server: Server, site:
     """A page of an allowed site may do everything and read the answers."""
     browser.get(f"http://app.example:{site}/")
     base = f"http://127.0.0.1:{server.port}"
-    digest = {"Repr-Digest": f"md5=:{base64.b64encode(hashlib.md5(b'from a page').digest()).decode()}:"}
+    digest = {
+        "Repr-Digest": f"sha-256=:{base64.b64encode(hashlib.sha256(b'from a page').digest()).decode()}:"
+    }
     status, text, fields = fetch(browser, base + "/", method="POST", body="from a page", headers=digest)
     path = json.loads(text)["url"]
     assert (status, fields["location"]) == (200, path)

@@ -72,7 +72,7 @@ def test_transfers(url: str, curl: Curl, tmp_path: Path, arguments: list[str]) -
     curl("-o", "down", f"{url}{answer['url']}")
     assert (tmp_path / "down").read_bytes() == DATA
     removed = json.loads(curl("-X", "DELETE", f"{url}/{HASH}"))
-    assert removed == {"hash": HASH, "names": {"md5": HASH}, "size": SIZE}
+    assert removed == {"hash": HASH, "names": {"sha256": HASH}, "size": SIZE}
 
 
 NAMES = [

@@ -16,7 +16,7 @@ from tests.support.faults import (
     fresh,
     injected,
     intact,
-    md5,
+    hash_of,
     ready,
     refused,
     serving,
@@ -128,7 +128,7 @@ def in_a_new_shard(server: Server) -> bytes:
     """Bytes whose blob needs a new shard."""
     for number in range(1, 100_000):
         data = fresh(number, 100)
-        if not (server.root / md5(data)[:2]).exists():
+        if not (server.root / hash_of(data)[:2]).exists():
             return data
     raise AssertionError("every shard is there")
 
@@ -140,15 +140,15 @@ def test_uploads(server: Server, client: Connection, step: str, code: str) -> No
     data = in_a_new_shard(server)
     before = intact(server)
     told_as, cause = CODES[code]
-    with failing(server, UPLOADED[step], code, md5(data)):
+    with failing(server, UPLOADED[step], code, hash_of(data)):
         refused(server, client.ask(upload(data)), told_as, cause)
         if step in CHECKED:
             ready(server, client, whether=False)
         # Downloads still work.
-        assert fetched(client, md5(HELD)) == HELD
+        assert fetched(client, hash_of(HELD)) == HELD
     assert intact(server) == before
     told(client.ask(upload(data)))
-    assert client.ask(message("DELETE", f"/{md5(data)}")).status == 200
+    assert client.ask(message("DELETE", f"/{hash_of(data)}")).status == 200
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -157,10 +157,10 @@ def test_an_upload_that_cannot_be_synced_in_the_end(server: Server, client: Conn
     data = in_a_new_shard(server)
     told_as, cause = CODES[code]
     # Synced in this order: the file, the root for its new shard, the shard for its new blob.
-    with failing(server, Fault("fsync", when="3"), code, md5(data)):
+    with failing(server, Fault("fsync", when="3"), code, hash_of(data)):
         refused(server, client.ask(upload(data)), told_as, cause)
-    assert md5(data) in intact(server)
-    assert told(client.ask(upload(data))) == (md5(data), len(data), False)
+    assert hash_of(data) in intact(server)
+    assert told(client.ask(upload(data))) == (hash_of(data), len(data), False)
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -169,7 +169,7 @@ def test_uploads_of_what_is_held(server: Server, client: Connection, step: str, 
     """A duplicate that cannot be compared with the stored blob is not acknowledged."""
     before = intact(server)
     told_as, cause = CODES[code]
-    with failing(server, DUPLICATED[step], code, md5(HELD)):
+    with failing(server, DUPLICATED[step], code, hash_of(HELD)):
         refused(server, client.ask(upload(HELD)), told_as, cause)
     assert intact(server) == before
 
@@ -180,8 +180,8 @@ def test_deletions(server: Server, client: Connection, step: str, code: str) -> 
     """A failed deletion leaves the blob as it was."""
     before = intact(server)
     told_as, cause = CODES[code]
-    with failing(server, DELETED[step], code, md5(HELD)):
-        refused(server, client.ask(message("DELETE", f"/{md5(HELD)}")), told_as, cause)
+    with failing(server, DELETED[step], code, hash_of(HELD)):
+        refused(server, client.ask(message("DELETE", f"/{hash_of(HELD)}")), told_as, cause)
     assert intact(server) == before
 
 
@@ -189,10 +189,10 @@ def test_deletions(server: Server, client: Connection, step: str, code: str) -> 
 def test_a_deletion_that_cannot_be_synced(server: Server, client: Connection, code: str) -> None:
     """If syncing the shard fails, the deletion is not acknowledged."""
     told_as, cause = CODES[code]
-    with failing(server, Fault("fsync"), code, md5(HELD)):
-        refused(server, client.ask(message("DELETE", f"/{md5(HELD)}")), told_as, cause)
-    assert md5(HELD) not in intact(server)
-    assert client.ask(message("DELETE", f"/{md5(HELD)}")).status == 404
+    with failing(server, Fault("fsync"), code, hash_of(HELD)):
+        refused(server, client.ask(message("DELETE", f"/{hash_of(HELD)}")), told_as, cause)
+    assert hash_of(HELD) not in intact(server)
+    assert client.ask(message("DELETE", f"/{hash_of(HELD)}")).status == 404
 
 
 @pytest.mark.parametrize("code", ["EIO", "ESTALE", "EACCES", "EMFILE"])
@@ -200,9 +200,9 @@ def test_a_deletion_that_cannot_be_synced(server: Server, client: Connection, co
 def test_downloads(server: Server, client: Connection, step: str, code: str) -> None:
     """A blob that cannot be read gets 503, and other blobs are still sent."""
     other = stored(client, b"another")
-    with failing(server, DOWNLOADED[step], code, md5(HELD)):
-        refused(server, client.ask(message("GET", f"/{md5(HELD)}")), UNAVAILABLE)
+    with failing(server, DOWNLOADED[step], code, hash_of(HELD)):
+        refused(server, client.ask(message("GET", f"/{hash_of(HELD)}")), UNAVAILABLE)
         if step == "read":
-            ranged = message("GET", f"/{md5(HELD)}", Range="bytes=5-99")
+            ranged = message("GET", f"/{hash_of(HELD)}", Range="bytes=5-99")
             refused(server, client.ask(ranged), UNAVAILABLE)
         assert fetched(client, other) == b"another"

@@ -172,7 +172,7 @@ def test_a_disk_that_turned_read_only(tmp_path: Path, kind: str) -> None:
         ready(server, client, whether=False)
         assert fetched(client, hash_) == fresh(0)
         assert client.ask(message("GET", "/files")).status == 200
-        assert client.ask(message("DELETE", f"/{'0' * 32}")).status == 404
+        assert client.ask(message("DELETE", f"/{'0' * 64}")).status == 404
         assert intact(server) == {hash_}
         remount(server.root, "rw")
         ready(server, client, whether=True)

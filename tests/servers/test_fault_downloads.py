@@ -14,14 +14,14 @@ from random import Random
 import pytest
 
 from tests.support.exchanges import told
-from tests.support.faults import fetched, injected, md5, serving, stored, upload
+from tests.support.faults import fetched, injected, hash_of, serving, stored, upload
 from tests.support.servers import Server
 from tests.support.wire import Connection, message
 
 MIB = 1 << 20
 # More than the socket buffers hold, so that the server is still sending.
 DATA = Random(0).randbytes(MIB) * 32
-HASH = md5(DATA)
+HASH = hash_of(DATA)
 CUT = 16 * MIB
 READ = 64 << 10
 RANGES = {
@@ -96,7 +96,7 @@ def test_a_blob_that_is_cut(server: Server, path: Path, kind: str) -> None:
     def download() -> None:
         with Connection(server.port, receive_buffer=READ) as client:
             client.send(message("GET", f"/{HASH}", **fields(kind)))
-            client.send(message("GET", f"/{md5(b'another')}"))
+            client.send(message("GET", f"/{hash_of(b'another')}"))
             head = client.receive_head()
             cut(path)
             body = client.rest()
@@ -152,7 +152,7 @@ def test_a_blob_that_cannot_be_read(server: Server, path: Path, case: str) -> No
     def download() -> None:
         with injected(server, *faults, paths=[path]), Connection(server.port, receive_buffer=READ) as client:
             client.send(message("GET", f"/{HASH}", **fields(kind)))
-            client.send(message("GET", f"/{md5(b'another')}"))
+            client.send(message("GET", f"/{hash_of(b'another')}"))
             head = client.receive_head()
             body = client.rest()
         assert head.status in (200, 206)
@@ -163,7 +163,7 @@ def test_a_blob_that_cannot_be_read(server: Server, path: Path, case: str) -> No
     error = f"The answer to GET /{HASH} broke off: {cause}" if case in LATER else HANDLING
     logged_once(server, error, cause, download)
     with Connection(server.port) as client:
-        assert md5(fetched(client, HASH)) == HASH
+        assert hash_of(fetched(client, HASH)) == HASH
 
 
 def test_a_blob_that_was_cut_before(server: Server, path: Path) -> None:

@@ -13,7 +13,18 @@ from pathlib import Path
 import pytest
 
 from tests.support.exchanges import form
-from tests.support.faults import FULL, WORKERS, fresh, intact, md5, ready, refused, serving, stored, upload
+from tests.support.faults import (
+    FULL,
+    WORKERS,
+    fresh,
+    intact,
+    hash_of,
+    ready,
+    refused,
+    serving,
+    stored,
+    upload,
+)
 from tests.support.servers import Server
 from tests.support.wire import Connection
 
@@ -66,7 +77,7 @@ def crowd(server: Server) -> Counter[int]:
             answer = client.getresponse()
             payload = json.loads(answer.read())
         if answer.status == 200:
-            assert payload["hash"] == md5(fresh(number))
+            assert payload["hash"] == hash_of(fresh(number))
         else:
             assert payload["code"] == "store_unavailable"
         counted[answer.status] += 1

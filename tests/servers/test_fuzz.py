@@ -26,7 +26,7 @@ def uploads(data: bytes) -> set[str]:
             if not isinstance(event, h11.EndOfMessage):
                 break
             if request.method == b"POST":
-                found.add(hashlib.md5(body).hexdigest())
+                found.add(hashlib.sha256(body).hexdigest())
             reader.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
             reader.send(h11.EndOfMessage())
             reader.start_next_cycle()
@@ -87,7 +87,7 @@ TARGET = st.sampled_from(
         "/files?limit=-1&after=%ff",
     ]
     + [
-        f"/?hash={'0' * 32}",
+        f"/?hash={'0' * 64}",
         "/?link=a.b.c&ticket=%",
         "*",
         "//",

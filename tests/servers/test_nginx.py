@@ -91,9 +91,9 @@ def test_direct(backend: Server, direct: Server, method: str) -> None:
 @pytest.mark.parametrize(
     "method, target, fields, status",
     [
-        ("GET", f"/{'0' * 32}", {}, 404),
+        ("GET", f"/{'0' * 64}", {}, 404),
         ("GET", f"/{'0' * 33}", {}, 404),
-        ("DELETE", f"/{'0' * 32}", {}, 404),
+        ("DELETE", f"/{'0' * 64}", {}, 404),
         ("POST", f"/{HASH}", {}, 405),
         ("GET", f"/{HASH.upper()}", {}, 200),
         ("GET", f"/{HASH}", {"If_None_Match": f'"{HASH}"'}, 304),

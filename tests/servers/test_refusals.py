@@ -33,8 +33,8 @@ class Upload(NamedTuple):
 
 
 TOKEN = bearer("writer")
-HASH = "0" * 32
-OTHER = {"Repr-Digest": f"md5=:{'/' * 21}w==:"}
+HASH = "0" * 64
+OTHER = {"Repr-Digest": f"sha-256=:{'/' * 42}8=:"}
 REFUSED = {
     "no token": Upload(401, "POST", "/", {}, times=10),
     "too large": Upload(413, "POST", "/", TOKEN),

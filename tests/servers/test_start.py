@@ -40,7 +40,7 @@ REFUSED: dict[str, tuple[dict[str, str], str]] = {
     "an unknown name": ({"MAXSIZE": "1"}, "MAXSIZE: unknown setting"),
     "a bad value": ({"HASH": "crc32"}, "HASH: expected one of"),
     "an unknown kind of store": ({"ROOT": "ftp://x/y"}, "ROOT: unsupported scheme 'ftp'"),
-    "another hash": ({"ROOT": "{here}/sha256"}, "sha256 holds sha256 digests, not md5"),
+    "another hash": ({"ROOT": "{here}/sha256", "HASH": "md5"}, "sha256 holds sha256 digests, not md5"),
     "nothing to read": ({"ROOT": "{here}/no", "READ_ONLY": "yes"}, "there is no store at .*/no"),
 }
 SERVERS = {
@@ -154,7 +154,7 @@ def test_the_store_is_tried_before_anything_is_done(here: Path, options: tuple[s
 def test_the_first_lines_with_another_logger(here: Path) -> None:
     """With another logger the store is logged as well, and workers start."""
     with gunicorn(here, "--logger-class=gunicorn.glogging.Logger", workers=1) as server:
-        assert len(server.logged(f"wsgi_store {__version__}: {here}/store, md5, durability full")) == 1
+        assert len(server.logged(f"wsgi_store {__version__}: {here}/store, sha256, durability full")) == 1
 
 
 def test_the_client_s_token_stops_no_server(tmp_path: Path) -> None:
@@ -171,12 +171,12 @@ def test_the_first_lines(here: Path) -> None:
     settings = {"WSGI_STORE_TOKENS": str(here / "tokens"), "WSGI_STORE_PUBLIC_READ": "yes"}
     with gunicorn(here, workers=2, WSGI_STORE_DURABILITY="file", **settings) as server:
         first, second, *_ = server.text().splitlines()
-        assert first.endswith(f" wsgi_store {__version__}: {here}/store, md5, durability file")
+        assert first.endswith(f" wsgi_store {__version__}: {here}/store, sha256, durability file")
         assert second.endswith(f" tokens of {here}/tokens; anybody may read blobs")
         assert len(server.logged(f"wsgi_store {__version__}: ")) == 1
     for start in (uwsgi, waitress):
         with start(here) as server:
-            assert len(server.logged(f"wsgi_store {__version__}: {here}/store, md5, durability full")) == 1
+            assert len(server.logged(f"wsgi_store {__version__}: {here}/store, sha256, durability full")) == 1
             assert len(server.logged("no tokens: everybody may read, write and delete everything")) == 1
 
 

@@ -149,7 +149,7 @@ def test_stop(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "env", [{"WSGI_STORE_HAHS": "md5"}, {"WSGI_STORE_HASH": "sha256"}], ids=["setting", "algorithm"]
+    "env", [{"WSGI_STORE_HAHS": "md5"}, {"WSGI_STORE_HASH": "md5"}], ids=["setting", "algorithm"]
 )
 def test_refusal(server: Server, env: dict[str, str]) -> None:
     """uWSGI exits if the service cannot start, and logs one line with the reason."""

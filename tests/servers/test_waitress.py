@@ -26,11 +26,11 @@ def test_truncated(tmp_path: Path, coded: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "env", [{"WSGI_STORE_HAHS": "md5"}, {"WSGI_STORE_HASH": "sha256"}], ids=["setting", "algorithm"]
+    "env", [{"WSGI_STORE_HAHS": "md5"}, {"WSGI_STORE_HASH": "md5"}], ids=["setting", "algorithm"]
 )
 def test_refusal(tmp_path: Path, env: dict[str, str]) -> None:
     """waitress exits if the service cannot start, and prints one line with the reason."""
-    LocalStore(str(tmp_path), Algorithm.MD5)
+    LocalStore(str(tmp_path), Algorithm.SHA256)
     command = ["waitress-serve", "--listen=127.0.0.1:0", "wsgi_store.wsgi:application"]
     status, log = refusal(command, tmp_path, **env)
     assert status != 0

@@ -13,7 +13,7 @@ from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 
 KEY = "a-key-of-enough-length"
-HELLO = hashlib.md5(b"hello").hexdigest()
+HELLO = hashlib.sha256(b"hello").hexdigest()
 ALL = "read,write,delete,list,admin"
 
 Make = Callable[..., TestApp]

@@ -40,7 +40,7 @@ def serving(directory: Path, *arguments: str, endpoint: str | None = None, **env
 
 def store(directory: Path) -> Store:
     """The store of such a server, opened without the server."""
-    return KIND.open(directory / "store", Algorithm.MD5)
+    return KIND.open(directory / "store", Algorithm.SHA256)
 
 
 def store_behind(relay: Relay, directory: Path, timeout: float) -> Store:

@@ -9,7 +9,7 @@ from random import Random
 from tests.support.wire import Answer, message
 
 DATA = Random(1).randbytes(3_000_007)
-HASH = hashlib.md5(DATA).hexdigest()
+HASH = hashlib.sha256(DATA).hexdigest()
 SIZE = len(DATA)
 # The Range field and the slices of the blob that it requests, in the order they are sent.
 RANGES = {

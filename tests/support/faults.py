@@ -32,9 +32,9 @@ def fresh(number: int, size: int = SMALL) -> bytes:
     return Random(number).randbytes(size)
 
 
-def md5(data: bytes) -> str:
+def hash_of(data: bytes) -> str:
     """The hash of a blob."""
-    return hashlib.md5(data).hexdigest()
+    return hashlib.sha256(data).hexdigest()
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def upload(data: bytes) -> bytes:
 def stored(client: Connection, data: bytes) -> str:
     """Upload bytes and read them back on the same connection; returns their hash."""
     hash_, size, _ = told(client.ask(upload(data)))
-    assert (hash_, size) == (md5(data), len(data))
+    assert (hash_, size) == (hash_of(data), len(data))
     assert fetched(client, hash_) == data
     return hash_
 
@@ -100,7 +100,7 @@ def intact(server: Server) -> set[str]:
     assert not server.staged()
     assert not [name for name in server.descriptors() if "/.staging" in name]
     for path in server.root.glob("[0-9a-f][0-9a-f]/*"):
-        assert md5(path.read_bytes()) == path.name
+        assert hash_of(path.read_bytes()) == path.name
         assert stat.S_IMODE(path.stat().st_mode) == 0o444
     return server.blobs()
 

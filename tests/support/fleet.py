@@ -131,7 +131,7 @@ class Fleet:
         for path in self.root.glob("[0-9a-f][0-9a-f]/*"):
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                 key = (path.name, os.fstat(file.fileno()).st_ino)
-                if key not in self._whole and hashlib.file_digest(file, "md5").hexdigest() != path.name:
+                if key not in self._whole and hashlib.file_digest(file, "sha256").hexdigest() != path.name:
                     self.counts["altered"] += 1
                 self._whole.add(key)
                 found.add(path.name)

@@ -8,7 +8,7 @@ from tests.support.calling import Answer, call, held
 from wsgi_store.web.application import Application
 
 HELLO = b"hello\n"
-MD5 = "b1946ac92492d2347c6235b4d2611184"
+HASH = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
 # As a server marks it that raises an exception when such a body is truncated.
 CHUNKED: dict[str, Any] = {
     "HTTP_TRANSFER_ENCODING": "chunked",

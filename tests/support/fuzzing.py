@@ -14,7 +14,7 @@ from tests.support.servers import Server, gunicorn
 SECONDS = 15
 """Until then every connection has been answered or ended."""
 HELD = b"held"
-HELD_HASH = hashlib.md5(HELD).hexdigest()
+HELD_HASH = hashlib.sha256(HELD).hexdigest()
 ANSWER = re.compile(rb"^HTTP/1\.[01] ([0-9]{3}) [^\r\n]*\r\n((?:[^\r\n]+\r\n)+)\r\n", re.MULTILINE)
 
 

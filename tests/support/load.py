@@ -107,7 +107,7 @@ class Client(threading.Thread):
 
     def _send(self, data: bytes) -> None:
         """Upload in one of three ways."""
-        hash_ = hashlib.md5(data).hexdigest()
+        hash_ = hashlib.sha256(data).hexdigest()
         way = self._random.choice(["raw", "chunked", "form"])
         if way == "raw":
             answer = self._ask("POST", "/", data)

@@ -22,10 +22,10 @@ BY_STATE = {
 
 @schemathesis.hook
 def before_load_schema(_: Any, raw_schema: dict[str, Any]) -> None:
-    """The document allows every algorithm; the store under test uses md5."""
+    """The document allows every algorithm; the store under test uses sha256."""
     hash_ = raw_schema["components"]["schemas"]["Hash"]
     assert hash_["pattern"] == "^[0-9a-fA-F]{32,128}$"
-    hash_["pattern"] = "^[0-9a-fA-F]{32}$"
+    hash_["pattern"] = "^[0-9a-fA-F]{64}$"
 
 
 @schemathesis.hook

@@ -10,7 +10,7 @@ from typing import Any
 
 from wsgi_store.client import Client
 
-INDEX = b'{"algorithm": "md5"}'
+INDEX = b'{"algorithm": "sha256"}'
 
 
 def hurried(url: str, token: str | None = None, **options: Any) -> Client:
@@ -77,7 +77,7 @@ def _listening(serve: Callable[[socket.socket], None], host: str = "127.0.0.1") 
 def saying(*answers: bytes, host: str = "127.0.0.1", index: bytes = INDEX) -> Iterator[Peer]:
     """A server that gives one of these answers on each connection, and repeats the last one.
 
-    `GET /` gets `index`, which by default says that the algorithm is md5.
+    `GET /` gets `index`, which by default says that the algorithm is sha256.
     """
     remaining = list(answers)
     peer = Peer(0, host=host, index=index)

@@ -24,7 +24,7 @@ from wsgi_store.web.application import Application
 
 # More than is sent from memory.
 DATA = os.urandom(300_000)
-HASH = hashlib.md5(DATA).hexdigest()
+HASH = hashlib.sha256(DATA).hexdigest()
 HOSTS = {
     "flask": flask_app.make_app,
     "django": django_app.make_app,
@@ -171,8 +171,8 @@ def broken() -> Iterator[bytes]:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ({"source": DATA, "hash_": "0" * 32}, errors.DigestMismatch),
-        ({"source": DATA, "hash_": "0" * 64}, errors.BadRequest),
+        ({"source": DATA, "hash_": "0" * 64}, errors.DigestMismatch),
+        ({"source": DATA, "hash_": "0" * 32}, errors.BadRequest),
         ({"source": DATA, "hash_": "../store"}, errors.BadRequest),
         ({"source": DATA, "length": 299_999}, errors.IncompleteBody),
         ({"source": DATA, "length": 300_001}, errors.IncompleteBody),
@@ -199,7 +199,7 @@ def test_only_reading_is_answered(application: Application, method: str) -> None
 # Fixed ids: HASH differs in each pytest-xdist worker, and all must collect the same tests.
 @pytest.mark.parametrize(
     "hash_",
-    ["0" * 32, "x", "", "../../etc/passwd", HASH + "/a"],
+    ["0" * 64, "x", "", "../../etc/passwd", HASH + "/a"],
     ids=["absent", "short", "empty", "path", "below a blob"],
 )
 def test_what_is_no_blob(application: Application, hash_: str) -> None:

@@ -18,13 +18,19 @@ from wsgi_store.web.application import Application
 
 pytestmark = pytest.mark.every_store
 HELLO = b"hello\n"
-MD5 = "b1946ac92492d2347c6235b4d2611184"
-SPELLINGS = [f"/{MD5}", f"/{MD5.upper()}", f"/{MD5}/", f"/?hash={MD5}", f"/?x=1&hash={MD5.upper()}&filename="]
+HASH = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+SPELLINGS = [
+    f"/{HASH}",
+    f"/{HASH.upper()}",
+    f"/{HASH}/",
+    f"/?hash={HASH}",
+    f"/?x=1&hash={HASH.upper()}&filename=",
+]
 NAMED = [
-    f"/{MD5}/a.txt",
-    f"/?hash={MD5}&filename=a.txt",
-    f"/?filename=a.txt&hash={MD5}",
-    f"/{MD5}/a.txt?filename=b.html",
+    f"/{HASH}/a.txt",
+    f"/?hash={HASH}&filename=a.txt",
+    f"/?filename=a.txt&hash={HASH}",
+    f"/{HASH}/a.txt?filename=b.html",
 ]
 LARGE = os.urandom(70_000)
 
@@ -39,13 +45,13 @@ def test_get(api: TestApp, config: Config, spelling: str) -> None:
     headers = dict(answer.headers)
     assert len(headers.pop("X-Request-ID")) == 16
     modified = parsedate_to_datetime(headers.pop("Last-Modified")).timestamp()
-    assert modified == int(os.stat(Path(config.root, MD5[:2], MD5)).st_mtime)
+    assert modified == int(os.stat(Path(config.root, HASH[:2], HASH)).st_mtime)
     assert headers == {
         "Content-Type": "application/octet-stream",
         "Content-Disposition": "attachment",
         "Content-Length": "6",
-        "ETag": f'"{MD5}"',
-        "Repr-Digest": "md5=:sZRqySSS0jR8YjW00mERhA==:",
+        "ETag": f'"{HASH}"',
+        "Repr-Digest": "sha-256=:WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM=:",
         "Cache-Control": "public, max-age=31536000, immutable",
         "Accept-Ranges": "bytes",
         "X-Content-Type-Options": "nosniff",
@@ -93,7 +99,7 @@ def test_delete(api: TestApp, application: Application, spelling: str) -> None:
     """DELETE removes a blob once, by any spelling of its URL, and returns its size."""
     api.post("/", HELLO)
     answer = api.delete(spelling)
-    assert (answer.status_int, answer.json) == (200, {"hash": MD5, "names": {"md5": MD5}, "size": 6})
+    assert (answer.status_int, answer.json) == (200, {"hash": HASH, "names": {"sha256": HASH}, "size": 6})
     assert answer.headers["Cache-Control"] == "no-store"
     assert not held(application)
     assert api.delete(spelling, status=404).json["code"] == "blob_not_found"
@@ -103,9 +109,9 @@ def test_delete(api: TestApp, application: Application, spelling: str) -> None:
 def test_delete_under_a_file_name(api: TestApp, application: Application) -> None:
     """A path with a file name allows only reading."""
     api.post("/", HELLO)
-    assert api.delete(f"/{MD5}/a.txt", status=405).headers["Allow"] == "GET, HEAD, OPTIONS, PUT"
-    assert held(application) == [MD5]
-    assert api.delete(f"/?hash={MD5}&filename=a.txt").json["hash"] == MD5
+    assert api.delete(f"/{HASH}/a.txt", status=405).headers["Allow"] == "GET, HEAD, OPTIONS, PUT"
+    assert held(application) == [HASH]
+    assert api.delete(f"/?hash={HASH}&filename=a.txt").json["hash"] == HASH
 
 
 def test_delete_while_sent(application: Application) -> None:
@@ -119,11 +125,11 @@ def test_delete_while_sent(application: Application) -> None:
 def test_mounted(application: Application) -> None:
     """A mounted service ignores the prefix when it routes."""
     call(application, "POST", body=HELLO, SCRIPT_NAME="/data")
-    assert call(application, path=f"/{MD5}", SCRIPT_NAME="/data").body == HELLO
+    assert call(application, path=f"/{HASH}", SCRIPT_NAME="/data").body == HELLO
 
 
 def test_blob_that_is_no_file(application: Application, config: Config) -> None:
     """A directory in the place of a blob is answered 404."""
-    Path(config.root, MD5[:2], MD5).mkdir(parents=True)
+    Path(config.root, HASH[:2], HASH).mkdir(parents=True)
     for method in ("GET", "HEAD", "DELETE"):
-        assert call(application, method, f"/{MD5}").status == 404
+        assert call(application, method, f"/{HASH}").status == 404

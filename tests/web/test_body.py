@@ -23,7 +23,7 @@ from wsgi_store.web.application import Application
 
 pytestmark = pytest.mark.every_store
 HELLO = b"hello\n"
-MD5 = hashlib.md5(HELLO).hexdigest()
+HASH = hashlib.sha256(HELLO).hexdigest()
 RAW = "application/octet-stream"
 MANY = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -34,19 +34,19 @@ def test_raw_body(api: TestApp, application: Application, config: Config) -> Non
     answer = api.post("/", HELLO, content_type=RAW)
     assert answer.status_int == 200
     assert answer.json == {
-        "hash": MD5,
-        "algorithm": "md5",
-        "names": {"md5": MD5},
+        "hash": HASH,
+        "algorithm": "sha256",
+        "names": {"sha256": HASH},
         "size": 6,
-        "url": f"/{MD5}",
+        "url": f"/{HASH}",
         "created": True,
     }
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["Cache-Control"] == "no-store"
     assert not {"ETag", "Content-Location"} & set(answer.headers), "the answer is no blob"
-    assert answer.headers["Location"] == f"/{MD5}"
-    assert Path(config.root, MD5[:2], MD5).read_bytes() == HELLO
-    assert held(application) == [MD5]
+    assert answer.headers["Location"] == f"/{HASH}"
+    assert Path(config.root, HASH[:2], HASH).read_bytes() == HELLO
+    assert held(application) == [HASH]
 
 
 def test_again(api: TestApp, application: Application) -> None:
@@ -54,7 +54,7 @@ def test_again(api: TestApp, application: Application) -> None:
     first = api.post("/", HELLO, content_type=RAW).json
     again = api.post("/", HELLO, content_type=RAW).json
     assert again == first | {"created": False}
-    assert held(application) == [MD5]
+    assert held(application) == [HASH]
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
@@ -71,7 +71,7 @@ def test_empty_body(api: TestApp) -> None:
     """An empty body with Content-Length: 0 is stored."""
     answer = api.post("/", b"", content_type=RAW)
     assert answer.json["size"] == 0
-    assert answer.json["hash"] == hashlib.md5(b"").hexdigest()
+    assert answer.json["hash"] == hashlib.sha256(b"").hexdigest()
     assert api.get(answer.json["url"]).body == b""
 
 
@@ -83,14 +83,14 @@ def test_any_type_is_raw(application: Application, kind: str | None) -> None:
     """A body of any type except multipart/form-data is stored as it is."""
     body = b"--x\r\na=1&b=%20\r\n--x--\r\n"
     answer = call(application, "POST", body=body, CONTENT_TYPE=kind)
-    assert answer.json["hash"] == hashlib.md5(body).hexdigest()
+    assert answer.json["hash"] == hashlib.sha256(body).hexdigest()
 
 
 @pytest.mark.parametrize("sizes", [(), (1,) * 6, (2, 3)])
 def test_chunked(application: Application, sizes: tuple[int, ...]) -> None:
     """A chunked body is read to its end if the server marks the end."""
     answer = call(application, "POST", body=Body(HELLO, sizes), **CHUNKED)
-    assert (answer.json["hash"], answer.json["size"]) == (MD5, 6)
+    assert (answer.json["hash"], answer.json["size"]) == (HASH, 6)
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ def test_chunked_with_a_digest(application: Application, announced: str, cut: in
     server = {"wsgi.input_terminated": True, "SERVER_SOFTWARE": "Granian"}
     fields = {"HTTP_TRANSFER_ENCODING": "chunked", **server}
     if announced == "Repr-Digest":
-        fields["HTTP_REPR_DIGEST"] = "md5=:sZRqySSS0jR8YjW00mERhA==:"
-    query = f"hash={MD5}" if announced == "hash" else ""
+        fields["HTTP_REPR_DIGEST"] = "sha-256=:WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM=:"
+    query = f"hash={HASH}" if announced == "hash" else ""
     answer = call(application, "POST", query=query, body=Body(HELLO[cut:]), **fields)
     assert answer.status == (422 if cut else 200)
-    assert held(application) == ([] if cut else [MD5])
+    assert held(application) == ([] if cut else [HASH])
 
 
 def test_chunked_with_a_length(application: Application) -> None:
@@ -139,7 +139,7 @@ def test_chunked_inside_uwsgi(application: Application, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
     fields = {"HTTP_TRANSFER_ENCODING": "chunked", "uwsgi.version": b"2.0.30"}
     answer = call(application, "POST", body=Untouched(), **fields)
-    assert answer.json["hash"] == MD5
+    assert answer.json["hash"] == HASH
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_nothing_is_read_past_the_length(application: Application) -> None:
     """Reading stops at Content-Length: the next bytes belong to the next request."""
     body = Body(HELLO + b"GET / HTTP/1.1")
     answer = call(application, "POST", body=body, CONTENT_LENGTH="6")
-    assert answer.json["hash"] == MD5
+    assert answer.json["hash"] == HASH
     assert body.read(100) == b"GET / HTTP/1.1"
 
 
@@ -191,7 +191,7 @@ def test_any_bytes_in_any_pieces(config: Config, data: bytes, sizes: list[int]) 
     """Any bytes are stored as sent, in whatever pieces the server delivers them."""
     application = quick(config)
     answer = call(application, "POST", body=Body(data, sizes), CONTENT_LENGTH=str(len(data))).json
-    assert answer["hash"] == hashlib.md5(data).hexdigest()
+    assert answer["hash"] == hashlib.sha256(data).hexdigest()
     assert call(application, path=answer["url"]).body == data
 
 
@@ -218,13 +218,13 @@ def test_accept(application: Application, accept: str, plain: bool) -> None:
     """A client that prefers text/plain gets only the hash."""
     answer = call(application, "POST", body=HELLO, HTTP_ACCEPT=accept)
     if plain:
-        assert answer.body == f"{MD5}\n".encode()
+        assert answer.body == f"{HASH}\n".encode()
         assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
     else:
-        assert answer.json["hash"] == MD5
+        assert answer.json["hash"] == HASH
     assert answer.headers["Cache-Control"] == "no-store"
     assert not {"ETag", "Content-Location"} & set(answer.headers), "the answer is no blob"
-    assert answer.headers["Location"] == f"/{MD5}"
+    assert answer.headers["Location"] == f"/{HASH}"
 
 
 @pytest.mark.parametrize(
@@ -241,13 +241,13 @@ def test_accept(application: Application, accept: str, plain: bool) -> None:
 def test_mounted(application: Application, prefix: str, quoted: str) -> None:
     """URLs in answers are relative to the mount point and ignore the Host field."""
     answer = call(application, "POST", body=HELLO, SCRIPT_NAME=prefix, HTTP_HOST="evil.example")
-    assert answer.json["url"] == f"{quoted}/{MD5}"
-    assert answer.headers["Location"] == f"{quoted}/{MD5}"
+    assert answer.json["url"] == f"{quoted}/{HASH}"
+    assert answer.headers["Location"] == f"{quoted}/{HASH}"
 
 
 def test_path_of_the_mount_point_itself(application: Application) -> None:
     """The service answers at its mount point without the slash, too."""
-    assert call(application, "POST", path="", body=HELLO, SCRIPT_NAME="/data").json["hash"] == MD5
+    assert call(application, "POST", path="", body=HELLO, SCRIPT_NAME="/data").json["hash"] == HASH
 
 
 def test_size_limit(config: Config) -> None:
@@ -259,7 +259,7 @@ def test_size_limit(config: Config) -> None:
     for answer in (announced, found):
         assert (answer.status, answer.json["code"]) == (413, "too_large")
         assert answer.json["limit"] == 6
-    assert held(application) == [MD5]
+    assert held(application) == [HASH]
 
 
 def test_no_room(config: Config) -> None:
@@ -321,5 +321,5 @@ def test_broken_body(application: Application, error: Exception, status: int, co
 def test_a_server_that_follows_cgi(application: Application) -> None:
     """Under CGI there is no Location, because Apache would answer with the blob it names."""
     answer = call(application, "POST", body=HELLO, GATEWAY_INTERFACE="CGI/1.1")
-    assert (answer.status, answer.json["hash"]) == (200, MD5)
+    assert (answer.status, answer.json["hash"]) == (200, HASH)
     assert "Location" not in answer.headers

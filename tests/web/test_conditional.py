@@ -14,8 +14,8 @@ from wsgi_store.config import Config
 from wsgi_store.web.application import Application
 
 HELLO = b"hello\n"
-MD5 = "b1946ac92492d2347c6235b4d2611184"
-ETAG = f'"{MD5}"'
+HASH = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+ETAG = f'"{HASH}"'
 TIME = 784111777  # Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110
 
 ETAGS = {
@@ -43,7 +43,7 @@ WEAK = STRONG | {"weak"}
 def old_blob(application: Application, config: Config) -> None:
     """A blob with an mtime of TIME and nearly a second more."""
     call(application, "POST", body=HELLO)
-    os.utime(Path(config.root, MD5[:2], MD5), (TIME + 0.9, TIME + 0.9))
+    os.utime(Path(config.root, HASH[:2], HASH), (TIME + 0.9, TIME + 0.9))
 
 
 def reference(
@@ -70,7 +70,7 @@ def test_order_of_conditions(
     application: Application, config: Config, method: str, match: str | None, none_match: str | None
 ) -> None:
     """Every combination of conditions is evaluated in the order of RFC 9110 section 13.2.2."""
-    path = Path(config.root, MD5[:2], MD5)
+    path = Path(config.root, HASH[:2], HASH)
     for unmodified, modified in itertools.product(DATES, DATES):
         if not path.exists():
             call(application, "POST", body=HELLO)
@@ -81,7 +81,7 @@ def test_order_of_conditions(
             "HTTP_IF_NONE_MATCH": ETAGS[none_match],
             "HTTP_IF_MODIFIED_SINCE": DATES[modified],
         }
-        answer = call(application, method, f"/{MD5}", **fields)
+        answer = call(application, method, f"/{HASH}", **fields)
         assert answer.status == reference(method, match, unmodified, none_match, modified), fields
         assert path.exists() == (method != "DELETE" or answer.status == 412)
 
@@ -90,11 +90,11 @@ def test_not_modified(api: TestApp) -> None:
     """A 304 has only the fields that update a cache."""
     for headers in ({"If-None-Match": ETAG}, {"If-Modified-Since": DATES["equal"]}):
         for method in (api.get, api.head):
-            answer = method(f"/{MD5}/a.txt", headers=headers, status=304)
+            answer = method(f"/{HASH}/a.txt", headers=headers, status=304)
             assert answer.body == b""
             assert set(answer.headers) == {"ETag", "Cache-Control", "X-Request-ID"}
             assert answer.headers["ETag"] == ETAG
-            assert answer.headers["Cache-Control"] == api.get(f"/{MD5}").headers["Cache-Control"]
+            assert answer.headers["Cache-Control"] == api.get(f"/{HASH}").headers["Cache-Control"]
 
 
 @pytest.mark.parametrize(
@@ -102,26 +102,26 @@ def test_not_modified(api: TestApp) -> None:
 )
 def test_precondition_failed(api: TestApp, name: str, value: str) -> None:
     """A 412 names the condition that failed."""
-    answer = api.get(f"/{MD5}", headers={name: value}, status=412)
+    answer = api.get(f"/{HASH}", headers={name: value}, status=412)
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json["code"] == "precondition_failed"
     assert name in answer.json["detail"]
-    assert api.delete(f"/{MD5}", headers={name: value}, status=412).json == answer.json
-    assert api.get(f"/{MD5}").body == HELLO
+    assert api.delete(f"/{HASH}", headers={name: value}, status=412).json == answer.json
+    assert api.get(f"/{HASH}").body == HELLO
 
 
 def test_delete_if_match(api: TestApp) -> None:
     """A blob is removed when If-Match names it, under either spelling of its URL."""
-    assert api.delete(f"/?hash={MD5}", headers={"If-Match": '"0"'}, status=412)
-    removed = {"hash": MD5, "names": {"md5": MD5}, "size": 6}
-    assert api.delete(f"/?hash={MD5}", headers={"If-Match": ETAG}).json == removed
-    api.delete(f"/{MD5}", headers={"If-Match": "*"}, status=404)
+    assert api.delete(f"/?hash={HASH}", headers={"If-Match": '"0"'}, status=412)
+    removed = {"hash": HASH, "names": {"sha256": HASH}, "size": 6}
+    assert api.delete(f"/?hash={HASH}", headers={"If-Match": ETAG}).json == removed
+    api.delete(f"/{HASH}", headers={"If-Match": "*"}, status=404)
 
 
 def test_conditions_on_nothing(application: Application) -> None:
     """An absent blob is answered 404, whatever the conditions."""
     for name in ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"):
-        assert call(application, path=f"/{'0' * 32}", **{name: "*"}).status == 404
+        assert call(application, path=f"/{'0' * 64}", **{name: "*"}).status == 404
 
 
 SOMEWHERE = timezone(timedelta(hours=5, minutes=30))
@@ -138,8 +138,8 @@ SOMEWHERE = timezone(timedelta(hours=5, minutes=30))
 )
 def test_forms_of_a_date(application: Application, date: str) -> None:
     """All three date formats of RFC 9110 section 5.6.7 are read, and so are time zones."""
-    assert call(application, path=f"/{MD5}", HTTP_IF_MODIFIED_SINCE=date).status == 304
-    assert call(application, path=f"/{MD5}", HTTP_IF_UNMODIFIED_SINCE=date).status == 200
+    assert call(application, path=f"/{HASH}", HTTP_IF_MODIFIED_SINCE=date).status == 304
+    assert call(application, path=f"/{HASH}", HTTP_IF_UNMODIFIED_SINCE=date).status == 200
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_forms_of_a_date(application: Application, date: str) -> None:
 @pytest.mark.parametrize("name", ["HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE"])
 def test_malformed_dates(application: Application, date: str, name: str) -> None:
     """A malformed date is ignored; in If-Range it makes the condition fail."""
-    answer = call(application, path=f"/{MD5}", HTTP_RANGE="bytes=0-0", **{name: date})
+    answer = call(application, path=f"/{HASH}", HTTP_RANGE="bytes=0-0", **{name: date})
     assert answer.status == (200 if name == "HTTP_IF_RANGE" else 206)
 
 
@@ -172,7 +172,7 @@ def test_malformed_dates(application: Application, date: str, name: str) -> None
         (DATES["equal"], True),
         (f"W/{ETAG}", False),
         ('"0"', False),
-        (MD5, False),
+        (HASH, False),
         (f"{ETAG}, {ETAG}", False),
         ("*", False),
         ("", False),
@@ -183,15 +183,15 @@ def test_malformed_dates(application: Application, date: str, name: str) -> None
 )
 def test_if_range(application: Application, value: str, holds: bool) -> None:
     """Range applies only if If-Range matches the blob; otherwise the whole blob is sent."""
-    answer = call(application, path=f"/{MD5}", HTTP_RANGE="bytes=1-2", HTTP_IF_RANGE=value)
+    answer = call(application, path=f"/{HASH}", HTTP_RANGE="bytes=1-2", HTTP_IF_RANGE=value)
     assert (answer.status, answer.body) == ((206, b"el") if holds else (200, HELLO))
-    answer = call(application, path=f"/{MD5}", HTTP_RANGE="bytes=6-", HTTP_IF_RANGE=value)
+    answer = call(application, path=f"/{HASH}", HTTP_RANGE="bytes=6-", HTTP_IF_RANGE=value)
     assert answer.status == (416 if holds else 200)
 
 
 def test_if_range_alone(application: Application) -> None:
     """If-Range without Range has no effect."""
-    assert call(application, path=f"/{MD5}", HTTP_IF_RANGE=ETAG).status == 200
+    assert call(application, path=f"/{HASH}", HTTP_IF_RANGE=ETAG).status == 200
 
 
 @pytest.mark.parametrize("value, status", [("bytes=0-0", 206), ("bytes=6-", 416)])
@@ -199,7 +199,7 @@ def test_conditions_before_ranges(application: Application, value: str, status: 
     """Ranges are evaluated only after all other conditions hold."""
 
     def ask(**fields: str) -> int:
-        return call(application, path=f"/{MD5}", HTTP_RANGE=value, **fields).status
+        return call(application, path=f"/{HASH}", HTTP_RANGE=value, **fields).status
 
     assert ask() == ask(HTTP_IF_MATCH=ETAG) == ask(HTTP_IF_NONE_MATCH='"0"') == status
     assert ask(HTTP_IF_NONE_MATCH=ETAG) == 304

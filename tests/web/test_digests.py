@@ -12,7 +12,7 @@ from wsgi_store.web.application import Application
 
 pytestmark = pytest.mark.every_store
 HELLO = b"hello\n"
-MD5 = "b1946ac92492d2347c6235b4d2611184"
+HASH = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
 RAW = "application/octet-stream"
 
 
@@ -22,29 +22,30 @@ def field(name: str, data: bytes) -> str:
     return f"{name}=:{base64.b64encode(hashlib.new(algorithm, data).digest()).decode()}:"
 
 
-@pytest.mark.parametrize("hash_", [MD5, MD5.upper()])
+@pytest.mark.parametrize("hash_", [HASH, HASH.upper()])
 def test_expected_hash(api: TestApp, hash_: str) -> None:
     """An upload that matches the hash in its query, in either case, is stored."""
     answer = api.post(f"/?hash={hash_}", HELLO, content_type=RAW)
-    assert answer.json["hash"] == MD5
+    assert answer.json["hash"] == HASH
 
 
 @pytest.mark.parametrize(
-    "query", [f"hash={'0' * 32}", f"hash={MD5}&hash={'0' * 32}", f"hash={'0' * 32}&hash={MD5}"]
+    "query", [f"hash={'0' * 64}", f"hash={HASH}&hash={'0' * 64}", f"hash={'0' * 64}&hash={HASH}"]
 )
 def test_another_hash(application: Application, query: str) -> None:
     """An upload that differs from the expected hash gets 422 with both hashes."""
     answer = call(application, "POST", query=query, body=HELLO)
     assert (answer.status, answer.json["code"]) == (422, "digest_mismatch")
     # Two contradicting hashes are reported as each other's expected and actual.
-    named = re.findall("[0-9a-f]{32}", query)
-    assert answer.json["expected"] == f"md5:{named[0]}"
-    assert answer.json["actual"] == f"md5:{named[1] if len(named) > 1 else MD5}"
+    named = re.findall("[0-9a-f]{64}", query)
+    assert answer.json["expected"] == f"sha256:{named[0]}"
+    assert answer.json["actual"] == f"sha256:{named[1] if len(named) > 1 else HASH}"
     assert not held(application)
 
 
 @pytest.mark.parametrize(
-    "query", ["hash=", "hash", "hash=x", f"hash={MD5}0", f"hash={'0' * 64}", f"hash={MD5}&hash=", "hash=%ff"]
+    "query",
+    ["hash=", "hash", "hash=x", f"hash={HASH}0", f"hash={'0' * 32}", f"hash={HASH}&hash=", "hash=%ff"],
 )
 def test_malformed_hash(application: Application, query: str) -> None:
     """A malformed expected hash gets 400 before the body is read."""
@@ -65,7 +66,7 @@ def test_malformed_hash(application: Application, query: str) -> None:
 )
 def test_digest_fields(application: Application, name: str, value: str) -> None:
     """Digests of all known algorithms are checked; unknown ones are ignored."""
-    assert call(application, "POST", body=HELLO, **{name: value}).json["hash"] == MD5
+    assert call(application, "POST", body=HELLO, **{name: value}).json["hash"] == HASH
 
 
 @pytest.mark.parametrize("name", ["HTTP_REPR_DIGEST", "HTTP_CONTENT_DIGEST"])

@@ -13,8 +13,8 @@ from tests.support.forms import (
     EMPTY,
     FIELD,
     FILE,
+    HASH,
     HELLO,
-    MD5,
     NAMELESS,
     check_refused,
     form,
@@ -31,7 +31,7 @@ MANY = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCh
 def test_file_of_a_browser(api: TestApp) -> None:
     """The file of a form is stored, and the answer has its name."""
     answer = api.post("/", {"field": "value"}, upload_files=[("file", "größe.txt", HELLO)])
-    assert (answer.json["hash"], answer.json["size"], answer.json["name"]) == (MD5, 6, "größe.txt")
+    assert (answer.json["hash"], answer.json["size"], answer.json["name"]) == (HASH, 6, "größe.txt")
     assert answer.json.keys() == {"hash", "algorithm", "names", "size", "url", "created", "name"}
     assert not {"ETag", "Content-Location"} & set(answer.headers), "the answer is no blob"
     assert api.get(answer.json["url"]).body == HELLO
@@ -53,8 +53,8 @@ def test_file_of_a_browser(api: TestApp) -> None:
 def test_one_file(application: Application, parts: list[bytes]) -> None:
     """Other fields and empty file inputs, before or after the file, are ignored."""
     answer = post(application, form(*parts)).json
-    assert (answer["hash"], answer["name"]) == (MD5, "a.txt")
-    assert held(application) == [MD5]
+    assert (answer["hash"], answer["name"]) == (HASH, "a.txt")
+    assert held(application) == [HASH]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_empty_file(application: Application) -> None:
 def test_file_without_a_name(application: Application) -> None:
     """A file part with bytes and an empty file name is stored, and the answer has no name."""
     answer = post(application, form(FIELD, NAMELESS)).json
-    assert answer["hash"] == MD5
+    assert answer["hash"] == HASH
     assert "name" not in answer
 
 
@@ -124,7 +124,7 @@ def test_any_content(config: Config, upload: tuple[bytes, str, list[int]], befor
     data = form(*[FIELD] * before, file, *[FIELD] * after, boundary=boundary)
     body = Body(data, sizes)
     answer = post(application, body, boundary, CONTENT_LENGTH=str(len(data))).json
-    assert answer["hash"] == hashlib.md5(content).hexdigest()
+    assert answer["hash"] == hashlib.sha256(content).hexdigest()
     assert call(application, path=answer["url"]).body == content
     assert body.tell() == len(data)
 
@@ -146,7 +146,7 @@ def test_any_truncation(config: Config, data: st.DataObject, sizes: list[int]) -
 
 def test_end_without_a_line_break(application: Application) -> None:
     """The line break after the last boundary is optional."""
-    assert post(application, form(FILE)[:-2]).json["hash"] == MD5
+    assert post(application, form(FILE)[:-2]).json["hash"] == HASH
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_length_of_a_boundary(application: Application, length: int, status: int
 def test_spellings_of_the_type(application: Application, kind: str) -> None:
     """The media type and its parameter names are case-insensitive (RFC 9110 section 8.3.1)."""
     answer = call(application, "POST", body=form(FILE), CONTENT_TYPE=kind)
-    assert answer.json["hash"] == MD5
+    assert answer.json["hash"] == HASH
 
 
 @pytest.mark.parametrize("before", [b"", b"\r\n", b"preamble\r\n", b"--x\r\n" * 100])
@@ -198,7 +198,7 @@ def test_what_surrounds_a_form(
     data = before + form(FILE) + after
     for fields in ({"CONTENT_LENGTH": str(len(data))}, CHUNKED):
         body = Body(data, sizes)
-        assert post(application, body, **fields).json["hash"] == MD5
+        assert post(application, body, **fields).json["hash"] == HASH
         assert body.tell() == len(data)
 
 
@@ -236,4 +236,4 @@ def test_malformed(application: Application, body: bytes, sizes: tuple[int, ...]
 
 def test_most_parts(application: Application) -> None:
     """A form of the maximum number of parts is stored."""
-    assert post(application, form(*[FIELD] * (FORM_PARTS - 1), FILE)).json["hash"] == MD5
+    assert post(application, form(*[FIELD] * (FORM_PARTS - 1), FILE)).json["hash"] == HASH

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.calling import Body, Untouched, call, held, quick
-from tests.support.forms import CHUNKED, FIELD, FILE, HELLO, MD5, check_refused, form, part, post
+from tests.support.forms import CHUNKED, FIELD, FILE, HASH, HELLO, check_refused, form, part, post
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.web.application import Application
@@ -53,10 +53,10 @@ def test_names(application: Application, config: Config, written: str | bytes, n
     if isinstance(written, str):
         written = written.encode()
     answer = post(application, form(part(b"name=file; " + written, HELLO))).json
-    assert (answer["hash"], answer["name"]) == (MD5, name)
-    assert sorted(os.listdir(config.root)) == sorted([*before, MD5[:2]])
-    assert call(application, path=f"/{MD5}/" + name.encode().decode("latin-1")).body == HELLO
-    assert call(application, query=f"hash={MD5}&filename={quote(name)}").body == HELLO
+    assert (answer["hash"], answer["name"]) == (HASH, name)
+    assert sorted(os.listdir(config.root)) == sorted([*before, HASH[:2]])
+    assert call(application, path=f"/{HASH}/" + name.encode().decode("latin-1")).body == HELLO
+    assert call(application, query=f"hash={HASH}&filename={quote(name)}").body == HELLO
 
 
 @given(name=st.binary(max_size=40))
@@ -68,7 +68,7 @@ def test_any_name(config: Config, name: bytes) -> None:
     if b"\n" in name:
         assert answer.status in (200, 400)
     else:
-        assert answer.json["hash"] == MD5
+        assert answer.json["hash"] == HASH
 
 
 HUGE = b"x" * (FORM_OVERHEAD + 1)
@@ -97,7 +97,7 @@ def test_one_byte_too_much(application: Application) -> None:
     """The limit is exact to the byte."""
     most = FORM_OVERHEAD - (len(form(FILE)) - len(HELLO))
     check_refused(application, post(application, form(FILE) + HUGE[: most + 1]))
-    assert post(application, form(FILE) + HUGE[:most]).json["hash"] == MD5
+    assert post(application, form(FILE) + HUGE[:most]).json["hash"] == HASH
 
 
 def test_second_file_is_not_read(application: Application) -> None:
@@ -118,7 +118,7 @@ def test_large_fields_and_files(application: Application, size: int, sizes: tupl
     data = form(part("name=x", bytes(FORM_OVERHEAD - frame)), file)
     assert len(data) - size == FORM_OVERHEAD
     answer = post(application, Body(data, sizes), **CHUNKED).json
-    assert answer["hash"] == hashlib.md5(content).hexdigest()
+    assert answer["hash"] == hashlib.sha256(content).hexdigest()
 
 
 def test_size_limit(config: Config) -> None:
@@ -132,7 +132,7 @@ def test_size_limit(config: Config) -> None:
         post(application, too_large, CONTENT_LENGTH=str(FORM_OVERHEAD + 7)),
     ):
         assert (answer.status, answer.json["code"], answer.json["limit"]) == (413, "too_large", 6)
-    assert held(application) == [MD5]
+    assert held(application) == [HASH]
 
 
 def digest_field(data: bytes) -> str:
@@ -149,16 +149,16 @@ def test_digest_fields(application: Application, name: str) -> None:
         assert (answer.status, answer.json["code"]) == (422, "digest_mismatch")
         assert answer.json["actual"] == f"sha256:{hashlib.sha256(body).hexdigest()}"
         assert not held(application)
-    assert post(application, body, **{name: digest_field(body)}).json["hash"] == MD5
+    assert post(application, body, **{name: digest_field(body)}).json["hash"] == HASH
 
 
 def test_expected_hash(application: Application) -> None:
     """`hash` in the query is the hash of the file."""
     body = form(FIELD, FILE)
-    answer = post(application, body, QUERY_STRING=f"hash={hashlib.md5(body).hexdigest()}")
-    assert (answer.status, answer.json["actual"]) == (422, f"md5:{MD5}")
+    answer = post(application, body, QUERY_STRING=f"hash={hashlib.sha256(body).hexdigest()}")
+    assert (answer.status, answer.json["actual"]) == (422, f"sha256:{HASH}")
     assert not held(application)
-    assert post(application, body, QUERY_STRING=f"hash={MD5}").json["hash"] == MD5
+    assert post(application, body, QUERY_STRING=f"hash={HASH}").json["hash"] == HASH
 
 
 class Endless(io.BytesIO):

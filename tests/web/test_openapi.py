@@ -21,11 +21,10 @@ from wsgi_store.access.grant import SCOPES
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.digest import Algorithm
-from wsgi_store.web import service
+from wsgi_store.web import routes, service
 from wsgi_store.web.application import REQUEST_ID, Application
 from wsgi_store.web.blobs import MAX_PAGE, PAGE
 from wsgi_store.web.problems import problem
-from wsgi_store.web.routes import HASH, URLS
 
 OPENAPI = Path(service.__file__).with_name("openapi.json").read_bytes()
 DOCUMENT: dict[str, Any] = json.loads(OPENAPI)
@@ -33,7 +32,7 @@ PATHS: dict[str, Any] = DOCUMENT["paths"]
 COMPONENTS: dict[str, Any] = DOCUMENT["components"]
 METHODS = ("get", "head", "post", "put", "delete")
 DATA = b"hello"
-MD5 = hashlib.md5(DATA).hexdigest()
+HASH = hashlib.sha256(DATA).hexdigest()
 # Client generators turn these names into functions, so they must not change.
 OPERATIONS = {
     "downloadBlob",
@@ -70,11 +69,11 @@ ERRORS = [
     errors.ReadOnly(),
     errors.CrossOrigin(origin="http://a"),
     errors.NotFound(""),
-    errors.BlobNotFound(hash=MD5),
-    errors.BlobNotFound(hash=MD5, algorithms=["sha256", "sha1"]),
+    errors.BlobNotFound(hash=HASH),
+    errors.BlobNotFound(hash=HASH, algorithms=["sha256", "sha1"]),
     errors.MethodNotAllowed(allowed=["GET"]),
     errors.RequestTimeout(""),
-    errors.DigestCollision(hash=MD5),
+    errors.DigestCollision(hash=HASH),
     errors.LengthRequired(""),
     errors.PreconditionFailed(""),
     errors.TooLarge(limit=1),
@@ -132,7 +131,7 @@ def test_it_is_valid() -> None:
 def test_the_operations_are_those_of_the_url_table() -> None:
     """Each route is described with its method, HEAD beside GET, and its scope."""
     wanted: dict[tuple[str, str], set[str | None]] = {}
-    for route in URLS:
+    for route in routes.URLS:
         if "<segment:" in route.path:
             continue  # OpenAPI allows no second path like `/{hash}`; `PUT /` describes it
         path = re.sub("<[a-z]+:([a-z]+)_?>", r"{\1}", route.path)
@@ -199,7 +198,7 @@ def test_an_error_has_the_members_described(error: errors.WSGIStoreError) -> Non
 def test_the_limits_are_those_of_the_code() -> None:
     """Patterns, enums and limits equal those in the code."""
     schemas, parameters = COMPONENTS["schemas"], COMPONENTS["parameters"]
-    assert schemas["Hash"]["pattern"] == f"^{HASH.pattern}$"
+    assert schemas["Hash"]["pattern"] == f"^{routes.HASH.pattern}$"
     assert schemas["Algorithm"]["enum"] == [algorithm.value for algorithm in Algorithm]
     limit = parameters["Limit"]["schema"]
     assert (limit["minimum"], limit["default"], limit["maximum"]) == (1, PAGE, MAX_PAGE)
@@ -228,10 +227,10 @@ def fits(method: str, path: str, answer: Answer) -> None:
 def test_answers_are_as_described(application: Application) -> None:
     """Each kind of answer has exactly the members and header fields described."""
     form = b'--b\r\nContent-Disposition: form-data; name="f"; filename="n"\r\n\r\nhello\r\n--b--\r\n'
-    etag = {"HTTP_IF_NONE_MATCH": f'"{MD5}"'}
+    etag = {"HTTP_IF_NONE_MATCH": f'"{HASH}"'}
     boundary = {"CONTENT_TYPE": "multipart/form-data; boundary=b"}
     plain = {"HTTP_ACCEPT": "text/plain"}
-    blob, named, text = "/{hash}", "/{hash}/{filename}", f"/{MD5}/a.txt"
+    blob, named, text = "/{hash}", "/{hash}/{filename}", f"/{HASH}/a.txt"
     for status, described, method, path, extra in [
         (200, "/", "POST", "/", {"body": DATA}),
         (200, "/", "POST", "/", {"body": form, **boundary}),
@@ -239,7 +238,7 @@ def test_answers_are_as_described(application: Application) -> None:
         (400, "/", "POST", "/", {"body": form[:-9], **boundary}),
         (400, "/", "POST", "/", {"body": b"", **boundary}),
         (411, "/", "POST", "/", {"CONTENT_LENGTH": None}),
-        (422, "/", "POST", "/", {"query": f"hash={MD5}"}),
+        (422, "/", "POST", "/", {"query": f"hash={HASH}"}),
         (200, "/", "PUT", "/", {"body": DATA}),
         (200, "/", "PUT", "/a.txt", {"body": DATA}),
         (200, "/", "PUT", "/files", {"body": DATA, **plain}),
@@ -247,7 +246,7 @@ def test_answers_are_as_described(application: Application) -> None:
         (415, "/", "PUT", "/a.txt", {"body": form, **boundary}),
         (200, "/", "GET", "/", {}),
         (200, "/", "HEAD", "/", {}),
-        (206, "/", "GET", "/", {"query": f"hash={MD5}&filename=a.txt", "HTTP_RANGE": "bytes=1-2"}),
+        (206, "/", "GET", "/", {"query": f"hash={HASH}&filename=a.txt", "HTTP_RANGE": "bytes=1-2"}),
         (404, "/", "GET", "/", {"query": "hash=x"}),
         (405, "/", "DELETE", "/", {}),
         (200, "/files", "GET", "/files", {}),
@@ -260,28 +259,28 @@ def test_answers_are_as_described(application: Application) -> None:
         (200, "/openapi.json", "HEAD", "/openapi.json", {}),
         (412, "/openapi.json", "GET", "/openapi.json", {"HTTP_IF_MATCH": '"x"'}),
         (304, "/openapi.json", "GET", "/openapi.json", {"HTTP_IF_NONE_MATCH": "*"}),
-        (200, blob, "GET", f"/{MD5}", {}),
-        (200, blob, "HEAD", f"/{MD5}", {}),
-        (206, blob, "GET", f"/{MD5}", {"HTTP_RANGE": "bytes=1-2"}),
-        (304, blob, "GET", f"/{MD5}", etag),
-        (416, blob, "GET", f"/{MD5}", {"HTTP_RANGE": "bytes=9-"}),
-        (404, blob, "GET", f"/{MD5[::-1]}", {}),
+        (200, blob, "GET", f"/{HASH}", {}),
+        (200, blob, "HEAD", f"/{HASH}", {}),
+        (206, blob, "GET", f"/{HASH}", {"HTTP_RANGE": "bytes=1-2"}),
+        (304, blob, "GET", f"/{HASH}", etag),
+        (416, blob, "GET", f"/{HASH}", {"HTTP_RANGE": "bytes=9-"}),
+        (404, blob, "GET", f"/{HASH[::-1]}", {}),
         (200, named, "GET", text, {}),
         (206, named, "GET", text, {"HTTP_RANGE": "bytes=1-2"}),
         (412, named, "GET", text, {"HTTP_IF_MATCH": '"x"'}),
-        (412, blob, "DELETE", f"/{MD5}", etag),
-        (412, blob, "PUT", f"/{MD5}", {"body": DATA, **etag}),
-        (415, blob, "PUT", f"/{MD5}", {"body": form, **boundary}),
-        (200, blob, "PUT", f"/{MD5}", {"body": DATA}),
+        (412, blob, "DELETE", f"/{HASH}", etag),
+        (412, blob, "PUT", f"/{HASH}", {"body": DATA, **etag}),
+        (415, blob, "PUT", f"/{HASH}", {"body": form, **boundary}),
+        (200, blob, "PUT", f"/{HASH}", {"body": DATA}),
         (200, named, "PUT", text, {"body": DATA}),
-        (200, blob, "DELETE", f"/{MD5}", {}),
-        (201, blob, "PUT", f"/{MD5}", {"body": DATA}),
-        (200, blob, "DELETE", f"/{MD5}", {}),
+        (200, blob, "DELETE", f"/{HASH}", {}),
+        (201, blob, "PUT", f"/{HASH}", {"body": DATA}),
+        (200, blob, "DELETE", f"/{HASH}", {}),
         (201, named, "PUT", text, {"body": DATA, **plain}),
         (422, named, "PUT", text, {"body": form}),
-        (404, blob, "PUT", f"/{MD5}00", {"body": DATA}),
-        (200, blob, "DELETE", f"/{MD5}", {}),
-        (404, blob, "DELETE", f"/{MD5}", {}),
+        (404, blob, "PUT", f"/{HASH}00", {"body": DATA}),
+        (200, blob, "DELETE", f"/{HASH}", {}),
+        (404, blob, "DELETE", f"/{HASH}", {}),
     ]:
         answer = call(application, method, path, **extra)
         assert answer.status == status, (method, path, extra)
@@ -314,7 +313,7 @@ def test_answers_to_tokens_are_as_described(config: Config, tmp_path: Path) -> N
     all_, other = ({"HTTP_AUTHORIZATION": bearer(token)["Authorization"]} for token in ("all", "other"))
     call(application, "POST", body=DATA, **all_)
     for status, credentials in ((401, {}), (403, other), (200, all_)):
-        answer = call(application, path=f"/{MD5}", **credentials)
+        answer = call(application, path=f"/{HASH}", **credentials)
         assert answer.status == status
         fits("GET", "/{hash}", answer)
 

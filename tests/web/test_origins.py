@@ -15,7 +15,7 @@ from wsgi_store.web.application import Application
 from wsgi_store.web.hosts import KnownHosts
 
 HELLO = b"hello\n"
-MD5 = "b1946ac92492d2347c6235b4d2611184"
+HASH = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
 HERE = "store.example:8000"
 FOREIGN: list[dict[str, str]] = [
     {"HTTP_SEC_FETCH_SITE": "cross-site"},
@@ -70,12 +70,12 @@ def test_another_site_changes_nothing(application: Application, fields: dict[str
     """A page of another site stores and deletes nothing, and its body is not read."""
     call(application, "POST", body=HELLO)
     assert sends(application, Untouched(), **fields) == 403
-    answer = call(application, "DELETE", f"/{MD5}", HTTP_HOST=HERE, **fields)
+    answer = call(application, "DELETE", f"/{HASH}", HTTP_HOST=HERE, **fields)
     assert (answer.status, answer.json["code"]) == (403, "cross_origin")
     assert answer.json.get("origin") == fields.get("HTTP_ORIGIN")
-    assert held(application) == [MD5]
+    assert held(application) == [HASH]
     for method in ("GET", "HEAD", "OPTIONS"):
-        assert call(application, method, f"/{MD5}", HTTP_HOST=HERE, **fields).status in (200, 204)
+        assert call(application, method, f"/{HASH}", HTTP_HOST=HERE, **fields).status in (200, 204)
 
 
 @pytest.mark.parametrize("fields", OWN, ids=str)
@@ -233,7 +233,7 @@ def test_an_unknown_host(config: Config, host: str) -> None:
     """On a loopback address an unknown host gets 421, whatever the forwarding fields say."""
     application = known(config)
     for method in ("GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT"):
-        for path in ("/", "/files", "/healthz", "/readyz", "/openapi.json", f"/{MD5}", "/nowhere"):
+        for path in ("/", "/files", "/healthz", "/readyz", "/openapi.json", f"/{HASH}", "/nowhere"):
             fields = {"HTTP_X_FORWARDED_HOST": "localhost", "HTTP_FORWARDED": "host=localhost;for=8.8.8.8"}
             fields |= {"HTTP_X_FORWARDED_FOR": "8.8.8.8", "REMOTE_ADDR": "8.8.8.8"}
             environ = {"HTTP_HOST": host, "CONTENT_LENGTH": "1", **LOOPBACK, **fields}
@@ -279,7 +279,7 @@ ASKING = {
 def test_without_the_setting(application: Application) -> None:
     """Without cors_origins no answer has CORS fields, and preflights get no permission."""
     call(application, "POST", body=HELLO)
-    for method, path in [("GET", f"/{MD5}"), ("GET", "/nowhere"), ("OPTIONS", "/")]:
+    for method, path in [("GET", f"/{HASH}"), ("GET", "/nowhere"), ("OPTIONS", "/")]:
         assert not cors(call(application, method, path, HTTP_ORIGIN=PAGE, **ASKING))
 
 
@@ -289,11 +289,11 @@ def test_answers_that_a_page_may_read(config: Config, setting: str) -> None:
     application = create_app(replace(config, cors_origins=(setting,)))
     call(application, "POST", body=HELLO)
     for status, method, path, fields in [
-        (200, "GET", f"/{MD5}", {}),
-        (200, "HEAD", f"/{MD5}", {}),
-        (206, "GET", f"/{MD5}", {"HTTP_RANGE": "bytes=1-"}),
-        (304, "GET", f"/{MD5}", {"HTTP_IF_NONE_MATCH": "*"}),
-        (416, "GET", f"/{MD5}", {"HTTP_RANGE": "bytes=9-"}),
+        (200, "GET", f"/{HASH}", {}),
+        (200, "HEAD", f"/{HASH}", {}),
+        (206, "GET", f"/{HASH}", {"HTTP_RANGE": "bytes=1-"}),
+        (304, "GET", f"/{HASH}", {"HTTP_IF_NONE_MATCH": "*"}),
+        (416, "GET", f"/{HASH}", {"HTTP_RANGE": "bytes=9-"}),
         (404, "GET", "/nowhere", {}),
         (405, "PATCH", "/", {}),
         (400, "GET", "/", {"HTTP_HOST": "a@b"}),
@@ -329,14 +329,14 @@ def test_one_field_says_what_an_answer_differs_by(config: Config, tmp_path: Path
     api = maker(config, tmp_path / "tokens")(cors_origins=(PAGE,))
     headers = {"Authorization": "Bearer all", "Origin": PAGE}
     api.post("/", HELLO, headers=headers)
-    answer = api.get(f"/{MD5}", headers=headers)
+    answer = api.get(f"/{HASH}", headers=headers)
     assert answer.headers.getall("Vary") == ["Authorization, Origin"]
-    assert api.get(f"/{MD5}", headers=headers).headers.getall("Vary") == ["Authorization, Origin"]
-    refusal = api.get(f"/{MD5}", headers={"Origin": PAGE}, status=401)
+    assert api.get(f"/{HASH}", headers=headers).headers.getall("Vary") == ["Authorization, Origin"]
+    refusal = api.get(f"/{HASH}", headers={"Origin": PAGE}, status=401)
     assert refusal.headers["Access-Control-Allow-Origin"] == PAGE
 
 
-@pytest.mark.parametrize("path", ["/", f"/{MD5}", "/files", "/nowhere", "*"])
+@pytest.mark.parametrize("path", ["/", f"/{HASH}", "/files", "/nowhere", "*"])
 @pytest.mark.parametrize("setting", [PAGE, "*"])
 def test_a_preflight(config: Config, setting: str, path: str) -> None:
     """A preflight from an allowed page is answered without a token and may be cached."""
@@ -360,4 +360,4 @@ def test_a_preflight(config: Config, setting: str, path: str) -> None:
 def test_a_preflight_needs_no_token(config: Config, tmp_path: Path) -> None:
     """Browsers send preflights without credentials, so none are required."""
     api = maker(config, tmp_path / "tokens")(cors_origins=(PAGE,))
-    api.options(f"/{MD5}", headers={"Origin": PAGE, "Access-Control-Request-Method": "GET"}, status=204)
+    api.options(f"/{HASH}", headers={"Origin": PAGE, "Access-Control-Request-Method": "GET"}, status=204)

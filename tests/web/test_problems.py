@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tests.support.calling import Answer, Untouched, call, held, quick
 from wsgi_store import errors
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
-from wsgi_store.digest import Digest
+from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.store.contract import BlobReader
 from wsgi_store.web import problems, service
 from wsgi_store.web.application import Application
@@ -34,7 +35,7 @@ CURRENT = {
     416: "Range Not Satisfiable",
     422: "Unprocessable Content",
 }
-MD5 = "b1946ac92492d2347c6235b4d2611184"
+HASH = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
 # Wang and Yu, "How to Break MD5 and Other Hash Functions" (2005).
 COLLIDING = [
     bytes.fromhex(
@@ -45,13 +46,13 @@ COLLIDING = [
     for a, b, c, d, e, f in (("b587", "7141", "f", "b4", "a8", "2"), ("b507", "f141", "7", "34", "28", "a"))
 ]
 ANY_PATH = st.one_of(
-    st.sampled_from(["", "/", "//", "/files", "/healthz", "/readyz", f"/{MD5}", f"/{MD5.upper()}/a", "/?"]),
+    st.sampled_from(["", "/", "//", "/files", "/healthz", "/readyz", f"/{HASH}", f"/{HASH.upper()}/a", "/?"]),
     st.text(st.characters(max_codepoint=255), max_size=50).map(lambda text: f"/{text}"),
-    st.text(st.characters(max_codepoint=255), max_size=50).map(lambda text: f"/{MD5}/{text}"),
+    st.text(st.characters(max_codepoint=255), max_size=50).map(lambda text: f"/{HASH}/{text}"),
 )
 VALUE = st.one_of(
     st.text(st.characters(max_codepoint=255), max_size=40),
-    st.sampled_from(["bytes=0-", "bytes=-1,0-0", f'"{MD5}"', "*", "Sun, 06 Nov 1994 08:49:37 GMT"]),
+    st.sampled_from(["bytes=0-", "bytes=-1,0-0", f'"{HASH}"', "*", "Sun, 06 Nov 1994 08:49:37 GMT"]),
     st.sampled_from(["multipart/form-data; boundary=x", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"]),
     st.sampled_from(["Mon, 01 Jan 2001 00:00:00 +99999999999999999999", "9" * 5000, f"bytes={'9' * 5000}-"]),
 )
@@ -74,7 +75,7 @@ FIELDS = [
 QUERY = st.one_of(
     st.text(st.characters(max_codepoint=255), max_size=40),
     st.tuples(st.sampled_from(["hash", "filename", "after", "limit"]), VALUE).map("=".join),
-    VALUE.map(lambda value: f"hash={MD5}&filename={value}"),
+    VALUE.map(lambda value: f"hash={HASH}&filename={value}"),
 )
 ENVIRONS = st.fixed_dictionaries(
     {
@@ -117,10 +118,10 @@ ALLOWED = [
     ("/files", "", "GET, HEAD, OPTIONS, PUT"),
     ("/healthz", "", "GET, HEAD, OPTIONS, PUT"),
     ("/readyz/", "", "GET, HEAD, OPTIONS, PUT"),
-    (f"/{MD5}", "", "DELETE, GET, HEAD, OPTIONS, PUT"),
-    (f"/{MD5.upper()}", "", "DELETE, GET, HEAD, OPTIONS, PUT"),
-    (f"/{MD5}/a/b", "", "GET, HEAD, OPTIONS, PUT"),
-    ("/", f"hash={MD5}", "DELETE, GET, HEAD, OPTIONS, POST, PUT"),
+    (f"/{HASH}", "", "DELETE, GET, HEAD, OPTIONS, PUT"),
+    (f"/{HASH.upper()}", "", "DELETE, GET, HEAD, OPTIONS, PUT"),
+    (f"/{HASH}/a/b", "", "GET, HEAD, OPTIONS, PUT"),
+    ("/", f"hash={HASH}", "DELETE, GET, HEAD, OPTIONS, POST, PUT"),
 ]
 
 
@@ -164,7 +165,7 @@ def test_connect(application: Application, target: str) -> None:
 
 
 # Names: there is nothing to read under them, but a PUT stores its body.
-NAMES = ["/x", "/index.html", "/x/", f"/{MD5 * 5}", f"/{MD5[1:]}", f"/{MD5}\n", "/store.json", "/-"]
+NAMES = ["/x", "/index.html", "/x/", f"/{HASH * 5}", f"/{HASH[:31]}", f"/{HASH}\n", "/store.json", "/-"]
 METHODS = ["GET", "HEAD", "DELETE", "POST", "PATCH", "get", "put", "-"]
 
 
@@ -184,7 +185,7 @@ def test_unknown_path(application: Application, method: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "hash_", ["", "files", "healthz", "../files", f"{MD5}/x", f"{MD5}%0a", "%ff", MD5[1:]]
+    "hash_", ["", "files", "healthz", "../files", f"{HASH}/x", f"{HASH}%0a", "%ff", HASH[:31]]
 )
 def test_malformed_hash_in_the_query(application: Application, hash_: str) -> None:
     """A malformed hash in the query gets 404 and is never taken for another path."""
@@ -193,7 +194,7 @@ def test_malformed_hash_in_the_query(application: Application, hash_: str) -> No
         check(call(application, method, query=f"hash={hash_}"), 404, "not_found")
 
 
-@pytest.mark.parametrize("hash_", ["0" * 32, "A" * 32, "0" * 64, "0" * 33])
+@pytest.mark.parametrize("hash_", ["0" * 64, "A" * 64, "0" * 32, "0" * 33])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_absent_blob(application: Application, method: str, hash_: str) -> None:
     """An absent blob gets 404 under both spellings of its URL."""
@@ -201,8 +202,9 @@ def test_absent_blob(application: Application, method: str, hash_: str) -> None:
         check(call(application, method, path, query), 404, "blob_not_found", hash=hash_.lower())
 
 
-def test_collision(application: Application) -> None:
+def test_collision(config: Config) -> None:
     """A colliding file is refused, and the stored one stays as it was."""
+    application = create_app(replace(config, hash=Algorithm.MD5))
     first, second = COLLIDING
     url = call(application, "POST", body=first).json["url"]
     check(call(application, "POST", body=second), 409, "digest_collision", hash=url[1:])
@@ -233,8 +235,8 @@ def test_disk_errors(application: Application, config: Config) -> None:
     os.rename(config.root, moved)
     try:
         answers = [
-            call(application, path=f"/{MD5}"),
-            call(application, "DELETE", f"/{MD5}"),
+            call(application, path=f"/{HASH}"),
+            call(application, "DELETE", f"/{HASH}"),
             call(application, "POST", body=HELLO),
             call(application, path="/readyz"),
             call(application, path="/files"),
@@ -251,7 +253,7 @@ def test_disk_error_is_logged_with_its_cause(
     application: Application, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The path of a failure is in the log and not in the answer."""
-    shard = Path(config.root, MD5[:2])
+    shard = Path(config.root, HASH[:2])
     real = os.open
 
     def fail(path: str, *args: Any, **options: Any) -> int:
@@ -261,7 +263,7 @@ def test_disk_error_is_logged_with_its_cause(
 
     monkeypatch.setattr(os, "open", fail)
     with logged() as lines:
-        answer = call(application, path=f"/{MD5}", HTTP_X_REQUEST_ID="one")
+        answer = call(application, path=f"/{HASH}", HTTP_X_REQUEST_ID="one")
     monkeypatch.undo()
     check(answer, 503, "store_unavailable")
     line = "".join(lines)
@@ -315,7 +317,7 @@ def test_unforeseen_error_of_the_store(
 
     monkeypatch.setattr(application.store, "open", fail)
     with logged() as lines:
-        answer = call(application, path=f"/{MD5}")
+        answer = call(application, path=f"/{HASH}")
     check(answer, 500, "internal_error")
     assert config.root not in answer.body.decode()
     assert len(lines) == 1 and "OSError: Input/output error" in lines[0]
@@ -365,8 +367,8 @@ def test_details_in_words_of_this_service(application: Application, body: Any, d
 
 def test_head_of_an_error(api: TestApp) -> None:
     """HEAD of an error has the header of GET and no body."""
-    get = api.get(f"/{MD5}", status=404)
-    head = api.head(f"/{MD5}", status=404)
+    get = api.get(f"/{HASH}", status=404)
+    head = api.head(f"/{HASH}", status=404)
     for name in ("Content-Type", "Content-Length", "Cache-Control"):
         assert head.headers[name] == get.headers[name]
 
@@ -399,4 +401,4 @@ def test_create_app_without_settings(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WSGI_STORE_ROOT", str(tmp_path / "elsewhere"))
     call(create_app(), "POST", body=HELLO)
-    assert Path(tmp_path, "store", MD5[:2], MD5).read_bytes() == HELLO
+    assert Path(tmp_path, "store", HASH[:2], HASH).read_bytes() == HELLO

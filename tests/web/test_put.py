@@ -330,8 +330,8 @@ def test_tickets(make: Make, config: Config) -> None:
 def test_scopes(make: Make) -> None:
     """PUT needs the scope `write`, and neither a link nor a public store gives it."""
     client = make(line("w", "write") + line("others", "read,delete,list,admin"), public_read=True)
-    link = Signer([KEY]).link("0" * 32, soon())
-    for path in ("/", "/x", f"/{'0' * 32}", f"/{'0' * 32}/x"):
+    link = Signer([KEY]).link("0" * 64, soon())
+    for path in ("/", "/x", f"/{'0' * 64}", f"/{'0' * 64}/x"):
         client.put(path, b"x", status=401)
         assert client.put(path, b"x", headers=bearer("others"), status=403).json["scope"] == "write"
         assert client.put(f"{path}?link={link}", b"x", status=403).json["scope"] == "write"
@@ -343,7 +343,7 @@ def test_read_only(config: Config) -> None:
     """A read-only store refuses PUT before its body is read."""
     create_app(config)
     application = create_app(replace(config, read_only=True))
-    for path in ("/", "/x", f"/{'0' * 32}"):
+    for path in ("/", "/x", f"/{'0' * 64}"):
         answer = put(application, path, Untouched())
         assert (answer.status, answer.json["code"]) == (403, "read_only")
 

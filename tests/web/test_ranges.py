@@ -277,4 +277,4 @@ def test_removed_before_sent(application: Application, monkeypatch: pytest.Monke
     monkeypatch.setattr(application.store, "stat", stat)
     answer = call(application, path=path, HTTP_RANGE=value)
     assert (answer.status, answer.json["code"]) == (404, "blob_not_found")
-    assert answer.json["hash"] == hashlib.md5(BYTES).hexdigest()
+    assert answer.json["hash"] == hashlib.sha256(BYTES).hexdigest()

@@ -20,15 +20,15 @@ from wsgi_store.web.application import Application
 
 pytestmark = [pytest.mark.every_store, pytest.mark.long(38)]
 HELLO = b"hello\n"
-MD5 = "b1946ac92492d2347c6235b4d2611184"
-HASH = st.from_regex("[0-9a-fA-F]{32}", fullmatch=True)
+HELLO_HASH = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+HASH = st.from_regex("[0-9a-fA-F]{64}", fullmatch=True)
 
 
 def fill(application: Application, count: int) -> list[str]:
     """Store that many blobs; return their hashes in order."""
     for number in range(count):
         call(application, "POST", body=str(number).encode())
-    return sorted(hashlib.md5(str(number).encode()).hexdigest() for number in range(count))
+    return sorted(hashlib.sha256(str(number).encode()).hexdigest() for number in range(count))
 
 
 def pages(application: Application, query: str) -> Iterator[list[str]]:
@@ -52,9 +52,10 @@ def test_empty_store(api: TestApp) -> None:
 def test_page(api: TestApp) -> None:
     """A page describes each blob, and `next` starts after its last one."""
     hashes = sorted(api.post("/", data).json["hash"] for data in (b"", HELLO))
-    sizes = {hashlib.md5(b"").hexdigest(): 0, MD5: 6}
+    sizes = {hashlib.sha256(b"").hexdigest(): 0, HELLO_HASH: 6}
     files = [
-        {"hash": hash_, "names": {"md5": hash_}, "size": sizes[hash_], "url": f"/{hash_}"} for hash_ in hashes
+        {"hash": hash_, "names": {"sha256": hash_}, "size": sizes[hash_], "url": f"/{hash_}"}
+        for hash_ in hashes
     ]
     assert api.get("/files").json == {"files": files, "next": None}
     assert api.get("/files?limit=2").json == {"files": files, "next": None}
@@ -99,7 +100,7 @@ def test_changes_between_pages(application: Application) -> None:
     assert found == sorted(set(found))
 
 
-@pytest.mark.parametrize("after", ["", f"&after={MD5}"])
+@pytest.mark.parametrize("after", ["", f"&after={HELLO_HASH}"])
 def test_cost_of_a_page(application: Application, monkeypatch: pytest.MonkeyPatch, after: str) -> None:
     """A page reads one blob more than it lists, to know whether another page follows."""
     fill(application, 40)
@@ -138,7 +139,9 @@ def test_limits(api: TestApp, limit: str) -> None:
     api.get(f"/files?limit={limit}")
 
 
-@pytest.mark.parametrize("after", ["", "x", MD5[1:], f"{MD5}0", "0" * 64, "../..", "%00", "%ff"])
+@pytest.mark.parametrize(
+    "after", ["", "x", HELLO_HASH[1:], f"{HELLO_HASH}0", "0" * 32, "../..", "%00", "%ff"]
+)
 def test_malformed_after(api: TestApp, after: str) -> None:
     """A malformed `after` gets 400."""
     assert api.get(f"/files?after={after}", status=400).json["code"] == "bad_request"

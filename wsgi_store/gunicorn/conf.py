@@ -84,11 +84,11 @@ def on_starting(server: Any) -> None:
         temporary_directory(server.cfg.worker_tmp_dir)
     except ConfigError as refusal:
         sys.exit(f"wsgi-store: {refusal}")
-    try_store(_config, server.cfg)
+    algorithms = try_store(_config, server.cfg)
     _metrics_directories.append(
         share_metrics(server.cfg) if _config.metrics is not MetricsAccess.OFF else None
     )
-    announce(_config, server.log)
+    announce(_config, algorithms, server.log)
 
 
 def when_ready(server: Any) -> None:

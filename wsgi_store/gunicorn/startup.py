@@ -1,6 +1,7 @@
 """What the master checks and prepares before it opens a port."""
 
 import fcntl
+import json
 import os
 import shutil
 import sys
@@ -9,17 +10,25 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypedDict
 
 from gunicorn import util
 
 from wsgi_store.config import Config
+from wsgi_store.digest import Algorithm
 from wsgi_store.errors import ConfigError, StoreUnavailable, WSGIStoreError
 from wsgi_store.store.contract import Store
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
 METRICS_PREFIX = "wsgi-store-metrics-"
 MINUTE = 60.0
+
+
+class _Outcome(TypedDict, total=False):
+    """What became of an attempt to open the store; it has one of the two."""
+
+    refusal: str
+    algorithms: list[str]
 
 
 def temporary_directory(named: str | None) -> str:
@@ -87,46 +96,49 @@ def warn_if_open(server: Any, config: Config) -> None:
                 )
 
 
-def try_store(config: Config, cfg: Any) -> None:
+def try_store(config: Config, cfg: Any) -> tuple[Algorithm, ...]:
     """Open the store as the user of the workers; end this process with one line if that can never work.
 
-    A store that does not answer now may answer later: the start goes on with a warning.
+    Returns the store's algorithms. A store that does not answer now may answer later: the start goes on
+    with a warning, and without algorithms.
     """
     # In a child: a client of an object store may start threads, which the master must not have when it
     # forks workers.
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
-        refusal = "the process that tried to open the store died"
+        outcome: _Outcome = {"refusal": "the process that tried to open the store died"}
         try:
             # Imported late: the master itself does not need it.
             from wsgi_store.assembly import create_app  # pylint: disable=import-outside-toplevel
 
             util.set_owner_process(cfg.uid, cfg.gid, initgroups=cfg.initgroups)
-            refusal = _refusal(lambda: create_app(config).store)
+            outcome = _outcome(lambda: create_app(config).store)
         except BaseException:  # pylint: disable=broad-exception-caught  # the child ends below
             sys.excepthook(*sys.exc_info())
         finally:
             try:
-                os.write(writing, refusal.encode(errors="backslashreplace"))
+                os.write(writing, json.dumps(outcome).encode())
             finally:
                 os._exit(0)
     os.close(writing)
     with open(reading, encoding="utf-8") as pipe:
-        refusal = pipe.read()
+        outcome = json.loads(pipe.read())
     with suppress(ChildProcessError):  # reaped by the handler of SIGCHLD
         os.waitpid(child, 0)
-    if refusal:
-        sys.exit(f"wsgi-store: {refusal}")
+    if "refusal" in outcome:
+        sys.exit(f"wsgi-store: {outcome['refusal']}")
+    return tuple(map(Algorithm, outcome["algorithms"]))
 
 
-def _refusal(make: Callable[[], Store]) -> str:
+def _outcome(make: Callable[[], Store]) -> _Outcome:
     try:
         store = make()
         try:
             store.check()
         except StoreUnavailable as error:
             print(f"wsgi-store: starting anyway: {error} ({error.__cause__})", file=sys.stderr, flush=True)
+            return {"algorithms": []}
+        return {"algorithms": [algorithm.value for algorithm in store.algorithms]}
     except WSGIStoreError as error:
-        return str(error)
-    return ""
+        return {"refusal": str(error)}

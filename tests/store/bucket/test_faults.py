@@ -12,7 +12,7 @@ import pytest
 from tests.support import ceph
 from tests.support.buckets import KIND, TIMEOUT, environ, held, serving
 from tests.support.exchanges import told
-from tests.support.faults import UNAVAILABLE, fresh, md5, ready, refused, stored, upload
+from tests.support.faults import UNAVAILABLE, fresh, hash_of, ready, refused, stored, upload
 from tests.support.relay import Break, Relay, Way
 from tests.support.servers import DEPLOY, Server, gunicorn, refusal, uwsgi, waitress
 from tests.support.wire import Answer, Connection, message
@@ -184,9 +184,9 @@ def test_an_upload_broken_every_time(relayed: Server, relay: Relay, kind: Break,
     assert relay.breaks
     relay.mend()
     # The engine may have received everything, and only its answer was lost.
-    assert blobs(relayed) - before <= {md5(data)}
+    assert blobs(relayed) - before <= {hash_of(data)}
     assert ask(relayed, upload(data)).status == 200
-    assert blobs(relayed) - before == {md5(data)}
+    assert blobs(relayed) - before == {hash_of(data)}
     assert not relayed.staged()
 
 
@@ -199,9 +199,9 @@ def test_an_upload_broken_once(relayed: Server, relay: Relay, way: Way, size: in
     hash_ = told(ask(relayed, upload(new())))[0]
     assert ask(relayed, message("GET", f"/{hash_}")).status == 200
     relay.break_after(Break.CUT, way, count, times=1)
-    assert told(ask(relayed, upload(data))) == (md5(data), size, True)
+    assert told(ask(relayed, upload(data))) == (hash_of(data), size, True)
     assert relay.breaks
-    assert {hash_, md5(data)} <= blobs(relayed)
+    assert {hash_, hash_of(data)} <= blobs(relayed)
 
 
 @pytest.mark.parametrize(
@@ -294,10 +294,10 @@ def test_another_algorithm_at_start(tmp_path: Path) -> None:
     """On a bucket of another algorithm the server exits, as on such a directory."""
     environment = environ(tmp_path)
     held(tmp_path)
-    status, lines = refusal(SETTINGS, tmp_path, **environment, WSGI_STORE_HASH="sha256")
+    status, lines = refusal(SETTINGS, tmp_path, **environment, WSGI_STORE_HASH="md5")
     assert status == 1
     assert len(lines) == 1
-    assert "set WSGI_STORE_HASH=md5" in lines[0]
+    assert "set WSGI_STORE_HASH=sha256" in lines[0]
 
 
 def test_a_start_without_a_gateway(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_a_bucket_that_goes_away(tmp_path: Path) -> None:
     with gunicorn(tmp_path, workers=1, **environ(tmp_path)) as server:
         told(ask(server, upload(new())))
         KIND.remove_marker(tmp_path / "store")
-        refused(server, ask(server, message("GET", f"/{md5(new())}")), UNAVAILABLE)
+        refused(server, ask(server, message("GET", f"/{hash_of(new())}")), UNAVAILABLE)
         with Connection(server.port) as client:
             ready(server, client, whether=False)
 

@@ -11,7 +11,7 @@ import pytest
 from tests.support import ceph
 from tests.support.buckets import environ, held, serving
 from tests.support.commands import environment, install, run
-from tests.support.faults import md5
+from tests.support.faults import hash_of
 from tests.support.servers import until
 from tests.support.upkeep import fill
 from wsgi_store.digest import Algorithm
@@ -28,8 +28,8 @@ def test_a_directory_moves_up(  # pylint: disable=too-many-locals
     random = Random(5)
     contents = [random.randbytes(random.randrange(20_000)) for _ in range(MANY)]
     contents += [random.randbytes(LARGE), random.randbytes(LARGE + 1), random.randbytes(20 << 20)]
-    fill(tmp_path / "old", Algorithm.MD5, contents)
-    hashes = {md5(data) for data in contents}
+    fill(tmp_path / "old", Algorithm.SHA256, contents)
+    hashes = {hash_of(data) for data in contents}
     shards = sorted(str(path) for path in (tmp_path / "old").glob("[0-9a-f][0-9a-f]"))
     program = install(tmp_path)
     settings = environ(tmp_path)
@@ -56,7 +56,7 @@ def test_a_directory_moves_up(  # pylint: disable=too-many-locals
             assert held(tmp_path) == hashes
 
         # The store itself reports its hash.
-        variables = settings | ceph.cluster().environ | {"WSGI_STORE_HASH": "sha256"}
+        variables = settings | ceph.cluster().environ | {"WSGI_STORE_HASH": "md5"}
         verified = run(program, "verify", "--json", **variables)
         assert verified.returncode == 0, verified.stderr
         report = json.loads(verified.stdout.splitlines()[-1])

@@ -11,14 +11,14 @@ import pytest
 from tests.support.commands import install, run
 from tests.support.engines import BUCKET, PROGRAMS, Engine, moto, rclone, running, seaweedfs
 from tests.support.exchanges import told
-from tests.support.faults import fresh, md5, upload
+from tests.support.faults import fresh, hash_of, upload
 from tests.support.servers import DEPLOY, gunicorn, refusal, waitress
 from tests.support.wire import Connection, message
 
 GUNICORN = ["gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py"), "--bind", "127.0.0.1:0"]
-MARKER = b'{"algorithm": "md5", "layout": "ab/abcdef"}\n'
+MARKER = b'{"algorithm": "sha256", "layout": "ab/abcdef"}\n'
 DATA = b"hello, world\n"
-HASH = md5(DATA)
+HASH = hash_of(DATA)
 COPIED = {"store/store.json": MARKER, f"store/{HASH[:2]}/{HASH}": DATA}
 LARGE = fresh(1, 20 << 20)
 
@@ -96,7 +96,7 @@ def test_a_store_copied_to_where_it_cannot_be(empty: Engine, tmp_path: Path) -> 
     """No server, command or check changes a byte of a store copied to an unfit engine."""
     copied(empty, tmp_path)
     assert objects(empty) == COPIED
-    refusals(empty, tmp_path, "md5", "md5")
+    refusals(empty, tmp_path, "sha256", "sha256")
     assert objects(empty) == COPIED
     program = install(tmp_path / "bin")
     env = settings(empty, tmp_path)
@@ -147,35 +147,35 @@ def test_an_engine_that_holds_a_store(fit: Engine, tmp_path: Path) -> None:
         for data in blobs:
             with ThreadPoolExecutor(4) as pool:
                 answers = list(pool.map(send, [data] * 4))
-            assert [answer[:2] for answer in answers] == [(md5(data), len(data))] * 4
+            assert [answer[:2] for answer in answers] == [(hash_of(data), len(data))] * 4
             assert sorted(created for *_, created in answers) == [False, False, False, True]
         with Connection(server.port) as client:
             for data in blobs:
-                assert client.ask(message("GET", f"/{md5(data)}")).body == data
-                part = client.ask(message("GET", f"/{md5(data)}", Range="bytes=10-99"))
+                assert client.ask(message("GET", f"/{hash_of(data)}")).body == data
+                part = client.ask(message("GET", f"/{hash_of(data)}", Range="bytes=10-99"))
                 assert (part.status, part.body) == (206, data[10:100])
             listed = client.ask(message("GET", "/files?limit=1000")).body
-            assert [listed.index(md5(data).encode()) for data in sorted(blobs, key=md5)] == sorted(
-                listed.index(md5(data).encode()) for data in blobs
+            assert [listed.index(hash_of(data).encode()) for data in sorted(blobs, key=hash_of)] == sorted(
+                listed.index(hash_of(data).encode()) for data in blobs
             )
-            assert client.ask(message("DELETE", f"/{md5(blobs[0])}")).status == 200
-            assert client.ask(message("DELETE", f"/{md5(blobs[0])}")).status == 404
-            damaged = f"store/{md5(blobs[1])[:2]}/{md5(blobs[1])}"
+            assert client.ask(message("DELETE", f"/{hash_of(blobs[0])}")).status == 200
+            assert client.ask(message("DELETE", f"/{hash_of(blobs[0])}")).status == 404
+            damaged = f"store/{hash_of(blobs[1])[:2]}/{hash_of(blobs[1])}"
             fit.write(damaged, b"?" * 1000)
             program = install(tmp_path / "bin")
             done = run(program, "verify", **env)
             assert done.returncode == 5, done
             assert b"moved to quarantine" in done.stdout
-            assert client.ask(message("GET", f"/{md5(blobs[1])}")).status == 404
+            assert client.ask(message("GET", f"/{hash_of(blobs[1])}")).status == 404
             assert b'"healed": true' in client.ask(upload(blobs[1])).body
-            assert client.ask(message("GET", f"/{md5(blobs[1])}")).body == blobs[1]
+            assert client.ask(message("GET", f"/{hash_of(blobs[1])}")).body == blobs[1]
     assert run(program, "verify", **env).returncode == 0
     assert run(program, "collect", **env).returncode == 0
     assert fit.read("store/store.json") == MARKER
     assert {key.partition("/")[2][:2] for key in fit.objects()} <= {
         "st",
         ".v",
-        *(md5(data)[:2] for data in blobs[1:]),
+        *(hash_of(data)[:2] for data in blobs[1:]),
     }
 
 

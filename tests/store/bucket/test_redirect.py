@@ -126,7 +126,7 @@ def test_answered_here(application: Application, method: str, fields: dict[str, 
 
 def test_an_absent_blob(application: Application) -> None:
     """A request for an absent blob is not redirected."""
-    answer = call(application, path=f"/{'0' * 32}")
+    answer = call(application, path=f"/{'0' * 64}")
     assert (answer.status, answer.json["code"]) == (404, "blob_not_found")
 
 

@@ -15,7 +15,7 @@ from tests.support import ceph
 from tests.support.buckets import environ, held, s3, serving, unfinished
 from tests.support.commands import install, run
 from tests.support.exchanges import told
-from tests.support.faults import UNAVAILABLE, fresh, md5, refused
+from tests.support.faults import UNAVAILABLE, fresh, hash_of, refused
 from tests.support.kinds import BucketKind, content, digest_of
 from tests.support.servers import Server, gunicorn, until
 from tests.support.wire import Connection, message
@@ -53,7 +53,7 @@ def key_of(algorithm: Algorithm, data: bytes) -> str:
 def begin(server: Server, data: bytes, sent: int) -> Connection:
     """Send the head and the first bytes of an upload whose hash is announced."""
     client = Connection(server.port)
-    client.send(message("POST", f"/?hash={md5(data)}", Content_Length=len(data)), data[:sent])
+    client.send(message("POST", f"/?hash={hash_of(data)}", Content_Length=len(data)), data[:sent])
     return client
 
 
@@ -148,7 +148,7 @@ def test_an_object_store_that_goes_away_meanwhile(tmp_path: Path) -> None:
         finally:
             cluster.start_gateway()
         assert not server.staged()
-        assert md5(data) not in held(tmp_path)
+        assert hash_of(data) not in held(tmp_path)
 
 
 def test_uploads_of_killed_processes_are_collected(  # pylint: disable=too-many-locals
@@ -159,7 +159,7 @@ def test_uploads_of_killed_processes_are_collected(  # pylint: disable=too-many-
     data = fresh(3, 40 * BLOCK)
     begun = {"Bucket": ceph.BUCKET}
     prefix = f"{str(tmp_path)[1:]}/store"
-    key = f"{md5(data)[:2]}/{md5(data)}"
+    key = f"{hash_of(data)[:2]}/{hash_of(data)}"
     server = gunicorn(tmp_path, workers=1, **environ(tmp_path))
     try:
         with begin(server, data, 20 * BLOCK):
@@ -179,7 +179,7 @@ def test_uploads_of_killed_processes_are_collected(  # pylint: disable=too-many-
     (summary,) = collected()
     assert summary["upload"] == 0, "it is young"
     time.sleep(1.1)  # the engine's times have whole seconds
-    row = {"kind": "upload", "hash": md5(data), "size": 2 * MIN_PART_SIZE}
+    row = {"kind": "upload", "hash": hash_of(data), "size": 2 * MIN_PART_SIZE}
     for dry_run in (["--dry-run"], []):
         told_row, summary = collected("--uploads-older", "1s", *dry_run)
         assert told_row == row
@@ -189,13 +189,13 @@ def test_uploads_of_killed_processes_are_collected(  # pylint: disable=too-many-
     for one, id_ in ids.items():
         s3().abort_multipart_upload(**begun, Key=one, UploadId=id_)  # raises if the upload is gone
     with serving(tmp_path) as server, begin(server, data, len(data)) as client:
-        assert told(client.receive()) == (md5(data), len(data), True)
+        assert told(client.receive()) == (hash_of(data), len(data), True)
 
 
 def test_an_upload_in_use_is_not_collected(tmp_path: Path) -> None:
     """An old upload stays while parts are added to it."""
     data = fresh(4, SIZE)
-    store = KIND.open(tmp_path / "store", Algorithm.MD5)
+    store = KIND.open(tmp_path / "store", Algorithm.SHA256)
     with serving(tmp_path) as server, begin(server, data, MIN_PART_SIZE + BLOCK) as client:
         until(lambda: sum(unfinished(tmp_path / "store").values()) == MIN_PART_SIZE, "a part")
         # The engine's clock has whole seconds, and the second part must still be young afterwards.
@@ -204,16 +204,16 @@ def test_an_upload_in_use_is_not_collected(tmp_path: Path) -> None:
         until(lambda: sum(unfinished(tmp_path / "store").values()) == 2 * MIN_PART_SIZE, "another part")
         assert not list(collect(store, uploads_older=5))
         client.send(data[2 * MIN_PART_SIZE + BLOCK :])
-        assert told(client.receive()) == (md5(data), SIZE, True)
+        assert told(client.receive()) == (hash_of(data), SIZE, True)
     assert not list(collect(store, uploads_older=0))
 
 
 def test_many_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More uploads than fit on one page of a listing are all collected, in the order of their keys."""
-    store = KIND.open(tmp_path / "store", Algorithm.MD5)
+    store = KIND.open(tmp_path / "store", Algorithm.SHA256)
     prefix = f"{str(tmp_path)[1:]}/store"
     monkeypatch.setattr("wsgi_store.store.bucket.unfinished.PAGE", 2)
-    keys = sorted(key_of(Algorithm.MD5, str(number).encode()) for number in range(7))
+    keys = sorted(key_of(Algorithm.SHA256, str(number).encode()) for number in range(7))
     for key in keys:
         s3().create_multipart_upload(Bucket=ceph.BUCKET, Key=f"{prefix}/{key}")
     found = [one.digest.hex for one in collect(store, uploads_older=-60) if one.digest is not None]
@@ -223,7 +223,7 @@ def test_many_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_refusal_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If uploads in parts cannot be listed, the rest is collected before the failure is reported."""
-    store = KIND.open(tmp_path / "store", Algorithm.MD5)
+    store = KIND.open(tmp_path / "store", Algorithm.SHA256)
     (Path(store.staging_directory) / ("0" * 32)).write_bytes(b"left behind")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     found = collect(store, uploads_older=DAY)

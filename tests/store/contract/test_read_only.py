@@ -68,7 +68,7 @@ def kind(request: pytest.FixtureRequest) -> LocalKind | BucketKind:
 def root(kind: LocalKind | BucketKind, tmp_path: Path) -> Path:
     """A store with two blobs, reduced to what a copy of it holds."""
     root = tmp_path / "store"
-    staging = kind.staging(kind.open(root, Algorithm.MD5))
+    staging = kind.staging(kind.open(root, Algorithm.SHA256))
     for data in (DATA, SMALL):
         put(staging, data)
     shutil.rmtree(root / ".staging")
@@ -116,7 +116,7 @@ def test_tickets_and_tokens_are_refused_too(tmp_path: Path) -> None:
     """Writes are refused with any token or ticket, and nothing is recorded."""
     kind = LocalKind(nameless=True)
     root = tmp_path / "store"
-    put(kind.staging(kind.open(root, Algorithm.MD5)), DATA)
+    put(kind.staging(kind.open(root, Algorithm.SHA256)), DATA)
     tokens = tmp_path / "tokens"
     tokens.write_text(line("all", ALL))
     tokens.chmod(0o600)
@@ -134,8 +134,10 @@ def test_tickets_and_tokens_are_refused_too(tmp_path: Path) -> None:
 def test_the_store_itself_refuses(kind: LocalKind | BucketKind, root: Path) -> None:
     """Calls that bypass the API change nothing either."""
     settings = config(kind, root)
-    store: Store = open_store(settings.root, Algorithm.MD5, Durability.FULL, settings.remote, read_only=True)
-    digest = Digest(Algorithm.MD5, bytes.fromhex(HASH))
+    store: Store = open_store(
+        settings.root, Algorithm.SHA256, Durability.FULL, settings.remote, read_only=True
+    )
+    digest = Digest(Algorithm.SHA256, bytes.fromhex(HASH))
     read, write = os.pipe()
     with unchanged(root), StagedFile(read) as staged:
         os.close(write)
@@ -174,7 +176,7 @@ def test_there_must_be_a_store(kind: LocalKind | BucketKind, tmp_path: Path) -> 
     kind.open(root, Algorithm.SHA256)
     with pytest.raises(WrongStore, match="set WSGI_STORE_HASH=sha256"):
         store = open_store(
-            config(kind, root).root, Algorithm.MD5, Durability.FULL, settings.remote, read_only=True
+            config(kind, root).root, Algorithm.SHA256, Durability.FULL, settings.remote, read_only=True
         )
         store.check()
 
@@ -184,7 +186,7 @@ def test_readiness_looks_at_the_marker(tmp_path: Path, content: bytes | None) ->
     """A store that disappears or is replaced by another is not ready until it is back."""
     kind = LocalKind(nameless=True)
     root = tmp_path / "store"
-    kind.open(root, Algorithm.MD5)
+    kind.open(root, Algorithm.SHA256)
     application = create_app(config(kind, root))
     marker = root / "store.json"
     before = marker.read_bytes()
@@ -235,7 +237,7 @@ def requests(port: int) -> None:
 def stored(root: Path) -> None:
     """Make a store with a blob, as rsync copies one."""
     kind = LocalKind(nameless=True)
-    put(kind.staging(kind.open(root, Algorithm.MD5)), DATA)
+    put(kind.staging(kind.open(root, Algorithm.SHA256)), DATA)
     shutil.rmtree(root / ".staging")
 
 
@@ -286,7 +288,7 @@ def test_a_bucket_with_keys_that_may_only_read(tmp_path: Path) -> None:
     """Keys that may get and list suffice, and no local directory is created."""
     kind = BucketKind()
     root = tmp_path / "store"
-    put(kind.staging(kind.open(root, Algorithm.MD5)), DATA)
+    put(kind.staging(kind.open(root, Algorithm.SHA256)), DATA)
     keys = ceph.cluster().read_only_keys()
     env = {**environ(root), **keys, "WSGI_STORE_READ_ONLY": "yes", "WSGI_STORE_METRICS": "on"}
     env["WSGI_STORE_S3_STAGING"] = str(tmp_path / "never-made")
