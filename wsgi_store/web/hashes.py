@@ -23,7 +23,7 @@ MAX_LOOK_UPS = 8
 # Seconds between two lines of one process about the algorithms.
 PAUSE = 3600.0
 # Users that are counted: a host application may have any number of them.
-MAX_USERS = 1000
+MAX_USERS = 100
 LENGTHS = frozenset(2 * algorithm.size for algorithm in Algorithm)
 
 
