@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from webtest import TestApp
 
+from tests.support import ceph
 from tests.support.access import KEY, Make, bearer, code, line, soon
 from tests.support.calling import Untouched, call, request
 from tests.support.figures import Counting
+from tests.support.kinds import BucketKind
 from wsgi_store import errors
 from wsgi_store.access.signing import Signer
 from wsgi_store.assembly import create_app
@@ -28,6 +30,7 @@ from wsgi_store.web.application import Application
 from wsgi_store.web.hashes import MAX_LOOK_UPS
 
 DATA = b"hello, world\n" * 100
+every_store = pytest.mark.every_store
 KEPT = ("sha256", "md5", "sha1")
 NAMES = {name: hashlib.new(name, DATA).hexdigest() for name in KEPT}
 NONE = {name: "0" * 2 * hashlib.new(name).digest_size for name in KEPT}
@@ -36,15 +39,18 @@ KEYS = {"sha256": "sha-256", "md5": "md5", "sha1": "sha"}
 
 
 @pytest.fixture
-def config(root: Path) -> Config:
-    """Settings for an empty store whose blobs have three names."""
-    open_store(str(root), Algorithm.SHA256, names=(Algorithm.MD5, Algorithm.SHA1))
-    return Config(root=str(root), min_free=0, hash=Algorithm.SHA256)
+def config(request: pytest.FixtureRequest, root: Path) -> Config:
+    """Settings for an empty store whose blobs have three names, in a directory or a bucket."""
+    names = {"hash": Algorithm.SHA256, "names": (Algorithm.MD5, Algorithm.SHA1)}
+    if getattr(request, "param", None) == "bucket":
+        ceph.ensure()
+        return Config(root=BucketKind().url(root), s3_staging=str(root), min_free=0, **names)
+    return Config(root=str(root), min_free=0, **names)
 
 
 def by_another_process(config: Config) -> Names:
     """The same store, opened once more: what it changes the service has to find out."""
-    store = open_store(config.root)
+    store = open_store(config.root, remote=config.remote)
     assert isinstance(store, Names)
     return store
 
@@ -65,6 +71,7 @@ def known(asked: str) -> tuple[str, ...]:
     return ("sha256",) if asked == "sha256" else ("sha256", asked)
 
 
+@every_store
 def test_an_upload_tells_every_name(api: TestApp) -> None:
     """The hash is the primary name; text and Location have it, too."""
     answer = api.post("/", DATA)
@@ -82,6 +89,7 @@ def test_an_upload_tells_every_name(api: TestApp) -> None:
     assert api.post("/", DATA).json == answer.json | {"created": False}
 
 
+@every_store
 def test_the_index_tells_the_further_algorithms(api: TestApp, config: Config) -> None:
     """The index lists the further algorithms and, only then, the one that a migration leaves."""
     index = api.get("/").json
@@ -91,6 +99,7 @@ def test_the_index_tells_the_further_algorithms(api: TestApp, config: Config) ->
     assert api.get("/").json == index | {"migrating": "md5"}
 
 
+@every_store
 @pytest.mark.parametrize("asked", KEPT)
 @pytest.mark.parametrize("change", [str, str.upper])
 def test_a_download_by_any_name(application: Application, asked: str, change: Any) -> None:
@@ -114,6 +123,7 @@ def test_a_download_by_any_name(application: Application, asked: str, change: An
             assert answer.headers["Repr-Digest"] == digest_field(*known(asked))
 
 
+@every_store
 @pytest.mark.parametrize("asked, named", [*itertools.product(KEPT, KEPT)])
 def test_conditions_take_any_name(application: Application, asked: str, named: str) -> None:
     """Each condition is as true with another name of the blob as with the one in the URL."""
@@ -135,6 +145,7 @@ def test_conditions_take_any_name(application: Application, asked: str, named: s
     )
 
 
+@every_store
 @pytest.mark.parametrize("asked, named", [*itertools.product(KEPT, KEPT)])
 def test_a_deletion_by_any_name(application: Application, asked: str, named: str) -> None:
     """It removes the blob under the conditions, which may use another name, and tells the primary one."""
@@ -170,6 +181,7 @@ def test_few_tags_are_looked_up(config: Config, field: str) -> None:
     assert looks("*") == 1
 
 
+@every_store
 @pytest.mark.parametrize("hash_", [UNKEPT, "0" * 33, "0" * 128])
 def test_a_hash_that_is_not_kept(application: Application, hash_: str) -> None:
     """A path gets 404, a parameter 400 before the body is read; both tell what the store keeps."""
@@ -189,6 +201,7 @@ def test_a_hash_that_is_not_kept(application: Application, hash_: str) -> None:
         assert "sha256, md5 or sha1" in answer.json["detail"]
 
 
+@every_store
 def test_an_announced_digest_of_any_name(application: Application) -> None:
     """`?hash=` takes any name, also several; one that differs from the bytes refuses them."""
     for names in itertools.permutations(NAMES.values(), 2):
@@ -202,6 +215,7 @@ def test_an_announced_digest_of_any_name(application: Application) -> None:
     assert len(list(application.store.iterate())) == 1
 
 
+@every_store
 @pytest.mark.parametrize("name", KEPT)
 def test_a_list_goes_by_the_algorithm_of_its_cursor(api: TestApp, name: str) -> None:
     """Every page of it has names of that algorithm in their order, and each blob once."""
@@ -223,6 +237,7 @@ def test_a_list_goes_by_the_algorithm_of_its_cursor(api: TestApp, name: str) -> 
     assert [row["hash"] for row in api.get("/files").json["files"]] == sorted(wanted.values())
 
 
+@every_store
 def test_files_with_the_same_md5(api: TestApp) -> None:
     """The second is stored by its own names; the shared one stays with the first, and conditions know."""
     first, second = (api.post("/", data).json for data in COLLIDING)
@@ -239,6 +254,7 @@ def test_files_with_the_same_md5(api: TestApp) -> None:
     api.get(first["url"], headers={"If-Match": f'"{shared}"'}, status=200)
 
 
+@every_store
 def test_who_may_ask_by_which_name(make: Make) -> None:
     """A link is for the name it carries, and a ticket takes any name of the file."""
     api = make(line("writer", "write"))

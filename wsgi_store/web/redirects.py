@@ -47,9 +47,11 @@ def _locate(
     store: Store, url: Callable[..., str | None], above: int, digest: Digest, filename: str | None, _: int
 ) -> str | None:
     blob = store.stat(digest)
-    if blob.size <= above:
+    name = blob.names[0]
+    # A migration may move a blob with an old name at any time.
+    if blob.size <= above or name.algorithm is not store.algorithm:
         return None
-    signed = url(blob.names[0], SIGNED_FOR, *describe(filename))
+    signed = url(name, SIGNED_FOR, *describe(filename))
     if signed is None:
         logger.warning("No keys to sign URLs with: {} is downloaded from this server", digest.hex)
     return signed

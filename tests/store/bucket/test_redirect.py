@@ -22,7 +22,10 @@ from tests.support.calling import Answer, call
 from wsgi_store.assembly import create_app
 from wsgi_store.client import Client
 from wsgi_store.config import Config, Redirect
+from wsgi_store.digest import Algorithm
 from wsgi_store.logs import logger
+from wsgi_store.store.abilities import Names
+from wsgi_store.store.open import open_store
 from wsgi_store.web.application import Application
 from wsgi_store.web.redirects import REDIRECTED_ABOVE, SIGNED_FOR
 
@@ -59,6 +62,39 @@ def test_the_bytes_come_from_elsewhere(application: Application, data: bytes) ->
     answer = call(application, path=put(application, data))
     assert urlsplit(answer.headers["Location"]).netloc == urlsplit(ceph.cluster().endpoint).netloc
     assert follow(answer)[2] == data
+
+
+def test_a_redirection_by_any_name(config: Config) -> None:
+    """A download by a further name is redirected to the one object that the blob is."""
+    application = create_app(replace(config, names=(Algorithm.MD5,)))
+    names = call(application, "POST", body=SMALL).json["names"]
+    answers = [call(application, path=f"/{hash_}") for hash_ in names.values()]
+    assert [follow(answer)[2] for answer in answers] == [SMALL, SMALL]
+    first, second = (urlsplit(answer.headers["Location"]).path for answer in answers)
+    assert first == second
+    assert first.endswith(names["sha256"])
+
+
+def test_a_blob_without_a_primary_name_is_sent_from_here(config: Config) -> None:
+    """It may move at any time, so it is not redirected, and the log blames nothing."""
+    application = create_app(replace(config, hash=Algorithm.MD5))
+    path = put(application, SMALL)
+    assert call(application, path=path).status == 307
+    store = open_store(config.root, remote=config.remote)
+    assert isinstance(store, Names)
+    store.change_marker(
+        lambda marker: replace(
+            marker, algorithm=Algorithm.SHA256, names=(Algorithm.MD5,), migrating=Algorithm.MD5
+        )
+    )
+    warnings: list[str] = []
+    sink = logger.add(warnings.append, level="WARNING")
+    try:
+        answer = call(create_app(config), path=path)
+    finally:
+        logger.remove(sink)
+    assert (answer.status, answer.body) == (200, SMALL)
+    assert not warnings
 
 
 @pytest.mark.parametrize("name", NAMES)
