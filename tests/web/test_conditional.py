@@ -26,6 +26,7 @@ ETAGS = {
     "others": '"0", W/"1"',
     "any": "*",
     "empty": "",
+    "blank": '""',
     None: None,
 }
 DATES = {

@@ -73,7 +73,10 @@ def unknown_tags(environ: "WSGIEnvironment", names: Collection[Digest]) -> Itera
         tags = parse_etags(environ.get(field))
         listed = tags.as_set(include_weak=weak)
         if not tags.star_tag and known.isdisjoint(listed):
-            yield from sorted(tag for tag in listed if _HASH.fullmatch(tag) and len(tag) not in lengths)
+            # For an empty tag Werkzeug returns None.
+            yield from sorted(
+                tag for tag in listed if tag and _HASH.fullmatch(tag) and len(tag) not in lengths
+            )
 
 
 def _hashes(blob: Blob, others: Others) -> set[str]:
