@@ -155,6 +155,7 @@ class Request:
                 expected=expected + digests,
                 max_size=grant.max_size,
                 ticket=grant.ticket if check is None else _checked_again(check, grant.ticket),
+                under=digest,
             )
             return receipt, None
         self.backend.staging.admit(max(0, (length or 0) - FORM_OVERHEAD), grant.max_size)
