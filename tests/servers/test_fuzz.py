@@ -25,7 +25,7 @@ def uploads(data: bytes) -> set[str]:
                 body += event.data
             if not isinstance(event, h11.EndOfMessage):
                 break
-            if request.method == b"POST":
+            if request.method in (b"POST", b"PUT"):
                 found.add(hashlib.sha256(body).hexdigest())
             reader.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
             reader.send(h11.EndOfMessage())
@@ -55,6 +55,8 @@ KNOWN = [
     "Content-Type: multipart/form-data; boundary*=utf-8''%zz",
     "Range: bytes=0-0,-1,2-",
     "Range: bytes=" + "9" * 40 + "-",
+    "Content-Range: bytes 0-4/5",
+    "If-None-Match: *",
     'If-None-Match: "',
     "If-Modified-Since: Sat, 99 Foo 99999 99:99:99",
     "If-Range: W/",
@@ -74,8 +76,8 @@ KNOWN = [
     "no colon",
 ]
 FIELD = LENGTH | CODING | st.sampled_from(KNOWN) | st.text(st.characters(max_codepoint=255), max_size=40)
-METHOD = st.just("POST") | st.sampled_from(
-    ["GET", "HEAD", "DELETE", "PUT", "OPTIONS", "TRACE", "CONNECT", "PRI"]
+METHOD = st.sampled_from(["POST", "PUT"]) | st.sampled_from(
+    ["GET", "HEAD", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PRI"]
 )
 TARGET = st.sampled_from(
     [
@@ -88,6 +90,9 @@ TARGET = st.sampled_from(
     ]
     + [
         f"/?hash={'0' * 64}",
+        f"/{'0' * 64}",
+        f"/{HELD_HASH}",
+        "/a%0a.txt",
         "/?link=a.b.c&ticket=%",
         "*",
         "//",
@@ -121,9 +126,12 @@ REQUEST = st.builds(
     BODY,
 )
 # Valid uploads, to be changed.
-RIGHT = st.binary(max_size=30).map(lambda data: message("POST", "/", data)) | st.lists(
-    st.binary(min_size=1, max_size=9), max_size=4
-).map(lambda chunks: message("POST", "/", Transfer_Encoding="chunked") + chunked(*chunks))
+WAY = st.sampled_from([("POST", "/"), ("PUT", "/"), ("PUT", "/a%0a.txt")])
+RIGHT = st.builds(lambda way, data: message(*way, data), WAY, st.binary(max_size=30)) | st.builds(
+    lambda way, chunks: message(*way, Transfer_Encoding="chunked") + chunked(*chunks),
+    WAY,
+    st.lists(st.binary(min_size=1, max_size=9), max_size=4),
+)
 CHANGE = st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 2), st.binary(max_size=2))
 FUZZ = settings(
     max_examples=250,
