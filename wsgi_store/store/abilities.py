@@ -116,10 +116,13 @@ class Names(Protocol):
         Their digests match their names. Their names begin with the same two digits.
         """
 
-    def give_names(self, found: Iterable[Hashed]) -> dict[Digest, list[Algorithm]]:
+    def give_names(
+        self, found: Iterable[Hashed], mended: list[Digest] | None = None
+    ) -> dict[Digest, list[Algorithm]]:
         """Give blobs, by their primary names, all further names that they lack.
 
         Returns by which algorithms a name belongs to another blob; blobs that were removed are left out.
+        Names that led to a blob without that digest, and now lead to the right one, are added to `mended`.
         """
 
     def links(self, algorithm: Algorithm, after: Digest | None = None) -> Iterator[tuple[Digest, Digest]]:
@@ -133,6 +136,12 @@ class Names(Protocol):
 
         Each is removed before; with `remove=False` nothing is.
         """
+
+    def name_sizes(self) -> Iterator[int]:
+        """Yield for each further name the bytes that it takes, apart from an inode."""
+
+    def require_room(self, names: int) -> None:
+        """Raise StorageFull unless there is room for so many more names of every blob."""
 
     def settle_names(self) -> Iterator[Digest]:
         """Make names that lead to an old name lead to the primary one instead; yields each."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from wsgi_store.digest import Algorithm, Digest, parse_any
-from wsgi_store.errors import BlobNotFound
+from wsgi_store.errors import BlobNotFound, StorageFull
 from wsgi_store.filesystem import ABSENT, NAME, Directory, Root, disk_errors, list_directory, locked
 from wsgi_store.store.abilities import Adopted, Hashed
 from wsgi_store.store.contract import Blob
@@ -36,7 +36,7 @@ class NameKeeping:
     def strays(self, algorithm: Algorithm, after: Digest | None = None) -> Iterator[Blob]:
         """Yield the blobs that have only a name by `algorithm`, a further one, in ascending order."""
         for entry in self.listing.entries(algorithm, after):
-            if entry.status is not None:
+            if not entry.link:
                 yield describe(entry.digest, entry.status, entry.digest)
         self._tree.marker.refresh()  # if the disk was unmounted meanwhile, blobs are missing
 
@@ -45,16 +45,18 @@ class NameKeeping:
         with disk_errors("cannot rename the blobs"), self._tree.marker.held() as marker:
             return adopt(self._tree, found, marker)
 
-    def give_names(self, found: Iterable[Hashed]) -> dict[Digest, list[Algorithm]]:
+    def give_names(
+        self, found: Iterable[Hashed], mended: list[Digest] | None = None
+    ) -> dict[Digest, list[Algorithm]]:
         """Give blobs all further names that they lack; returns by which a name is another blob's."""
         with disk_errors("cannot name the blobs"), self._tree.marker.held() as marker:
-            return give_all(self._tree, found, marker)
+            return give_all(self._tree, found, marker, mended)
 
     def links(self, algorithm: Algorithm, after: Digest | None = None) -> Iterator[tuple[Digest, Digest]]:
         """Yield the further names by `algorithm`, each with the name it leads to."""
         marker = self._tree.marker.refresh()
         for entry in self.listing.entries(algorithm, after):
-            if entry.status is None:
+            if entry.link:
                 with disk_errors("cannot read a name", hash=entry.digest.hex):
                     target = followed(self._text(entry.digest.hex) or "", algorithm, marker)
                 if target is not None:
@@ -80,6 +82,25 @@ class NameKeeping:
                             if not self._unlink(name, text, nowhere=True):
                                 continue
                 yield name
+
+    def name_sizes(self) -> Iterator[int]:
+        """Yield for each further name the bytes that it takes of the disk, apart from an inode."""
+        for algorithm in self._tree.marker.refresh().names:
+            for entry in self.listing.entries(algorithm, None):
+                if entry.link:
+                    yield entry.status.st_blocks * 512
+
+    def require_room(self, names: int) -> None:
+        """Raise StorageFull unless there is room for so many more names of every blob."""
+        with disk_errors("cannot examine the disk"):
+            shards = filter(SHARD.fullmatch, list_directory(self._tree.root, Root))
+            number = names * sum(len(self.listing.names(shard)) for shard in shards)
+            free = os.statvfs(self._tree.root)
+        # Some file systems make inodes as they need them, and say that they have none at all.
+        if free.f_files and free.f_favail < number:
+            raise StorageFull(f"{number:,} names need as many inodes, but {free.f_favail:,} are free")
+        if (room := free.f_bavail * free.f_frsize) < (needed := number * free.f_frsize):
+            raise StorageFull(f"{number:,} names may need {needed:,} bytes, but {room:,} are free")
 
     def settle_names(self) -> Iterator[Digest]:
         """Make names that lead to an old name lead to the primary one instead; yields each."""

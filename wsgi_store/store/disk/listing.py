@@ -20,10 +20,15 @@ from wsgi_store.store.disk.tree import Tree
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A name in a shard and what is there: a regular file or, without a status, a symbolic link."""
+    """A name in a shard and what is there: a regular file or a symbolic link."""
 
     digest: Digest
-    status: os.stat_result | None
+    status: os.stat_result
+
+    @property
+    def link(self) -> bool:
+        """Whether it is a symbolic link."""
+        return stat.S_ISLNK(self.status.st_mode)
 
 
 class Listing:
@@ -44,7 +49,7 @@ class Listing:
         """
         for entry in self.entries(algorithm, after):
             digest = entry.digest
-            if entry.status is not None:
+            if not entry.link:
                 yield describe(digest, entry.status, digest)
                 continue
             with disk_errors(f"cannot stat the blob {digest.hex}", hash=digest.hex):
@@ -85,10 +90,8 @@ class Listing:
                         status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
                     except ABSENT:
                         continue  # removed since the directory was read
-                if stat.S_ISREG(status.st_mode):
+                if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
                     yield Entry(digest, status)
-                elif stat.S_ISLNK(status.st_mode):
-                    yield Entry(digest, None)
 
     def names(self, shard: str) -> list[str]:
         """Return the names in a shard, sorted; remembered, because the next page continues in it."""

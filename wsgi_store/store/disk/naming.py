@@ -30,6 +30,8 @@ class Given(enum.Enum):
     """Of a different file with the same digest."""
     HEALED = "healed"
     """Ours, instead of a damaged file."""
+    MENDED = "mended"
+    """Ours, instead of a different file that has not this digest."""
 
 
 def give(tree: Tree, shard: Shard, name: Digest, file: HashedFile, marker: Marker) -> Given:
@@ -50,6 +52,7 @@ def give(tree: Tree, shard: Shard, name: Digest, file: HashedFile, marker: Marke
         raise not_a_file(name)
     other = followed(text, name.algorithm, marker)
     held = None if other is None else _opened(tree, other)
+    given = Given.OURS
     if held is not None:
         fd, at = held
         try:
@@ -62,6 +65,8 @@ def give(tree: Tree, shard: Shard, name: Digest, file: HashedFile, marker: Marke
                 if read_link(name.hex, shard.fd) != text:
                     raise _changed()
                 return Given.OTHERS
+            else:
+                given = Given.MENDED
         finally:
             os.close(fd)
     with locked(shard.fd):
@@ -69,7 +74,7 @@ def give(tree: Tree, shard: Shard, name: Digest, file: HashedFile, marker: Marke
         if read_link(name.hex, shard.fd) != text or (held is None and other and _is_held(tree, other)):
             raise _changed()
         shard.rename(name, primary, tree.staging)
-    return Given.OURS
+    return given
 
 
 def _meet(tree: Tree, shard: Shard, name: Digest, file: HashedFile, marker: Marker) -> Given:
@@ -90,10 +95,13 @@ def _meet(tree: Tree, shard: Shard, name: Digest, file: HashedFile, marker: Mark
         return Given.HEALED
 
 
-def give_all(tree: Tree, found: Iterable[Hashed], marker: Marker) -> dict[Digest, list[Algorithm]]:
+def give_all(
+    tree: Tree, found: Iterable[Hashed], marker: Marker, mended: list[Digest] | None = None
+) -> dict[Digest, list[Algorithm]]:
     """Give blobs their further names; returns the algorithms by which a name is that of another file.
 
-    Blobs that were removed since they were hashed are left out. Raises StoreUnavailable and OSError.
+    Blobs that were removed since they were hashed are left out. Names that led to a file without that
+    digest are added to `mended`. Raises StoreUnavailable and OSError.
     """
     ambiguous: dict[Digest, list[Algorithm]] = {}
     changed: dict[str, Digest] = {}
@@ -111,6 +119,8 @@ def give_all(tree: Tree, found: Iterable[Hashed], marker: Marker) -> dict[Digest
             }
             changed |= {file.digest(algorithm).hex[:2]: file.digest(algorithm) for algorithm in given}
             ambiguous[one.digest] = [one for one in given if given[one] is Given.OTHERS]
+            if mended is not None:
+                mended += [file.digest(one) for one in given if given[one] is Given.MENDED]
         finally:
             os.close(fd)
     if tree.full:
