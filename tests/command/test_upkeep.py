@@ -87,6 +87,8 @@ def test_json(here: Path) -> None:
         "gone": 0,
         "corrupt": 2,
         "unreadable": 0,
+        "misnamed": 0,
+        "adopted": 0,
         "interrupted": False,
         "unnoted": None,
     }
@@ -159,7 +161,8 @@ def test_collect(here: Path) -> None:
     assert invoke("collect", "--older", "90d").stdout == f"{rows}removed {summary}"
     assert not any(path.exists() for path in old)
     assert invoke("collect", "--json", "--max-size", "8", "--quarantined-older", "0").stdout == (
-        '{"staged": 0, "upload": 0, "litter": 0, "quarantined": 0, "blob": 0, "bytes": 0, "dry_run": false}\n'
+        '{"staged": 0, "upload": 0, "litter": 0, "quarantined": 0, "blob": 0, "name": 0, "bytes": 0, '
+        '"dry_run": false}\n'
     )
     assert invoke("collect").stdout == "removed nothing: 0 bytes\n"
 
@@ -169,7 +172,7 @@ def test_du(here: Path) -> None:
     flip(here / "store" / named(Algorithm.MD5, b"7"))
     invoke("verify", status=5)
     (here / "store" / ".staging" / ("0" * 32)).write_bytes(b"half")
-    assert invoke("du").stdout == "blobs\t9\t9\nstaged\t1\t4\nquarantined\t1\t1\n"
+    assert invoke("du").stdout == "blobs\t9\t9\nnames\t0\t0\nstaged\t1\t4\nquarantined\t1\t1\n"
 
 
 @pytest.mark.parametrize("algorithm", [Algorithm.MD5, Algorithm.SHA256])

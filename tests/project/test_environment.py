@@ -14,7 +14,7 @@ READERS = {"environ", "environb", "getenv", "getenvb", "putenv"}
 # Config.
 PERMITTED = {
     "config.py": {"WSGI_STORE_*"},
-    "cli/upkeep.py": {"WSGI_STORE_*"},  # passes them to Config.from_env, without those of the client
+    "cli/local.py": {"WSGI_STORE_*"},  # passes them to Config.from_env, without those of the client
     "banner.py": {"WSGI_STORE_TOKEN", "WSGI_STORE_IDLE_TIMEOUT"},  # warns of variables without effect
     "client/address.py": {"NETRC"},  # as curl does
     "store/bucket/endpoint.py": {"AWS_*"},  # shared by all S3 clients, such as obstore and botocore

@@ -18,7 +18,7 @@ from tests.support.strangers import home
 from tests.support.wire import Connection, message
 from wsgi_store.digest import Algorithm
 from wsgi_store.store.disk.store import LocalStore
-from wsgi_store.upkeep.check import TUNING
+from wsgi_store.upkeep.plan import TUNING
 
 # Neither user may write coverage data.
 pytestmark = pytest.mark.uncounted

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tests.support.upkeep import NUMBER, digests, last
 from wsgi_store.digest import Algorithm
 from wsgi_store.store.contract import Store
-from wsgi_store.upkeep.ledger import MAX_PARTS, NOTE, Ledger
+from wsgi_store.upkeep.ledger import NOTE, Ledger
+from wsgi_store.upkeep.ranges import MAX_PARTS
 from wsgi_store.upkeep.verify import verify
 
 HASHES = st.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}")
@@ -56,7 +57,7 @@ def test_marks(marks: list[tuple[str, str]], asked: list[str]) -> None:
     known = Ledger(Algorithm.MD5)
     for when, (one, two) in enumerate(marks, 1):
         if one != two:
-            known.mark(min(one, two), max(one, two), float(when))
+            known.mark(Algorithm.MD5, min(one, two), max(one, two), float(when))
     for hash_ in asked + [hash_ for mark in marks for hash_ in mark]:
         expected = max(
             (when for when, mark in enumerate(marks, 1) if min(mark) < hash_ <= max(mark)), default=0
@@ -71,7 +72,7 @@ def test_the_note_stays_small(local: Store) -> None:
 
     def mark(known: Ledger) -> None:
         for number in range(number_of_marks):
-            known.mark(f"{2 * number:032x}", f"{2 * number + 1:032x}", 1000.0 + number)
+            known.mark(Algorithm.MD5, f"{2 * number:032x}", f"{2 * number + 1:032x}", 1000.0 + number)
 
     Ledger.update(local, mark)
     known = Ledger.load(local)

@@ -24,9 +24,10 @@ from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Added, Durability, Store
 from wsgi_store.store.disk.store import LocalStore
 from wsgi_store.upkeep import check as checking
-from wsgi_store.upkeep.check import Tuning
+from wsgi_store.upkeep import workers as working
+from wsgi_store.upkeep.plan import Batch, Tuning
 from wsgi_store.upkeep.ledger import Ledger
-from wsgi_store.upkeep.report import Report, Result
+from wsgi_store.upkeep.report import BatchReport, Report, Result
 from wsgi_store.upkeep.verify import verify
 
 pytestmark = pytest.mark.long(55)
@@ -184,14 +185,14 @@ def test_a_blob_that_reads_differently(local: LocalStore) -> None:
 
 def test_blobs_removed_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A blob removed during a run is not a failure."""
-    check = checking.Checker.check
+    check = checking.Check.do
 
-    def late(self: checking.Checker, raws: list[bytes]) -> checking.BatchReport:
-        for raw in raws[::2]:
+    def late(self: checking.Check, batch: Batch, reading: working.Reading) -> BatchReport:
+        for raw in batch.raws[::2]:
             store.remove(Digest(store.algorithm, raw))
-        return check(self, raws)
+        return check(self, batch, reading)
 
-    monkeypatch.setattr(checking.Checker, "check", late)
+    monkeypatch.setattr(checking.Check, "do", late)
     report = last(verify(store))
     assert report.result is Result.CLEAN
     assert report.checked_blobs + report.gone == NUMBER
@@ -221,13 +222,13 @@ def test_every_night_covers_the_store(
 ) -> None:
     """With a budget no blob is read twice before each was read once."""
     read: list[str] = []
-    hash_ = checking.Checker._hash  # pylint: disable=protected-access
+    hash_ = checking.Check._hash  # pylint: disable=protected-access
 
-    def note(self: checking.Checker, digest: Digest, *more: Any) -> tuple[int, bytes, float]:
+    def note(self: checking.Check, digest: Digest, *more: Any) -> Any:
         read.append(digest.hex)
         return hash_(self, digest, *more)
 
-    monkeypatch.setattr(checking.Checker, "_hash", note)
+    monkeypatch.setattr(checking.Check, "_hash", note)
     while len(set(read)) < NUMBER:
         assert len(set(read)) == len(read)
         # The last run spends the rest of its budget on the first blobs again.
@@ -250,7 +251,7 @@ def test_a_sample(store: LocalStore, counting: dict[str, int]) -> None:
 def test_progress_within_a_blob(kind: Kind, root: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bytes of a blob count while it is read, each of them once."""
     tuning = Tuning(processes_from=1000 if way == "threads" else 1, batch_bytes=1)
-    monkeypatch.setattr(checking, "_alone", lambda: way == "fork")
+    monkeypatch.setattr(working, "_alone", lambda: way == "fork")
     store = kind.open(root, Algorithm.MD5, Durability.NONE)
     staging = Staging(store, durability=Durability.NONE)
     put(staging, b"a" * 3_000_000)
@@ -267,17 +268,18 @@ def test_progress_within_a_blob(kind: Kind, root: Path, way: str, monkeypatch: p
 
 def test_nobody_looks(local: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers do not block when nobody reads their progress."""
-    monkeypatch.setattr(checking, "REPORT_INTERVAL", 0.0)
+    monkeypatch.setattr(working, "REPORT_INTERVAL", 0.0)
     stop = threading.Event()
     ours, theirs = multiprocessing.Pipe(duplex=False)
     with ours, theirs:
         os.set_blocking(theirs.fileno(), False)
-        progress = checking.Progress(theirs)
+        progress = working.Progress(theirs)
         for _ in range(1 << 16):  # eight bytes each: more than a pipe holds
             progress.add(1)
         assert 0 < progress.reported < 1 << 16
         ours.close()
-        checked = checking.Checker(local, stop, None, theirs).check([each.raw for each in digests(local)])
+        batch = Batch(local.algorithm, [each.raw for each in digests(local)], "", "")
+        checked = working.Worker(checking.Check(local), stop, None, theirs).do(batch)
     assert (checked.blobs, checked.reported) == (NUMBER, 0)
 
 

@@ -24,10 +24,12 @@ from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Blob, Durability
 from wsgi_store.store.disk.store import LocalStore
-from wsgi_store.upkeep.check import Checkers, Tuning
+from wsgi_store.upkeep.check import Check
 from wsgi_store.upkeep.ledger import Ledger
+from wsgi_store.upkeep.plan import Batch, Tuning
 from wsgi_store.upkeep.report import Report
 from wsgi_store.upkeep.verify import verify
+from wsgi_store.upkeep.workers import Workers
 
 NUMBER = 40
 SMALL = Tuning(batch_blobs=3)
@@ -51,12 +53,14 @@ def fixture_failing(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the listing fail after some blobs were moved to quarantine."""
     iterate = store.iterate
 
-    def failing(after: Digest | None = None) -> Iterator[Blob]:
-        yield from iterate(after)
+    def failing(after: Digest | None = None, algorithm: Algorithm | None = None) -> Iterator[Blob]:
+        yield from iterate(after, algorithm)
         until(lambda: moved(Path(store.root)), "a blob in quarantine")
         raise StoreUnavailable("the disk is not there any more")
 
-    Ledger.update(store, lambda known: known.mark("", "f" * 32, 1.0))  # start with the first blob
+    Ledger.update(
+        store, lambda known: known.mark(store.algorithm, "", "f" * 32, 1.0)
+    )  # start with the first blob
     monkeypatch.setattr(store, "iterate", failing)
 
 
@@ -108,7 +112,7 @@ def test_the_command_while_it_counts(
     store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch, *, json: bool
 ) -> None:
     """When the listing fails, the command reports the quarantined blobs, and the totals as unknown."""
-    monkeypatch.setattr("wsgi_store.cli.upkeep.opened", lambda _: store)
+    monkeypatch.setattr("wsgi_store.cli.verify.opened", lambda _: store)
     monkeypatch.setattr("wsgi_store.upkeep.verify.verify", partial(verify, tuning=SMALL))
     # Threads, because a process would not see the patched store.
     result = invoke("verify", "--workers", "1", *(["--json"] if json else []), status=6)
@@ -189,8 +193,11 @@ def test_workers_end_by_the_word_of_their_pool(store: LocalStore) -> None:
 
     A killed worker may hold the lock that the others wait for, so the pool has to end them all.
     """
-    with Checkers(store, 2, 1, many=True) as checkers:
-        waiting = [checkers.submit([blob.digest.raw]) for blob in islice(store.iterate(), 2)]
+    with Workers(Check(store), 2, 1, many=True) as workers:
+        waiting = [
+            workers.submit(Batch(store.algorithm, [blob.digest.raw], "", ""))
+            for blob in islice(store.iterate(), 2)
+        ]
         until(lambda: len(children()) == 2, "the workers")
         pids = children()
         until(lambda: all(map(blocks_signals, pids)), "the workers to be ready")

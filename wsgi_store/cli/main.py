@@ -28,10 +28,11 @@ COMMANDS = {
     "rm": ("remote", "Remove blobs."),
     "link": ("signing", "Make a signed URL to download a blob."),
     "ticket": ("signing", "Make a signed URL to upload a file."),
-    "verify": ("upkeep", "Check a store for damage."),
+    "verify": ("verify", "Check a store for damage."),
     "collect": ("upkeep", "Remove leftovers and old blobs from a store."),
     "du": ("upkeep", "Show the number and size of the files in a store."),
     "manifest": ("upkeep", "List the blobs of a store for md5sum or sha256sum."),
+    "migrate": ("migrate", "Name the blobs of a store by another hash algorithm, or by several."),
     "token": ("tokens", "Make, list and revoke tokens."),
 }
 

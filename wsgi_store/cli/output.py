@@ -55,7 +55,7 @@ EXITS = [
         ),
     ),
     Exit(7, "the file is too large, or the disk is full", (errors.TooLarge, errors.StorageFull)),
-    Exit(UNVERIFIED, "`verify` could not read every blob, or did not finish"),
+    Exit(UNVERIFIED, "`verify` or `migrate` could not read every blob, or did not finish"),
     Exit(9, "no store at this URL", (errors.NotFound, errors.UnexpectedAnswer)),
     Exit(130, "interrupted", (KeyboardInterrupt,)),
     Exit(141, "the reader of the output has gone", (BrokenPipeError,)),

@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from wsgi_store.digest import Digest
+from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, ReadOnly
-from wsgi_store.store.abilities import Leftovers
+from wsgi_store.store.abilities import Leftovers, Names
 from wsgi_store.store.contract import Store
 from wsgi_store.store.staged import leftovers
+from wsgi_store.upkeep.ranges import every_blob
 
 # Seconds. An upload in progress gets parts all the time; one that got none for a day is abandoned.
 DAY = 86400.0
@@ -27,6 +28,8 @@ class Kind(enum.Enum):
     """A lock or test object in an object store that no process uses any more."""
     QUARANTINED = "quarantined"
     BLOB = "blob"
+    NAME = "name"
+    """A further name that leads nowhere, or one by an algorithm that the store does not keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class Collected:
     kind: Kind
     size: int
     digest: Digest | None = None
+    name: str | None = None
+    """The hash that is a further name."""
 
 
 def collect(  # pylint: disable=too-many-arguments
@@ -49,8 +54,9 @@ def collect(  # pylint: disable=too-many-arguments
 ) -> Iterator[Collected]:
     """Remove what is not needed, and yield each item after its removal; `dry_run` removes nothing.
 
-    Always removed: staged files that a killed process left, and in an object store uploads that got no part
-    for `uploads_older` seconds, and locks and test objects of that age, but at least an hour old.
+    Always removed: staged files that a killed process left, further names that lead nowhere or are not kept
+    any more, and in an object store uploads that got no part for `uploads_older` seconds, and locks and test
+    objects of that age, but at least an hour old.
 
     `older` removes blobs last added more than that many seconds ago. `max_bytes` then removes the oldest
     blobs until the others have at most that many bytes. `quarantined_older` removes what has been in
@@ -69,7 +75,7 @@ def collect(  # pylint: disable=too-many-arguments
     # A younger blob may have been added again without a change of its time.
     settled = now - store.granularity
     if older is not None:
-        for blob in store.iterate():
+        for blob in every_blob(store):
             if blob.modified < min(now - older, settled) and (
                 dry_run or store.expire(blob.digest, blob.modified)
             ):
@@ -78,6 +84,10 @@ def collect(  # pylint: disable=too-many-arguments
         # A dry run has removed nothing: blobs that it yielded already are not counted again.
         since = now - older if dry_run and older is not None else float("-inf")
         yield from _collect_oldest(store, max_bytes, since, settled, dry_run)
+    # After the blobs, whose names lead nowhere now.
+    if isinstance(store, Names):
+        for name in store.sweep_names(remove=not dry_run):
+            yield Collected(Kind.NAME, 0, name=name)
     if isinstance(store, Leftovers):
         for size in store.litter(now - uploads_older, remove=not dry_run):
             yield Collected(Kind.LITTER, size)
@@ -100,18 +110,20 @@ def _collect_quarantined(store: Store, before: float, dry_run: bool) -> Iterator
 def _collect_oldest(
     store: Store, max_bytes: int, since: float, settled: float, dry_run: bool
 ) -> Iterator[Collected]:
-    excess = sum(blob.size for blob in store.iterate() if blob.modified >= min(since, settled)) - max_bytes
+    sizes = (blob.size for blob in every_blob(store) if blob.modified >= min(since, settled))
+    excess = sum(sizes) - max_bytes
     # A heap of the oldest blobs that together are large enough, the youngest on top: memory grows with
     # what is removed, not with the store.
-    going: list[tuple[float, bytes, int]] = []
+    going: list[tuple[float, bytes, int, Algorithm]] = []
     size = 0
-    for blob in store.iterate() if excess > 0 else ():
+    for blob in every_blob(store) if excess > 0 else ():
         if min(since, settled) <= blob.modified < settled:
-            heapq.heappush(going, (-blob.modified, blob.digest.raw, blob.size))
+            heapq.heappush(going, (-blob.modified, blob.digest.raw, blob.size, blob.digest.algorithm))
             size += blob.size
             while size - going[0][2] >= excess:
                 size -= heapq.heappop(going)[2]
-    for negative, raw, length in sorted(going, reverse=True):
-        digest = Digest(store.algorithm, raw)
+    going.sort(key=lambda one: one[:2], reverse=True)
+    for negative, raw, length, algorithm in going:
+        digest = Digest(algorithm, raw)
         if dry_run or store.expire(digest, -negative):
             yield Collected(Kind.BLOB, length, digest)

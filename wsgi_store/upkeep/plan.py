@@ -1,54 +1,83 @@
-"""The plan of a run of verify: which blobs it checks, and in which order."""
+"""The plan of a run: which blobs it reads, and in which order."""
 
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.store.contract import Blob, Store
-from wsgi_store.upkeep.check import Tuning
-from wsgi_store.upkeep.ledger import Ledger, Part
-from wsgi_store.upkeep.report import Report
+from wsgi_store.upkeep.ranges import Part
+from wsgi_store.upkeep.report import BatchReport, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How a run divides its work, and how much of it the ledger names."""
+
+    batch_blobs: int = 512
+    """Blobs in a batch for one worker: so many that handing it over takes little of the time."""
+    batch_bytes: int = 32 << 20
+    """The bytes of blobs that complete a batch."""
+    processes_from: int = 8
+    """The least number of batches for processes: with fewer, threads are done before they have started."""
+    ahead: int = 100_000
+    """Blobs that are handed out while the store is still being counted."""
+    save_interval: float = 60.0
+    """Seconds after which the progress is saved, in case the run is killed."""
+    save_batches: int = 200
+    """Batches after which it is saved, too: until then each is kept in memory."""
+    max_unreadable: int = 1000
+    """Unreadable blobs that the ledger names one by one."""
+
+
+TUNING = Tuning()
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Blobs that one worker checks, and the range of digests that is verified by that."""
+    """Blobs that one worker reads, and the range of digests that is covered by that."""
 
+    algorithm: Algorithm
     raws: list[bytes]  # digests as bytes, which pickle much faster
     after: str
     upto: str
 
 
-class Plan:
-    """Which blobs a run checks, and in which order; counts the store on the way."""
+Done = list[tuple[Batch, BatchReport]]
+"""Batches that were worked on, as far as the reports say."""
 
-    def __init__(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+
+class Plan:
+    """Which blobs a run reads, and in which order; counts them on the way."""
+
+    def __init__(  # pylint: disable=too-many-arguments
         self,
         store: Store,
+        parts: list[Part],
         report: Report,
-        started: float,
-        budget: int | None,
-        sample: float | None,
         tuning: Tuning,
+        *,
+        budget: int | None = None,
+        sample: float | None = None,
+        first: Sequence[Digest] = (),
+        without: frozenset[Digest] = frozenset(),
     ) -> None:
-        ledger = Ledger.load(store)
         self._store = store
+        self._rest = parts
         self._report = report
-        self._started = started
+        self._tuning = tuning
         self._budget = budget
         self._sample = sample
-        self._tuning = tuning
         self._planned = 0
-        self._rest = ledger.oldest_first()
-        self._again = {digest.raw for digest in ledger.unreadable}
-        self.oldest_after: float | None = None
-        """What `oldest` will be when everything was checked; None if there are no blobs."""
+        self._first = sorted(first, key=lambda digest: digest.raw)
+        self._apart = {digest.raw for digest in (*first, *without)}
 
     def first(self) -> Iterator[Batch]:
-        """Count the store; yields the first batches meanwhile."""
-        # Unreadable blobs come first: every run tries them, even one with a small budget.
-        yield Batch(sorted(self._again), "", "")
+        """Count the blobs; yields the first batches meanwhile."""
+        for algorithm in self._store.algorithms:
+            if raws := [digest.raw for digest in self._first if digest.algorithm is algorithm]:
+                yield Batch(algorithm, raws, "", "")
         ahead = self._tuning.ahead
         parts, self._rest = self._rest, []
         for part in parts:
@@ -56,7 +85,7 @@ class Plan:
             if ahead > 0:
                 for batch in self._batches(part, counted):
                     yield batch
-                    part = Part(batch.upto, part.upto, part.time)
+                    part = Part(part.algorithm, batch.upto, part.upto, part.time)
                     ahead -= len(batch.raws)
                     if ahead <= 0:
                         break
@@ -65,46 +94,49 @@ class Plan:
                 self._rest.append(part)
 
     def rest(self) -> Iterator[Batch]:
-        """Yield the batches that follow, when the store has been counted."""
+        """Yield the batches that follow, when all blobs have been counted."""
         for part in self._rest:
             yield from self._batches(part, part.blobs(self._store))
 
-    def _spent(self) -> bool:
+    @property
+    def spent(self) -> bool:
+        """Whether the budget is used up."""
         return self._budget is not None and self._planned >= self._budget
 
     def _counted(self, part: Part) -> Iterator[Blob]:
-        report = self._report
         for blob in part.blobs(self._store):
-            again = blob.digest.raw in self._again
-            when = blob.modified if again else max(part.time, blob.modified)
-            checked = self._sample is None and (self._budget is None or report.total_bytes < self._budget)
-            after = self._started if checked or again else when
-            self.oldest_after = after if self.oldest_after is None else min(after, self.oldest_after)
-            report.oldest = when if report.oldest is None else min(when, report.oldest)
-            report.total_blobs += 1
-            report.total_bytes += blob.size
+            self._count(part, blob)
             yield blob
+
+    def _count(self, _: Part, blob: Blob) -> None:
+        self._report.total_blobs += 1
+        self._report.total_bytes += blob.size
 
     def _batches(self, part: Part, blobs: Iterator[Blob]) -> Iterator[Batch]:
         after = part.after
         raws: list[bytes] = []
         size = 0
-        if self._spent():
+        if self.spent:
             return
+        # What lacks a primary name gets it shard by shard, under the lock of each.
+        by_shard = part.algorithm is not self._store.algorithm
         for blob in blobs:
             raw = blob.digest.raw
-            if raw in self._again or (self._sample is not None and random.random() >= self._sample):
+            if raw in self._apart or (self._sample is not None and random.random() >= self._sample):
                 continue
-            if self._spent():
+            if self.spent:
                 if raws:
-                    yield Batch(raws, after, raws[-1].hex())
+                    yield Batch(part.algorithm, raws, after, raws[-1].hex())
                 return
+            if by_shard and raws and raw[0] != raws[0][0]:
+                yield Batch(part.algorithm, raws, after, raws[-1].hex())
+                after, raws, size = raws[-1].hex(), [], 0
             raws.append(raw)
             size += blob.size
             self._planned += blob.size
             if size >= self._tuning.batch_bytes or len(raws) >= self._tuning.batch_blobs:
-                yield Batch(raws, after, raw.hex())
+                yield Batch(part.algorithm, raws, after, raw.hex())
                 after, raws, size = raw.hex(), [], 0
         if after < part.upto:
-            # Also a range without blobs is verified: what is added to it later is hashed then.
-            yield Batch(raws, after, part.upto)
+            # Also a range without blobs is covered: what is added to it later is hashed then.
+            yield Batch(part.algorithm, raws, after, part.upto)

@@ -5,14 +5,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from wsgi_store.digest import Algorithm
+from wsgi_store.errors import ConfigError
 from wsgi_store.filesystem import Directory, disk_errors
+from wsgi_store.store.abilities import Names
 from wsgi_store.store.contract import Store
 from wsgi_store.store.staged import STAGED_NAME
+from wsgi_store.upkeep.ranges import every_blob
 
 
 @dataclass
 class Usage:
-    """The numbers of blobs, files in quarantine and staged files, and their sizes in bytes."""
+    """The numbers of blobs, names, files in quarantine and staged files, and their sizes in bytes."""
 
     blobs: int = 0
     bytes: int = 0
@@ -21,14 +25,22 @@ class Usage:
     staged: int = 0
     """Only files with a name, in use or left behind; nameless ones cannot be counted."""
     staged_bytes: int = 0
+    names: int = 0
+    """Further names; those that lead nowhere count, too."""
+    names_bytes: int = 0
+    """What they take of the disk, apart from an inode for each."""
 
 
 def usage(store: Store) -> Usage:
     """Count what a store holds; raises StoreError."""
     used = Usage()
-    for blob in store.iterate():
+    for blob in every_blob(store):
         used.blobs += 1
         used.bytes += blob.size
+    if isinstance(store, Names):
+        for size in store.name_sizes():
+            used.names += 1
+            used.names_bytes += size
     for blob in store.quarantined():
         used.quarantined += 1
         used.quarantined_bytes += blob.size
@@ -44,11 +56,16 @@ def usage(store: Store) -> Usage:
     return used
 
 
-def manifest(store: Store) -> Iterator[str]:
-    """Yield a line for each blob that `md5sum --check` and similar programs read in the root of the store.
+def manifest(store: Store, algorithm: Algorithm | None = None) -> Iterator[str]:
+    """Yield a line for each blob that `sha256sum --check` and similar programs read in the root of the store.
 
-    For a bucket the paths are those that its blobs have in a store on a disk. Raises StoreError.
+    The names are those by the primary algorithm, or by a further one. For a bucket the paths are those that
+    its blobs have in a store on a disk. Raises ConfigError if the store keeps no such names, and StoreError.
     """
-    for blob in store.iterate():
+    kept = store.refresh()
+    if algorithm is not None and algorithm not in kept:
+        told = ", ".join(one.value for one in kept)
+        raise ConfigError(f"this store has no {algorithm.value} names, but {told}")
+    for blob in store.iterate(algorithm=algorithm or kept[0]):
         name = blob.digest.hex
         yield f"{name}  {name[:2]}/{name}"

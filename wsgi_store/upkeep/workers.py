@@ -1,4 +1,4 @@
-"""Checking blobs in parallel: by processes for many local files, otherwise by threads."""
+"""Workers that go through batches of blobs: processes for many local files, otherwise threads."""
 
 import multiprocessing
 import os
@@ -7,132 +7,29 @@ import struct
 import threading
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import connection
 from multiprocessing.connection import Connection
+from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-from wsgi_store.digest import Digest
-from wsgi_store.errors import BlobNotFound, StoreError, StoreUnavailable
 from wsgi_store.store.abilities import LocalPaths
-from wsgi_store.store.contract import Store
+from wsgi_store.store.contract import BlobReader, Store
 from wsgi_store.upkeep.pagecache import Blocks
+from wsgi_store.upkeep.plan import Batch
+from wsgi_store.upkeep.report import BatchReport
 
 # Seconds between two reports of a worker on a blob that it is reading.
 REPORT_INTERVAL = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """How a run divides its work, and how much of it the ledger names."""
-
-    batch_blobs: int = 512
-    """Blobs in a batch for one worker: so many that handing it over takes little of the time."""
-    batch_bytes: int = 32 << 20
-    """The bytes of blobs that complete a batch."""
-    processes_from: int = 8
-    """The least number of batches for processes: with fewer, threads are done before they have started."""
-    ahead: int = 100_000
-    """Blobs that are handed out while the store is still being counted."""
-    save_interval: float = 60.0
-    """Seconds after which the ledger is saved, in case the run is killed."""
-    max_unreadable: int = 1000
-    """Unreadable blobs that the ledger names one by one."""
-
-
-TUNING = Tuning()
-
-
 class Stopped(Exception):
     """The run ended while a blob was being read."""
-
-
-@dataclass
-class BatchReport:
-    """The outcome of checking a batch of blobs."""
-
-    blobs: int = 0
-    bytes: int = 0
-    gone: int = 0
-    corrupt: list[Digest] = field(default_factory=list)
-    unmoved: dict[Digest, str] = field(default_factory=dict)
-    unreadable: dict[Digest, str] = field(default_factory=dict)
-    reported: int = 0
-    """The bytes that were reported while they were read."""
-
-    @property
-    def reached(self) -> int:
-        """How many blobs were tried, from the first on: fewer than all if the run ended meanwhile."""
-        return self.blobs + self.gone + len(self.unreadable)
-
-
-@dataclass
-class Checker:
-    """Checks batches, at most at `rate` bytes a second, and reports its progress meanwhile."""
-
-    store: Store
-    stop: threading.Event
-    rate: float | None
-    reports: Connection
-
-    def check(self, raws: list[bytes]) -> BatchReport:
-        """Hash the blobs of these digests until stopped, and move damaged ones to quarantine."""
-        report = BatchReport()
-        pace = Pace(self.stop, self.rate)
-        progress = Progress(self.reports)
-        blocks = Blocks()
-        for raw in raws:
-            digest = Digest(self.store.algorithm, raw)
-            try:
-                size, actual, modified = self._hash(digest, pace, progress, blocks)
-                if actual != digest.raw:
-                    self._quarantine(digest, modified, report)
-            except Stopped:
-                break  # the report still names what was moved
-            except BlobNotFound:
-                report.gone += 1
-            except StoreError as error:
-                report.unreadable[digest] = error.message
-            else:
-                report.blobs += 1
-                report.bytes += size
-        report.reported = progress.reported
-        return report
-
-    def _hash(
-        self, digest: Digest, pace: "Pace", progress: "Progress", blocks: Blocks
-    ) -> tuple[int, bytes, float]:
-        reader = self.store.open(digest)  # pylint: disable=assignment-from-no-return
-        size = 0
-        hashed = digest.algorithm.new()
-        try:
-            for block in blocks.of(reader):
-                hashed.update(block)
-                size += len(block)
-                progress.add(len(block))
-                pace.keep(len(block))
-        finally:
-            reader.close()
-        return size, hashed.digest(), reader.blob.modified
-
-    def _quarantine(self, digest: Digest, modified: float, report: BatchReport) -> None:
-        try:
-            moved = self.store.quarantine(digest)  # pylint: disable=assignment-from-no-return
-        except BlobNotFound:
-            raise
-        except StoreError as error:
-            report.unmoved[digest] = error.message
-        else:
-            if not moved:
-                if self.store.stat(digest).modified == modified:
-                    raise StoreUnavailable("two reads returned different bytes")
-                return  # an upload healed it meanwhile
-        report.corrupt.append(digest)
 
 
 @dataclass
@@ -177,17 +74,59 @@ class Progress:
             self._unreported = 0
 
 
-class Checkers:
-    """Workers that check batches while this is used as a context manager.
+class Reading:
+    """Reads the blobs of a batch for a worker, at its rate, and reports the progress."""
+
+    def __init__(self, stop: threading.Event, rate: float | None, reports: Connection) -> None:
+        self.progress = Progress(reports)
+        self._pace = Pace(stop, rate)
+        self._blocks = Blocks()
+
+    def of(self, reader: BlobReader) -> Iterator[memoryview | bytes]:
+        """Yield a blob block by block; each is valid until the next. Raises StoreError, and Stopped."""
+        for block in self._blocks.of(reader):
+            yield block
+            self.progress.add(len(block))
+            self._pace.keep(len(block))
+
+
+class Work(Protocol):
+    """The work on a batch. It can be pickled for another process if its store can."""
+
+    store: Store
+
+    def do(self, batch: Batch, reading: Reading) -> BatchReport:
+        """Work on the blobs of a batch, until stopped."""
+
+
+@dataclass
+class Worker:
+    """Does work on batches, and reads at most `rate` bytes a second."""
+
+    work: Work
+    stop: threading.Event
+    rate: float | None
+    reports: Connection
+
+    def do(self, batch: Batch) -> BatchReport:
+        """Work on a batch; the report is complete also if the run ended meanwhile."""
+        reading = Reading(self.stop, self.rate, self.reports)
+        report = self.work.do(batch, reading)  # pylint: disable=assignment-from-no-return
+        report.reported = reading.progress.reported
+        return report
+
+
+class Workers:
+    """Workers that take batches while this is used as a context manager.
 
     Hashing releases the GIL, but opening and reading many small files holds it most of the time: with
     `many` batches, processes read the files of a local store.
     """
 
-    def __init__(self, store: Store, workers: int, rate: int | None, *, many: bool) -> None:
-        share = rate / workers if rate else None
-        local = isinstance(store, LocalPaths)
-        self._check: Callable[[list[bytes]], BatchReport]
+    def __init__(self, work: Work, number: int, rate: int | None, *, many: bool) -> None:
+        share = rate / number if rate else None
+        local = isinstance(work.store, LocalPaths)
+        self._do: Callable[[Batch], BatchReport]
         self._executor: Executor
         self._stop: Callable[[], None]
         self._read = 0
@@ -196,30 +135,30 @@ class Checkers:
             os.set_blocking(self._reports.fileno(), False)
             os.set_blocking(reports.fileno(), False)
             if not (
-                local and workers > 1 and many and self._have_processes(stack, workers, store, share, reports)
+                local and number > 1 and many and self._have_processes(stack, number, work, share, reports)
             ):
                 stop = threading.Event()
                 self._stop = stop.set
-                self._executor = ThreadPoolExecutor(workers)
-                self._check = Checker(store, stop, share, reports).check
+                self._executor = ThreadPoolExecutor(number)
+                self._do = Worker(work, stop, share, reports).do
             self._closing = stack.pop_all()
 
-    def _have_processes(self, stack: ExitStack, workers: int, *given: Any) -> bool:
+    def _have_processes(self, stack: ExitStack, number: int, *given: Any) -> bool:
         # Forking is faster than importing everything anew, but unsafe in a process that has threads.
         context = multiprocessing.get_context("fork" if _alone() else "spawn")
         # Not an event: a process that is killed while it waits for one leaves it locked.
         ours, theirs = (stack.enter_context(end) for end in context.Pipe(duplex=False))
         try:
-            self._executor = ProcessPoolExecutor(workers, context, _begin, (*given, ours))
+            self._executor = ProcessPoolExecutor(number, context, _begin, (*given, ours))
         except OSError:
             return False  # the locks of a pool need /dev/shm
         self._stop = partial(theirs.send_bytes, b"stop")
-        self._check = _check
+        self._do = _do
         return True
 
-    def submit(self, raws: list[bytes]) -> "Future[BatchReport]":
-        """Start to check the blobs of these digests."""
-        return self._executor.submit(self._check, raws)
+    def submit(self, batch: Batch) -> "Future[BatchReport]":
+        """Start to work on a batch."""
+        return self._executor.submit(self._do, batch)
 
     def under_way(self, finished: BatchReport | None) -> int:
         """Return the bytes read of unfinished batches; `finished` has been one of them until now."""
@@ -241,6 +180,43 @@ class Checkers:
             self._executor.shutdown(cancel_futures=True)
 
 
+class Running:
+    """The batches that workers have."""
+
+    def __init__(self, workers: Workers) -> None:
+        self.workers = workers
+        self._batches: dict[Future[BatchReport], Batch] = {}
+        # concurrent.futures.wait would look at every future each time.
+        self._finished: SimpleQueue[Future[BatchReport]] = SimpleQueue()
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def add(self, batch: Batch) -> None:
+        """Give a batch to the workers."""
+        future = self.workers.submit(batch)
+        self._batches[future] = batch
+        future.add_done_callback(self._finished.put)
+
+    def pop(self) -> tuple[Batch, BatchReport] | None:
+        """Wait for a batch and return it with its report; None if none is finished soon."""
+        try:
+            future = self._finished.get(timeout=REPORT_INTERVAL)
+        except Empty:
+            return None
+        report = future.result()
+        return self._batches.pop(future), report
+
+    def rest(self) -> Iterator[tuple[Batch, BatchReport]]:
+        """Yield the batches that ended before `pop` returned them, as far as they were done."""
+        for future, batch in self._batches.items():
+            if future.done() and not future.cancelled() and not future.exception():
+                report = future.result()
+                if raws := batch.raws[: report.reached]:
+                    upto = batch.upto if raws == batch.raws else batch.upto and raws[-1].hex()
+                    yield Batch(batch.algorithm, raws, batch.after, upto), report
+
+
 def _alone() -> bool:
     """Whether this process has one thread, counting those that Python does not know of."""
     try:
@@ -249,10 +225,10 @@ def _alone() -> bool:
         return False  # /proc is not mounted
 
 
-_checker: list[Checker] = []  # of a process of the pool
+_worker: list[Worker] = []  # of a process of the pool
 
 
-def _begin(store: Store, rate: float | None, reports: Connection, stop: Connection) -> None:
+def _begin(work: Work, rate: float | None, reports: Connection, stop: Connection) -> None:
     # Ctrl-C, timeout(1) and systemd signal all processes at once. A worker that died of it would lose its
     # report, so the process that runs the pool stops the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -260,7 +236,7 @@ def _begin(store: Store, rate: float | None, reports: Connection, stop: Connecti
     threading.Thread(target=_await_pool, daemon=True).start()
     stopped = threading.Event()
     threading.Thread(target=_await_end, args=(stop, stopped), daemon=True).start()
-    _checker.append(Checker(store, stopped, rate, reports))
+    _worker.append(Worker(work, stopped, rate, reports))
 
 
 def _await_pool() -> None:
@@ -282,5 +258,5 @@ def _await_end(stop: Connection, stopped: threading.Event) -> None:
     os._exit(1)  # the parent was killed, and no more batches will come
 
 
-def _check(raws: list[bytes]) -> BatchReport:
-    return _checker[0].check(raws)
+def _do(batch: Batch) -> BatchReport:
+    return _worker[0].do(batch)
