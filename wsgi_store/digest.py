@@ -28,6 +28,9 @@ class Algorithm(enum.Enum):
     BLAKE2B = "blake2b"
     BLAKE3 = "blake3"
 
+    # Members are the keys of the dicts in every upload, and Enum hashes their names in Python.
+    __hash__ = object.__hash__
+
     def new(self) -> "_Hash":
         """Return a hash object that has seen no bytes.
 

@@ -21,7 +21,7 @@ from tests.support.upkeep import NUMBER, digests, filled, last
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound
 from wsgi_store.staging import Staging
-from wsgi_store.store.contract import Added, Durability, Store
+from wsgi_store.store.contract import Added, BlobReader, Durability, Store
 from wsgi_store.store.disk.store import LocalStore
 from wsgi_store.upkeep import check as checking
 from wsgi_store.upkeep import workers as working
@@ -222,13 +222,13 @@ def test_every_night_covers_the_store(
 ) -> None:
     """With a budget no blob is read twice before each was read once."""
     read: list[str] = []
-    hash_ = checking.Check._hash  # pylint: disable=protected-access
+    hash_ = working.Reading.hash
 
-    def note(self: checking.Check, digest: Digest, *more: Any) -> Any:
-        read.append(digest.hex)
-        return hash_(self, digest, *more)
+    def note(self: working.Reading, reader: BlobReader, *more: Any) -> Any:
+        read.append(reader.blob.digest.hex)
+        return hash_(self, reader, *more)
 
-    monkeypatch.setattr(checking.Check, "_hash", note)
+    monkeypatch.setattr(working.Reading, "hash", note)
     while len(set(read)) < NUMBER:
         assert len(set(read)) == len(read)
         # The last run spends the rest of its budget on the first blobs again.

@@ -5,11 +5,12 @@ A caller tests for an ability once, with isinstance, when it gets the store.
 
 import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from wsgi_store.digest import Algorithm, Digest
-from wsgi_store.store.contract import Blob
+from wsgi_store.store.contract import Blob, BlobReader
 from wsgi_store.store.marker import Marker
 from wsgi_store.store.staged import Ahead, StagedFile
 
@@ -20,6 +21,9 @@ class LocalPaths(Protocol):
 
     def local_path(self, digest: Digest) -> str:
         """Return the path of a blob relative to the root, whether or not the blob exists."""
+
+    def nearby(self) -> AbstractContextManager[Callable[[Digest], BlobReader]]:
+        """Yield a function that opens blobs as `open` does, in less time if they lie side by side."""
 
 
 @runtime_checkable

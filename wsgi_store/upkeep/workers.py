@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.store.abilities import LocalPaths
 from wsgi_store.store.contract import BlobReader, Store
 from wsgi_store.upkeep.pagecache import Blocks
@@ -82,12 +83,15 @@ class Reading:
         self._pace = Pace(stop, rate)
         self._blocks = Blocks()
 
-    def of(self, reader: BlobReader) -> Iterator[memoryview | bytes]:
-        """Yield a blob block by block; each is valid until the next. Raises StoreError, and Stopped."""
+    def hash(self, reader: BlobReader, algorithms: Sequence[Algorithm]) -> dict[Algorithm, Digest]:
+        """Read a blob to its end and return its digests; raises StoreError, and Stopped."""
+        hashes = [algorithm.new() for algorithm in algorithms]
         for block in self._blocks.of(reader):
-            yield block
+            for hashed in hashes:
+                hashed.update(block)
             self.progress.add(len(block))
             self._pace.keep(len(block))
+        return {one: Digest(one, hashed.digest()) for one, hashed in zip(algorithms, hashes, strict=True)}
 
 
 class Work(Protocol):

@@ -10,7 +10,7 @@ from wsgi_store.filesystem import ABSENT, NAME, Directory, Root, disk_errors, li
 from wsgi_store.store.abilities import Adopted, Hashed
 from wsgi_store.store.contract import Blob
 from wsgi_store.store.disk.capabilities import SHARD
-from wsgi_store.store.disk.listing import Listing, describe
+from wsgi_store.store.disk.listing import Listing
 from wsgi_store.store.disk.names import followed, is_link, read_link, stat_file, target_of
 from wsgi_store.store.disk.naming import adopt, give_all
 from wsgi_store.store.disk.shard import Shard
@@ -35,9 +35,7 @@ class NameKeeping:
 
     def strays(self, algorithm: Algorithm, after: Digest | None = None) -> Iterator[Blob]:
         """Yield the blobs that have only a name by `algorithm`, a further one, in ascending order."""
-        for entry in self.listing.entries(algorithm, after):
-            if not entry.link:
-                yield describe(entry.digest, entry.status, entry.digest)
+        yield from self.listing.files(algorithm, after)
         self._tree.marker.refresh()  # if the disk was unmounted meanwhile, blobs are missing
 
     def adopt(self, found: Sequence[Hashed]) -> list[Adopted]:
@@ -105,7 +103,8 @@ class NameKeeping:
     def settle_names(self) -> Iterator[Digest]:
         """Make names that lead to an old name lead to the primary one instead; yields each."""
         marker = self._tree.marker.refresh()
-        for algorithm in marker.names:
+        # Names by the old algorithm lead to primary ones from the beginning.
+        for algorithm in marker.names if marker.migrating is None else set(marker.names) - {marker.migrating}:
             for name, target in self.links(algorithm):
                 if target.algorithm is not marker.algorithm:
                     with disk_errors("cannot settle a name", hash=name.hex), self._tree.marker.held():
@@ -122,7 +121,7 @@ class NameKeeping:
         with self._tree.shard(name) as shard, locked(shard.fd):
             if not shard.leads(name, target):
                 return False
-            shard.rename(name, at, self._tree.staging)
+            shard.rename([(name, at)], self._tree.staging)
             if self._tree.full:
                 shard.sync()
         return True

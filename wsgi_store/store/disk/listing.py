@@ -2,6 +2,7 @@
 
 import bisect
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -93,6 +94,18 @@ class Listing:
                 if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
                     yield Entry(digest, status)
 
+    def files(self, algorithm: Algorithm, after: Digest | None) -> Iterator[Blob]:
+        """Yield the blobs whose files have names by `algorithm`, in order; raises StoreUnavailable."""
+        last = after.hex if after is not None else ""
+        with disk_errors("cannot list the store"):
+            shards = list_directory(self._tree.root, Root)
+        for shard in filter(SHARD.fullmatch, shards):
+            if shard < last[:2]:
+                continue
+            for entry in self._described(shard, iter(_files(f"{self._tree.root}/{shard}", last)), algorithm):
+                if not entry.link:
+                    yield Blob(entry.digest, entry.status.st_size, entry.status.st_mtime)
+
     def names(self, shard: str) -> list[str]:
         """Return the names in a shard, sorted; remembered, because the next page continues in it."""
         with disk_errors(f"cannot list {shard} in the store"), suppress(*ABSENT):
@@ -110,13 +123,22 @@ class Listing:
         return []
 
 
+_LOWER = re.compile("[0-9a-f]+")
+
+
+def _files(path: str, last: str) -> list[str]:
+    """Return what is no link in a directory, sorted, beginning behind `last`; without a look at each file."""
+    with disk_errors("cannot list a directory in the store"), suppress(*ABSENT), Directory(path) as shard:
+        with os.scandir(shard.fd) as entries:
+            return sorted(entry.name for entry in entries if not entry.is_symlink() and entry.name > last)
+    return []
+
+
 def digest_of(algorithm: Algorithm, name: str) -> Digest | None:
     """Return the digest that a file name is the hex form of, in lower case; None if it is none."""
-    try:
-        digest = algorithm.parse(name)
-    except ValueError:
+    if len(name) != 2 * algorithm.size or not _LOWER.fullmatch(name):
         return None
-    return digest if digest.hex == name else None
+    return Digest(algorithm, bytes.fromhex(name))
 
 
 def describe(digest: Digest, status: os.stat_result, at: Digest) -> Blob:

@@ -73,7 +73,7 @@ def give(tree: Tree, shard: Shard, name: Digest, file: HashedFile, marker: Marke
         # A name that led nowhere may lead to a blob again.
         if read_link(name.hex, shard.fd) != text or (held is None and other and _is_held(tree, other)):
             raise _changed()
-        shard.rename(name, primary, tree.staging)
+        shard.rename([(name, primary)], tree.staging)
     return given
 
 
@@ -91,7 +91,7 @@ def _meet(tree: Tree, shard: Shard, name: Digest, file: HashedFile, marker: Mark
             return Given.OTHERS
         with locked(shard.fd):
             shard.require(name, held)
-            shard.rename(name, file.digest(marker.algorithm), tree.staging)
+            shard.rename([(name, file.digest(marker.algorithm))], tree.staging)
         return Given.HEALED
 
 
@@ -169,16 +169,14 @@ def adopt(tree: Tree, found: Sequence[Hashed], marker: Marker) -> list[Adopted]:
         if tree.full:
             for home in homes.values():
                 home.sync()
-        for one, outcome in zip(found, outcomes, strict=True):
-            if outcome is Adopted.NAMED:
-                shard.rename(one.digest, one.digests[marker.algorithm], tree.staging)
+        named = [one for one, outcome in zip(found, outcomes, strict=True) if outcome is Adopted.NAMED]
+        shard.rename(((one.digest, one.digests[marker.algorithm]) for one in named), tree.staging)
         if tree.full:
             shard.sync()
     for primary in damaged:
         with tree.make_shard(primary) as home:
             home.quarantine(primary, tree.quarantine)
     if len(marker.names) > 1:
-        named = [one for one, outcome in zip(found, outcomes, strict=True) if outcome is Adopted.NAMED]
         give_all(tree, _anew(tree, named, marker), marker)
     return outcomes
 

@@ -21,8 +21,11 @@ class LocalReader:
 
     closed = True  # if __init__ fails, there is nothing to close
 
-    def __init__(self, fd: int, blob: Blob, start: int, length: int | None) -> None:
+    def __init__(
+        self, fd: int, blob: Blob, status: os.stat_result, start: int = 0, length: int | None = None
+    ) -> None:
         self.blob = blob
+        self.status = status
         self.start = start
         self._fd = fd
         self._at = start
@@ -32,8 +35,8 @@ class LocalReader:
 
     @property
     def stamp(self) -> object:
-        """What differs for every other file, and changes with every write to this one."""
-        return stamp_of(os.fstat(self._fd))
+        """What differs for every other file, and changes with every write since this one was opened."""
+        return stamp_of(self.status)
 
     def __del__(self) -> None:
         if not self.closed:

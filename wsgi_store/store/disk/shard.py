@@ -5,7 +5,7 @@ import fcntl
 import itertools
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from wsgi_store.digest import Digest
@@ -73,21 +73,25 @@ class Shard(Directory):
             return False
         return True
 
-    def rename(self, name: Digest, primary: Digest, staging: str) -> None:
-        """Make a name lead to a primary one instead of what is there; the caller holds the lock."""
+    def rename(self, names: Iterable[tuple[Digest, Digest]], staging: str) -> None:
+        """Make names lead to primary ones instead of what is there; the caller holds the lock."""
+        drafts = (f"{number:032x}" for number in itertools.count(secrets.randbits(127)))
         with Directory(staging, NAME) as place:
-            while True:
-                draft = secrets.token_hex(16)
-                os.symlink(target_of(primary), draft, dir_fd=place.fd)
-                try:
-                    os.rename(draft, name.hex, src_dir_fd=place.fd, dst_dir_fd=self.fd)
-                    return
-                except FileNotFoundError:
-                    continue  # a link cannot be locked, so another process may have swept it
-                except BaseException:
-                    with suppress(OSError):
-                        os.unlink(draft, dir_fd=place.fd)
-                    raise
+            for name, primary in names:
+                self._rename(name.hex, target_of(primary), drafts, place.fd)
+
+    def _rename(self, name: str, target: str, drafts: Iterator[str], place: int) -> None:
+        for draft in drafts:
+            os.symlink(target, draft, dir_fd=place)
+            try:
+                os.rename(draft, name, src_dir_fd=place, dst_dir_fd=self.fd)
+                return
+            except FileNotFoundError:
+                continue  # a link cannot be locked, so another process may have swept it
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(draft, dir_fd=place)
+                raise
 
     def leads(self, name: Digest, primary: Digest) -> bool:
         """Whether a name is a link to this primary one."""

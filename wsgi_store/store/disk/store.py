@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, StoreError, StoreUnavailable
@@ -29,7 +29,7 @@ from wsgi_store.store.disk.names import is_link, stat_file
 from wsgi_store.store.disk.publish import publish
 from wsgi_store.store.disk.reader import LocalReader
 from wsgi_store.store.disk.removal import remove
-from wsgi_store.store.disk.tree import Tree
+from wsgi_store.store.disk.tree import Nearby, Tree
 from wsgi_store.store.marker import NAME as MARKER
 from wsgi_store.store.marker import Marker, Wanted
 from wsgi_store.store.staged import StagedFile
@@ -106,10 +106,24 @@ class LocalStore(NameKeeping):
                 blob = describe(digest, status, at)
                 if start:
                     start = os.lseek(fd, min(start, blob.size), os.SEEK_SET)
-                return LocalReader(fd, blob, start, length)
+                return LocalReader(fd, blob, status, start, length)
             except BaseException:
                 os.close(fd)
                 raise
+
+    @contextmanager
+    def nearby(self) -> Iterator[Callable[[Digest], LocalReader]]:
+        """Yield a function that opens blobs, and looks up the directory only of the first in a shard."""
+        with Nearby(self._tree) as nearby:
+
+            def open_(digest: Digest) -> LocalReader:
+                found = nearby.find(digest)
+                if found is None:
+                    return self.open(digest)
+                fd, status = found
+                return LocalReader(fd, describe(digest, status, digest), status)
+
+            yield open_
 
     def add(self, staged: StagedFile, under: Digest | None = None) -> Publication:
         """Publish a staged file in one atomic step, by all its names."""

@@ -7,7 +7,16 @@ from typing import TypeVar
 
 from wsgi_store.digest import Digest
 from wsgi_store.errors import BlobNotFound
-from wsgi_store.filesystem import ABSENT, NAME, Directory, NoFile, locked, make_directory, sync_directory
+from wsgi_store.filesystem import (
+    ABSENT,
+    NAME,
+    Directory,
+    NoFile,
+    locked,
+    make_directory,
+    open_file,
+    sync_directory,
+)
 from wsgi_store.store.contract import Durability
 from wsgi_store.store.disk.capabilities import QUARANTINE, SHARD, STAGING
 from wsgi_store.store.disk.marker import OpenMarker
@@ -111,3 +120,25 @@ def locked_shards(shards: dict[str, Shard], operation: int, *, needed: bool = Tr
         for name in sorted(shards):
             stack.enter_context(locked(shards[name].fd, operation, needed=needed))
         yield
+
+
+class Nearby(ExitStack):
+    """Finds the files of blobs that lie in one shard, by looking its directory up once."""
+
+    def __init__(self, tree: Tree) -> None:
+        super().__init__()
+        self._root = tree.root
+        self._name = ""
+        self._fd = -1
+
+    def find(self, digest: Digest) -> tuple[int, os.stat_result] | None:
+        """Open a file to read it; None if the blob has to be looked for otherwise."""
+        name = digest.hex
+        try:
+            if name[:2] != self._name:
+                self.close()
+                self._fd = self.enter_context(Directory(f"{self._root}/{name[:2]}", NAME)).fd
+                self._name = name[:2]
+            return open_file(name, self._fd)
+        except OSError:
+            return None  # the other way says what is wrong
