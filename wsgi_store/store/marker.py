@@ -43,7 +43,14 @@ class Marker:
         return self.migrating or self.algorithm
 
     def text(self) -> bytes:
-        """Return the content of the marker, which is that of version 0.1.0 for a store without names."""
+        """Return the content of the marker, which is that of version 0.1.0 for a store without names.
+
+        Raises ConfigError if two algorithms have hashes of one length.
+        """
+        try:
+            require_distinct(self.algorithms)
+        except ValueError as error:
+            raise ConfigError(f"WSGI_STORE_NAMES: {error}") from None
         marker: dict[str, object] = {"algorithm": self.algorithm.value, "layout": LAYOUT}
         if self.names:
             marker |= {"layout": NAMES_LAYOUT, "names": [one.value for one in self.names], "made": self.made}
@@ -63,13 +70,8 @@ class Wanted:
 
     @classmethod
     def of(cls, algorithm: Algorithm | None, names: Sequence[Algorithm] | None, create: bool) -> Self:
-        """Return what is wanted; an algorithm implies `create`. Raises ConfigError."""
-        wanted = cls(algorithm, None if names is None else tuple(names), create or algorithm is not None)
-        try:
-            require_distinct(wanted.new.algorithms)
-        except ValueError as error:
-            raise ConfigError(f"WSGI_STORE_NAMES: {error}") from None
-        return wanted
+        """Return what is wanted; an algorithm implies `create`."""
+        return cls(algorithm, None if names is None else tuple(names), create or algorithm is not None)
 
     @property
     def new(self) -> Marker:
@@ -79,30 +81,41 @@ class Wanted:
     def require(self, marker: Marker, place: str) -> None:
         """Raise WrongStore unless the store has what is wanted."""
         if self.algorithm is not None and self.algorithm not in marker.algorithms:
-            command = ""
-            if self.algorithm.collision_resistant:
-                command = f", or run `wsgi-store migrate --to {self.algorithm.value}`"
+            ways = [f"set WSGI_STORE_HASH={marker.algorithm.value}", "WSGI_STORE_ROOT to another place"]
+            # What `migrate` takes.
+            sizes = {kept.size for kept in marker.algorithms}
+            if self.algorithm.collision_resistant and self.algorithm.size not in sizes:
+                ways.append(f"run `wsgi-store migrate --to {self.algorithm.value}`")
             raise WrongStore(
                 f"{place} holds {marker.algorithm.value} digests, not {self.algorithm.value}: "
-                f"set WSGI_STORE_HASH={marker.algorithm.value}, or WSGI_STORE_ROOT to another place{command}"
+                f"{', or '.join(ways)}"
             )
         if self.names is not None:
             self._require_names(self.names, marker, place)
 
     def _require_names(self, names: tuple[Algorithm, ...], marker: Marker, place: str) -> None:
-        kept = set(marker.algorithms)
-        wanted = {*names, marker.algorithm}
+        kept = marker.algorithms
+        wanted = [marker.algorithm, *(one for one in names if one is not marker.algorithm)]
         # A migration exchanges the primary algorithm; the settings may still be those from before.
-        if kept in (wanted, {*names, self.algorithm}):
+        if set(kept) in (set(wanted), {*names, self.algorithm}):
             return
+        told = _joined(marker.names) or "none"
+        try:
+            require_distinct(wanted)
+        except ValueError as error:
+            raise WrongStore(f"{place} keeps {_joined(kept)}: {error}: set WSGI_STORE_NAMES={told}") from None
+        # In this order a name that takes the place of another one of its length can be added.
         options = [
-            f"--{option} {','.join(sorted(one.value for one in algorithms))}"
-            for option, algorithms in (("add-names", wanted - kept), ("drop-names", kept - wanted))
+            f"`wsgi-store migrate --{option} {_joined(algorithms)}`"
+            for option, algorithms in (
+                ("drop-names", [one for one in kept if one not in wanted]),
+                ("add-names", [one for one in wanted if one not in kept]),
+            )
             if algorithms
         ]
-        commands = " and ".join(f"`wsgi-store migrate {option}`" for option in options)
-        told = ", ".join(one.value for one in marker.names) or "none"
-        raise WrongStore(f"{place} keeps other names (WSGI_STORE_NAMES={told}): set that, or run {commands}")
+        raise WrongStore(
+            f"{place} keeps other names: set WSGI_STORE_NAMES={told}, or run {' and '.join(options)}"
+        )
 
 
 def read(content: bytes, place: str) -> Marker:
@@ -118,10 +131,11 @@ def read(content: bytes, place: str) -> Marker:
     if layout not in (LAYOUT, NAMES_LAYOUT):
         raise WrongStore(f"{place} has the layout {layout!r}, which this version cannot read")
     try:
+        require_distinct(found.algorithms)
         for algorithm in found.algorithms:
             algorithm.new()
-    except ConfigError as error:
-        raise WrongStore(f"{place}: {error}") from error
+    except (ValueError, ConfigError) as error:
+        raise WrongStore(f"{place}/{NAME}: {error}") from error
     return found
 
 
@@ -131,12 +145,15 @@ def _with_names(algorithm: Algorithm, marker: dict[str, object]) -> Marker:
     if not isinstance(listed, list) or not listed:
         raise ValueError("no names")
     names = tuple(map(Algorithm, listed))
-    require_distinct((algorithm, *names))
     migrating = None if old is None else names[names.index(Algorithm(old))]
     since, made = (
         None if marker.get(key) is None else float(str(marker.get(key))) for key in ("since", "made")
     )
     return Marker(algorithm, names, migrating, since, made)
+
+
+def _joined(algorithms: Iterable[Algorithm]) -> str:
+    return ",".join(algorithm.value for algorithm in algorithms)
 
 
 def check_unmarked(place: str, names: Iterable[str], algorithm: Algorithm) -> None:

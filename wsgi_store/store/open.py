@@ -1,6 +1,6 @@
 """Opening a store by its URL."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import ConfigError
@@ -31,11 +31,8 @@ def open_store(  # pylint: disable=too-many-arguments
     another kind of store, StoreUnavailable if it cannot be used.
     """
     scheme, separator, _ = url.partition("://")
-    if algorithm is not None:
-        try:
-            algorithm.new()
-        except ConfigError as error:
-            raise ConfigError(f"WSGI_STORE_HASH: {error}") from error
+    _require_packages("WSGI_STORE_HASH", [] if algorithm is None else [algorithm])
+    _require_packages("WSGI_STORE_NAMES", names or [])
     # A kind of store is imported only when it is used: the packages of another may not be installed.
     # pylint: disable=import-outside-toplevel,cyclic-import
     if scheme in BUCKETS and separator:
@@ -60,3 +57,11 @@ def open_store(  # pylint: disable=too-many-arguments
     from wsgi_store.store.disk.store import LocalStore
 
     return LocalStore(url, algorithm, durability, names=names, create=create)
+
+
+def _require_packages(setting: str, algorithms: Iterable[Algorithm]) -> None:
+    try:
+        for algorithm in algorithms:
+            algorithm.new()
+    except ConfigError as error:
+        raise ConfigError(f"{setting}: {error}") from error

@@ -51,7 +51,9 @@ def test_a_store_of_blake3_without_its_package(tmp_path: Path, monkeypatch: pyte
     """A store whose hashes cannot be computed is refused with what to install."""
     LocalStore(str(tmp_path), Algorithm.BLAKE3)
     monkeypatch.setitem(sys.modules, "blake3", None)
-    with pytest.raises(WrongStore, match=f"^{tmp_path}: blake3 needs the package blake3: install the extra "):
+    with pytest.raises(
+        WrongStore, match=f"^{tmp_path}/store.json: blake3 needs the package blake3: install the extra "
+    ):
         open_store(str(tmp_path))
 
 
