@@ -48,6 +48,15 @@ class MarkedBucket(Bucket):
         if not wanted.create:
             self._read_existing()
 
+    def known(self) -> Marker:
+        """Return the marker that was read last.
+
+        Until the object store has answered, that of the store that the settings would make.
+        """
+        with suppress(StoreUnavailable):
+            self.require()
+        return self.last
+
     def require(self) -> None:
         """Check once in each process that this is the right store; raises StoreUnavailable."""
         try:

@@ -76,12 +76,12 @@ class ObjectStore(NameKeeping):
     @property
     def algorithms(self) -> tuple[Algorithm, ...]:
         """The algorithms of the names, the primary one first, as last read."""
-        return self._bucket.last.algorithms
+        return self._bucket.known().algorithms
 
     @property
     def algorithm(self) -> Algorithm:
         """The algorithm of the primary names, as last read."""
-        return self._bucket.last.algorithm
+        return self._bucket.known().algorithm
 
     def refresh(self) -> tuple[Algorithm, ...]:
         """Read `algorithms` anew; raises StoreUnavailable."""
