@@ -16,7 +16,7 @@ from tests.support.cli_service import fixture_server, fixture_url, objects, run
 from tests.support.commands import install
 from tests.support.commands import run as run_program
 from tests.support.exchanges import DATA, HASH, SIZE
-from tests.support.servers import Server, until
+from tests.support.servers import Server, gunicorn, until
 from wsgi_store.cli.main import main
 from wsgi_store.client import Client
 
@@ -53,19 +53,24 @@ def test_a_damaged_blob_is_healed(url: str, server: Server, tmp_path: Path, dama
     assert url
 
 
-def test_flipped_bits(url: str, server: Server, tmp_path: Path) -> None:
-    """A damaged blob of the right size is healed by --force, and by an upload from Python."""
+def test_flipped_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a store of md5 --force, or an upload from Python, heals a damaged blob of the right size."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "large").write_bytes(DATA)
-    run("put", "large")
-    there = server.root / HASH[:2] / HASH
-    there.chmod(0o644)
-    for heal in (
-        lambda: objects(run("put", "--json", "--force", "large").stdout)[0]["healed"],
-        lambda: Client(url, "all").put(tmp_path / "large").healed,
-    ):
-        there.write_bytes(b"?" + DATA[1:])
-        assert heal() is True
-        assert there.read_bytes() == DATA
+    hash_ = hashlib.md5(DATA).hexdigest()
+    with gunicorn(tmp_path, workers=1, WSGI_STORE_HASH="md5") as server:
+        url = f"http://127.0.0.1:{server.port}"
+        monkeypatch.setenv("WSGI_STORE_URL", url)
+        run("put", "large")
+        there = server.root / hash_[:2] / hash_
+        there.chmod(0o644)
+        for heal in (
+            lambda: objects(run("put", "--json", "--force", "large").stdout)[0]["healed"],
+            lambda: Client(url).put(tmp_path / "large").healed,
+        ):
+            there.write_bytes(b"?" + DATA[1:])
+            assert heal() is True
+            assert there.read_bytes() == DATA
 
 
 def test_pipes(url: str, tmp_path: Path) -> None:

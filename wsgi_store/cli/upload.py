@@ -49,9 +49,7 @@ READ_SIZE = 1 << 20
     multiple=True,
     help="Skip files and directories of this name, or path below FILE if GLOB has a slash.",
 )
-@click.option(
-    "-f", "--force", is_flag=True, help="Send files that the server has, too; this heals damaged copies."
-)
+@click.option("-f", "--force", is_flag=True, help="Send files that the server has, too.")
 @click.option("-n", "--dry-run", is_flag=True, help="Send nothing; print what would be sent.")
 @click.option(
     "--hash", "hash_", metavar="HASH", help="Upload the one FILE only if it has this hash, of any algorithm."
