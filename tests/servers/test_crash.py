@@ -23,11 +23,17 @@ from tests.support.kinds import KINDS, LocalKind
 from tests.support.load import Client, Ledger
 from tests.support.servers import Server
 from tests.support.wire import Connection
+from wsgi_store.digest import Algorithm
+from wsgi_store.store.marker import Marker
 
 pytestmark = pytest.mark.long(48)
 KILLS = int(os.environ.get("CRASH_KILLS", "4"))
 CLIENTS = 6
 LATE = float("inf")
+MARKERS = {
+    "plain": Marker(Algorithm.SHA256),
+    "names": Marker(Algorithm.SHA256, (Algorithm.MD5, Algorithm.SHA1)),
+}
 
 
 def clients(ledger: Ledger, seed: str) -> AbstractContextManager[None]:
@@ -48,24 +54,29 @@ def listed(server: Server) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("number", [1, 2], ids=["one-server", "two-servers"])
+def possible(history: list[Operation], there: bool) -> bool:
+    """Whether a store can have given these answers and have or lack the blob in the end."""
+    return linearisable([*history, Operation(LATE, LATE, Outcome.HELD if there else Outcome.MISSING)])
+
+
+@pytest.mark.parametrize(("number", "kept"), [(1, "plain"), (2, "names")])
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_kills_under_load(tmp_path: Path, kind: LocalKind, number: int) -> None:
-    """Kills lose no acknowledged blob and leave no partial one; a restart sweeps all staged files."""
+def test_kills_under_load(tmp_path: Path, kind: LocalKind, number: int, kept: str) -> None:
+    """Kills lose no acknowledged blob or name and leave no partial one; a restart sweeps all staged files."""
     seed = os.environ.get("CRASH_SEED") or secrets.token_hex(4)
-    print(f"\n{number} x gunicorn, {kind}, CRASH_SEED={seed}")
+    print(f"\n{number} x gunicorn, {kind}, {kept}, CRASH_SEED={seed}")
     choice = random.Random(seed)
     targets = [TARGETS[turn % len(TARGETS)] for turn in range(KILLS)]
     choice.shuffle(targets)
-    with Fleet(tmp_path, kind, number) as fleet:
-        ledger = Ledger([server.port for server in fleet.servers])
+    with Fleet(tmp_path, kind, number, MARKERS[kept]) as fleet:
+        ledger = Ledger([server.port for server in fleet.servers], fleet.algorithms)
         with clients(ledger, seed):
             for target in targets:
                 ledger.await_answers(choice.randrange(100))
                 ledger.end.wait(choice.random() / 20)
                 fleet.kill(target, choice.randrange(number), choice)
                 ledger.ports = [server.port for server in fleet.servers]
-                fleet.blobs()
+                fleet.names()
         with Connection(fleet.servers[0].port) as client:
             client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
             fleet.servers[0].until_staged()
@@ -75,18 +86,12 @@ def test_kills_under_load(tmp_path: Path, kind: LocalKind, number: int) -> None:
         fleet.start(0)
         assert not fleet.staged()
         fleet.counts["leftovers swept"] += len(left)
-        blobs = fleet.blobs()
-        assert listed(fleet.servers[0]) == blobs
+        blobs = listed(fleet.servers[0])
+        # By all of its names or by none.
+        assert fleet.names() == {name for key in blobs for name in ledger.names[key]}
         fleet.servers[0].stop()
     assert not ledger.trouble
-    assert blobs <= set(ledger.histories)
-    wrong = {
-        hash_: history
-        for hash_, history in ledger.histories.items()
-        if not linearisable(
-            [*history, Operation(LATE, LATE, Outcome.HELD if hash_ in blobs else Outcome.MISSING)]
-        )
-    }
+    wrong = [key for key, history in ledger.histories.items() if not possible(history, key in blobs)]
     figures = {**fleet.counts, **ledger.counts, "blobs": len(blobs), "lost or back": len(wrong)}
     print("\n".join(f"{figure:8} {name}" for name, figure in sorted(figures.items())))
     assert not wrong

@@ -9,11 +9,12 @@ import select
 import signal
 from collections import Counter
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from tests.support.kinds import LocalKind
 from tests.support.servers import TROUBLE, Server, gunicorn, until
 from tests.support.tracing import python_path
+from wsgi_store.store.marker import NAME, Marker
 
 TARGETS = ["one worker", "all workers", "master", "everything"]
 # gunicorn's message about a worker that was killed.
@@ -41,16 +42,19 @@ class Process:
 class Fleet:
     """Several servers on one root."""
 
-    def __init__(self, directory: Path, kind: LocalKind, number: int) -> None:
+    def __init__(self, directory: Path, kind: LocalKind, number: int, marker: Marker) -> None:
         self.root = directory / "store"
         self.servers: list[Server] = []
         self.counts: Counter[str] = Counter()
         self._directory = directory
         self._kind = kind
         self._number = number
+        self.algorithms = tuple(algorithm.value for algorithm in marker.algorithms)
         self._started = 0
         self._whole: set[tuple[str, int]] = set()  # files already checked, by name and inode
         self._workers: list[Process] = []
+        (self.root / ".staging").mkdir(parents=True)
+        (self.root / NAME).write_bytes(marker.text())
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -74,6 +78,7 @@ class Fleet:
                 WSGI_STORE_ROOT=str(self.root),
                 workers=2,
                 PYTHONPATH=python_path(self._kind),
+                WSGI_STORE_HASH=self.algorithms[0],
             )
         ]
 
@@ -125,13 +130,14 @@ class Fleet:
                     found.add(name)
         return found
 
-    def blobs(self) -> set[str]:
-        """The hashes of the blobs; also counts those whose bytes do not match their name."""
+    def names(self) -> set[str]:
+        """The names that lead to a file; also counts those whose file has other bytes."""
         found = set()
         for path in self.root.glob("[0-9a-f][0-9a-f]/*"):
+            # Also by a link that leads nowhere: its blob was deleted.
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                 key = (path.name, os.fstat(file.fileno()).st_ino)
-                if key not in self._whole and hashlib.file_digest(file, "sha256").hexdigest() != path.name:
+                if key not in self._whole and hash_like(path.name, file) != path.name:
                     self.counts["altered"] += 1
                 self._whole.add(key)
                 found.add(path.name)
@@ -154,6 +160,12 @@ class Fleet:
         for process in processes:
             process.kill()
         until(lambda: all(process.ended() for process in processes), "the end of what was killed")
+
+
+def hash_like(name: str, file: BinaryIO) -> str:
+    """The hash of a file by the algorithm of this name."""
+    (algorithm,) = (one for one in ("md5", "sha1", "sha256") if len(name) == 2 * hashlib.new(one).digest_size)
+    return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _trouble(server: Server) -> list[str]:

@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -31,13 +31,19 @@ class Answer(NamedTuple):
 
 @dataclass
 class Ledger:
-    """The operations of all clients and their outcomes, by hash."""
+    """The operations of all clients and their outcomes, by the hash that `algorithms` names first."""
 
     ports: list[int]  # where servers are listening now
+    algorithms: tuple[str, ...] = ("sha256",)
+    """By any of them clients ask for a blob."""
+    given: set[tuple[str, str]] = field(default_factory=set)
+    """The hash of a blob and an algorithm by which it certainly has a name, too."""
+    names: dict[str, set[str]] = field(default_factory=dict)
+    """All names of a blob by its hash."""
     histories: dict[str, list[Operation]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     trouble: list[str] = field(default_factory=list)
-    recent: "deque[tuple[str, bytes]]" = field(default_factory=lambda: deque(maxlen=40))
+    recent: "deque[bytes]" = field(default_factory=lambda: deque(maxlen=40))
     end: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -46,6 +52,10 @@ class Ledger:
         with self.lock:
             self.histories.setdefault(hash_, []).append(Operation(answer.begin, answer.end, outcome))
             self.counts[outcome.name] += 1
+
+    def key(self, data: bytes) -> str:
+        """The hash of a blob in this ledger."""
+        return hashed(self.algorithms[0], data)
 
     @property
     def answered(self) -> int:
@@ -58,6 +68,11 @@ class Ledger:
         until(lambda: self.answered >= goal or self.trouble, "answers", SECONDS)
 
 
+def hashed(algorithm: str, data: bytes) -> str:
+    """The hash of a blob by an algorithm."""
+    return hashlib.new(algorithm, data).hexdigest()
+
+
 class Client(threading.Thread):
     """A client that does random operations."""
 
@@ -68,7 +83,7 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         """Do operations until told to end."""
-        acts = {self._upload: 40, self._upload_again: 15, self._delete: 30, self._read: 15}
+        acts = self._acts()
         try:
             while not self._ledger.end.is_set():
                 (act,) = self._random.choices(list(acts), list(acts.values()))
@@ -76,38 +91,50 @@ class Client(threading.Thread):
         except Exception as error:  # pylint: disable=broad-exception-caught  # reported by the test
             self._ledger.trouble.append(repr(error))
 
+    def _acts(self) -> dict[Callable[[], object], int]:
+        """What it does, and how often."""
+        return {self._upload: 40, self._upload_again: 15, self._delete: 30, self._read: 15}
+
     def _upload(self) -> None:
         size = self._random.randint(0, self._random.choice(SIZES))
         self._send(self._random.randbytes(size))
 
     def _upload_again(self) -> None:
-        for _, data in self._choose():
+        for data in self._choose():
             self._send(data)
 
     def _delete(self) -> None:
-        for hash_, _ in self._choose():
-            answer = self._ask("DELETE", f"/{hash_}")
-            if answer is None:
-                continue
-            outcomes = {200: Outcome.REMOVED, 404: Outcome.MISSING, None: Outcome.REMOVAL_UNANSWERED}
-            self._note(hash_, answer, outcomes)
+        outcomes = {200: Outcome.REMOVED, 404: Outcome.MISSING, None: Outcome.REMOVAL_UNANSWERED}
+        for data in self._choose():
+            self._ask_for("DELETE", data, outcomes)
 
     def _read(self) -> None:
-        for hash_, data in self._choose():
-            answer = self._ask("GET", f"/{hash_}")
-            if answer is None or answer.status is None:
-                continue
-            if answer.status == 200 and answer.body != data:
+        for data in self._choose():
+            answer = self._ask_for("GET", data, {200: Outcome.HELD, 404: Outcome.MISSING})
+            if answer is not None and answer.status == 200 and answer.body != data:
                 self._ledger.counts["altered"] += 1
-            self._note(hash_, answer, {200: Outcome.HELD, 404: Outcome.MISSING})
 
-    def _choose(self) -> list[tuple[str, bytes]]:
+    def _ask_for(self, method: str, data: bytes, outcomes: Mapping[int | None, Outcome]) -> Answer | None:
+        """Ask for a blob by one of its names, and record the outcome."""
+        algorithm, key = self._random.choice(self._ledger.algorithms), self._ledger.key(data)
+        # A blob gets some names only when it is uploaded again or migrated.
+        certain = algorithm == self._ledger.algorithms[0] or (key, algorithm) in self._ledger.given
+        answer = self._ask(method, f"/{hashed(algorithm, data)}")
+        if answer is None or (method == "GET" and answer.status is None):
+            return None
+        if answer.status == 404 and not certain:
+            self._ledger.counts["not named yet"] += 1
+            return None
+        self._ledger.counts[f"{method} by {algorithm}"] += 1
+        self._note(key, answer, outcomes)
+        return answer
+
+    def _choose(self) -> list[bytes]:
         recent = list(self._ledger.recent)
         return [self._random.choice(recent)] if recent else []
 
     def _send(self, data: bytes) -> None:
         """Upload in one of three ways."""
-        hash_ = hashlib.sha256(data).hexdigest()
         way = self._random.choice(["raw", "chunked", "form"])
         if way == "raw":
             answer = self._ask("POST", "/", data)
@@ -120,21 +147,24 @@ class Client(threading.Thread):
             answer = self._ask("POST", "/", body, Content_Type=kind)
         if answer is None:
             return
-        outcome = Outcome.HELD
+        key, outcome = self._ledger.key(data), Outcome.HELD
+        self._ledger.names[key] = {hashed(algorithm, data) for algorithm in self._ledger.algorithms}
         if answer.status == 200:
             told = json.loads(answer.body)
-            assert (told["hash"], told["size"]) == (hash_, len(data)), told
+            assert (told["names"][told["algorithm"]], told["size"]) == (told["hash"], len(data)), told
+            assert all(hashed(name, data) == hash_ for name, hash_ in told["names"].items()), told
+            self._ledger.given |= {(key, algorithm) for algorithm in told["names"]}
             outcome = Outcome.CREATED if told["created"] else Outcome.HELD
             self._ledger.counts[way] += 1
-        self._note(hash_, answer, {200: outcome, None: Outcome.UPLOAD_UNANSWERED})
-        self._ledger.recent.append((hash_, data))
+        self._note(key, answer, {200: outcome, None: Outcome.UPLOAD_UNANSWERED})
+        self._ledger.recent.append(data)
 
     def _pieces(self, data: bytes) -> Iterator[bytes]:
         size = self._random.choice([100, 10_000, 1_000_000]) + len(data) // 10
         for start in range(0, len(data), size):
             yield data[start : start + size]
 
-    def _note(self, hash_: str, answer: Answer, outcomes: dict[int | None, Outcome]) -> None:
+    def _note(self, hash_: str, answer: Answer, outcomes: Mapping[int | None, Outcome]) -> None:
         if answer.status in outcomes:
             self._ledger.note(hash_, answer, outcomes[answer.status])
         else:
