@@ -4,12 +4,11 @@ Each round is a small store, some processes with their own memory of its marker,
 calls that the number of the round decides. In some rounds one of the processes is killed on the way.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -28,13 +27,6 @@ DATA = b"some bytes"
 PLAIN = Marker(MD5)
 NAMED = Marker(SHA256, (MD5, SHA1))
 MIGRATING = Marker(SHA256, (MD5, SHA1), migrating=MD5)
-
-
-@pytest.fixture(name="memory")
-def fixture_memory() -> Iterator[Path]:
-    """A directory in memory, because a round is short and a disk is slow."""
-    with TemporaryDirectory(dir="/dev/shm") as directory:
-        yield Path(directory)
 
 
 def race(directory: Path, markers: Sequence[Marker], one_round: Callable[[Round], object]) -> None:

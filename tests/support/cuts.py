@@ -1,0 +1,150 @@
+"""Disks whose power is cut: whatever was not synced is lost, as in a crash of the machine."""
+
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.faults import run, unmount
+from tests.support.servers import until
+
+# Shuts a file system down without writing out its log (EXT4_IOC_SHUTDOWN, XFS_IOC_GOINGDOWN).
+SHUTDOWN = 0x8004587D
+WITHOUT_LOG = struct.pack("I", 2)
+SIZES = {"ext4": 64 << 20, "xfs": 320 << 20}
+# ext4 would sync a file that is renamed over another; a store must not rely on that.
+OPTIONS = {"ext4": "loop,noauto_da_alloc", "xfs": "loop"}
+LAZYFS = """
+[faults]
+fifo_path = "{directory}/faults"
+fifo_path_completed = "{directory}/done"
+[cache]
+apply_eviction = false
+[cache.simple]
+custom_size = "0.1GB"
+blocks_per_page = 1
+[filesystem]
+log_all_operations = false
+logfile = "{directory}/lazyfs.log"
+"""
+
+
+class Disk(ABC):
+    """A file system mounted at `path` until the block ends."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "mounted"
+
+    @abstractmethod
+    def mount(self) -> None:
+        """Mount it, as after a start of the machine."""
+
+    @abstractmethod
+    def cut(self) -> None:
+        """Lose what was not synced; whatever a process does afterwards has no effect or fails."""
+
+    def restart(self) -> None:
+        """Start the machine again after a cut."""
+        unmount(self.path)
+        self.mount()
+
+    def sync(self) -> None:
+        """Sync this file system."""
+        run("sync", "--file-system", str(self.path))
+
+    def end(self) -> None:
+        """Unmount it."""
+        unmount(self.path)
+
+
+class Journalled(Disk):
+    """An ext4 or xfs in a file."""
+
+    def __init__(self, directory: Path, kind: str) -> None:
+        super().__init__(directory)
+        self._kind = kind
+        self._image = directory / f"{kind}.img"
+        self.path.mkdir()
+        with self._image.open("wb") as file:
+            file.truncate(SIZES[kind])
+        run(f"mkfs.{kind}", "-q", *(["-F", "-m", "0"] if kind == "ext4" else []), str(self._image))
+        self.mount()
+
+    def mount(self) -> None:
+        """Mount the image; the kernel replays its journal."""
+        run("mount", "-t", self._kind, "-o", OPTIONS[self._kind], str(self._image), str(self.path))
+
+    def cut(self) -> None:
+        """Shut the file system down, with everything in its caches lost."""
+        fd = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.ioctl(fd, SHUTDOWN, WITHOUT_LOG)
+        finally:
+            os.close(fd)
+
+
+class Lazy(Disk):
+    """LazyFS, which keeps written bytes to itself until they are synced, and forgets them when told to.
+
+    It is no package: build it and put `lazyfs` on the path (github.com/dsrhaslab/lazyfs).
+    """
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._directory = directory
+        for path in (self.path, directory / "below"):
+            path.mkdir()
+        (directory / "lazyfs.toml").write_text(LAZYFS.format(directory=directory), encoding="ascii")
+        self.mount()
+
+    def mount(self) -> None:
+        """Start LazyFS."""
+        program = shutil.which("lazyfs")
+        assert program is not None
+        with (self._directory / "output").open("ab") as output:
+            self._process = subprocess.Popen(  # pylint: disable=consider-using-with  # ended by unmounting
+                [program, str(self.path), "--config-path", str(self._directory / "lazyfs.toml")]
+                + ["-o", "allow_other", "-o", "modules=subdir", "-o", f"subdir={self._directory / 'below'}"]
+                + ["-f"],
+                stdout=output,
+                stderr=output,
+            )
+        until(lambda: os.path.ismount(self.path), "LazyFS")
+
+    def cut(self) -> None:
+        """Make it forget what was not synced."""
+        (self._directory / "faults").write_text("lazyfs::clear-cache\n", encoding="ascii")
+        with (self._directory / "done").open("rb", buffering=0) as done:
+            assert done.read(100)
+
+    def restart(self) -> None:
+        """Keep it mounted: its cache is empty."""
+
+    def sync(self) -> None:
+        """Make it write its cache to the file system below."""
+        (self._directory / "faults").write_text("lazyfs::cache-checkpoint\n", encoding="ascii")
+
+    def end(self) -> None:
+        """Unmount it, which ends the program."""
+        super().end()
+        self._process.wait(20)
+
+
+def kinds() -> list[str]:
+    """The kinds of disk that can be cut on this machine."""
+    return ["ext4", "xfs", *(["lazyfs"] if shutil.which("lazyfs") else [])]
+
+
+@contextmanager
+def cuttable(kind: str, directory: Path) -> Iterator[Disk]:
+    """A new empty disk of a kind."""
+    disk = Lazy(directory) if kind == "lazyfs" else Journalled(directory, kind)
+    try:
+        yield disk
+    finally:
+        disk.end()
