@@ -18,7 +18,7 @@ from wsgi_store.store.bucket.marked import MarkedBucket
 from wsgi_store.store.bucket.names import follow, keep
 from wsgi_store.store.bucket.reader import compare, open_at
 from wsgi_store.store.bucket.upload import Upload, unchanged
-from wsgi_store.store.bucket.version import Version, look, metadata
+from wsgi_store.store.bucket.version import Version, look, metadata, outwait
 from wsgi_store.store.staged import StagedFile
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class Adoption:
         there = look(self._bucket, key_of(primary))
         if there is not None and not self._same(old, stray, primary, there):
             return Adopted.DAMAGED
+        if there is not None and not there.takes_place_of(stray):
+            outwait(self._bucket, key_of(old), stray)
         # The names first, as in an upload.
         ambiguous = give(self._bucket, one, primary)
         names = [one.digests[algorithm] for algorithm in marker.names if algorithm not in ambiguous]

@@ -99,7 +99,7 @@ class NameKeeping:
                 if target.algorithm is marker.algorithm:
                     continue
                 try:
-                    _, at = find(self._bucket, target, self._bucket.describe)
+                    _, at = find(self._bucket, target)
                 except BlobNotFound:
                     continue
                 # Unless it leads elsewhere by now.
@@ -118,7 +118,7 @@ class NameKeeping:
         if lead.target is None or name.algorithm not in self._bucket.last.names:
             return True
         try:
-            there, _ = find(self._bucket, lead.target, self._bucket.describe)
+            there, _ = find(self._bucket, lead.target)
         except BlobNotFound:
             return True
         return not has_name(there.attributes, name)

@@ -124,8 +124,8 @@ def _resolved(bucket: MarkedBucket, by: Algorithm, page: "Page") -> Iterator[Blo
         name, meta = by.parse(entry[0]), entry[1]
         if meta is not None:
             return described(name, meta)
-        with asking("cannot stat the blob", hash=name.hex), suppress(BlobNotFound):
-            there, at = find(bucket, name, bucket.describe)
+        with suppress(BlobNotFound):
+            there, at = find(bucket, name, hash=name.hex)
             return described(name, there.meta, at)
         return None
 

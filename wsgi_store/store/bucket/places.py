@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from wsgi_store.digest import Digest
 from wsgi_store.errors import BlobNotFound
+from wsgi_store.store.bucket.failures import asking
 from wsgi_store.store.bucket.keys import key_of
 from wsgi_store.store.bucket.marked import MarkedBucket
 from wsgi_store.store.bucket.names import follow
@@ -19,17 +20,23 @@ HOPS = 3
 
 
 def find(
-    bucket: MarkedBucket, digest: Digest, ask: Callable[[str], "GetResult"]
+    bucket: MarkedBucket,
+    digest: Digest,
+    ask: Callable[[str], "GetResult"] | None = None,
+    doing: str = "cannot stat the blob",
+    **evidence: str,
 ) -> tuple["GetResult", Digest]:
     """Ask for the object of a blob; returns the answer, and the name under whose key the object lies.
 
-    `ask` gets a key, and raises FileNotFoundError. Raises BlobNotFound, and StoreUnavailable.
+    `ask` gets a key, and raises what obstore raises; by default the object is described. Raises
+    BlobNotFound, and StoreUnavailable with that message and evidence.
     """
     for place in _places(bucket, digest):
-        try:
-            result = ask(key_of(place))
-        except FileNotFoundError:
-            continue
+        with asking(doing, **evidence):
+            try:
+                result = (ask or bucket.describe)(key_of(place))
+            except FileNotFoundError:
+                continue
         if place == digest or has_name(result.attributes, digest):
             return result, place
     raise BlobNotFound(hash=digest.hex)

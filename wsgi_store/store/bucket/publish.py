@@ -93,8 +93,6 @@ class _Attempt:
 
     def _put(self) -> Added:
         there = look(self._bucket, key_of(self._primary)) if self._looks_first() else None
-        if there is not None and self._before and not there.made_by(self._token):
-            self._withdraw()
         for _ in range(ROUNDS):
             added: Added | Version | None
             try:
@@ -131,7 +129,8 @@ class _Attempt:
                     return there
                 self._keep(name)
         if self._before and not any(stray.made_by(self._token) for stray in strays.values()):
-            return Added.HELD  # and removed since by somebody else
+            # It has moved, or another upload has taken its place; or it was removed since.
+            return look(self._bucket, key_of(self._primary)) or self._before.added
         added = Added.HEALED if damaged else Added.HELD if strays else Added.CREATED
         return added if self._send(None, strays, added) else None
 
@@ -142,6 +141,8 @@ class _Attempt:
             self.made = self.made or Made(self._token, self._sent)
             self._keep_all()
             return self.made.added
+        if self._before:
+            self._withdraw()
         same = self._stands_for(self._primary, there)
         if same is None:
             raise DigestCollision(hash=self._primary.hex)
@@ -167,7 +168,7 @@ class _Attempt:
         return True
 
     def _withdraw(self) -> None:
-        """Remove what an earlier attempt put under an old name: the blob is there without it."""
+        """Remove what an earlier attempt put under an old name while the blob was there without it."""
         for name in self._further:
             stray = look(self._bucket, key_of(name))
             if stray is not None and stray.made_by(self._token):
@@ -176,7 +177,7 @@ class _Attempt:
                         return  # it is all that there is
                     if unchanged(self._bucket, {name: stray}):
                         remove(self._bucket, key_of(name), until)
-        self.made = None
+                        self.made = self._before = None
 
     def _stands_for(self, digest: Digest, there: Version) -> bool | None:
         """Whether the object under the key of a digest has the bytes of the staged file.

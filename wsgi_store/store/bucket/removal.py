@@ -1,7 +1,7 @@
 """Removing a blob from a bucket by any of its names."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 
 from wsgi_store.digest import Digest
@@ -12,7 +12,7 @@ from wsgi_store.store.bucket.lock import locked, remove
 from wsgi_store.store.bucket.marked import MarkedBucket
 from wsgi_store.store.bucket.names import follow
 from wsgi_store.store.bucket.places import find, has_name
-from wsgi_store.store.bucket.version import look, names_in
+from wsgi_store.store.bucket.version import Version, look, names_in, outwait, version_of
 from wsgi_store.store.contract import Blob
 from wsgi_store.store.marker import Marker
 
@@ -25,24 +25,38 @@ def remove_blob(bucket: MarkedBucket, digest: Digest, permit: Callable[[Blob], b
 
     Further names stay, and lead nowhere. Raises BlobNotFound, StoreUnavailable, and what `permit` raises.
     """
+    settled: set[Version] = set()
     for _ in range(ROUNDS):
         at = digest
         if digest.algorithm is not bucket.last.algorithm:
-            _, at = find(bucket, digest, bucket.describe)
+            _, at = find(bucket, digest)
             at = _first(bucket, at)
         # DELETE does not say whether the object existed, so this looks for it under the lock.
         with locked(bucket, at.hex) as until:
             # The marker, too: a blob that is about to move has this lock.
             marker = bucket.refresh()
             try:
-                return _remove(bucket, marker, digest, at, until, permit)
+                return _remove(bucket, marker, digest, at, until, permit, settled)
             except _Moved:
                 continue
+            except _Beside as error:
+                beside = error
+        outwait(bucket, key_of(beside.name), beside.there)
+        settled.add(beside.there)
     raise StoreUnavailable("the blob kept being replaced while it was removed", hash=digest.hex)
 
 
 class _Moved(Exception):
     """The object under this key is not, or not alone, what has to be removed."""
+
+
+class _Beside(Exception):
+    """The same bytes lie under another key, from where an upload may be about to remove them."""
+
+    def __init__(self, name: Digest, there: Version) -> None:
+        super().__init__(name.hex)
+        self.name = name
+        self.there = there
 
 
 def _remove(  # pylint: disable=too-many-arguments,too-many-positional-arguments
@@ -52,6 +66,7 @@ def _remove(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     at: Digest,
     until: float,
     permit: Callable[[Blob], bool],
+    settled: Container[Version],
 ) -> Blob | None:
     with asking("cannot stat the blob"):
         try:
@@ -73,9 +88,13 @@ def _remove(  # pylint: disable=too-many-arguments,too-many-positional-arguments
         return None
     # The same bytes lie under another name, too, if a migration or an upload during one was interrupted.
     for name in {digest, *names_in(there.attributes)} - {at}:
-        if name.algorithm in marker.names and look(bucket, key_of(name)) is not None:
-            with locked(bucket, name.hex) as still:
-                remove(bucket, key_of(name), still)
+        stray = look(bucket, key_of(name)) if name.algorithm in marker.names else None
+        if stray is None:
+            continue
+        if not version_of(there).takes_place_of(stray) and stray not in settled:
+            raise _Beside(name, stray)
+        with locked(bucket, name.hex) as still:
+            remove(bucket, key_of(name), still)
     if time.monotonic() >= until:
         raise _Moved  # the other lock was somebody else's for too long
     remove(bucket, key_of(at), until)

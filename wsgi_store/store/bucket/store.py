@@ -98,8 +98,7 @@ class ObjectStore(NameKeeping):
     def stat(self, digest: Digest) -> Blob:
         """Describe a blob; raises BlobNotFound."""
         self._bucket.require()
-        with asking("cannot stat the blob"):
-            there, at = find(self._bucket, digest, self._bucket.describe)
+        there, at = find(self._bucket, digest)
         return described(digest, there.meta, at)
 
     def open(self, digest: Digest, start: int = 0, length: int | None = None) -> ObjectReader:
@@ -109,8 +108,12 @@ class ObjectStore(NameKeeping):
         if start >= stop:
             return self._open_nothing(digest, start)
         try:
-            with asking("cannot open the blob"):
-                result, at = find(self._bucket, digest, lambda key: ask(self._bucket, key, start, stop))
+            result, at = find(
+                self._bucket,
+                digest,
+                lambda key: ask(self._bucket, key, start, stop),
+                "cannot open the blob",
+            )
         except StoreUnavailable as error:
             # The part begins at the end of the blob or behind it, so it is empty.
             if getattr(error.__cause__, "status", None) == 416:
@@ -166,8 +169,7 @@ class ObjectStore(NameKeeping):
     def quarantine(self, digest: Digest) -> bool:
         """Move a blob to quarantine if its bytes do not have its digest; returns whether it was damaged."""
         self._bucket.require_writable()
-        with asking("cannot stat the blob"):
-            result, at = find(self._bucket, digest, self._bucket.describe)
+        result, at = find(self._bucket, digest)
         there = version_of(result)
         with closing(open_at(self._bucket, at)) as reader:
             if compare(reader, at)[0]:
@@ -252,8 +254,7 @@ class ObjectStore(NameKeeping):
 
     def _open_nothing(self, digest: Digest, start: int) -> ObjectReader:
         """Open an empty part of a blob; raises BlobNotFound."""
-        with asking("cannot open the blob"):
-            there, at = find(self._bucket, digest, self._bucket.describe)
+        there, at = find(self._bucket, digest, doing="cannot open the blob")
         return reading(self._bucket, there, digest, at, start, start)
 
     def _quarantining(self) -> bool:

@@ -1,5 +1,6 @@
 """What identifies an object in a bucket, and what its metadata say."""
 
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from wsgi_store.store.bucket.keys import read_digest
 
 if TYPE_CHECKING:
     from obstore import GetResult
+
+# Seconds between two looks at an object that somebody is about to remove.
+PAUSE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,10 @@ class Version:
         """Whether this upload created the object, or one that this object replaces."""
         return token in self.token.split()
 
+    def takes_place_of(self, other: "Version") -> bool:
+        """Whether this object was put in the place of the other one, or another program put that one."""
+        return not other.token or self.made_by(other.token.split()[0])
+
 
 def version_of(result: "GetResult") -> Version:
     """Return what identifies an object that was described or opened."""
@@ -49,6 +57,16 @@ def look(bucket: Bucket, key: str) -> Version | None:
             return version_of(bucket.describe(key))
         except FileNotFoundError:
             return None
+
+
+def outwait(bucket: Bucket, key: str, there: Version) -> None:
+    """Wait until an object has gone, or nobody can be about to remove it any more.
+
+    An upload that put it there before it knew of a migration removes it, and does not tell others of it.
+    """
+    end = time.monotonic() + bucket.timeout
+    while time.monotonic() < end and look(bucket, key) == there:
+        time.sleep(PAUSE)
 
 
 def metadata(names: Iterable[Digest], token: str, *replaced: Version) -> dict[str, str]:
