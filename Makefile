@@ -57,10 +57,11 @@ docs: $(VENV)/.installed-docs
 	$(RUN) -m sphinx -W --keep-going --quiet docs build/site
 	@echo 'make: the site begins at build/site/index.html'
 
-# `make test` kills the servers only a few times. CRASH_SEED repeats a run.
+# `make test` kills the servers only a few times, and migrates a small store. CRASH_SEED repeats a run.
 soak: export CRASH_KILLS ?= 200
+soak: export MIGRATION_BLOBS ?= 10000
 soak: $(VENV)/.installed-test
-	$(TEST) --capture=no --verbose --timeout=3600 tests/servers/test_crash.py
+	$(TEST) --capture=no --verbose --timeout=3600 tests/servers/test_crash.py tests/servers/test_migration.py
 	$(RUN) -m tests.support.siege
 	$(RUN) -m tests.support.siege --nginx bodies reads both
 
