@@ -1,5 +1,6 @@
 """nginx with the shipped settings: unbuffered uploads, and downloads without Python."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +14,7 @@ from tests.support.exchanges import DATA, HASH, SIZE, told
 from tests.support.servers import Server, gunicorn, nginx
 from tests.support.wire import Connection, message
 
+MD5 = hashlib.md5(DATA).hexdigest()
 # Files that a store has, or may have, beside its blobs.
 HIDDEN = [".tickets/1-a", ".quarantine/a", ".verified.json", ".staging/a", "store.json", "ab/x"]
 SITE = "https://app.example"
@@ -22,8 +24,8 @@ HOP = {"server", "date", "connection", "x-request-id"}
 
 @pytest.fixture(scope="module", name="backend")
 def fixture_backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """gunicorn with one blob in its store."""
-    settings = {"WSGI_STORE_SENDFILE": "x-accel", "WSGI_STORE_CORS_ORIGINS": SITE}
+    """gunicorn with one blob in its store, which has two names."""
+    settings = {"WSGI_STORE_SENDFILE": "x-accel", "WSGI_STORE_CORS_ORIGINS": SITE, "WSGI_STORE_NAMES": "md5"}
     with gunicorn(tmp_path_factory.mktemp("backend"), **settings) as server:
         with Connection(server.port) as connection:
             assert told(connection.ask(message("POST", "/", DATA))) == (HASH, SIZE, True)
@@ -62,6 +64,20 @@ def test_accelerated(backend: Server, proxy: Server) -> None:
     assert f"GET /{HASH}/rose.png 200 0 B" in line
 
 
+def test_accelerated_by_a_further_name(backend: Server, proxy: Server) -> None:
+    """nginx sends the file that a further name leads to, with the ETag of that name."""
+    assert (backend.root / MD5[:2] / MD5).is_symlink()
+    with Connection(proxy.port) as connection:
+        answer = connection.ask(message("GET", f"/{MD5}"))
+        assert answer.body == DATA
+        part = connection.ask(message("GET", f"/{MD5}", Range="bytes=1-70000"))
+        assert (part.status, part.body) == (206, DATA[1:70_001])
+    fields = {name: value for name, value in answer.fields.items() if name not in HOP}
+    assert fields == head_of(backend, f"/{MD5}")
+    assert fields["etag"] == f'"{MD5}"'
+    backend.await_log(f"GET /{MD5} 200 0 B .*id={answer.fields['x-request-id']}")
+
+
 @pytest.mark.parametrize("part, status", [("bytes=0-", 206), (f"bytes={SIZE}-", 416)])
 def test_accelerated_for_a_page_of_another_site(proxy: Server, part: str, status: int) -> None:
     """An answer sent by nginx has the CORS fields of the service."""
@@ -96,6 +112,8 @@ def test_direct(backend: Server, direct: Server, method: str) -> None:
         ("DELETE", f"/{'0' * 64}", {}, 404),
         ("POST", f"/{HASH}", {}, 405),
         ("GET", f"/{HASH.upper()}", {}, 200),
+        ("GET", f"/{MD5}", {}, 200),
+        ("GET", f"/{MD5}", {"If_None_Match": f'"{HASH}"'}, 304),
         ("GET", f"/{HASH}", {"If_None_Match": f'"{HASH}"'}, 304),
         ("GET", f"/{HASH}", {"If_Match": '"other"'}, 412),
         ("GET", f"/{HASH}", {"Range": "bytes=1-70000"}, 206),

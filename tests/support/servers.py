@@ -145,7 +145,7 @@ class Server:
 
     def blobs(self) -> set[str]:
         """The hashes of the files in the store."""
-        return {path.name for path in self.root.glob("[0-9a-f][0-9a-f]/*")}
+        return {path.name for path in self.root.glob("[0-9a-f][0-9a-f]/*") if not path.is_symlink()}
 
     def staged(self) -> list[str]:
         """Staged files that have a name."""
