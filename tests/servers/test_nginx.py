@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.access import bearer, line
 from tests.support.exchanges import DATA, HASH, SIZE, told
-from tests.support.servers import Server, gunicorn, nginx
+from tests.support.servers import DEPLOY, Server, gunicorn, nginx
 from tests.support.wire import Connection, message
 
 MD5 = hashlib.md5(DATA).hexdigest()
@@ -149,11 +149,34 @@ def test_direct_leaves_the_rest(
 def test_only_blobs_are_sent(backend: Server, request: pytest.FixtureRequest, way: str) -> None:
     """nginx does not follow a symlink in a blob's place."""
     server: Server = request.getfixturevalue(way)
-    link = backend.root / HASH[:2] / (HASH[:2] + "0" * 30)
+    link = backend.root / HASH[:2] / (HASH[:2] + "0" * 62)
     link.symlink_to(backend.root / "store.json")
     with Connection(server.port) as connection:
         assert connection.ask(message("GET", f"/{link.name}")).status in (403, 404)
     link.unlink()
+
+
+@pytest.mark.parametrize("followed", [False, True])
+def test_further_names(tmp_path: Path, followed: bool) -> None:
+    """A further name leads to its blob and to no other, whether nginx may follow links or asks the service."""
+    names = [hashlib.md5(DATA).hexdigest(), hashlib.sha512(DATA).hexdigest()]
+    shipped = (DEPLOY / "nginx-public-read.conf").read_text(encoding="utf-8")
+    assert "disable_symlinks on from" in shipped
+    locations = shipped.replace("symlinks on from", "symlinks if_not_owner from") if followed else shipped
+    with (
+        gunicorn(tmp_path, workers=1, WSGI_STORE_NAMES="md5,sha512") as backend,
+        nginx(tmp_path, backend, direct=False, locations=locations) as direct,
+        Connection(direct.port) as connection,
+    ):
+        assert told(connection.ask(message("POST", "/", DATA))) == (HASH, SIZE, True)
+        for name in names:
+            answer = connection.ask(message("GET", f"/{name}"))
+            assert (answer.status, answer.body, answer.fields["etag"]) == (200, DATA, f'"{name}"')
+            assert (answer.fields["x-request-id"] not in backend.text()) is followed
+        assert connection.ask(message("DELETE", f"/{HASH}")).status == 200
+        for name in names:
+            answer = connection.ask(message("GET", f"/{name}"))
+            assert (answer.status, json.loads(answer.body)["code"]) == (404, "blob_not_found")
 
 
 def test_tokens_hold_behind_nginx(tmp_path: Path) -> None:
