@@ -158,7 +158,7 @@ def test_only_blobs_are_sent(backend: Server, request: pytest.FixtureRequest, wa
 
 @pytest.mark.parametrize("followed", [False, True])
 def test_further_names(tmp_path: Path, followed: bool) -> None:
-    """A further name leads to its blob and to no other, whether nginx may follow links or asks the service."""
+    """A further name leads to its blob and to no other, whether nginx follows links or asks the service."""
     names = [hashlib.md5(DATA).hexdigest(), hashlib.sha512(DATA).hexdigest()]
     shipped = (DEPLOY / "nginx-public-read.conf").read_text(encoding="utf-8")
     assert "disable_symlinks on from" in shipped
