@@ -2,12 +2,13 @@
 
 import hashlib
 import time
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 from wsgi_store.access.authorizer import Authorizer
 from wsgi_store.digest import Algorithm, Digest
-from wsgi_store.errors import NotFound
+from wsgi_store.errors import NotFound, StoreUnavailable
 from wsgi_store.store.abilities import Names
 from wsgi_store.store.contract import Blob
 from wsgi_store.version import __version__
@@ -30,6 +31,9 @@ def _description() -> tuple[bytes, Blob]:
 def index(request: Request) -> Response:
     """Describe the service, with links to its parts."""
     mount, store = request.mount, request.store
+    # Clients ask again when they meet a hash by another algorithm than they know.
+    with suppress(StoreUnavailable):
+        store.refresh()
     algorithm, *further = store.algorithms
     # Only a store with further names can be in a migration: others need not be asked.
     migrating = store.marker().migrating if further and isinstance(store, Names) else None
