@@ -250,11 +250,11 @@ class UnexpectedAnswer(WSGIStoreError, code="unexpected_answer"):
 
 
 class MalformedHash(WSGIStoreError, code="malformed_hash"):
-    """The argument is not a hash, or not one of the server's algorithm."""
+    """The argument is not a hash, or not one by an algorithm of the server."""
 
 
 class UnexpectedDigest(UnexpectedAnswer, DigestMismatch, code="unexpected_digest"):
-    """The server answered an upload with a digest that the sent bytes do not have."""
+    """The server answered an upload with a digest that the sent bytes lack, or that cannot be compared."""
 
 
 # A class and not a generator with @contextmanager, which is slower: this wraps every system call.

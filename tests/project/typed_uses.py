@@ -70,6 +70,11 @@ def transfer(url: str) -> None:
     with Client(url, token=None, timeout=5.0) as client:
         blob = client.put(Path("file"))
         text: str = blob.url
+        name: str = blob.names["sha256"]
+        ambiguous: tuple[str, ...] = blob.ambiguous
+        blob.names["md5"] = name  # error: index
+        kept: tuple[Algorithm, ...] = client.algorithms
+        client.put(b"bytes", hash_=name)
         client.put(5)  # error: arg-type
         with client.open(blob.hash) as download:
             data: bytes = download.read(10)
@@ -80,6 +85,7 @@ def transfer(url: str) -> None:
             number: int = listed.size
             listed.created  # error: attr-defined
         known: bool = client.exists(blob)  # error: arg-type
+        removed: Mapping[str, str] = client.delete(name)
         client.missing()  # error: attr-defined
 
 

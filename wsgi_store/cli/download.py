@@ -48,7 +48,7 @@ Job = tuple[Wanted, str]
 def get(hashes: tuple[str, ...], target: str | None, force: bool, jobs: int, **options: Any) -> None:
     """Download blobs to files; prints the path of each.
 
-    HASH may also be the URL of a blob, which may carry a signed link, or - to read a list from
+    HASH is any hash of a blob, or its URL, which may carry a signed link, or - to read a list from
     standard input, as `put`, `ls` and `link` print it. A file gets the name in its URL, else its
     hash.
 
@@ -87,7 +87,7 @@ def get(hashes: tuple[str, ...], target: str | None, force: bool, jobs: int, **o
 def cat(hashes: tuple[str, ...], **options: Any) -> None:
     """Write blobs to standard output, one after the other.
 
-    HASH may also be the URL of a blob, or - to read a list from standard input. The last bytes
+    HASH is any hash of a blob, or its URL, or - to read a list from standard input. The last bytes
     of a blob are written only if all its bytes match the hash.
     """
     cat_to(sys.stdout.buffer, hashes, options)
