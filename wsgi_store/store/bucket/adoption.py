@@ -100,11 +100,11 @@ class Adoption:
             if not unchanged(self._bucket, {old: stray}):
                 return False
             # The last request of a process that lost the lock would bring a deleted blob back.
-            if time.monotonic() >= until:
+            # An upload that has made the blob meanwhile may not know of the old key.
+            if time.monotonic() >= until or look(self._bucket, key_of(primary)) is not None:
                 return False
-            if look(self._bucket, key_of(primary)) is None:
-                complete()
-                self._require_copy(stray, primary, attributes)
+            complete()
+            self._require_copy(stray, primary, attributes)
             visible()
             remove(self._bucket, key_of(old), until)
         return True

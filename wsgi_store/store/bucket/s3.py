@@ -16,6 +16,9 @@ from wsgi_store.store.bucket.client import MAX_CONNECT_TIMEOUT, Bucket
 from wsgi_store.store.bucket.endpoint import region
 from wsgi_store.store.bucket.failures import Failure
 
+# Kept open; those beyond are closed after each request.
+MAX_CONNECTIONS = 64
+
 
 def connect(bucket: Bucket) -> Any:
     """Create a client with the same settings as that of obstore."""
@@ -26,6 +29,7 @@ def connect(bucket: Bucket) -> Any:
         config=Config(
             connect_timeout=min(MAX_CONNECT_TIMEOUT, bucket.timeout),
             read_timeout=bucket.timeout,
+            max_pool_connections=MAX_CONNECTIONS,
             retries={"mode": "standard", "total_max_attempts": 2},
             s3={"addressing_style": "path" if bucket.path_style else "virtual"},
         ),
