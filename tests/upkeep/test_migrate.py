@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from wsgi_store.errors import (
     WrongStore,
 )
 from wsgi_store.staging import Staging
+from wsgi_store.store.abilities import Adopted, Hashed
 from wsgi_store.store.contract import Durability, Store
 from wsgi_store.store.disk.store import LocalStore
 from wsgi_store.store.open import open_store
@@ -207,6 +208,20 @@ def test_a_file_under_the_new_name(store: LocalStore, root: Path) -> None:
     check(root, SHA256, MD5)
 
 
+def test_something_else_in_the_place_of_a_name(store: LocalStore, root: Path) -> None:
+    """One blob that cannot get its name keeps neither the others from theirs nor the run from its end."""
+    there = root / named(SHA256, CONTENTS[4])
+    there.mkdir(parents=True)
+    report = done(migrate(store, SHA256))
+    assert (report.result, report.ended, report.adopted) == (Result.INCOMPLETE, False, NUMBER - 1)
+    assert {one.hex: reason for one, reason in report.unreadable.items()} == {
+        Path(named(MD5, CONTENTS[4])).name: "the path of this blob is not a regular file"
+    }
+    there.rmdir()
+    assert done(migrate(store, SHA256)).ended
+    check(root, SHA256, MD5)
+
+
 def test_files_copied_meanwhile(store: LocalStore, root: Path) -> None:
     """A migration ends only after a pass that found no file under an old name, whoever copied it there."""
     run = migrate(store, SHA256, Limits(effort=Effort(workers=1)))
@@ -253,6 +268,25 @@ def test_names_are_added(store: LocalStore, root: Path) -> None:
     (root / named(SHA1, CONTENTS[3])).unlink()
     assert done(add_names(store, [SHA1])).named == NUMBER + 1  # begins anew once it is finished
     check(root, MD5, SHA1, SHA256, contents=[*CONTENTS, b"new"])
+
+
+def test_a_blob_that_cannot_be_read_to_be_named(store: LocalStore, root: Path) -> None:
+    """Adding names is not finished while a blob cannot be read; the next run reads what is missing."""
+    bad = root / named(MD5, CONTENTS[5])
+    real = os.preadv
+
+    def preadv(fd: int, *more: object) -> int:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith(bad.name):
+            raise OSError(5, os.strerror(5))
+        return real(fd, *more)  # type: ignore[arg-type]
+
+    limits = Limits(effort=Effort(workers=1, tuning=Tuning(batch_blobs=3)))
+    with mock.patch("os.preadv", preadv):
+        report = done(add_names(store, [SHA1], limits))
+    assert (report.result, report.ended, report.named) == (Result.INCOMPLETE, False, NUMBER - 1)
+    report = done(add_names(store, [SHA1]))
+    assert (report.result, report.ended, report.named) == (Result.CLEAN, True, 3)
+    check(root, MD5, SHA1)
 
 
 def test_names_are_dropped(store: LocalStore, root: Path) -> None:
@@ -406,6 +440,25 @@ def test_a_blob_that_is_written_meanwhile(store: LocalStore, root: Path) -> None
         mock.patch.stopall()
     assert (report.adopted, report.there, report.ended) == (NUMBER, NUMBER, True)
     assert report.checked_blobs >= NUMBER
+    check(root, SHA256, MD5)
+
+
+def test_blobs_that_change_all_the_time(store: LocalStore, root: Path) -> None:
+    """A migration does not end while files under old names were not read to their end unchanged."""
+    real = LocalStore.adopt
+
+    def adopt(self: LocalStore, found: Sequence[Hashed]) -> list[Adopted]:
+        for one in found:
+            os.utime(root / one.digest.hex[:2] / one.digest.hex)
+        return real(self, found)
+
+    with mock.patch.object(LocalStore, "adopt", adopt):
+        run = migrate(store, SHA256, PATCHED)
+        with pytest.raises(StoreUnavailable, match="changed each time after they had been read"):
+            done(run)
+    assert (run.report.adopted, run.report.ended) == (0, False)
+    assert json.loads((root / "store.json").read_text())["migrating"] == "md5"
+    assert done(migrate(store, SHA256)).ended
     check(root, SHA256, MD5)
 
 

@@ -24,8 +24,8 @@ from wsgi_store.upkeep.ranges import Part, Ranges, oldest_first
 from wsgi_store.upkeep.report import BatchReport, Report
 from wsgi_store.upkeep.run import Effort, Run, through
 
-# Passes over a store in which files keep appearing under further names.
-PASSES = 100
+# Passes over a store in which every file changes after it was read.
+PATIENCE = 3
 
 
 @dataclass
@@ -47,11 +47,16 @@ class Migration(Report):
         return self.already + self.total_blobs
 
     @property
-    def left(self) -> int:
-        """How many of them it has not reached."""
+    def settled(self) -> int:
+        """For how many of them it is known what became of them."""
         damaged = len(self.corrupt) - self.displaced
         done = self.already + self.adopted + self.named + self.others + self.gone
-        return self.there - done - damaged - len(self.unreadable)
+        return done + damaged + len(self.unreadable)
+
+    @property
+    def left(self) -> int:
+        """How many of them it has not reached."""
+        return self.there - self.settled
 
     def add(self, batch: BatchReport) -> None:
         """Add the report on a batch."""
@@ -225,20 +230,22 @@ def _adopt(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     Raises StoreError.
     """
     work = Check(store, Naming(store, names, marker.algorithms))
-    for _ in range(PASSES):
-        started = time.time()
+    stuck = frozenset({*report.unreadable, *report.unmoved})
+    idle = 0
+    while idle < PATIENCE:
+        started, before = time.time(), report.settled
         left = None if limits.budget is None else limits.budget - report.checked_bytes
-        stuck = frozenset({*report.unreadable, *report.unmoved})
         parts = [part for algorithm in algorithms for part in Ranges(algorithm).parts()]
-        before = report.total_blobs
         plan = _Strays(store, oldest_first(parts), report, limits.effort.tuning, budget=left, without=stuck)
         save = partial(keep, store, when=started, max_unreadable=limits.effort.tuning.max_unreadable)
         yield from _named(through(plan, work, report, save, limits.effort), report)
+        if not plan.found:
+            return not stuck
         if plan.spent and any(True for part in parts for _ in part.blobs(store)):
             return False
-        if report.total_blobs == before:
-            return not stuck
-    raise StoreUnavailable("files keep appearing under further names: is a server of version 0.1.0 running?")
+        stuck = frozenset({*report.unreadable, *report.unmoved})
+        idle = 0 if report.settled > before else idle + 1
+    raise StoreUnavailable("files under further names changed each time after they had been read")
 
 
 def _named(steps: Generator[None, None, None], report: Migration) -> Generator[None, None, None]:
@@ -253,6 +260,10 @@ def _named(steps: Generator[None, None, None], report: Migration) -> Generator[N
 class _Strays(Plan):
     """Files under further names, but those that could not be read before."""
 
+    found = 0
+    """How many there were in this pass."""
+
     def _count(self, part: Part, blob: Blob) -> None:
         if blob.digest.raw not in self._apart:
+            self.found += 1
             super()._count(part, blob)
