@@ -335,6 +335,25 @@ def give_primary_names(store: Names, hashes: Iterable[str]) -> None:
             assert store.adopt([Hashed(name, reader.stamp, digests)]) == [Adopted.NAMED]
 
 
+def test_a_front_server_is_not_sent_to_a_file_that_may_move(root: Path) -> None:
+    """Once a migration has begun, files with an old name are sent from here, others not."""
+    config = Config(root=str(root), min_free=0, hash=Algorithm.MD5, sendfile=Sendfile.X_ACCEL)
+    application = create_app(config)
+    path = call(application, "POST", body=DATA).json["url"]
+    assert "X-Accel-Redirect" in call(application, path=path).headers
+    store = by_another_process(config)
+    store.change_marker(
+        lambda marker: replace(
+            marker, algorithm=Algorithm.SHA256, names=(Algorithm.MD5,), migrating=Algorithm.MD5
+        )
+    )
+    answer = call(application, path=path)
+    assert (answer.status, answer.body) == (200, DATA)
+    give_primary_names(store, [NAMES["md5"]])
+    sent = call(application, path=path).headers["X-Accel-Redirect"]
+    assert sent.endswith(f"/{NAMES['sha256']}")
+
+
 def test_names_that_are_added_and_dropped_meanwhile(root: Path) -> None:
     """A running service knows the names that another process adds, and no longer those that it drops."""
     application = create_app(Config(root=str(root), min_free=0, hash=Algorithm.SHA256))

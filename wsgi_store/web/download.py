@@ -89,8 +89,9 @@ def _front_server_can_send(request: Request, wanted: list[Range] | None) -> bool
 def _front_server(request: Request, blob: Blob) -> tuple[str, str] | None:
     """Return the header field that makes the front server send the blob, None to send it from here."""
     paths, name = request.backend.paths, blob.names[0]
-    # Before the front server opens it, a migration may put a link in the place of a file with an old name.
-    if paths is None or name.algorithm is not request.store.algorithm:
+    # Before the front server opens it, a migration may put a link in the place of a file with an old name:
+    # such a file is sent from here, also if the migration has only just begun.
+    if paths is None or name.algorithm is not request.store.refresh()[0]:
         return None
     path = paths.local_path(name)
     if request.config.sendfile is Sendfile.X_ACCEL:
