@@ -14,7 +14,7 @@ from tests.support.access import ALL, KEY, line
 from tests.support.servers import PROJECT, STRICT, Server, gunicorn
 from tests.support.wire import Connection, message
 
-pytestmark = pytest.mark.long(100)
+pytestmark = pytest.mark.long(150)
 TOKEN = "all"
 # Log lines without which the fuzz tested too little: method, path and status.
 DONE = [
@@ -69,7 +69,7 @@ def schemathesis(server: Server, document: str, *arguments: str) -> subprocess.C
     environ = {**os.environ, "PYTHONPATH": str(PROJECT)}
     # It saves its state in the working directory.
     return subprocess.run(
-        command, cwd=server.log.parent, env=environ, capture_output=True, text=True, check=False, timeout=200
+        command, cwd=server.log.parent, env=environ, capture_output=True, text=True, check=False, timeout=400
     )
 
 
