@@ -139,6 +139,8 @@ def test_hashes_of_no_blob(config: Config, digits: int) -> None:
     application = create_app(replace(config, hash=Algorithm.SHA1))
     answer = put(application, f"/{'0' * digits}", Untouched())
     assert (answer.status, answer.json["code"]) == (404, "blob_not_found")
+    assert "always a hash" in answer.json["detail"]
+    assert answer.json["algorithms"] == ["sha1"]
     assert not held(application)
 
 

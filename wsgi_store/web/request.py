@@ -106,8 +106,11 @@ class Request:
         try:
             return self.backend.hashes.digest(hash_, self.grant.name)
         except ValueError as error:
+            # curl's -T adds the name of a file to the URL, and that may look like a hash.
+            is_put = self.environ["REQUEST_METHOD"] == "PUT"
+            told = "32 to 128 hex digits in a path are always a hash" if is_put else "no such blob"
             raise BlobNotFound(
-                f"no such blob: {error}", hash=hash_.lower(), algorithms=self._algorithms()
+                f"{told}: {error}", hash=hash_.lower(), algorithms=self._algorithms()
             ) from None
 
     def _algorithms(self) -> list[str]:
