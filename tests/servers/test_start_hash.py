@@ -122,6 +122,20 @@ def test_the_command_serve(tmp_path: Path) -> None:
     assert line.endswith("or run `wsgi-store migrate --to sha256`")
 
 
+def test_files_without_a_marker(tmp_path: Path) -> None:
+    """A directory with files of another hash and no marker is not made a store of the default hash."""
+    path = tmp_path / "store" / HELLO["md5"][:2] / HELLO["md5"]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"hello")
+    status, (line,) = refusal(COMMANDS["gunicorn"], tmp_path / "store")
+    assert status == 1
+    assert "which is not a sha256 digest: set WSGI_STORE_HASH to the algorithm of its files" in line
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [HELLO["md5"][:2]]
+    with gunicorn(tmp_path, workers=1, WSGI_STORE_HASH="md5") as server:
+        assert index(server) == ("md5", [])
+        assert server.blobs() == {HELLO["md5"]}
+
+
 def test_a_mounted_application(tmp_path: Path) -> None:
     """A host application gets the same store and the same refusals."""
     root = str(tmp_path)
