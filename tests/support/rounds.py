@@ -211,3 +211,15 @@ class Process:
         if outcome is not None:
             self.round.note(data, outcome, begin, self.round.turns.tick())
         return result
+
+
+def race(directory: Path, markers: Sequence[Marker], one_round: Callable[[Round], object]) -> None:
+    """Run a race on new stores with these markers in turn."""
+    done = 0
+    for number in range(ROUNDS):
+        one = Round(directory, number, markers[number % len(markers)])
+        one_round(one)
+        one.check_tree()
+        one.end()
+        done += 1
+    assert done == ROUNDS == 1000

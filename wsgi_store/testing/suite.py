@@ -13,6 +13,7 @@ from wsgi_store.testing.changing import Changing
 from wsgi_store.testing.kind import StoreKind
 from wsgi_store.testing.listing import Listing
 from wsgi_store.testing.model import Model
+from wsgi_store.testing.named_model import NamedModel
 from wsgi_store.testing.naming import ALGORITHMS, Migrating, Naming
 from wsgi_store.testing.processes import Processes
 from wsgi_store.testing.quarantine import Quarantine
@@ -64,7 +65,7 @@ class SharedStoreContract(StoreContract, Processes):
     """
 
 
-class NamedStoreContract(Naming, Migrating):
+class NamedStoreContract(Naming, Migrating, NamedModel):
     """The contract of a store that keeps further names, and has the ability Names."""
 
     @pytest.fixture

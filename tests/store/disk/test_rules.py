@@ -4,7 +4,7 @@ Each round is a small store, some processes with their own memory of its marker,
 calls that the number of the round decides. In some rounds one of the processes is killed on the way.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.histories import Outcome
 from tests.support.kinds import digest_of
-from tests.support.rounds import ROUNDS, Round
+from tests.support.rounds import Round, race
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.staging import Receipt
 from wsgi_store.store.marker import Marker
@@ -27,18 +27,6 @@ DATA = b"some bytes"
 PLAIN = Marker(MD5)
 NAMED = Marker(SHA256, (MD5, SHA1))
 MIGRATING = Marker(SHA256, (MD5, SHA1), migrating=MD5)
-
-
-def race(directory: Path, markers: Sequence[Marker], one_round: Callable[[Round], object]) -> None:
-    """Run a race on new stores with these markers in turn."""
-    done = 0
-    for number in range(ROUNDS):
-        one = Round(directory, number, markers[number % len(markers)])
-        one_round(one)
-        one.check_tree()
-        one.end()
-        done += 1
-    assert done == ROUNDS == 1000
 
 
 def by_any_name(act: Callable[[bytes, Algorithm], object], choice: Random, times: int) -> Callable[[], Any]:
