@@ -8,10 +8,12 @@ import pytest
 
 from tests.support.engines import Between
 from tests.support.kinds import BucketKind, content, digest_of, put
+from tests.support.stops import Server
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound
 from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Durability, Remote, Store
+from wsgi_store.store.marker import Marker
 from wsgi_store.store.open import open_store
 
 MIB = 1 << 20
@@ -83,6 +85,15 @@ def test_requests_with_a_further_name(tmp_path: Path, proxy: Between, requests: 
     assert requests(lambda: absent(store, small)) == 6
     assert requests(lambda: store.remove(digest_of(Algorithm.SHA256, MIDDLE))) == 5 + 1
     assert requests(lambda: absent(store, middle)) == 6
+
+
+def test_requests_of_a_migration(tmp_path: Path, proxy: Between, requests: Requests) -> None:
+    """A blob that moves takes ten requests, and three for each further name."""
+    for names, expected in (((Algorithm.MD5,), 13), ((Algorithm.MD5, Algorithm.SHA1), 16)):
+        server = Server(tmp_path / str(expected), proxy.url)
+        server.make(Marker(Algorithm.SHA256, names, Algorithm.MD5))
+        server.put_stray(Algorithm.MD5, SMALL)
+        assert requests(server.adopt_all) == expected + 2 + len(names)
 
 
 def absent(store: Store, digest: Digest) -> None:
