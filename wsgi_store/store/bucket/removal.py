@@ -72,7 +72,8 @@ def _remove(  # pylint: disable=too-many-arguments,too-many-positional-arguments
         try:
             there = bucket.describe(key_of(at))
         except FileNotFoundError:
-            if digest == at and at.algorithm is marker.algorithm:
+            # A process that was stopped may have lost the lock, and the blob has moved.
+            if digest == at and at.algorithm is bucket.refresh().algorithm:
                 raise BlobNotFound(hash=digest.hex) from None
             raise _Moved from None
     if at.algorithm is not marker.algorithm:
