@@ -70,7 +70,10 @@ def unknown_tags(environ: "WSGIEnvironment", names: Collection[Digest]) -> Itera
     known = {name.hex for name in names}
     lengths = set(map(len, known))
     for field, weak in TAGS.items():
-        tags = parse_etags(environ.get(field))
+        value = environ.get(field)
+        if value is None or value[1:-1] in known:
+            continue  # most fields have one tag, and need no parsing
+        tags = parse_etags(value)
         listed = tags.as_set(include_weak=weak)
         if not tags.star_tag and known.isdisjoint(listed):
             # For an empty tag Werkzeug returns None.

@@ -61,6 +61,8 @@ class Hashes:
         Raises StoreUnavailable.
         """
         tags = list(islice(conditional.unknown_tags(environ, names), MAX_LOOK_UPS))
+        if not tags:
+            return conditional.NO_OTHERS
         algorithms = self._store.algorithms
         if any(len(tag) != 2 * algorithm.size for tag in tags for algorithm in algorithms):
             algorithms = self._store.refresh()
