@@ -66,6 +66,34 @@ def test_a_plain_client_is_installed() -> None:
     assert '"s3cmd' in extra[: extra.index("\n]")]
 
 
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--rounds", "2", "--cold"], r"20 blobs of 4 KiB, 2 rounds, .* MB/s, ratio \d+\.\d\d \(.*\)"),
+        (["--memory"], r"peak memory: 1,000 blobs \d.* MiB, 20 blobs \d.*, growth -?\d.*"),
+    ],
+    ids=["rate", "memory"],
+)
+def test_a_migration_is_measured(tmp_path: Path, options: list[str], line: str) -> None:
+    """The benchmark migrates a small store, and gives the blobs their old names back after each round."""
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.migrate",
+        "--at",
+        str(tmp_path),
+        "--blobs",
+        "20",
+        "--size",
+        "4",
+    ]
+    done = subprocess.run(
+        [*command, *options], cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert re.fullmatch(line, done.stdout.strip()), done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("settings", WITHOUT, ids=lambda path: path.stem)
 def test_settings_that_leave_a_part_out(tmp_path: Path, settings: Path) -> None:
     """A worker with one part switched off, for comparison, serves the same requests."""
