@@ -169,25 +169,25 @@ def test_there_must_be_a_store(kind: LocalKind | BucketKind, tmp_path: Path) -> 
         ceph.ensure()
     store = None
     with pytest.raises(WrongStore, match="there is no store at .*nothing, and WSGI_STORE_READ_ONLY"):
-        store = open_store(settings.root, settings.hash, settings.durability, settings.remote, read_only=True)
+        store = open_store(settings.root, remote=settings.remote, read_only=True, create=True)
         store.check()
     assert not os.listdir(tmp_path)
     root = tmp_path / "other"
     kind.open(root, Algorithm.SHA256)
     with pytest.raises(WrongStore, match="set WSGI_STORE_HASH=sha256"):
         store = open_store(
-            config(kind, root).root, Algorithm.SHA256, Durability.FULL, settings.remote, read_only=True
+            config(kind, root).root, Algorithm.MD5, Durability.FULL, settings.remote, read_only=True
         )
         store.check()
 
 
-@pytest.mark.parametrize("content", [None, b"garbled", b'{"algorithm": "sha256", "layout": "ab/abcdef"}'])
+@pytest.mark.parametrize("content", [None, b"garbled", b'{"algorithm": "md5", "layout": "ab/abcdef"}'])
 def test_readiness_looks_at_the_marker(tmp_path: Path, content: bytes | None) -> None:
     """A store that disappears or is replaced by another is not ready until it is back."""
     kind = LocalKind(nameless=True)
     root = tmp_path / "store"
     kind.open(root, Algorithm.SHA256)
-    application = create_app(config(kind, root))
+    application = create_app(config(kind, root, hash=Algorithm.SHA256))
     marker = root / "store.json"
     before = marker.read_bytes()
     marker.unlink()
@@ -307,7 +307,7 @@ def test_upkeep(tmp_path: Path) -> None:
     """`verify` reports what it cannot do; `collect` is refused in one line unless it is a dry run."""
     root = tmp_path / "store"
     stored(root)
-    bad = root / "00" / ("00" * 16)
+    bad = root / "00" / ("00" * 32)
     bad.parent.mkdir()
     bad.write_bytes(b"damaged")
     program = install(tmp_path / "bin")
