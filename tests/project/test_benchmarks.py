@@ -88,7 +88,7 @@ def test_a_migration_is_measured(tmp_path: Path, options: list[str], line: str) 
         "4",
     ]
     done = subprocess.run(
-        [*command, *options], cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False
+        [*command, *options], cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False
     )
     assert re.fullmatch(line, done.stdout.strip()), done.stderr
     assert not list(tmp_path.iterdir())
