@@ -42,7 +42,7 @@ REFUSED = {
     "too large, chunked": Upload(413, "POST", "/", TOKEN, chunked=True, times=10),
     "contradiction": Upload(422, "POST", f"/?hash={HASH}", TOKEN | OTHER, chunked=True),
     "malformed digest": Upload(400, "POST", "/", TOKEN | {"Repr-Digest": "md5=:AAAA:"}),
-    "method": Upload(405, "PUT", "/", TOKEN),
+    "method": Upload(405, "PATCH", "/", TOKEN),
 }
 
 
