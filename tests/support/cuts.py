@@ -22,11 +22,10 @@ OPTIONS = {"ext4": "loop,noauto_da_alloc", "xfs": "loop"}
 LAZYFS = """
 [faults]
 fifo_path = "{directory}/faults"
-fifo_path_completed = "{directory}/done"
 [cache]
 apply_eviction = false
 [cache.simple]
-custom_size = "0.1GB"
+custom_size = "0.01GB"
 blocks_per_page = 1
 [filesystem]
 log_all_operations = false
@@ -89,7 +88,7 @@ class Journalled(Disk):
 
 
 class Lazy(Disk):
-    """LazyFS, which keeps written bytes to itself until they are synced, and forgets them when told to.
+    """LazyFS, which keeps written bytes to itself until they are synced.
 
     It is no package: build it and put `lazyfs` on the path (github.com/dsrhaslab/lazyfs).
     """
@@ -107,32 +106,38 @@ class Lazy(Disk):
         program = shutil.which("lazyfs")
         assert program is not None
         with (self._directory / "output").open("ab") as output:
-            self._process = subprocess.Popen(  # pylint: disable=consider-using-with  # ended by unmounting
+            self._process = subprocess.Popen(  # pylint: disable=consider-using-with  # killed by `cut`
                 [program, str(self.path), "--config-path", str(self._directory / "lazyfs.toml")]
                 + ["-o", "allow_other", "-o", "modules=subdir", "-o", f"subdir={self._directory / 'below'}"]
                 + ["-f"],
                 stdout=output,
                 stderr=output,
             )
-        until(lambda: os.path.ismount(self.path), "LazyFS")
+
+        def ready() -> bool:
+            assert self._process.poll() is None, (self._directory / "output").read_text()
+            return os.path.ismount(self.path)
+
+        until(ready, "LazyFS")
 
     def cut(self) -> None:
-        """Make it forget what was not synced."""
-        (self._directory / "faults").write_text("lazyfs::clear-cache\n", encoding="ascii")
-        with (self._directory / "done").open("rb", buffering=0) as done:
-            assert done.read(100)
-
-    def restart(self) -> None:
-        """Keep it mounted: its cache is empty."""
+        """Kill it; what was not synced was in its memory only."""
+        self._process.kill()
+        self._process.wait()
 
     def sync(self) -> None:
-        """Make it write its cache to the file system below."""
-        (self._directory / "faults").write_text("lazyfs::cache-checkpoint\n", encoding="ascii")
+        """Sync each file, and begin with an empty cache."""
+        for path in self.path.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        self.cut()
+        self.restart()
 
     def end(self) -> None:
-        """Unmount it, which ends the program."""
+        """Unmount it, and end the program."""
+        self.cut()
         super().end()
-        self._process.wait(20)
 
 
 def kinds() -> list[str]:
