@@ -132,6 +132,41 @@ def test_a_cut_before_each_change(memory: Path, kind: str, case: Case) -> None:
                 break
 
 
+@pytest.mark.parametrize("kind", kinds())
+def test_what_a_cut_loses(memory: Path, kind: str) -> None:
+    """A cut loses what was written and not synced, and nothing else."""
+    with cuttable(kind, memory) as disk:
+        synced, written = disk.path / "synced", disk.path / "written"
+        synced.write_bytes(FIRST)
+        disk.sync()
+        written.write_bytes(SECOND)
+        assert written.read_bytes() == SECOND
+        disk.cut()
+        disk.restart()
+        assert synced.read_bytes() == FIRST
+        # The name may survive on LazyFS.
+        assert not written.exists() or not written.read_bytes()
+
+
+@pytest.mark.parametrize("kind", kinds())
+@pytest.mark.parametrize(
+    ("marker", "algorithm"),
+    [(PLAIN, MD5), (NAMED, SHA256), (NAMED, MD5), (MIGRATING, MD5), (MIGRATING, SHA256)],
+)
+def test_an_upload_of_what_was_copied(memory: Path, kind: str, marker: Marker, algorithm: Algorithm) -> None:
+    """An upload that finds its file there, copied and not synced, makes it survive a cut by all its names."""
+    with cuttable(kind, memory) as disk:
+        one = Round(disk.path, 1, marker, Durability.FULL)
+        disk.sync()
+        one.put_file(algorithm, FIRST)
+        assert not one.process().upload(FIRST).created
+        disk.cut()
+        disk.restart()
+        assert one.settled(FIRST, one.process().store.algorithms)
+        one.check_tree()
+        one.end()
+
+
 def check(one: Round, case: Case, done: int) -> None:
     """Check the store after so many steps, and perhaps a part of the next; then let the rest be done."""
     process = one.process()
