@@ -8,6 +8,7 @@
 #   make clients                                 tests with foreign clients, browsers and servers
 #   make docs                                    the documents as a site, in build/site
 #   make soak                                    servers killed with -9 under load, for 15 minutes
+#   make lazyfs                                  power cuts on LazyFS, which has no package
 #   make bench                                   measure this project and its peers
 #   make bench ARGS=--quick                      the same, quickly
 #   make bench-s3                                the same for a bucket, on a Ceph of its own
@@ -27,7 +28,7 @@ BESIDE := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 # The required coverage is in pyproject.toml and is checked once, after all tests.
 COUNTED := --cov --cov-report= --cov-fail-under=0
 
-.PHONY: serve test clients docs soak lint format bench bench-s3 clean
+.PHONY: serve test clients docs soak lazyfs lint format bench bench-s3 clean
 # An interrupted rule must not leave its target behind.
 .DELETE_ON_ERROR:
 
@@ -64,6 +65,12 @@ soak: $(VENV)/.installed-test
 	$(TEST) --capture=no --verbose --timeout=3600 tests/servers/test_crash.py tests/servers/test_migration.py
 	$(RUN) -m tests.support.siege
 	$(RUN) -m tests.support.siege --nginx bodies reads both
+
+# `make test` cuts the power of ext4 and xfs, and of LazyFS only where it finds it.
+lazyfs: $(VENV)/.installed-test
+	@command -v lazyfs >/dev/null || { echo 'make: lazyfs is not on the path:' \
+	'build it from https://github.com/dsrhaslab/lazyfs' >&2; exit 1; }
+	$(TEST) -k lazyfs tests/store/disk/test_power_cuts.py
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff format --check .
