@@ -29,6 +29,21 @@ def publish(tree: Tree, staged: StagedFile, marker: Marker, under: Digest | None
 
 def _publish(tree: Tree, staged: StagedFile, marker: Marker, under: Digest | None) -> Publication:
     primary = staged.digest(marker.algorithm)
+    if marker.names:
+        return _publish_names(tree, staged, primary, marker, under)
+    with tree.make_shard(primary) as home:
+        linked = home.link(staged, primary)
+        added = Added.CREATED if linked else home.meet(staged, primary, tree.staging, sync=tree.sync)
+        # Also for a duplicate: the upload that linked the blob may not have synced it yet, and this one is
+        # about to be acknowledged.
+        if tree.full:
+            home.sync()
+    return Publication(added, (primary,))
+
+
+def _publish_names(
+    tree: Tree, staged: StagedFile, primary: Digest, marker: Marker, under: Digest | None
+) -> Publication:
     further = [staged.digest(algorithm) for algorithm in marker.names]
     with tree.shards((primary, *further), make=True) as shards:
         given: dict[Digest, Given] = {}
@@ -46,11 +61,7 @@ def _publish(tree: Tree, staged: StagedFile, marker: Marker, under: Digest | Non
             if not all(shard.leads(name, primary) for name, shard in ours.items()):
                 raise FileNotFoundError(errno.ENOENT, "another upload has taken a name, or it was removed")
             linked = home.link(staged, primary)
-        added = Added.CREATED
-        if not linked:
-            added = home.meet(staged, primary, tree.staging, sync=tree.sync)
-        # Also for a duplicate: the upload that linked the blob may not have synced it yet, and this one is
-        # about to be acknowledged.
+        added = Added.CREATED if linked else home.meet(staged, primary, tree.staging, sync=tree.sync)
         if tree.full:
             for shard in shards.values():
                 shard.sync()
