@@ -140,7 +140,9 @@ def test_the_order_of_calls_in_a_server(tmp_path: Path, kind: LocalKind) -> None
     """The server answers only after everything is synced."""
     trace = Trace(tmp_path / "trace", tmp_path / "store")
     # With -D the process started and stopped here is the server, not strace.
-    server = gunicorn(tmp_path, before=trace.command("-D"), workers=1, PYTHONPATH=python_path(kind))
+    server = gunicorn(
+        tmp_path, before=trace.command("-D"), workers=1, PYTHONPATH=python_path(kind), WSGI_STORE_HASH="md5"
+    )
     with server, Connection(server.port) as client:
         requests = [("POST", "/", FIRST), ("POST", "/", FIRST), ("DELETE", f"/{HASH}", None)]
         assert {client.ask(message(*request)).status for request in requests} == {200}
