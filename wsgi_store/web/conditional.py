@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from werkzeug.http import parse_date, parse_etags
+from werkzeug.http import parse_date
 from werkzeug.wrappers import Request
 
 from wsgi_store.digest import Digest
@@ -73,7 +73,8 @@ def unknown_tags(environ: "WSGIEnvironment", names: Collection[Digest]) -> Itera
         value = environ.get(field)
         if value is None or value[1:-1] in known:
             continue  # most fields have one tag, and need no parsing
-        tags = parse_etags(value)
+        # All fields have the form of this one.
+        tags = Request({"HTTP_IF_NONE_MATCH": value}).if_none_match
         listed = tags.as_set(include_weak=weak)
         if not tags.star_tag and known.isdisjoint(listed):
             # For an empty tag Werkzeug returns None.
