@@ -5,6 +5,7 @@
 #   WSGI_STORE_HASH=sha256 make serve            with settings for the service
 #   make test                                    everything: style, types, tests, coverage
 #   make test ARGS='-x tests/test_digest.py'     some tests; ARGS goes to pytest
+#   make races                                   threads, processes and servers that meet at every call
 #   make clients                                 tests with foreign clients, browsers and servers
 #   make docs                                    the documents as a site, in build/site
 #   make soak                                    servers killed with -9 under load, for 15 minutes
@@ -28,7 +29,7 @@ BESIDE := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 # The required coverage is in pyproject.toml and is checked once, after all tests.
 COUNTED := --cov --cov-report= --cov-fail-under=0
 
-.PHONY: serve test clients docs soak lazyfs lint format bench bench-s3 clean
+.PHONY: serve test races clients docs soak lazyfs lint format bench bench-s3 clean
 # An interrupted rule must not leave its target behind.
 .DELETE_ON_ERROR:
 
@@ -41,13 +42,17 @@ test: $(VENV)/.installed-test
 	$(TEST) $(ARGS)
 else
 test: $(VENV)/.installed-test lint
-	$(TEST) -m 'not alone and not clients' $(BESIDE) $(COUNTED)
+	$(TEST) -m 'not alone and not clients and not races' $(BESIDE) $(COUNTED)
 	$(TEST) -m 'alone and not clients' $(COUNTED) --cov-append
 	$(RUN) -m coverage report
 	@$(RUN) -m coverage report --include='$(CORE)' --fail-under=98 --format=total >/dev/null \
 	|| { $(RUN) -m coverage report --include='$(CORE)'; \
 	echo 'make: the coverage of these files must be 98 % or more' >&2; exit 1; }
 endif
+
+# A thousand rounds for each rule. One test takes long, so each goes to the next free process.
+races: $(VENV)/.installed-test
+	$(TEST) -m races --numprocesses=4 --dist=load $(ARGS)
 
 # In one process: these tests start whole programs, and many measure.
 clients: $(VENV)/.installed-clients

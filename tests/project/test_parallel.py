@@ -82,6 +82,6 @@ def test_both_runs() -> None:
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60)
     chosen = [line.partition("pytest ")[2] for line in done.stdout.splitlines() if "-m pytest" in line]
     assert [one.partition(" --")[0] for one in chosen] == [
-        "-m 'not alone and not clients'",
+        "-m 'not alone and not clients and not races'",
         "-m 'alone and not clients'",
     ]

@@ -88,7 +88,6 @@ UPLOADED = {
 DUPLICATED = {
     "held": Fault("openat", blob),
     "description": Fault(STAT, blob),
-    "comparison": Fault("/^pread", blob),
     "sync of the held": Fault("fsync", blob),
 }
 DELETED = {"look": Fault(STAT, blob), "unlink": Fault("/^unlink")}
@@ -166,12 +165,23 @@ def test_an_upload_that_cannot_be_synced_in_the_end(server: Server, client: Conn
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("step", DUPLICATED)
 def test_uploads_of_what_is_held(server: Server, client: Connection, step: str, code: str) -> None:
-    """A duplicate that cannot be compared with the stored blob is not acknowledged."""
+    """A duplicate of a blob that cannot be read or synced is not acknowledged."""
     before = intact(server)
     told_as, cause = CODES[code]
     with failing(server, DUPLICATED[step], code, hash_of(HELD)):
         refused(server, client.ask(upload(HELD)), told_as, cause)
     assert intact(server) == before
+
+
+def test_a_comparison_that_fails(tmp_path: Path) -> None:
+    """A duplicate by md5 that cannot be compared with the stored blob is not acknowledged."""
+    with disk("tmpfs", tmp_path / "store", 64 << 20), serving(tmp_path, hash_="md5") as server:
+        with Connection(server.port) as client:
+            hash_ = told(client.ask(upload(HELD)))[0]
+            for code, (told_as, cause) in CODES.items():
+                with failing(server, Fault("/^pread", blob), code, hash_):
+                    refused(server, client.ask(upload(HELD)), told_as, cause)
+            assert told(client.ask(upload(HELD))) == (hash_, len(HELD), False)
 
 
 @pytest.mark.parametrize("code", CODES)

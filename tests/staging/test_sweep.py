@@ -127,7 +127,7 @@ def busy(server: Server) -> set[int]:
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_servers_on_one_root(tmp_path: Path, kind: LocalKind) -> None:
     """An upload survives the start of another server and of another worker."""
-    start = functools.partial(gunicorn, PYTHONPATH=python_path(kind), workers=2)
+    start = functools.partial(gunicorn, PYTHONPATH=python_path(kind), workers=2, WSGI_STORE_HASH="md5")
     (tmp_path / "second").mkdir()
     with start(tmp_path) as server, Connection(server.port) as client:
         store = LocalStore(str(server.root), Algorithm.MD5)

@@ -22,7 +22,7 @@ from wsgi_store.upkeep.report import Report
 from wsgi_store.upkeep.run import Run
 from wsgi_store.upkeep.verify import verify
 
-pytestmark = pytest.mark.long(50)
+pytestmark = pytest.mark.races
 MD5, SHA1, SHA256 = Algorithm.MD5, Algorithm.SHA1, Algorithm.SHA256
 PLAIN, NAMED, WITH_SHA1 = Marker(MD5), Marker(SHA256, (MD5,)), Marker(SHA256, (MD5, SHA1))
 OLD, LATE, NEW = b"old", b"late", b"new"

@@ -12,7 +12,7 @@ from webtest import TestApp
 
 from tests.support.cli_service import invoke
 from tests.support.kinds import put
-from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.digest import Algorithm, Digest, parse_any
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Durability, Store
@@ -48,7 +48,7 @@ def fail(monkeypatch: pytest.MonkeyPatch, name: str) -> Digest:
 
     for function in "stat", "open":
         monkeypatch.setattr(os, function, failing(getattr(os, function)))
-    return Algorithm.MD5.parse(name)
+    return parse_any((Algorithm.MD5, Algorithm.SHA256), name)
 
 
 def damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> Digest:

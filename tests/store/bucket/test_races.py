@@ -17,9 +17,9 @@ from tests.support.stops import MD5, MIGRATING, NAMED, OLD, SHA1, SHA256, Server
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StoreUnavailable
 
-pytestmark = pytest.mark.long(60)
+pytestmark = pytest.mark.races
 
-ROUNDS = int(os.environ.get("RACE_ROUNDS", "100"))
+ROUNDS = int(os.environ.get("RACE_ROUNDS", "200"))
 SEED = os.environ.get("RACE_SEED", "0")
 NAMES = (SHA256, MD5, SHA1)
 MARKERS = (NAMED, MIGRATING, OLD)

@@ -26,7 +26,7 @@ from tests.support.stops import (
     stopped,
 )
 
-pytestmark = pytest.mark.long(30)
+pytestmark = pytest.mark.races
 
 EVERY = "STOPS_EVERY" in os.environ
 DATA = b"the same bytes in every round"

@@ -21,7 +21,7 @@ from wsgi_store.staging import Receipt
 from wsgi_store.store.marker import Marker
 from wsgi_store.testing.helpers import COLLIDING
 
-pytestmark = pytest.mark.long(50)
+pytestmark = pytest.mark.races
 MD5, SHA1, SHA256 = Algorithm.MD5, Algorithm.SHA1, Algorithm.SHA256
 DATA = b"some bytes"
 PLAIN = Marker(MD5)
