@@ -158,21 +158,24 @@ def test_a_lock_that_is_held_too_long(root: Path, monkeypatch: pytest.MonkeyPatc
     store = KIND.open(root, Algorithm.SHA256)
     slow = ObjectStore(KIND.url(root), Algorithm.SHA256, Remote(str(root), timeout=0.5))
     slow.granularity = GRANULARITY
+    slow.check()
     digest = put(Staging(store), DATA).digest
     KIND.age(root, digest)
     then = store.stat(digest).modified
-    delete = ObjectStore._delete  # pylint: disable=protected-access
-
-    def late(self: ObjectStore, key: str, until: float) -> None:
-        time.sleep(0.6)
-        assert put(Staging(slow_too), DATA).added is Added.HELD
-        delete(self, key, until)
-
     slow_too = ObjectStore(KIND.url(root), Algorithm.SHA256, Remote(str(root), timeout=0.5))
     slow_too.granularity = GRANULARITY
-    monkeypatch.setattr(ObjectStore, "_delete", late)
+    held = slow._bucket  # pylint: disable=protected-access
+    describe = held.describe
+
+    def late(key: str) -> object:
+        there = describe(key)  # the last request before the blob is removed
+        time.sleep(0.6)
+        assert put(Staging(slow_too), DATA).added is Added.HELD
+        return there
+
+    monkeypatch.setattr(held, "describe", late)
     for remove in (lambda: slow.expire(digest, then), lambda: slow.remove(digest)):
-        with pytest.raises(StoreUnavailable, match="the lock expired"):
+        with pytest.raises(StoreUnavailable, match="the lock expired before"):
             remove()
         assert content(store, digest) == DATA
 

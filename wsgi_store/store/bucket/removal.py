@@ -96,8 +96,8 @@ def _remove(  # pylint: disable=too-many-arguments,too-many-positional-arguments
             raise _Beside(name, stray)
         with locked(bucket, name.hex) as still:
             remove(bucket, key_of(name), still)
-    if time.monotonic() >= until:
-        raise _Moved  # the other lock was somebody else's for too long
+        if time.monotonic() >= until:
+            raise _Moved  # the other lock was somebody else's for too long; the next round finds one key less
     remove(bucket, key_of(at), until)
     # Whoever took over the lock may have removed the blob before, or have moved it to another key.
     if time.monotonic() >= until:
