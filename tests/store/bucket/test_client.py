@@ -83,7 +83,7 @@ def test_settings_arrive(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPat
     config = Config(
         root=url, s3_staging=str(tmp_path / "staging"), s3_endpoint=ceph.cluster().endpoint, s3_timeout=5.0
     )
-    store = open_store(config.root, config.hash, config.durability, config.remote)
+    store = open_store(config.root, config.hash, config.durability, config.remote, create=True)
     with pytest.raises(BlobNotFound):
         store.stat(DIGEST)
     assert Path(store.staging_directory).parent == tmp_path / "staging"
