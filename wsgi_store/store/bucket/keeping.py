@@ -74,12 +74,13 @@ class NameKeeping:
     def sweep_names(self, *, remove: bool) -> Iterator[str]:
         """Yield the further names that lead nowhere, and those by algorithms that are not kept."""
         self._bucket.require()
-        if remove:
-            self._bucket.require_writable()
         leads = listing.at_once(listing.names(self._bucket), partial(follow, self._bucket))
         for name, lead in leads:
             if lead is None or not self._leads_nowhere(name, lead):
                 continue
+            if remove:
+                # Only now: an unfit engine may hold a store from which nothing is to be removed.
+                self._bucket.require_writable()
             if not remove or forget(self._bucket, name, lead.target, partial(self._still, name, lead)):
                 yield name.hex
 
