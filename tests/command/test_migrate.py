@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.support.cli_service import invoke, objects
-from tests.support.commands import environment, install, run, terminal
+from tests.support.commands import in_own_group, install, run, terminal
 from tests.support.servers import gunicorn, until
 from tests.support.upkeep import fill, flip, named
 from wsgi_store.digest import Algorithm
@@ -131,13 +131,8 @@ def test_interruptions(tmp_path: Path, number: signal.Signals) -> None:
     root = tmp_path / "store"
     fill(root, Algorithm.MD5, CONTENTS)
     program = install(tmp_path)
-    with subprocess.Popen(
-        [program, "migrate", "--to", "sha256", "--workers", "2", "--rate", "500KB"],
-        cwd=tmp_path,
-        env=environment(tmp_path),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        process_group=0,
+    with in_own_group(
+        tmp_path, program, "migrate", "--to", "sha256", "--workers", "2", "--rate", "500KB"
     ) as process:
         until(lambda: any(path.is_symlink() for path in root.glob("??/*")), "a name")
         os.killpg(process.pid, number)

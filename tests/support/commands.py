@@ -67,3 +67,15 @@ def terminal(program: Path, *arguments: str) -> str:
     os.close(master)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, shown
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+
+
+def in_own_group(directory: Path, *command: str | Path) -> "subprocess.Popen[bytes]":
+    """Start a command in a process group of its own, which a test can signal as a terminal does."""
+    return subprocess.Popen(  # pylint: disable=consider-using-with  # the caller does
+        command,
+        cwd=directory,
+        env=environment(directory),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        process_group=0,
+    )

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli_service import invoke, objects
-from tests.support.commands import environment, install, run
+from tests.support.commands import in_own_group, install, run
 from tests.support.kinds import KINDS, put
 from tests.support.servers import until
 from tests.support.upkeep import fill, flip, named
@@ -142,14 +142,7 @@ def test_signals(tmp_path: Path, number: signal.Signals, times: int) -> None:
     fill(root, Algorithm.SHA256, contents)
     program = install(tmp_path)
     bad = {flip(root / named(Algorithm.SHA256, data)) for data in contents[::5]}
-    with subprocess.Popen(
-        [program, "verify", "--workers", "2", "--rate", "1MB"],
-        cwd=tmp_path,
-        env=environment(tmp_path),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        process_group=0,
-    ) as process:
+    with in_own_group(tmp_path, program, "verify", "--workers", "2", "--rate", "1MB") as process:
         until(lambda: moved(root), "a blob in quarantine")
         for _ in range(times):
             os.killpg(process.pid, number)

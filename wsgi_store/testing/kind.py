@@ -36,7 +36,7 @@ class StoreKind(ABC):
 
         Only kinds that keep further names, for NamedStoreContract, need this.
         """
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not open stores with further names")
 
     @abstractmethod
     def damage(self, root: Path, digest: Digest, data: bytes) -> None:
