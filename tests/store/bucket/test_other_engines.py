@@ -132,8 +132,12 @@ def test_a_server_that_tries_nothing_at_its_start(empty: Engine, tmp_path: Path)
     assert objects(empty) == COPIED
 
 
-def test_an_engine_that_holds_a_store(fit: Engine, tmp_path: Path) -> None:
+def test_an_engine_that_holds_a_store(  # pylint: disable=too-many-locals
+    request: pytest.FixtureRequest, fit: Engine, tmp_path: Path
+) -> None:
     """Uploads, ranges, deletions, listings, healing and the commands work as on Ceph."""
+    # moto looks for a key and then writes it, so that two uploads at once may both create it.
+    at_once = 1 if request.node.callspec.params["fit"] is moto else 4
     env = settings(fit, tmp_path)
     with gunicorn(tmp_path, **env) as server:
         with Connection(server.port) as client:
@@ -145,7 +149,7 @@ def test_an_engine_that_holds_a_store(fit: Engine, tmp_path: Path) -> None:
                 return told(client.ask(upload(data)))
 
         for data in blobs:
-            with ThreadPoolExecutor(4) as pool:
+            with ThreadPoolExecutor(at_once) as pool:
                 answers = list(pool.map(send, [data] * 4))
             assert [answer[:2] for answer in answers] == [(hash_of(data), len(data))] * 4
             assert sorted(created for *_, created in answers) == [False, False, False, True]
