@@ -87,6 +87,13 @@ def locked(fd: int, operation: int = fcntl.LOCK_EX, *, needed: bool = True) -> I
         fcntl.flock(fd, fcntl.LOCK_UN)
 
 
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write all of `data`; raises OSError."""
+    written = os.write(fd, data)
+    while written < len(data):  # a signal or a nearly full disk can cut a write short
+        written += os.write(fd, memoryview(data)[written:])
+
+
 def set_mode(fd: int, mode: int) -> None:
     """Set the mode of a file if the file system has modes; raises OSError."""
     try:

@@ -17,7 +17,7 @@ from wsgi_store.errors import (
     TooLarge,
     WrongStore,
 )
-from wsgi_store.filesystem import Directory, disk_errors, make_directory, set_mode
+from wsgi_store.filesystem import Directory, disk_errors, make_directory, set_mode, write_all
 from wsgi_store.hashing import Hasher
 from wsgi_store.readiness import Readiness
 from wsgi_store.store.abilities import EarlyUploads
@@ -169,7 +169,7 @@ class Staging:
                 checked = size
             hasher.update(chunk)
             with disk_errors("cannot write the file"):
-                _write(staged.fd, chunk)
+                write_all(staged.fd, chunk)
                 if self._sync and size - flushed >= WRITEBACK_INTERVAL:
                     # Starts to write dirty pages, which stay in the page cache (posix_fadvise(2)).
                     os.posix_fadvise(staged.fd, flushed, size - flushed, os.POSIX_FADV_DONTNEED)
@@ -255,9 +255,3 @@ class Staging:
             except OSError:
                 return None
         return False
-
-
-def _write(fd: int, data: Chunk) -> None:
-    written = os.write(fd, data)
-    while written < len(data):  # a signal or a nearly full disk can cut a write short
-        written += os.write(fd, memoryview(data)[written:])

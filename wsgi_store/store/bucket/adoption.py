@@ -1,6 +1,5 @@
 """Giving names to blobs that are in a bucket: further ones, and primary ones to those that lack them."""
 
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, StoreUnavailable
-from wsgi_store.filesystem import disk_errors
+from wsgi_store.filesystem import disk_errors, write_all
 from wsgi_store.store.abilities import Adopted, Hashed
 from wsgi_store.store.bucket.keys import key_of
 from wsgi_store.store.bucket.lock import locked, remove
@@ -137,7 +136,7 @@ class Adoption:
         with disk_errors("cannot stage the blob"), StagedFile.named(self._staging) as staged:
             with closing(open_at(self._bucket, old)) as reader:
                 for block in reader:
-                    os.write(staged.fd, block)
+                    write_all(staged.fd, block)
             return Upload(self._bucket, primary, attributes, staged).put(None, {old: stray}, visible)
 
 
