@@ -6,10 +6,9 @@ from contextlib import suppress
 
 from wsgi_store.digest import Algorithm, Digest, parse_any
 from wsgi_store.errors import BlobNotFound, StorageFull
-from wsgi_store.filesystem import ABSENT, NAME, Directory, Root, disk_errors, list_directory, locked
+from wsgi_store.filesystem import ABSENT, NAME, Directory, disk_errors, locked
 from wsgi_store.store.abilities import Adopted, Hashed
 from wsgi_store.store.contract import Blob
-from wsgi_store.store.disk.capabilities import SHARD
 from wsgi_store.store.disk.listing import Listing
 from wsgi_store.store.disk.names import followed, is_link, read_link, stat_file, target_of
 from wsgi_store.store.disk.naming import adopt, give_all
@@ -67,9 +66,7 @@ class NameKeeping:
 
     def sweep_names(self, *, remove: bool) -> Iterator[str]:
         """Yield the further names that lead nowhere, and those by algorithms that are not kept."""
-        with disk_errors("cannot list the store"):
-            shards = list_directory(self._tree.root, Root)
-        for shard in filter(SHARD.fullmatch, shards):
+        for shard in self.listing.shards():
             for name in self.listing.names(shard):
                 with disk_errors("cannot sweep the names"):
                     text = self._text(name)
@@ -91,8 +88,7 @@ class NameKeeping:
     def require_room(self, names: int) -> None:
         """Raise StorageFull unless there is room for so many more names of every blob."""
         with disk_errors("cannot examine the disk"):
-            shards = filter(SHARD.fullmatch, list_directory(self._tree.root, Root))
-            number = names * sum(len(self.listing.names(shard)) for shard in shards)
+            number = names * sum(len(self.listing.names(shard)) for shard in self.listing.shards())
             free = os.statvfs(self._tree.root)
         # Some file systems make inodes as they need them, and say that they have none at all.
         if free.f_files and free.f_favail < number:

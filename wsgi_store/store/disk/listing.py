@@ -60,14 +60,16 @@ class Listing:
                     continue
             yield describe(digest, status, at)
 
+    def shards(self, last: str = "") -> list[str]:
+        """Return the shards in order, beginning with that of the name `last`; raises StoreUnavailable."""
+        with disk_errors("cannot list the store"):
+            names = list_directory(self._tree.root, Root)
+        return [name for name in names if SHARD.fullmatch(name) and name >= last[:2]]
+
     def entries(self, algorithm: Algorithm, after: Digest | None) -> Iterator[Entry]:
         """Yield the files and links under names by `algorithm`, in order; raises StoreUnavailable."""
         last = after.hex if after is not None else ""
-        with disk_errors("cannot list the store"):
-            shards = list_directory(self._tree.root, Root)
-        for shard in filter(SHARD.fullmatch, shards):
-            if shard < last[:2]:
-                continue
+        for shard in self.shards(last):
             names = self.names(shard)
             first = bisect.bisect(names, last)
             if first < len(names):
@@ -97,11 +99,7 @@ class Listing:
     def files(self, algorithm: Algorithm, after: Digest | None) -> Iterator[Blob]:
         """Yield the blobs whose files have names by `algorithm`, in order; raises StoreUnavailable."""
         last = after.hex if after is not None else ""
-        with disk_errors("cannot list the store"):
-            shards = list_directory(self._tree.root, Root)
-        for shard in filter(SHARD.fullmatch, shards):
-            if shard < last[:2]:
-                continue
+        for shard in self.shards(last):
             for entry in self._described(shard, iter(_files(f"{self._tree.root}/{shard}", last)), algorithm):
                 if not entry.link:
                     yield Blob(entry.digest, entry.status.st_size, entry.status.st_mtime)
