@@ -124,6 +124,10 @@ def mounted(target: Path, kind: str, options: str, source: str = "none") -> Iter
 
 def unmount(target: Path) -> None:
     """Unmount a file system as soon as nobody uses it."""
+    find = ["findmnt", "--noheadings", "--output", "SOURCE", "--mountpoint", str(target)]
+    source = subprocess.run(find, capture_output=True, text=True, check=True).stdout.split()[-1]
+    image = Path("/sys/block", Path(source).name, "loop", "backing_file")
+    before = content_of(image)
 
     def unmounted() -> bool:
         return subprocess.run(["umount", str(target)], capture_output=True, check=False).returncode == 0
@@ -134,6 +138,18 @@ def unmount(target: Path) -> None:
         # Detached now, and unmounted when its last user ends.
         subprocess.run(["umount", "--lazy", str(target)], check=True)
         raise
+    if before:
+        # A mount namespace that another test has made meanwhile has it mounted until that test ends;
+        # to mount its image again would show the same file system, shut down as it is.
+        until(lambda: content_of(image) != before, f"the image of {target} to be free", seconds=60)
+
+
+def content_of(path: Path) -> str:
+    """What a file contains; nothing if there is no file."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def make_ext4(image: Path, size: int, inodes: int = 2000) -> None:

@@ -3,6 +3,7 @@
 What was acknowledged is there afterwards, by each of its names, and the operation can be done again.
 """
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -146,6 +147,21 @@ def test_what_a_cut_loses(memory: Path, kind: str) -> None:
         assert synced.read_bytes() == FIRST
         # The name may survive on LazyFS.
         assert not written.exists() or not written.read_bytes()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in kinds() if kind != "lazyfs"])
+def test_a_cut_while_another_namespace_has_the_disk(memory: Path, kind: str) -> None:
+    """The disk comes back although a process in another mount namespace kept it mounted for a while."""
+    with cuttable(kind, memory) as disk:
+        (disk.path / "synced").write_bytes(FIRST)
+        disk.sync()
+        with subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c", "echo; sleep 1"], stdout=subprocess.PIPE
+        ) as user:
+            assert user.stdout is not None and user.stdout.readline() == b"\n"
+            disk.cut()
+            disk.restart()
+            assert (disk.path / "synced").read_bytes() == FIRST
 
 
 @pytest.mark.parametrize("kind", kinds())
