@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -117,6 +118,17 @@ def test_a_budget(store: LocalStore, root: Path) -> None:
     assert len(reports) in (3, 4)
     assert sum(report.checked_bytes for report in reports) == size
     assert sum(report.adopted for report in reports) == NUMBER
+    check(root, SHA256, MD5)
+
+
+def test_blobs_under_both_names(store: LocalStore, root: Path) -> None:
+    """A blob that a killed run or a copy has left under both names is counted once."""
+    for data, make in zip(CONTENTS, [os.link, shutil.copyfile], strict=False):
+        new = root / named(SHA256, data)
+        new.parent.mkdir(exist_ok=True)
+        make(root / named(MD5, data), new)
+    report = done(migrate(store, SHA256))
+    assert (report.there, report.adopted, report.already, report.ended) == (NUMBER, NUMBER, 0, True)
     check(root, SHA256, MD5)
 
 

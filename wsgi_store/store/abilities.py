@@ -82,6 +82,8 @@ class Adopted(enum.Enum):
 
     NAMED = "named"
     """It has it now, and the further name leads to it."""
+    JOINED = "joined"
+    """It had both, as after a killed process or a copy by hand; now the further name leads to the blob."""
     HELD = "held"
     """It had it already."""
     GONE = "gone"

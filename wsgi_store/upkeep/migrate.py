@@ -62,6 +62,8 @@ class Migration(Report):
         """Add the report on a batch."""
         super().add(batch)
         self.displaced += batch.displaced
+        # Both their names were counted, unless one of them is newer than the count.
+        self.already = max(0, self.already - batch.joined)
         # The next pass finds and counts them.
         self.total_blobs -= len(batch.again)
         self.total_bytes -= sum(batch.again.values())

@@ -63,8 +63,9 @@ class Naming:
         # pylint: disable-next=assignment-from-no-return
         outcomes = self.names.adopt([hashed for _, hashed in read])
         for (blob, hashed), outcome in zip(read, outcomes, strict=True):
-            if outcome is Adopted.NAMED:
+            if outcome in (Adopted.NAMED, Adopted.JOINED):
                 report.adopted += 1
+                report.joined += outcome is Adopted.JOINED
             elif outcome is Adopted.HELD:
                 report.others += 1
             elif outcome is Adopted.GONE:

@@ -31,6 +31,8 @@ class BatchReport:
     unreadable: dict[Digest, str] = field(default_factory=dict)
     named: int = 0
     adopted: int = 0
+    joined: int = 0
+    """Those in `adopted` that were under both names."""
     others: int = 0
     displaced: int = 0
     """Those in `corrupt` that had the primary name of a file under a further name."""

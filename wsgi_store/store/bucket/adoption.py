@@ -60,7 +60,9 @@ class Adoption:
                 moved = self._send(old, stray, primary, attributes, visible)
         except BlobNotFound:
             return Adopted.CHANGED
-        return Adopted.NAMED if moved else Adopted.CHANGED
+        if not moved:
+            return Adopted.CHANGED
+        return Adopted.NAMED if there is None else Adopted.JOINED
 
     def _same(self, old: Digest, stray: Version, primary: Digest, there: Version) -> bool:
         """Whether the object under a primary name is the same blob as that under the old one."""

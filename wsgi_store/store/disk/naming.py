@@ -84,7 +84,7 @@ def _meet(tree: Tree, shard: Shard, name: Digest, file: HashedFile, marker: Mark
             for algorithm in marker.algorithms:
                 file.digest(algorithm)
             found = Hashed(name, stamp_of(os.fstat(held)), file.digests)
-            if adopt(tree, [found], marker)[0] not in (Adopted.NAMED, Adopted.HELD):
+            if adopt(tree, [found], marker)[0] not in (Adopted.NAMED, Adopted.JOINED, Adopted.HELD):
                 raise _changed()
             return Given.OURS
         if has_digest(held, name):
@@ -169,7 +169,11 @@ def adopt(tree: Tree, found: Sequence[Hashed], marker: Marker) -> list[Adopted]:
         if tree.full:
             for home in homes.values():
                 home.sync()
-        named = [one for one, outcome in zip(found, outcomes, strict=True) if outcome is Adopted.NAMED]
+        named = [
+            one
+            for one, outcome in zip(found, outcomes, strict=True)
+            if outcome in (Adopted.NAMED, Adopted.JOINED)
+        ]
         shard.rename(((one.digest, one.digests[marker.algorithm]) for one in named), tree.staging)
         if tree.full:
             shard.sync()
@@ -196,7 +200,7 @@ def _link(shard: Shard, one: Hashed, home: Shard, primary: Digest) -> Adopted:
     except FileExistsError:
         with home.held(primary) as there, shard.held(one.digest) as here:
             same = os.path.samestat(os.fstat(there), os.fstat(here)) or same_bytes(there, here)
-            return Adopted.NAMED if same else Adopted.DAMAGED
+            return Adopted.JOINED if same else Adopted.DAMAGED
     except OSError as error:
         if error.errno in UNLINKABLE:
             return Adopted.UNLINKABLE
