@@ -6,7 +6,7 @@ import itertools
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from wsgi_store.digest import Digest
 from wsgi_store.errors import DigestCollision, StoreUnavailable
@@ -81,16 +81,20 @@ class Shard(Directory):
                 self._rename(name.hex, target_of(primary), drafts, place.fd)
 
     def _rename(self, name: str, target: str, drafts: Iterator[str], place: int) -> None:
-        for draft in drafts:
+        while True:
+            draft = next(drafts)
             os.symlink(target, draft, dir_fd=place)
             try:
                 os.rename(draft, name, src_dir_fd=place, dst_dir_fd=self.fd)
                 return
-            except FileNotFoundError:
-                continue  # a link cannot be locked, so another process may have swept it
-            except BaseException:
-                with suppress(OSError):
+            except BaseException as error:
+                try:
                     os.unlink(draft, dir_fd=place)
+                except FileNotFoundError:
+                    if isinstance(error, FileNotFoundError):
+                        continue  # a link cannot be locked, so another process may have swept it
+                except OSError:
+                    pass  # swept later
                 raise
 
     def leads(self, name: Digest, primary: Digest) -> bool:
