@@ -174,8 +174,10 @@ class LocalStore(NameKeeping):
                         shard.sync()
                     return moved
                 if at is None:
-                    break
-            raise BlobNotFound(hash=digest.hex)
+                    raise BlobNotFound(hash=digest.hex)
+            raise StoreUnavailable(
+                "the blob kept being replaced while it was moved to quarantine", hash=digest.hex
+            )
 
     def quarantined(self) -> Iterator[Blob]:
         """Yield the blobs in quarantine in ascending order; `modified` is when each was moved there."""
