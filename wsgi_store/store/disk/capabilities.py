@@ -106,8 +106,9 @@ def require_one_disk(root: str) -> None:
 def _is_mounted(name: str, around: int) -> bool:
     """Whether a directory is a mount point, possibly of the same file system (mount --bind)."""
     # Linux refuses to link a directory, but first checks whether both names are on the same mount.
+    mounted = False
     try:
         os.link(".", f"{name}/{secrets.token_hex(16)}", src_dir_fd=around, dst_dir_fd=around)
     except OSError as error:
-        return error.errno == errno.EXDEV
-    return False
+        mounted = error.errno == errno.EXDEV
+    return mounted
