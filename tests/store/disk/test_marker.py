@@ -1,19 +1,24 @@
 """The marker of a store says how a directory is opened."""
 
 import errno
+import fcntl
 import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from tests.support.crossing import crossed
 from tests.support.kinds import put
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StorageFull, StoreUnavailable, WrongStore
 from wsgi_store.staging import Staging
+from wsgi_store.store.disk import marker as markers
 from wsgi_store.store.disk.store import LocalStore
+from wsgi_store.store.marker import Marker
 from wsgi_store.store.open import open_store
 
 
@@ -73,8 +78,14 @@ def test_a_store_of_blake3_without_its_package(tmp_path: Path, monkeypatch: pyte
         b"\xff\xfe\xfd not UTF-8",
         b"\0" * 20,
         b"[" * 100_000,
+        b'{"algorithm": "sha256", "layout": "ab/abcdef+names"}',
+        b'{"algorithm": "sha256", "layout": "ab/abcdef+names", "names": []}',
+        b'{"algorithm": "sha256", "layout": "ab/abcdef+names", "names": "md5"}',
+        b'{"algorithm": "sha256", "layout": "ab/abcdef+names", "names": ["crc32"]}',
+        b'{"algorithm": "sha256", "layout": "ab/abcdef+names", "names": ["md5"], "migrating": "sha1"}',
+        b'{"algorithm": "sha256", "layout": "ab/abcdef+names", "names": ["md5"], "made": "today"}',
     ],
-    ids=lambda marker: repr(marker[:30]),
+    ids=lambda marker: repr(marker[-30:]),
 )
 def test_a_garbled_marker(tmp_path: Path, marker: bytes) -> None:
     """A directory with an unreadable marker is refused and left unchanged."""
@@ -148,3 +159,73 @@ def test_no_room_for_a_marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         LocalStore(str(tmp_path), Algorithm.MD5)
     assert not os.listdir(tmp_path)
     LocalStore(str(tmp_path), Algorithm.SHA1)
+
+
+def test_a_marker_that_is_removed_while_it_is_made(tmp_path: Path) -> None:
+    """A directory whose new marker is removed at once is not opened; the next start makes another one."""
+    marker = tmp_path / "store.json"
+    with crossed(os, "unlink", lambda *_: marker.exists(), marker.unlink) as seen:
+        with pytest.raises(StoreUnavailable, match="the marker was removed while the store was created"):
+            LocalStore(str(tmp_path), Algorithm.MD5)
+    assert seen
+    LocalStore(str(tmp_path), Algorithm.SHA1)
+
+
+def test_a_store_without_its_staging_directory(tmp_path: Path) -> None:
+    """A removal needs no upload before it to make the staging directory, which a copy may lack."""
+    store = LocalStore(str(tmp_path), Algorithm.MD5)
+    digest = put(Staging(store), b"bytes").digest
+    (tmp_path / ".staging").rmdir()
+    store.remove(digest)
+    assert not list(store.iterate())
+    assert (tmp_path / ".staging").is_dir()
+
+
+def change(store: LocalStore) -> Marker:
+    """Begin a migration to sha256."""
+    return store.change_marker(lambda _: Marker(Algorithm.SHA256, (Algorithm.MD5,)))
+
+
+def test_two_changes_of_the_marker(tmp_path: Path) -> None:
+    """A change whose gate another one has just removed closes a gate of its own, so that writes wait."""
+    store = LocalStore(str(tmp_path), Algorithm.MD5)
+    gate = tmp_path / markers.GATE
+
+    def end_another() -> None:
+        change(LocalStore(str(tmp_path), Algorithm.MD5))
+        assert not gate.exists()
+
+    def closing(fd: int, _: int) -> bool:
+        return os.readlink(f"/proc/self/fd/{fd}") == str(gate)
+
+    gates = []
+    with crossed(fcntl, "flock", closing, end_another) as seen:
+        store.change_marker(lambda marker: gates.append(gate.exists()) or marker)
+    assert seen
+    assert gates == [True]
+    assert not gate.exists()
+    assert store.algorithms == (Algorithm.SHA256, Algorithm.MD5)
+
+
+def test_a_lock_that_fails(tmp_path: Path) -> None:
+    """A change that cannot lock leaves the marker as it is, and no gate at which writes would wait."""
+    store = LocalStore(str(tmp_path), Algorithm.MD5)
+    before = (tmp_path / "store.json").read_bytes()
+    fail = OSError(errno.EIO, os.strerror(errno.EIO))
+    with mock.patch.object(fcntl, "flock", side_effect=fail):
+        with pytest.raises(StoreUnavailable, match="cannot change the store's marker: Input/output error"):
+            change(store)
+    assert (tmp_path / "store.json").read_bytes() == before
+    assert change(store).algorithm is Algorithm.SHA256
+    assert not (tmp_path / markers.GATE).exists()
+
+
+def test_further_names_without_locks(tmp_path: Path) -> None:
+    """A store with further names is not made where nothing can be locked, and one without them is."""
+    root = tmp_path / "store"
+    lacking = OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    with mock.patch.object(fcntl, "flock", side_effect=lacking):
+        with pytest.raises(WrongStore, match=r"with further names: its file system has no locks \(flock"):
+            LocalStore(str(root), Algorithm.SHA256, names=[Algorithm.MD5])
+        assert not root.exists()
+        assert put(Staging(LocalStore(str(root), Algorithm.SHA256)), b"bytes").created

@@ -145,6 +145,24 @@ def test_other_links_are_no_blobs(store: LocalStore, staging: Staging, text: str
     assert not list(store.sweep_names(remove=True))
 
 
+@pytest.mark.parametrize("leading", [MD5, SHA1])
+def test_a_link_to_a_name_that_is_not_primary(
+    store: LocalStore, staging: Staging, leading: Algorithm
+) -> None:
+    """A further name leads nowhere if its link names a further one; the next upload corrects it."""
+    put(staging, b"another")
+    other = path_of(store, digest_of(leading, b"another"))
+    path = path_of(store, digest_of(MD5, DATA))
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(f"../{other.parent.name}/{other.name}")
+    for ask in (store.stat, store.open, store.remove):
+        with pytest.raises(BlobNotFound):
+            ask(digest_of(MD5, DATA))
+    assert content(store, digest_of(leading, b"another")) == b"another"
+    assert put(staging, DATA).created
+    assert is_link(path, digest_of(SHA256, DATA))
+
+
 def make_old(root: Path, *data: bytes) -> LocalStore:
     """A store with md5 that a migration to sha256 has begun."""
     staging = Staging(LocalStore(str(root), MD5))
