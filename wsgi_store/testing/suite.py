@@ -12,9 +12,10 @@ from wsgi_store.store.contract import Store
 from wsgi_store.testing.changing import Changing
 from wsgi_store.testing.kind import StoreKind
 from wsgi_store.testing.listing import Listing
+from wsgi_store.testing.migrating import Migrating
 from wsgi_store.testing.model import Model
 from wsgi_store.testing.named_model import NamedModel
-from wsgi_store.testing.naming import ALGORITHMS, Migrating, Naming
+from wsgi_store.testing.naming import ALGORITHMS, Naming
 from wsgi_store.testing.processes import Processes
 from wsgi_store.testing.quarantine import Quarantine
 from wsgi_store.testing.reading import Reading
