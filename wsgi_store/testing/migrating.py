@@ -53,6 +53,62 @@ class Migrating:
             digest_of(PRIMARY, data).raw for data in SOME
         )
 
+    @staticmethod
+    def under_both_names(kind: StoreKind, root: Path, primary: Algorithm, old: Algorithm) -> Store:
+        """A store that keeps both names, with a file under each, as after a copy by hand."""
+        store = kind.open(root / "old", primary)
+        put(kind.staging(store), DATA)
+        able(store).change_marker(lambda _: Marker(old))
+        put(kind.staging(store), DATA)
+        kind.damage(root / "old", digest_of(old, DATA), DATA)  # the same bytes, from another program
+        made = store.made()
+        able(store).change_marker(lambda _: Marker(primary, (old,), made=made))
+        return store
+
+    @pytest.mark.parametrize(("primary", "old"), [(PRIMARY, OLD), (OLD, PRIMARY)])
+    def test_a_blob_under_both_names(
+        self, kind: StoreKind, root: Path, primary: Algorithm, old: Algorithm
+    ) -> None:
+        """It becomes one file with both names, and is removed by either."""
+        store = self.under_both_names(kind, root, primary, old)
+        names = digest_of(primary, DATA), digest_of(old, DATA)
+        assert [content(store, name) for name in names] == [DATA] * 2
+        assert able(store).adopt([hashed(store, names[1], DATA)]) == [Adopted.JOINED]
+        assert not list(able(store).strays(old))
+        assert list(able(store).links(old)) == [names[::-1]]
+        assert [content(store, name) for name in names] == [DATA] * 2
+        store.remove(names[1])
+        absent(store, names[0])
+
+    @pytest.mark.parametrize(("primary", "old"), [(PRIMARY, OLD), (OLD, PRIMARY)])
+    @pytest.mark.parametrize("damaged", [DATA[::-1], DATA[1:]], ids=["changed", "cut"])
+    def test_damage_under_one_of_both_names(  # pylint: disable=too-many-arguments
+        self, kind: StoreKind, root: Path, damaged: bytes, primary: Algorithm, old: Algorithm
+    ) -> None:
+        """A damaged file under the primary name goes to quarantine, and the good one takes its place."""
+        store = self.under_both_names(kind, root, primary, old)
+        names = digest_of(primary, DATA), digest_of(old, DATA)
+        kind.damage(root / "old", names[0], damaged)
+        assert able(store).adopt([hashed(store, names[1], DATA)]) == [Adopted.DAMAGED]
+        assert [blob.digest for blob in store.quarantined()] == [names[0]]
+        assert content(store, names[1]) == DATA
+        assert able(store).adopt([hashed(store, names[1], DATA)]) == [Adopted.NAMED]
+        assert [content(store, name) for name in names] == [DATA] * 2
+
+    def test_a_different_file_under_the_primary_name(self, kind: StoreKind, root: Path) -> None:
+        """Of two files with one primary name each stays where it is; neither is taken for damaged."""
+        first, second = COLLIDING
+        store = kind.open(root / "old", PRIMARY)
+        put(kind.staging(store), second)
+        able(store).change_marker(lambda _: Marker(OLD))
+        put(kind.staging(store), first)
+        made = store.made()
+        able(store).change_marker(lambda _: Marker(OLD, (PRIMARY,), made=made))
+        stray = digest_of(PRIMARY, second)
+        assert able(store).adopt([hashed(store, stray, second)]) == [Adopted.CHANGED]
+        assert not list(store.quarantined())
+        assert (content(store, digest_of(OLD, first)), content(store, stray)) == (first, second)
+
     def test_what_changed_since_it_was_read(self, kind: StoreKind, root: Path) -> None:
         """A file that was removed is gone; one that was replaced is read again."""
         _, store = self.begun(kind, root, DATA, b"another")
@@ -127,6 +183,11 @@ class Migrating:
             assert [content(store, name) for name in names_of(data)] == [data] * len(ALGORITHMS)
         second = digest_of(PRIMARY, COLLIDING[1])
         assert able(store).give_names([hashed(store, second, COLLIDING[1])]) == {second: [OLD]}
+        store.remove(digest_of(PRIMARY, COLLIDING[0]))
+        mended: list[Digest] = []
+        assert able(store).give_names([hashed(store, second, COLLIDING[1])], mended) == {second: []}
+        assert content(store, digest_of(OLD, COLLIDING[1])) == COLLIDING[1]
+        assert not mended, "it was no wrong name while its blob was there"
         gone = hashed(store, second, COLLIDING[1])
         store.remove(second)
         assert able(store).give_names([gone]) == {}

@@ -93,6 +93,23 @@ def test_in_portions(store: Store) -> None:
     check(store, SHA256, MD5, contents=[*CONTENTS[1:], b"new"])
 
 
+def test_blobs_under_both_names(store: Store, root: Path) -> None:
+    """A blob that a killed run or a copy has left under both names is counted once."""
+    held = [digest(MD5, data) for data in CONTENTS]
+    last(migrate(store, SHA256, Limits(500, effort=Effort(workers=1, tuning=Tuning(batch_blobs=2)))))
+    assert isinstance(store, Names)
+    moved = {*held} - {blob.digest for blob in store.strays(MD5)}
+    assert 0 < len(moved) < NUMBER
+    for data in CONTENTS:
+        if digest(MD5, data) in moved:
+            KIND.damage(root, digest(MD5, data), data)  # the key that the migration has removed
+    report = last(migrate(store, SHA256))
+    assert (report.there, report.adopted, report.already, report.left) == (NUMBER, NUMBER, 0, 0)
+    assert report.ended
+    check(store, SHA256, MD5)
+    assert not list(store.strays(MD5))
+
+
 def test_damage(store: Store, root: Path) -> None:
     """A damaged blob goes to quarantine and gets no new name; an upload heals it."""
     bad = digest(MD5, CONTENTS[3])

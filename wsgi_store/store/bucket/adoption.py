@@ -41,17 +41,17 @@ class Adoption:
             return Adopted.HELD if primary and lead and lead.target == primary else Adopted.GONE
         if primary is None or stray != one.stamp or not set(marker.names) <= one.digests.keys():
             return Adopted.CHANGED
-        there = look(self._bucket, key_of(primary))
-        if there is not None and not self._same(old, stray, primary, there):
-            return Adopted.DAMAGED
-        if there is not None and not there.takes_place_of(stray):
-            outwait(self._bucket, key_of(old), stray)
-        # The names first, as in an upload.
-        ambiguous = give(self._bucket, one, primary)
-        names = [one.digests[algorithm] for algorithm in marker.names if algorithm not in ambiguous]
-        attributes = metadata(names, secrets.token_hex(8), stray)
-        visible = partial(give, self._bucket, one, primary)
         try:
+            there = look(self._bucket, key_of(primary))
+            if there is not None and not self._same(old, stray, primary, there):
+                return Adopted.DAMAGED
+            if there is not None and not there.takes_place_of(stray):
+                outwait(self._bucket, key_of(old), stray)
+            # The names first, as in an upload.
+            ambiguous = give(self._bucket, one, primary)
+            names = [one.digests[algorithm] for algorithm in marker.names if algorithm not in ambiguous]
+            attributes = metadata(names, secrets.token_hex(8), stray)
+            visible = partial(give, self._bucket, one, primary)
             if there is not None:
                 moved = self._drop(old, stray, visible)
             elif self._bucket.scheme == "s3":
@@ -65,17 +65,25 @@ class Adoption:
         return Adopted.NAMED if there is None else Adopted.JOINED
 
     def _same(self, old: Digest, stray: Version, primary: Digest, there: Version) -> bool:
-        """Whether the object under a primary name is the same blob as that under the old one."""
-        if stray.size != there.size or primary.algorithm.collision_resistant:
-            return stray.size == there.size
-        told = []
-        for digest in (old, primary):
-            hashed = Algorithm.SHA256.new()
-            with closing(open_at(self._bucket, digest)) as reader:
-                for block in reader:
-                    hashed.update(block)
-            told.append(hashed.digest())
-        return told[0] == told[1]
+        """Whether the object under a primary name has the bytes of that under the old one.
+
+        They are read, because the old one is removed then. Raises BlobNotFound.
+        """
+        if stray.size != there.size:
+            return False
+        if primary.algorithm.collision_resistant:
+            with closing(open_at(self._bucket, primary)) as reader:
+                return compare(reader, primary)[0]
+        # Neither name proves what the bytes are.
+        first, second = (self._proof(digest) for digest in (old, primary))
+        return first == second
+
+    def _proof(self, digest: Digest) -> bytes:
+        hashed = Algorithm.SHA256.new()
+        with closing(open_at(self._bucket, digest)) as reader:
+            for block in reader:
+                hashed.update(block)
+        return hashed.digest()
 
     def _drop(self, old: Digest, stray: Version, visible: Callable[[], object]) -> bool:
         """Remove the old key of a blob that has its primary one."""

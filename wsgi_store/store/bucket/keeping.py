@@ -1,7 +1,6 @@
 """The names of a store in a bucket as a whole: what migrations, verification and collection need."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from operator import ne
 
@@ -46,9 +45,8 @@ class NameKeeping:
         self._bucket.refresh()
         outcomes = []
         for one, outcome in listing.at_once(iter(found), self._adoption.adopt):
-            if outcome is Adopted.DAMAGED:
-                with suppress(BlobNotFound):
-                    self.quarantine(one.digests[self._bucket.last.algorithm])
+            if outcome is Adopted.DAMAGED and not self._set_aside(one.digests[self._bucket.last.algorithm]):
+                outcome = Adopted.CHANGED
             outcomes.append(outcome)
         return outcomes
 
@@ -106,6 +104,13 @@ class NameKeeping:
                 # Unless it leads elsewhere by now.
                 if at.algorithm is marker.algorithm and keep(self._bucket, name, at, partial(ne, target)):
                     yield name
+
+    def _set_aside(self, primary: Digest) -> bool:
+        """Move a damaged blob to quarantine; False if it is gone, or a different file with this digest."""
+        try:
+            return self.quarantine(primary)
+        except BlobNotFound:
+            return False
 
     def _give(self, mended: list[Digest] | None, one: Hashed) -> list[Algorithm] | None:
         if look(self._bucket, key_of(one.digest)) != one.stamp or not all(

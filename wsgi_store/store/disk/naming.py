@@ -146,7 +146,7 @@ def adopt(tree: Tree, found: Sequence[Hashed], marker: Marker) -> list[Adopted]:
 
     Raises StoreUnavailable and OSError.
     """
-    damaged: list[Digest] = []
+    damaged: dict[int, Digest] = {}
     with ExitStack() as stack:
         try:
             shard = stack.enter_context(tree.shard(found[0].digest))
@@ -165,7 +165,7 @@ def adopt(tree: Tree, found: Sequence[Hashed], marker: Marker) -> list[Adopted]:
                 homes[primary.hex[:2]] = stack.enter_context(tree.make_shard(primary))
             outcomes.append(_link(shard, one, homes[primary.hex[:2]], primary))
             if outcomes[-1] is Adopted.DAMAGED:
-                damaged.append(primary)
+                damaged[len(outcomes) - 1] = primary
         if tree.full:
             for home in homes.values():
                 home.sync()
@@ -177,9 +177,11 @@ def adopt(tree: Tree, found: Sequence[Hashed], marker: Marker) -> list[Adopted]:
         shard.rename(((one.digest, one.digests[marker.algorithm]) for one in named), tree.staging)
         if tree.full:
             shard.sync()
-    for primary in damaged:
+    for at, primary in damaged.items():
         with tree.make_shard(primary) as home:
-            home.quarantine(primary, tree.quarantine)
+            # It may be a different file with this digest.
+            if not home.quarantine(primary, tree.quarantine):
+                outcomes[at] = Adopted.CHANGED
     if len(marker.names) > 1:
         give_all(tree, _anew(tree, named, marker), marker)
     return outcomes
