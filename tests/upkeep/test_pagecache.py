@@ -1,6 +1,8 @@
 """Verifying leaves the page cache as it was."""
 
+import mmap
 import os
+import resource
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from tests.support.kinds import content, put
 from wsgi_store.digest import Algorithm
+from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
 from wsgi_store.store.disk.store import LocalStore
 from wsgi_store.upkeep import pagecache
@@ -62,3 +65,36 @@ def test_the_page_cache(tmp_path: Path, size: int, times: int) -> None:
             assert all(pagecache.resident(reader.fileno(), size))
     # A small file may be read from disk before the cache can be queried.
     assert dropped == times or (size <= pagecache.BLOCK_SIZE and dropped > times / 2)
+
+
+def test_a_file_that_cannot_be_mapped(tmp_path: Path) -> None:
+    """All blocks of a file that cannot be mapped count as cached, so that none is dropped."""
+    size = 4 << 30
+    with open(tmp_path / "file", "wb+", buffering=0) as file:
+        file.truncate(size)
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * mmap.PAGESIZE
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 29), before[1]))
+        try:
+            cached = pagecache.resident(file.fileno(), size)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+        assert cached == b"\1" * (size // pagecache.BLOCK_SIZE)
+        assert not any(pagecache.resident(file.fileno(), size))
+
+
+@pytest.mark.parametrize("directory", ["/tmp", "/dev/shm"])
+def test_a_file_that_is_cut_while_it_is_read(directory: str) -> None:
+    """A blob that another program cuts is an error, not a shorter blob."""
+    with tempfile.TemporaryDirectory(dir=directory) as root:
+        store = LocalStore(root, Algorithm.MD5)
+        digest = put(Staging(store), os.urandom(3 * pagecache.BLOCK_SIZE)).digest
+        reader = store.open(digest)
+        with pytest.raises(StoreUnavailable, match="shorter than it was when it was opened"):
+            with closing(reader):
+                blocks = pagecache.Blocks().of(reader)
+                assert len(next(blocks)) == pagecache.BLOCK_SIZE
+                os.truncate(os.path.join(root, str(store.local_path(digest))), pagecache.BLOCK_SIZE)
+                with pytest.raises(StoreUnavailable, match="shorter") as caught:
+                    next(blocks)
+                assert caught.value.evidence == {"hash": digest.hex}

@@ -20,7 +20,6 @@ _LIBC.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
 _PROT_NONE = 0
 # statfs(2): file systems that keep their files in memory.
 _TMPFS, _RAMFS = 0x01021994, 0x858458F6
-_MAP_FAILED = ctypes.c_void_p(-1).value
 
 
 class Blocks:
@@ -82,8 +81,7 @@ def _other(reader: BlobReader) -> Iterator[bytes]:
 def _in_memory(fd: int) -> bool:
     """Whether a file is on a file system that keeps its files in memory."""
     status = ctypes.create_string_buffer(256)
-    if _LIBC.fstatfs(fd, status):
-        return False
+    _LIBC.fstatfs(fd, status)  # if it fails, the type stays 0
     return ctypes.c_long.from_buffer(status).value in (_TMPFS, _RAMFS)
 
 
@@ -92,8 +90,6 @@ def resident(fd: int, size: int, window: int = WINDOW_SIZE) -> bytes:
 
     All are 1 if the kernel does not say, as for files that this user may not write.
     """
-    if not size:
-        return b"\1"
     # In windows, because the kernel returns a byte for each page.
     return b"".join(_resident(fd, start, min(window, size - start)) for start in range(0, size, window))
 
@@ -101,14 +97,12 @@ def resident(fd: int, size: int, window: int = WINDOW_SIZE) -> bytes:
 def _resident(fd: int, start: int, size: int) -> bytes:
     number = -(-size // BLOCK_SIZE)
     address = _LIBC.mmap(None, size, _PROT_NONE, mmap.MAP_SHARED, fd, start)
-    if address == _MAP_FAILED:
-        return b"\1" * number
     pages = ctypes.create_string_buffer(-(-size // mmap.PAGESIZE))
-    try:
-        if _LIBC.mincore(address, size, pages):
-            return b"\1" * number
-    finally:
-        _LIBC.munmap(address, size)
+    # What mmap(2) returns when it fails is no address of a page, so the others fail as well.
+    failed = _LIBC.mincore(address, size, pages)
+    _LIBC.munmap(address, size)
+    if failed:
+        return b"\1" * number
     # Only the lowest bit of each byte is defined.
     present = bytes(pages.raw).translate(bytes(value & 1 for value in range(256)))
     per_block = BLOCK_SIZE // mmap.PAGESIZE
