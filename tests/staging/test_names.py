@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.kinds import KINDS, LocalKind, content, put, refusing_nameless
+from tests.support.faults import run, unmount
+from tests.support.kinds import KINDS, BucketKind, LocalKind, content, put, refusing_nameless
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
@@ -75,6 +76,48 @@ def test_a_disk_that_could_not_be_asked_at_first(tmp_path: Path) -> None:
             staging.check()
     with refusing_nameless(errno.EOPNOTSUPP):
         assert not stages_nameless(staging, store)
+
+
+def test_a_disk_that_cannot_hold_a_store_after_all(tmp_path: Path) -> None:
+    """A disk that could not be written at first and cannot rename files takes no upload, and says why."""
+    if os.geteuid():
+        pytest.skip("needs root")
+    source, target = tmp_path / "source", tmp_path / "target"
+    LocalStore(str(source / "store"), Algorithm.MD5)
+    target.mkdir()
+    run("bindfs", "-r", str(source), str(target))
+    try:
+        store = LocalStore(str(target / "store"), Algorithm.MD5)
+        staging = Staging(store)
+        with pytest.raises(StoreUnavailable, match="Read-only file system"):
+            put(staging, DATA)
+    finally:
+        unmount(target)
+    run("bindfs", "--rename-deny", str(source), str(target))
+    try:
+        for ask in (lambda: put(staging, DATA), staging.check):
+            with pytest.raises(StoreUnavailable, match="^the store cannot be used$") as caught:
+                ask()
+            assert "its file system cannot rename files" in str(caught.value.__cause__)
+    finally:
+        unmount(target)
+    assert not os.listdir(source / "store" / ".staging")
+    assert put(Staging(LocalStore(str(source / "store"), Algorithm.MD5)), DATA).created
+
+
+def test_uploads_to_a_bucket_from_a_disk_without_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent to a bucket is neither linked nor renamed, so any disk will do to stage it."""
+    store = BucketKind().open(tmp_path / "store", Algorithm.MD5)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    for name in ("link", "rename", "symlink"):
+        monkeypatch.setattr(os, name, refuse)
+    with refusing_nameless(errno.EOPNOTSUPP):
+        assert not stages_nameless(Staging(store), store)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EMFILE], ids=errno.errorcode.get)

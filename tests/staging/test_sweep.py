@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Durability
 from wsgi_store.store.disk.store import LocalStore
-from wsgi_store.store.staged import StagedFile, sweep
+from wsgi_store.store.staged import LINK_AGE, StagedFile, leftovers, sweep
 
 NAMELESS, NAMED = KINDS
 DATA = "some bytes"
@@ -242,6 +243,19 @@ def test_what_is_not_swept(store: LocalStore, tmp_path: Path) -> None:
     assert sweep(store.staging_directory) == 7
     assert sorted(staged(store)) == sorted([*foreign, "1" * 32, "2" * 32, "3" * 31 + ".fifo"])
     assert target.read_bytes() == b"not in the store"
+
+
+def test_links_that_a_killed_process_left(store: LocalStore) -> None:
+    """A link that was to become a name is removed when it is old; a new one may be in use."""
+    old, new = (Path(store.staging_directory, digit * 32) for digit in "ab")
+    for link, age in ((old, LINK_AGE + 1), (new, LINK_AGE - 1)):
+        link.symlink_to("../ab/" + "ab" * 32)
+        then = time.time() - age
+        os.utime(link, (then, then), follow_symlinks=False)
+    assert not list(leftovers(store.staging_directory, remove=False))
+    assert sorted(staged(store)) == [old.name, new.name]
+    assert sweep(store.staging_directory) == 0
+    assert staged(store) == [new.name]
 
 
 def test_a_pipe_in_the_place_of_a_staged_file(store: LocalStore) -> None:
