@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from wsgi_store.store.bucket.engine import PROBES
 from wsgi_store.store.bucket.litter import MIN_AGE
 from wsgi_store.store.bucket.lock import locked
@@ -12,6 +14,8 @@ from wsgi_store.store.bucket.marked import MarkedBucket
 from wsgi_store.store.bucket.s3 import asking, connect
 
 PAGE = 1000
+# What engines answer if an upload was completed or aborted meanwhile; Ceph 16 the second.
+ENDED = {"NoSuchUpload", "NoSuchKey"}
 
 
 def abandoned(
@@ -49,8 +53,10 @@ def abandoned(
                         if _parts(client, names) != parts:
                             continue
                         client.abort_multipart_upload(**names)
-            except client.exceptions.NoSuchUpload:
-                continue  # completed or aborted meanwhile
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in ENDED:
+                    raise
+                continue
             yield match and match["hash"], sum(size for _, size in parts), modified
 
 
