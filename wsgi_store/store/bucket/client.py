@@ -116,6 +116,7 @@ class Bucket:
             condition: UpdateVersion = {"e_tag": spelling}
             if there["version"] is not None:  # Google compares versions
                 condition["version"] = there["version"]
-            with suppress(PreconditionError):
+            # Of a missing object Ceph says the first, AWS the second.
+            with suppress(PreconditionError, FileNotFoundError):
                 return obstore.put(self.client, key, data, mode=condition, attributes=attributes)
         return None

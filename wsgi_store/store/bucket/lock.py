@@ -93,11 +93,8 @@ def remove_left(bucket: Bucket, there: "ObjectMeta") -> bool:
     """
     begin = time.monotonic()
     with asking("cannot take over the lock"):
-        try:
-            # It is taken over first, so that nobody else takes it over meanwhile.
-            if not bucket.replace(there["path"], secrets.token_bytes(16), there):
-                return False
-        except FileNotFoundError:
+        # It is taken over first, so that nobody else takes it over meanwhile.
+        if not bucket.replace(there["path"], secrets.token_bytes(16), there):
             return False
     _release(bucket, there["path"], begin + bucket.timeout)
     return True
