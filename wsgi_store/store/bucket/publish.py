@@ -141,8 +141,8 @@ class _Attempt:
             self.made = self.made or Made(self._token, self._sent)
             self._keep_all()
             return self.made.added
-        if self._before:
-            self._withdraw()
+        if self._before and not self._withdraw():
+            return None
         same = self._stands_for(self._primary, there)
         if same is None:
             raise DigestCollision(hash=self._primary.hex)
@@ -167,17 +167,18 @@ class _Attempt:
             self._keep_all()
         return True
 
-    def _withdraw(self) -> None:
-        """Remove what an earlier attempt put under an old name while the blob was there without it."""
+    def _withdraw(self) -> bool:
+        """Remove what an earlier attempt put under an old name; False if it is all that there is."""
         for name in self._further:
             stray = look(self._bucket, key_of(name))
             if stray is not None and stray.made_by(self._token):
                 with locked(self._bucket, name.hex) as until:
                     if look(self._bucket, key_of(self._primary)) is None:
-                        return  # it is all that there is
+                        return False
                     if unchanged(self._bucket, {name: stray}):
                         remove(self._bucket, key_of(name), until)
                         self.made = self._before = None
+        return True
 
     def _stands_for(self, digest: Digest, there: Version) -> bool | None:
         """Whether the object under the key of a digest has the bytes of the staged file.
