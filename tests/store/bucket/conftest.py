@@ -8,8 +8,16 @@ from tests.support import ceph
 from tests.support.engines import Between, between
 
 
+@pytest.fixture(name="way", scope="module")
+def fixture_way() -> Iterator[Between]:
+    """The proxy of all tests of a file: a store at another address would make its slow clients anew."""
+    with between(ceph.cluster().port) as way:
+        yield way
+
+
 @pytest.fixture(name="proxy")
-def fixture_proxy() -> Iterator[Between]:
+def fixture_proxy(way: Between) -> Iterator[Between]:
     """A proxy in front of the object store that counts requests and can change answers."""
-    with between(ceph.cluster().port) as proxy:
-        yield proxy
+    yield way
+    way.answer = lambda _: None
+    way.seen.clear()
