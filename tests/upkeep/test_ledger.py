@@ -28,9 +28,11 @@ HASHES = st.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}")
         b'{"parts": [["%s", 1e99]], "unreadable": [], "blobs": 0, "bytes": 0, "corrupt": 0}' % (b"f" * 32),
         b'{"parts": [["%s", 1]], "unreadable": ["x"], "blobs": 0, "bytes": 0, "corrupt": 0}' % (b"f" * 32),
         b'{"parts": [["%s", 1]], "unreadable": [], "blobs": 0, "bytes": 0, "corrupt": 1e999}' % (b"f" * 32),
+        b'{"parts": {}, "unreadable": [], "blobs": 0, "bytes": 0, "corrupt": 0}',
+        b'{"parts": [["%s", 1]], "unreadable": [], "blobs": -1, "bytes": 0, "corrupt": 0}' % (b"f" * 32),
         b"[" * 100_000,
     ],
-    ids=range(9),
+    ids=range(11),
 )
 def test_a_note_that_makes_no_sense(local: Store, note: bytes) -> None:
     """An invalid note is ignored."""

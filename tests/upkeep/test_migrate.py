@@ -215,7 +215,7 @@ def test_a_file_under_the_new_name(store: LocalStore, root: Path) -> None:
     there = root / named(SHA256, left)
     there.parent.mkdir(exist_ok=True)
     there.write_bytes(b"damaged")
-    report = done(migrate(store, SHA256))
+    report = done(migrate(store, SHA256, PATCHED))
     assert ([one.hex for one in report.corrupt], report.ended, report.left) == ([there.name], True, 0)
     check(root, SHA256, MD5)
 

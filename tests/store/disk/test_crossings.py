@@ -3,8 +3,7 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from tests.support.crossing import crossed
 from tests.support.kinds import digest_of
 from tests.support.rounds import Process, Round
+from tests.support.users import as_nobody
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import BlobNotFound, StoreUnavailable
 from wsgi_store.store.abilities import Adopted, Hashed
@@ -218,31 +218,13 @@ def test_a_file_that_was_hashed_for_another_marker(migrating: Round) -> None:
     assert process.holds(DATA, MD5)
 
 
-@contextmanager
-def as_nobody(one: Round) -> Iterator[None]:
-    """Act as a user who may write to the directories, and owns no file."""
-    if os.geteuid():
-        pytest.skip("needs root")
-    for path in (one.root, *one.root.rglob("*")):
-        if path.is_dir():
-            path.chmod(0o777)
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
 def test_a_file_of_another_user(memory: Path) -> None:
     """A file that this user may not link keeps its old name, and is reported (fs.protected_hardlinks)."""
-    if Path("/proc/sys/fs/protected_hardlinks").read_text(encoding="ascii").strip() == "0":
-        pytest.skip("fs.protected_hardlinks is 0")
-    memory.chmod(0o755)
     one = Round(memory, 0, MIGRATING)
     old = one.put_file(MD5, DATA)
     process = one.process()
     found = hashed(process, MD5, DATA)
-    with as_nobody(one):
+    with as_nobody(one.root):
         assert process.names.adopt([found]) == [Adopted.UNLINKABLE]
     assert old.is_file() and not old.is_symlink()
     assert process.holds(DATA, MD5)
