@@ -189,7 +189,7 @@ class Store(Protocol):
         """Yield the blobs in quarantine in ascending order; `modified` is the time of the move."""
 
     def discard(self, digest: Digest) -> None:
-        """Remove a blob from quarantine; raises BlobNotFound."""
+        """Remove a blob from quarantine by the name that `quarantined` yields; raises BlobNotFound."""
 
     def load_note(self, name: str) -> bytes | None:
         """Return the contents of a note in the store, or None if it does not exist."""

@@ -143,7 +143,7 @@ def test_discarding_at_once(others: Server, server: Server, proxy: Between) -> N
     others.upload(DATA)
     obstore.put(others.client, key(PRIMARY), b"damaged")
     assert others.quarantine(NAME)
-    left = before(proxy, f".locks/{PRIMARY.hex}", {("PUT", 1): partial(others.discard, NAME)})
+    left = before(proxy, f".locks/{PRIMARY.hex}", {("PUT", 1): partial(others.discard, PRIMARY)})
     with pytest.raises(BlobNotFound):
         server.discard(PRIMARY)
     assert not left

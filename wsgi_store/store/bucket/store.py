@@ -191,11 +191,7 @@ class ObjectStore(NameKeeping):
     def discard(self, digest: Digest) -> None:
         """Remove a blob from quarantine; raises BlobNotFound."""
         self._bucket.require_writable()
-        if self._discarded(digest):
-            return
-        # A name stays when its blob moves to quarantine.
-        lead = follow(self._bucket, digest)
-        if lead is None or lead.target is None or not self._discarded(lead.target):
+        if not self._discarded(digest):
             self._bucket.refresh()
             raise BlobNotFound(hash=digest.hex)
 
