@@ -113,14 +113,14 @@ def forget(bucket: Bucket, name: Digest, target: Digest | None, still: Callable[
         version = _doubt(bucket, name, there)
         if version is None:
             return False
-        if still():
+        # What another program wrote leads to no blob, whatever happens.
+        if target is None or still():
             remove(bucket, name_key_of(name), until)
             # If another has taken over the lock meanwhile, it may have given the name to a blob again.
             if target is not None and time.monotonic() >= until and not still():
                 create(bucket, name, target)
             return True
-        if target is not None:
-            _write(bucket, name, _text(target), version)
+        _write(bucket, name, _text(target), version)
     return False
 
 
