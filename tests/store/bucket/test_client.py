@@ -2,17 +2,23 @@
 
 import json
 import os
+import socket
 import sys
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.support import ceph
+from tests.support.buckets import s3
 from tests.support.kinds import BucketKind, digest_of
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import BlobNotFound, ConfigError, StoreUnavailable, WrongStore
+from wsgi_store.store.abilities import SignedURLs
 from wsgi_store.store.bucket.client import Bucket
 from wsgi_store.store.bucket.signing import Signer
 from wsgi_store.store.contract import Durability, Remote, Store
@@ -118,6 +124,64 @@ def test_a_url_of_aws(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch)
     assert "X-Amz-Security-Token=a%2Bb%2Fc%3D" in signed
 
 
+def test_requests_to_aws(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an endpoint, requests go to AWS."""
+    del url
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    asked: list[bytes] = []
+
+    def listen() -> None:
+        with suppress(OSError):
+            while True:
+                with listener.accept()[0] as connection:
+                    asked.append(connection.recv(4096).splitlines()[0])
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        thread = Thread(target=listen)
+        thread.start()
+        try:
+            store = open_store("s3://bucket", Algorithm.MD5, DURABILITY, Remote(str(tmp_path), timeout=0.5))
+            with pytest.raises(StoreUnavailable):
+                store.check()
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+    assert {*asked} == {b"CONNECT s3.us-east-1.amazonaws.com:443 HTTP/1.1"}
+
+
+def test_keys_that_expire(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A URL is not signed with keys that have expired and cannot be renewed."""
+    del url
+    keys = tmp_path / "keys"
+    soon = datetime.now(UTC) + timedelta(minutes=1)
+    pair = {"AccessKeyId": "temporary", "SecretAccessKey": "not a secret", "SessionToken": "a token"}
+    keys.write_text(json.dumps({"Version": 1, "Expiration": soon.isoformat(), **pair}))
+    config = tmp_path / "config"
+    config.write_text(f"[default]\ncredential_process = cat {keys}\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    signer = Signer(Bucket("s3://bucket", Remote(str(tmp_path))))
+    signed = signer.sign("key", 60, {})
+    assert signed is not None
+    assert "temporary" in signed
+    keys.unlink()
+    with pytest.raises(StoreUnavailable, match="cannot sign a URL") as caught:
+        signer.sign("key", 60, {})
+    assert "No such file" in str(caught.value.__cause__)
+
+
+def test_a_bucket_that_keeps_versions(tmp_path: Path, url: str) -> None:
+    """Ceph 16 ignores conditions where it keeps old versions, and such a bucket is refused."""
+    name = "versions"
+    ceph.cluster().make_bucket(name)
+    s3().put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    store = open_store(url.replace(ceph.BUCKET, name), Algorithm.MD5, DURABILITY, Remote(str(tmp_path)))
+    with pytest.raises(WrongStore, match="If-None-Match on PUT, If-Match on PUT"):
+        store.check()
+
+
 @pytest.mark.parametrize("prefix", ["a//b", "a/./b", "..", "a/../b", "a\nb"])
 def test_prefixes_that_are_none(tmp_path: Path, prefix: str) -> None:
     """An invalid prefix is rejected in one line that names the setting."""
@@ -210,6 +274,8 @@ def test_other_engines(
             ask()
         assert "Connection refused" in str(caught.value.__cause__)
         assert "127.0.0.1:1/" in str(caught.value.__cause__)
+    assert isinstance(store, SignedURLs)
+    assert store.url(DIGEST, 60, "a/b", "") is None
 
 
 def test_a_container_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,10 @@
 """An engine that cannot hold a store is detected before anything is written, and nothing is damaged."""
 
+import os
 import re
+import signal
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -9,12 +13,12 @@ from urllib.parse import unquote
 import obstore
 import pytest
 
-from tests.support.buckets import environ, serving
+from tests.support.buckets import environ, s3, serving
 from tests.support.engines import Answer, Between, Request
 from tests.support.exchanges import told
 from tests.support.faults import UNAVAILABLE, refused, upload
 from tests.support.kinds import BucketKind, content, digest_of, put
-from tests.support.servers import DEPLOY, refusal
+from tests.support.servers import DEPLOY, refusal, until
 from tests.support.wire import Connection, message
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StoreUnavailable, WrongStore
@@ -85,9 +89,18 @@ def _nothing_deleted(request: Request) -> Answer:
     return (204, b"") if request.method == "DELETE" else None
 
 
+def _written_though_refused(request: Request) -> Answer:
+    if "if-match" not in request.fields:
+        return None
+    bucket, _, key = unquote(request.path)[1:].partition("/")
+    s3().put_object(Bucket=bucket, Key=key, Body=engine.SECOND)
+    return (412, b"<Error><Code>PreconditionFailed</Code></Error>")
+
+
 # Behaviours of engines, and the faults reported for them.
 UNFIT = {
     "conditions ignored": (_without_conditions, ["If-None-Match on PUT", "If-Match on PUT"]),
+    "condition checked too late": (_written_though_refused, ["If-Match on PUT"]),
     "if-match unknown": (_refusing("if-match"), ["If-Match on PUT (NotImplemented)"]),
     "if-none-match unknown": (_refusing("if-none-match"), ["If-None-Match on PUT (NotImplemented)"]),
     "ranges ignored": (_whole_for_a_range, ["Range on GET"]),
@@ -239,7 +252,7 @@ def test_a_trial_that_breaks(tmp_path: Path, proxy: Between) -> None:
     """An interrupted trial says nothing about the engine, so the next write tries it again."""
     held(tmp_path)
     store = opened(proxy, tmp_path)
-    for part in ("copy-source", "uploads"):
+    for part in ("copy-source", "uploads", "range"):
         proxy.answer = lambda one, part=part: (
             (500, b"") if part in one.path + " ".join(one.fields) else None  # type: ignore[misc]
         )
@@ -248,6 +261,54 @@ def test_a_trial_that_breaks(tmp_path: Path, proxy: Between) -> None:
     proxy.answer = lambda _: None
     assert put(Staging(store), b"new bytes").created
     assert not [key for key in keys(tmp_path) if key.startswith(engine.PROBES)]
+
+
+def test_a_trial_that_is_interrupted(tmp_path: Path, proxy: Between) -> None:
+    """When a signal ends a trial, who waits for it gets an error, and the next write tries the engine."""
+    held(tmp_path)
+    store = opened(proxy, tmp_path)
+    store.stat(DIGEST)
+    told: list[str] = []
+
+    class Told(BaseException):
+        """The process is told to end, as by a supervisor whose patience has run out."""
+
+    def end(*_: object) -> None:
+        raise Told
+
+    def remove() -> None:
+        with pytest.raises(StoreUnavailable, match="the test of the object store was interrupted"):
+            store.remove(DIGEST)
+        told.append("interrupted")
+
+    other = threading.Thread(target=remove)
+
+    def interrupt(request: Request) -> None:
+        if request.to("/.probes/") and other.ident is None:
+            other.start()
+            until(lambda: "result" in _calls(other), "the other one to wait")
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    proxy.answer = interrupt
+    before = signal.signal(signal.SIGUSR1, end)
+    try:
+        with pytest.raises(Told):
+            put(Staging(store), b"new bytes")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        other.join(20)
+    assert told == ["interrupted"]
+    assert put(Staging(store), b"new bytes").created
+
+
+def _calls(thread: threading.Thread) -> list[str]:
+    """The names of the functions that a thread is in."""
+    frame = sys._current_frames().get(thread.ident or 0)  # pylint: disable=protected-access
+    names = []
+    while frame is not None:
+        names.append(frame.f_code.co_name)
+        frame = frame.f_back
+    return names
 
 
 def test_an_engine_that_comes_back_as_another(tmp_path: Path, proxy: Between) -> None:

@@ -1,16 +1,18 @@
 """How further names are kept in a bucket, and how blobs move to other keys."""
 
+import resource
 from pathlib import Path
 
 import obstore
 import pytest
 
 from tests.support import ceph
+from tests.support.buckets import unfinished
 from tests.support.engines import Answer, Between, Request
 from tests.support.kinds import content, digest_of, put
 from tests.support.stops import MD5, MIGRATING, NAMED, SHA1, SHA256, Server, primary
 from wsgi_store.digest import Digest
-from wsgi_store.errors import BlobNotFound, StoreUnavailable
+from wsgi_store.errors import BlobNotFound, StoreError, StoreUnavailable
 from wsgi_store.staging import Staging
 from wsgi_store.store.abilities import Adopted
 from wsgi_store.store.bucket import copying
@@ -116,3 +118,48 @@ def test_an_engine_that_did_not_copy(server: Server, proxy: Between) -> None:
     with pytest.raises(StoreUnavailable, match="did not copy"):
         through.adopt_all()
     assert content(server, NAME) == DATA
+
+
+def test_a_disk_that_cuts_a_write(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blob whose last bytes cannot be staged for its move stays under its old name."""
+    data = LARGE[: 1 << 20]
+    server.make(MIGRATING)
+    server.put_stray(MD5, data)
+    server.copies_metadata(monkeypatch)
+    # write(2) writes as much as fits, and only the next one fails.
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(data) - 10, hard))
+    try:
+        with pytest.raises(StoreError, match="cannot stage the blob"):
+            server.adopt_all()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {one for one in server.keys() if one[0] != "."} == {"store.json", key(digest_of(MD5, data))}
+    assert server.adopt_all() == [Adopted.NAMED]
+    assert content(server, digest_of(MD5, data)) == content(server, primary(data)) == data
+
+
+@pytest.mark.parametrize("announced", [False, True])
+def test_an_upload_in_parts_of_what_awaits_a_migration(server: Server, announced: bool) -> None:
+    """It takes the place of the blob under its old name, even if parts were sent before it was known."""
+    data = LARGE * 2
+    server.make(MIGRATING)
+    server.put_stray(MD5, data)
+    expected = [primary(data)] if announced else []
+    receipt = Staging(server).receive([data, b""], length=len(data), expected=expected)
+    assert (receipt.added, receipt.ambiguous) == (Added.HELD, ())
+    assert [content(server, name) == data for name in receipt.names] == [True] * 3
+    told = obstore.get(server.client, key(primary(data))).attributes["names"]
+    assert told.split() == [str(name) for name in receipt.names[1:]]
+    assert key(digest_of(MD5, data)) not in server.keys()
+    assert not unfinished(server.root)
+
+
+def test_urls_of_names(server: Server) -> None:
+    """A URL leads to the primary key; a blob that may move to another key has none."""
+    assert server.url(NAME, 60, "a/b", "") is None
+    server.make(MIGRATING)
+    server.put_stray(MD5, DATA)
+    assert server.url(NAME, 60, "a/b", "") is None
+    assert server.adopt_all() == [Adopted.NAMED]
+    assert f"/{key(primary(DATA))}?" in str(server.url(NAME, 60, "a/b", ""))

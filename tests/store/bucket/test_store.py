@@ -206,6 +206,16 @@ def test_a_reader_whose_blob_is_gone(store: Store, staging: Staging) -> None:
             reader.read()
 
 
+def test_a_reader_whose_blob_has_shrunk(store: Store, staging: Staging, bucket: Bucket) -> None:
+    """A reader that gets fewer bytes than the blob had raises an error instead of ending early."""
+    with closing(store.open(put(staging, b"some bytes").digest)) as reader:
+        hash_ = reader.blob.digest.hex
+        obstore.put(bucket.client, f"{hash_[:2]}/{hash_}", b"short")
+        reader.seek(3)
+        with pytest.raises(StoreUnavailable, match="shorter than it was"):
+            reader.read()
+
+
 def test_nothing_is_synced_here(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """An upload syncs no local disk: acknowledged bytes are in the bucket."""
 
