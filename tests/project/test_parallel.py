@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.servers import PROJECT, STRICT
 
+# What a process costs is most of these tests.
+pytestmark = pytest.mark.uncounted
 STRICTLY = """
 import logging
 import sys
@@ -48,12 +50,12 @@ def beside(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
         "-m",
         "pytest",
         "--numprocesses=2",
-        "-p",
-        "tests.conftest",
+        # Only the plugins that the configuration names: others take longer to import than these tests to run.
+        *(f"-p{name}" for name in ("xdist.plugin", "pytest_timeout", "tests.conftest")),
         "test_inner.py",
     ]
     command += ["--config-file", str(PROJECT / "pyproject.toml"), "--rootdir=."]
-    environ = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    environ = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(
         command, cwd=directory, env=environ, capture_output=True, text=True, check=False, timeout=120
     )
@@ -81,7 +83,7 @@ def test_both_runs() -> None:
     command = ["make", "--dry-run", "--directory", str(PROJECT), "test"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60)
     chosen = [line.partition("pytest ")[2] for line in done.stdout.splitlines() if "-m pytest" in line]
-    assert [one.partition(" --")[0] for one in chosen] == [
+    assert [one.partition(" --")[0].strip() for one in chosen] == [
         "-m 'not alone and not clients and not races'",
         "-m 'alone and not clients'",
     ]
