@@ -5,8 +5,8 @@
 #   WSGI_STORE_HASH=sha256 make serve            with settings for the service
 #   make test                                    everything: style, types, tests
 #   make test ARGS='-x tests/test_digest.py'     some tests; ARGS goes to pytest
-#   make races                                   threads, processes and servers that meet at every call
-#   make coverage                                the lines that both have run, which have to be enough
+#   make races                                   threads and processes that meet at every call, or are killed
+#   make test races coverage COUNT=1             count the lines that both run, which have to be enough
 #   make clients                                 tests with foreign clients, browsers and servers
 #   make docs                                    the documents as a site, in build/site
 #   make soak                                    servers killed with -9 under load, for 15 minutes
@@ -47,7 +47,8 @@ test: $(VENV)/.installed-test lint
 	$(TEST) -m 'alone and not clients' $(COUNTED) --cov-append
 endif
 
-# A thousand rounds for each rule. One test takes long, so each goes to the next free process.
+# A thousand rounds for each rule, and kills under load. One test takes long, so each goes to the next free
+# process.
 races: $(VENV)/.installed-test
 	$(TEST) -m races --numprocesses=4 --dist=load $(COUNTED) --cov-append $(ARGS)
 
@@ -67,7 +68,7 @@ docs: $(VENV)/.installed-docs
 	$(RUN) -m sphinx -W --keep-going --quiet docs build/site
 	@echo 'make: the site begins at build/site/index.html'
 
-# `make test` kills the servers only a few times, and migrates a small store. CRASH_SEED repeats a run.
+# `make races` kills the servers only a few times, and migrates a small store. CRASH_SEED repeats a run.
 soak: export CRASH_KILLS ?= 200
 soak: export MIGRATION_BLOBS ?= 10000
 soak: $(VENV)/.installed-test

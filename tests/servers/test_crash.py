@@ -26,7 +26,7 @@ from tests.support.wire import Connection
 from wsgi_store.digest import Algorithm
 from wsgi_store.store.marker import Marker
 
-pytestmark = pytest.mark.long(48)
+pytestmark = pytest.mark.races
 KILLS = int(os.environ.get("CRASH_KILLS", "4"))
 CLIENTS = 6
 LATE = float("inf")

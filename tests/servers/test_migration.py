@@ -22,7 +22,7 @@ from tests.support.histories import Operation, Outcome, linearisable
 from tests.support.servers import PROGRAMS, Server, gunicorn, uwsgi
 from tests.support.visitors import NEW, OLD, Migrated, Visitor, links, make_old_store, regular_files
 
-pytestmark = pytest.mark.long(40)
+pytestmark = pytest.mark.races
 BLOBS = int(os.environ.get("MIGRATION_BLOBS", "400"))
 CLIENTS = 8
 LATE = float("inf")
