@@ -31,8 +31,11 @@ BESIDE := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 COUNTED := --cov --cov-report= --cov-fail-under=0
 
 .PHONY: serve test races coverage clients docs soak lazyfs lint format bench bench-s3 clean
+COUNTED_TOO := $(COUNTED) --cov-append
+endif
 # An interrupted rule must not leave its target behind.
 .DELETE_ON_ERROR:
+.PHONY: format-check pylint pylint-benchmarks mypy flake8
 
 serve: $(VENV)/.installed
 	@echo 'make: the command is $(VENV)/bin/wsgi-store; to put it on the path: export PATH="$$PWD/$(VENV)/bin:$$PATH"'
