@@ -27,15 +27,17 @@ CORE := wsgi_store/store/*,wsgi_store/staging.py,wsgi_store/web/download.py
 TEST := $(RUN) -X dev -W error -m pytest
 # More processes than processors, because many tests wait; each process takes one file at a time.
 BESIDE := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
-# The required coverage is in pyproject.toml and is checked once, after all of them: `make coverage`.
+# Counting lines makes every process slower, so that only .ci/run does it. The required coverage is in
+# pyproject.toml and is checked once, after all of them: `make coverage`.
+ifdef COUNT
 COUNTED := --cov --cov-report= --cov-fail-under=0
-
-.PHONY: serve test races coverage clients docs soak lazyfs lint format bench bench-s3 clean
 COUNTED_TOO := $(COUNTED) --cov-append
 endif
+
+.PHONY: serve test races coverage clients docs soak lazyfs lint format bench bench-s3 clean
+.PHONY: format-check pylint pylint-benchmarks mypy flake8
 # An interrupted rule must not leave its target behind.
 .DELETE_ON_ERROR:
-.PHONY: format-check pylint pylint-benchmarks mypy flake8
 
 serve: $(VENV)/.installed
 	@echo 'make: the command is $(VENV)/bin/wsgi-store; to put it on the path: export PATH="$$PWD/$(VENV)/bin:$$PATH"'
@@ -47,15 +49,15 @@ test: $(VENV)/.installed-test
 else
 test: $(VENV)/.installed-test lint
 	$(TEST) -m 'not alone and not clients and not races' $(BESIDE) $(COUNTED)
-	$(TEST) -m 'alone and not clients' $(COUNTED) --cov-append
+	$(TEST) -m 'alone and not clients' $(COUNTED_TOO)
 endif
 
 # A thousand rounds for each rule, and kills under load. One test takes long, so each goes to the next free
 # process.
 races: $(VENV)/.installed-test
-	$(TEST) -m races --numprocesses=4 --dist=load $(COUNTED) --cov-append $(ARGS)
+	$(TEST) -m races --numprocesses=4 --dist=load $(COUNTED_TOO) $(ARGS)
 
-# What `make test` and `make races` have run.
+# What `make test` and `make races` have run with COUNT=1.
 coverage: $(VENV)/.installed-test
 	$(RUN) -m coverage report
 	@$(RUN) -m coverage report --include='$(CORE)' --fail-under=95 --format=total >/dev/null \
@@ -85,11 +87,23 @@ lazyfs: $(VENV)/.installed-test
 	'build it from https://github.com/dsrhaslab/lazyfs' >&2; exit 1; }
 	$(TEST) -k lazyfs tests/store/disk/test_power_cuts.py
 
+# Two at once, because each uses one processor.
 lint: $(VENV)/.installed-test
+	@$(MAKE) --jobs=2 --output-sync --no-print-directory format-check pylint pylint-benchmarks mypy flake8
+
+format-check:
 	$(RUN) -m ruff format --check .
+
+flake8:
 	$(RUN) -m flake8
+
+pylint:
 	$(RUN) -m pylint wsgi_store tests examples/*.py deploy/gunicorn.conf.py
+
+pylint-benchmarks:
 	$(RUN) -m pylint --disable=import-error benchmarks
+
+mypy:
 	$(RUN) -m mypy
 
 format: $(VENV)/.installed-test
