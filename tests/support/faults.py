@@ -126,8 +126,11 @@ def unmount(target: Path) -> None:
     """Unmount a file system as soon as nobody uses it."""
     find = ["findmnt", "--noheadings", "--output", "SOURCE", "--mountpoint", str(target)]
     source = subprocess.run(find, capture_output=True, text=True, check=True).stdout.split()[-1]
-    image = Path("/sys/block", Path(source).name, "loop", "backing_file")
+    device = Path("/sys/block", Path(source).name, "loop")
+    image = device / "backing_file"
     before = content_of(image)
+    # A device that losetup(8) has set up keeps its image.
+    cleared = content_of(device / "autoclear").strip() == "1"
 
     def unmounted() -> bool:
         return subprocess.run(["umount", str(target)], capture_output=True, check=False).returncode == 0
@@ -138,7 +141,7 @@ def unmount(target: Path) -> None:
         # Detached now, and unmounted when its last user ends.
         subprocess.run(["umount", "--lazy", str(target)], check=True)
         raise
-    if before:
+    if before and cleared:
         # A mount namespace that another test has made meanwhile has it mounted until that test ends;
         # to mount its image again would show the same file system, shut down as it is.
         until(lambda: content_of(image) != before, f"the image of {target} to be free", seconds=60)
