@@ -19,12 +19,14 @@ from tests.support.moments import (
     Act,
     always,
     before,
+    drop,
     joined,
     key,
     name_key,
     there,
 )
 from tests.support.stops import MD5, MIGRATING, NAMED, OLD, SHA1, SHA256, Server, primary
+from wsgi_store.digest import Digest
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.store.bucket import names, publish, removal
 from wsgi_store.store.marker import Marker
@@ -120,28 +122,27 @@ def test_a_blob_that_comes_and_goes(
     assert not any(there(others))
 
 
-def test_a_blob_that_goes_when_an_upload_finds_it_again(
-    others: Server, server: Server, proxy: Between
+@pytest.mark.parametrize("gone", [PRIMARY, NAME], ids=["primary", "old"])
+def test_an_upload_that_a_migration_overtakes(
+    others: Server, server: Server, proxy: Between, gone: Digest
 ) -> None:
-    """An upload that a migration overtook keeps what it has put under the old name if all else is gone."""
+    """It finds the blob under the primary name, too, and one of the two goes before it removes its own."""
     others.make(OLD)
     server.refresh()
 
-    def migrate() -> None:
-        others.make(MIGRATING)
-        obstore.put(others.client, key(PRIMARY), DATA)  # by another program
-
     def answer(request: Request) -> None:
         if request.method == "GET" and request.to("store.json") and others.algorithm is MD5:
-            migrate()
-        # Under the lock of the old name.
-        if request.method == "HEAD" and request.to(key(PRIMARY)) and proxy.count(f".locks/{NAME.hex}"):
-            obstore.delete(others.client, key(PRIMARY))
+            others.make(MIGRATING)
+            obstore.put(others.client, key(PRIMARY), DATA)  # by another program
+        if request.method == "PUT" and request.to(f".locks/{NAME.hex}"):
+            drop(others, gone)
 
     proxy.answer = answer
     assert server.upload(DATA)
-    proxy.answer = lambda _: None
+    assert proxy.count(f".locks/{NAME.hex}", "PUT")
     assert there(others) == [True] * 3
+    assert key(PRIMARY) in others.keys()
+    assert key(NAME) not in others.keys()
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)

@@ -70,16 +70,21 @@ def test_moving_what_an_upload_is_moving(others: Server, server: Server, proxy: 
     assert server.holds(SHA256, DATA)
 
 
-def test_a_primary_name_that_goes(others: Server, server: Server, proxy: Between) -> None:
-    """What is removed while it is compared with the object under the old name does not count as damaged."""
+@pytest.mark.parametrize(("number", "data"), [(1, DATA), (2, DATA[::-1])], ids=["intact", "damaged"])
+def test_a_primary_name_that_goes(
+    others: Server, server: Server, proxy: Between, number: int, data: bytes
+) -> None:
+    """What another process removes from under a blob's primary name does not count as damaged."""
     others.make(MIGRATING)
     server.refresh()
     others.put_stray(MD5, DATA)
-    obstore.put(others.client, key(PRIMARY), DATA)
+    obstore.put(others.client, key(PRIMARY), data)
     found = [server.hashed(blob) for blob in server.strays(MD5)]
-    left = before(proxy, key(PRIMARY), {("GET", 1): partial(drop, others, PRIMARY)})
+    # While it is compared, or before it moves to quarantine.
+    left = before(proxy, key(PRIMARY), {("GET", number): partial(drop, others, PRIMARY)})
     assert server.adopt(found) == [Adopted.CHANGED]
     assert not left
+    assert not list(server.quarantined())
     assert server.adopt(found) == [Adopted.NAMED]
     assert there(others) == [True] * 3
 
@@ -121,6 +126,16 @@ def test_an_upload_that_goes_on_when_it_is_collected(
     assert unfinished(others.root) == ({key(PRIMARY): len(DATA)} if how == "another part" else {})
     proxy.answer = lambda _: None
     assert len(list(server.abandoned(float("inf"), remove=True))) == (how == "another part")
+
+
+def test_uploads_in_parts_that_cannot_be_listed(others: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On gs:// and az:// no upload in parts is collected: they expire by a rule of the bucket."""
+    begun = {"Bucket": ceph.BUCKET, "Key": f"{str(others.root)[1:]}/{key(PRIMARY)}"}
+    s3().create_multipart_upload(**begun)
+    with monkeypatch.context() as patch:
+        others.copies_metadata(patch)
+        assert not list(others.abandoned(float("inf"), remove=True))
+    assert len(list(others.abandoned(float("inf"), remove=True))) == 1
 
 
 @pytest.mark.parametrize("answer", [None, NO_SUCH_KEY], ids=["Ceph", "AWS"])
