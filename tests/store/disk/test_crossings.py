@@ -1,5 +1,6 @@
 """Operations on a store with further names that others cross at one exact call, and what is left then."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -57,6 +58,11 @@ def replace(path: Path, data: bytes) -> None:
     draft = path.with_name("draft")
     draft.write_bytes(data)
     draft.rename(path)
+
+
+def is_draft(name: object) -> bool:
+    """Whether this may be the name of a draft in the staging directory."""
+    return isinstance(name, str) and len(name) == 32
 
 
 def staged(one: Round) -> list[str]:
@@ -168,8 +174,9 @@ def test_a_shard_is_removed_before_an_upload_renames_a_name(migrating: Round) ->
     assert not staged(migrating)
 
 
-def test_a_directory_in_the_place_of_a_name(migrating: Round) -> None:
-    """A directory that somebody puts in the place of an old name stays, and no draft of a link is left."""
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_directory_in_the_place_of_a_name(migrating: Round, *, kept: bool) -> None:
+    """A directory that somebody puts in the place of an old name stays, and is told as the reason."""
     old = migrating.put_file(MD5, DATA)
     process = migrating.process()
     found = hashed(process, MD5, DATA)
@@ -178,12 +185,16 @@ def test_a_directory_in_the_place_of_a_name(migrating: Round) -> None:
         old.unlink()
         old.mkdir()
 
-    with crossed(os, "rename", lambda *_: True, put_directory):
+    def fail() -> None:
+        if kept:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with crossed(os, "rename", lambda *_: True, put_directory), crossed(os, "unlink", is_draft, fail):
         with pytest.raises(StoreUnavailable, match="cannot rename the blobs: Is a directory"):
             process.names.adopt([found])
     assert old.is_dir()
     assert process.holds(DATA, SHA256)
-    assert not staged(migrating)
+    assert len(staged(migrating)) == kept
 
 
 def test_a_shard_removed_since_its_files_were_read(migrating: Round) -> None:

@@ -87,14 +87,12 @@ class Shard(Directory):
             try:
                 os.rename(draft, name, src_dir_fd=place, dst_dir_fd=self.fd)
                 return
-            except BaseException as error:
-                try:
-                    os.unlink(draft, dir_fd=place)
-                except FileNotFoundError:
-                    if isinstance(error, FileNotFoundError):
-                        continue  # a link cannot be locked, so another process may have swept it
-                except OSError:
-                    pass  # swept later
+            except FileNotFoundError:
+                # A link cannot be locked, so another process may have swept it.
+                if _removed(draft, place):
+                    raise
+            except BaseException:
+                _removed(draft, place)
                 raise
 
     def leads(self, name: Digest, primary: Digest) -> bool:
@@ -141,6 +139,15 @@ class Shard(Directory):
         with locked(self.fd):
             self.require(digest, held)
             staged.rename(digest.hex, self.fd)
+
+
+def _removed(name: str, directory: int) -> bool:
+    """Remove a draft unless that fails, which leaves it to a sweep; False if there was none."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)
+    return True
 
 
 def not_a_file(digest: Digest) -> StoreUnavailable:
