@@ -50,15 +50,19 @@ def test_a_killed_migration_goes_on(half: Round) -> None:
 
 @pytest.mark.parametrize("durability", [Durability.FULL, Durability.NONE])
 def test_names_are_settled(half: Round, durability: Durability) -> None:
-    """A name leads to the primary one afterwards, and is settled once; files among the names stay."""
+    """A name leads to the primary one afterwards, and is settled once; files and foreign links stay."""
     half.durability = durability
     copied = half.put_file(SHA1, OTHERS)
+    foreign = half.path(digest_of(SHA1, b"foreign"))
+    foreign.parent.mkdir(exist_ok=True)
+    foreign.symlink_to("/etc/hostname")
     process = half.process()
     assert list(process.names.settle_names()) == [digest_of(SHA1, DATA)]
     assert targets(process) == [SHA256]
     assert not list(process.names.settle_names())
     assert half.settled(DATA, MIGRATING.algorithms)
     assert copied.read_bytes() == OTHERS and not copied.is_symlink()
+    assert str(foreign.readlink()) == "/etc/hostname"
 
 
 def test_a_blob_that_has_no_primary_name_yet(half: Round) -> None:
