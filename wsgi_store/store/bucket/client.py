@@ -116,7 +116,7 @@ class Bucket:
             condition: UpdateVersion = {"e_tag": spelling}
             if there["version"] is not None:  # Google compares versions
                 condition["version"] = there["version"]
-            # Of a missing object Ceph says the first, AWS the second.
-            with suppress(PreconditionError, FileNotFoundError):
+            # Also where the object is missing: obstore takes the 404 of AWS for 412.
+            with suppress(PreconditionError):
                 return obstore.put(self.client, key, data, mode=condition, attributes=attributes)
         return None
