@@ -113,12 +113,12 @@ def test_an_upload_that_goes_on_when_it_is_collected(
     others: Server, server: Server, proxy: Between, how: str
 ) -> None:
     """An old upload in parts that goes on at that moment is not aborted; one that ends is not counted."""
-    place = f"{str(others.root)[1:]}/{key(PRIMARY)}"
-    begun = {"Bucket": ceph.BUCKET, "Key": place}
-    begun["UploadId"] = s3().create_multipart_upload(**begun)["UploadId"]
+    client = s3()
+    begun = {"Bucket": ceph.BUCKET, "Key": f"{str(others.root)[1:]}/{key(PRIMARY)}"}
+    begun["UploadId"] = client.create_multipart_upload(**begun)["UploadId"]
     acts: dict[str, Act] = {
-        "another part": lambda: s3().upload_part(**begun, PartNumber=1, Body=DATA),
-        "aborted": lambda: s3().abort_multipart_upload(**begun),
+        "another part": lambda: client.upload_part(**begun, PartNumber=1, Body=DATA),
+        "aborted": lambda: client.abort_multipart_upload(**begun),
     }
     left = before(proxy, key(PRIMARY), {("GET", 2): acts[how]})
     assert not list(server.abandoned(float("inf"), remove=True))
