@@ -110,6 +110,17 @@ def test_blobs_under_both_names(store: Store, root: Path) -> None:
     assert not list(store.strays(MD5))
 
 
+def test_damage_under_the_new_name(store: Store, root: Path) -> None:
+    """A damaged object under a new name goes to quarantine; the one under the old name takes its place."""
+    data, bad = CONTENTS[3], digest(SHA256, CONTENTS[3])
+    KIND.damage(root, bad, b"?" * len(data))
+    report = last(migrate(store, SHA256))
+    assert (report.corrupt, report.adopted, report.left) == ([bad], NUMBER, 0)
+    assert (report.result, report.ended) == (Result.CORRUPT, True)
+    assert [blob.digest for blob in store.quarantined()] == [bad]
+    check(store, SHA256, MD5)
+
+
 def test_damage(store: Store, root: Path) -> None:
     """A damaged blob goes to quarantine and gets no new name; an upload heals it."""
     bad = digest(MD5, CONTENTS[3])
