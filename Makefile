@@ -25,6 +25,8 @@ PIP := $(RUN) -m pip --disable-pip-version-check --quiet
 # Bugs in these files lose data. 96.4 % were measured when stores got several names, and 99 % before.
 CORE := wsgi_store/store/*,wsgi_store/staging.py,wsgi_store/web/download.py
 TEST := $(RUN) -X dev -W error -m pytest
+# Some containers set it, and each of the thousands of processes would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 # More processes than processors, because many tests wait; each process takes one file at a time.
 BESIDE := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 # Counting lines makes every process slower, so that only .ci/run does it. The required coverage is in
