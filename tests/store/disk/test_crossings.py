@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.crossing import crossed
+from tests.support.faults import disk, remount
 from tests.support.kinds import digest_of
 from tests.support.rounds import Process, Round
 from tests.support.users import as_nobody
@@ -240,6 +241,23 @@ def test_a_file_of_another_user(memory: Path) -> None:
     assert old.is_file() and not old.is_symlink()
     assert process.holds(DATA, MD5)
     assert not one.files(SHA256)
+
+
+def test_a_disk_that_turned_read_only(tmp_path: Path) -> None:
+    """Nothing is said to have become of files that cannot be linked at the moment; later they can."""
+    with disk("tmpfs", tmp_path / "disk", 1 << 20):
+        one = Round(tmp_path / "disk", 0, MIGRATING)
+        one.put_file(MD5, DATA)
+        one.path(digest_of(SHA256, DATA)).parent.mkdir()
+        process = one.process()
+        found = hashed(process, MD5, DATA)
+        remount(tmp_path / "disk", "ro")
+        with pytest.raises(StoreUnavailable, match="cannot rename the blobs: Read-only file system"):
+            process.names.adopt([found])
+        assert process.holds(DATA, MD5)
+        remount(tmp_path / "disk", "rw")
+        assert process.names.adopt([found]) == [Adopted.NAMED]
+        assert one.settled(DATA, [SHA256, MD5])
 
 
 def test_a_backup_by_hard_links_of_a_file_with_an_ambiguous_name(named: Round, tmp_path: Path) -> None:
