@@ -18,6 +18,7 @@ from wsgi_store.digest import Algorithm
 from wsgi_store.errors import BlobNotFound, StoreUnavailable
 from wsgi_store.store.abilities import Adopted, Hashed
 from wsgi_store.store.contract import Added, Durability
+from wsgi_store.store.disk import shard
 from wsgi_store.store.marker import Marker
 from wsgi_store.store.staged import LINK_AGE, sweep
 from wsgi_store.testing.helpers import COLLIDING
@@ -228,6 +229,20 @@ def test_a_file_that_was_hashed_for_another_marker(migrating: Round) -> None:
     assert process.names.adopt([found]) == [Adopted.CHANGED]
     assert [path for path, _ in migrating.tree()] == [old]
     assert process.holds(DATA, MD5)
+
+
+@pytest.mark.parametrize("call", ["open_file", "has_digest"])
+def test_the_file_under_a_primary_name_is_removed(migrating: Round, call: str) -> None:
+    """A file is read again when what had its primary name is removed while it is looked at."""
+    migrating.put_file(MD5, DATA)
+    process = migrating.process()
+    found = hashed(process, MD5, DATA)
+    there = migrating.put_file(SHA256, DATA)
+    there.write_bytes(OTHERS)
+    with crossed(shard, call, lambda *_: True, there.unlink) as seen:
+        assert process.names.adopt([found]) == [Adopted.CHANGED]
+    assert len(seen) == 1
+    assert process.names.adopt([found]) == [Adopted.NAMED]
 
 
 def test_a_file_of_another_user(memory: Path) -> None:

@@ -178,10 +178,14 @@ def adopt(tree: Tree, found: Sequence[Hashed], marker: Marker) -> list[Adopted]:
         if tree.full:
             shard.sync()
     for at, primary in damaged.items():
-        with tree.make_shard(primary) as home:
-            # It may be a different file with this digest.
-            if not home.quarantine(primary, tree.quarantine):
-                outcomes[at] = Adopted.CHANGED
+        try:
+            with tree.make_shard(primary) as home:
+                damage = home.quarantine(primary, tree.quarantine)
+        except FileNotFoundError:  # removed or replaced meanwhile
+            damage = False
+        # It may be a different file with this digest.
+        if not damage:
+            outcomes[at] = Adopted.CHANGED
     if len(marker.names) > 1:
         give_all(tree, _anew(tree, named, marker), marker)
     return outcomes
@@ -200,9 +204,12 @@ def _link(shard: Shard, one: Hashed, home: Shard, primary: Digest) -> Adopted:
     try:
         os.link(one.digest.hex, primary.hex, src_dir_fd=shard.fd, dst_dir_fd=home.fd, follow_symlinks=False)
     except FileExistsError:
-        with home.held(primary) as there, shard.held(one.digest) as here:
-            same = os.path.samestat(os.fstat(there), os.fstat(here)) or same_bytes(there, here)
-            return Adopted.JOINED if same else Adopted.DAMAGED
+        try:
+            with home.held(primary) as there, shard.held(one.digest) as here:
+                same = os.path.samestat(os.fstat(there), os.fstat(here)) or same_bytes(there, here)
+                return Adopted.JOINED if same else Adopted.DAMAGED
+        except FileNotFoundError:  # removed meanwhile
+            return Adopted.CHANGED
     except OSError as error:
         if error.errno in UNLINKABLE:
             return Adopted.UNLINKABLE
