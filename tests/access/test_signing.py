@@ -65,7 +65,7 @@ def test_purposes_are_apart(tmp_path: Path) -> None:
 def test_a_changed_link_is_not_genuine(data: st.DataObject) -> None:
     """Changing a link's characters never changes what it permits."""
     signer = Signer([KEY])
-    # Always the same link: Hypothesis repeats what it drew, and the length of the time in it varies.
+    # Always the same link: the length varies with the time in it, and Hypothesis repeats what it drew.
     link = signer.link(HELLO, 2**32)
     place = data.draw(st.integers(0, len(link) - 1))
     changed = link[:place] + data.draw(st.text(max_size=3)) + link[place + 1 :]
