@@ -2,12 +2,10 @@
 
 from functools import partial
 from itertools import count, cycle
-from pathlib import Path
 
 import obstore
 import pytest
 
-from tests.support import ceph
 from tests.support.engines import Answer, Between, Request
 from tests.support.kinds import digest_of
 from tests.support.moments import (
@@ -30,23 +28,6 @@ from wsgi_store.digest import Digest
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.store.bucket import names, publish, removal
 from wsgi_store.store.marker import Marker
-
-
-@pytest.fixture(name="others")
-def fixture_others(tmp_path: Path) -> Server:
-    """A server that is not stopped, on a store with further names."""
-    ceph.ensure()
-    others = Server(tmp_path / "store")
-    others.make(NAMED)
-    return others
-
-
-@pytest.fixture(name="server")
-def fixture_server(others: Server, proxy: Between) -> Server:
-    """The process between whose requests things happen."""
-    server = Server(others.root, proxy.url)
-    server.refresh()
-    return server
 
 
 @pytest.mark.parametrize("again", [False, True])

@@ -1,7 +1,6 @@
 """Migrations and sweeping of a bucket, and what others do between two of their requests."""
 
 from functools import partial
-from pathlib import Path
 
 import obstore
 import pytest
@@ -23,7 +22,7 @@ from tests.support.moments import (
     name_key,
     there,
 )
-from tests.support.stops import MD5, MIGRATING, NAMED, SHA1, SHA256, Server, primary
+from tests.support.stops import MD5, MIGRATING, SHA1, SHA256, Server, primary
 from wsgi_store.digest import Digest
 from wsgi_store.errors import BlobNotFound
 from wsgi_store.store.abilities import Adopted
@@ -31,23 +30,6 @@ from wsgi_store.store.bucket import copying, litter
 from wsgi_store.upkeep.collect import DAY
 
 LARGE = bytes(range(256)) * (12 << 12)
-
-
-@pytest.fixture(name="others")
-def fixture_others(tmp_path: Path) -> Server:
-    """A server that is not stopped, on a store with further names."""
-    ceph.ensure()
-    others = Server(tmp_path / "store")
-    others.make(NAMED)
-    return others
-
-
-@pytest.fixture(name="server")
-def fixture_server(others: Server, proxy: Between) -> Server:
-    """The process between whose requests things happen."""
-    server = Server(others.root, proxy.url)
-    server.refresh()
-    return server
 
 
 def test_moving_what_an_upload_may_be_moving(others: Server) -> None:
