@@ -6,6 +6,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support.crowds import SECONDS, Crowd, ends, only_worker, running
 from tests.support.servers import Server, gunicorn
 from tests.support.wire import Connection, message
@@ -37,6 +39,8 @@ def threads(server: Server) -> int:
     return len(list(Path(f"/proc/{only_worker(server)}/task").iterdir()))
 
 
+# A leader that waits 20 ms for a processor counts as blocked, and then each request gets a thread.
+@pytest.mark.alone
 def test_few_threads_serve_many_connections(tmp_path: Path) -> None:
     """Busy kept connections do not take a thread each."""
     with gunicorn(tmp_path, workers=1) as server, contextlib.ExitStack() as stack:
