@@ -22,7 +22,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet
-# Bugs in these files lose data. 96.4 % were measured when stores got several names, and 99 % before.
+# Bugs in these files lose data. 99.9 % of their lines and branches were measured to be covered.
 CORE := wsgi_store/store/*,wsgi_store/staging.py,wsgi_store/web/download.py
 TEST := $(RUN) -X dev -W error -m pytest
 # Some containers set it, and each of the thousands of processes would compile the package again.
@@ -62,9 +62,9 @@ races: $(VENV)/.installed-test
 # What `make test` and `make races` have run with COUNT=1.
 coverage: $(VENV)/.installed-test
 	$(RUN) -m coverage report
-	@$(RUN) -m coverage report --include='$(CORE)' --fail-under=95 --format=total >/dev/null \
+	@$(RUN) -m coverage report --include='$(CORE)' --fail-under=99 --format=total >/dev/null \
 	|| { $(RUN) -m coverage report --include='$(CORE)'; \
-	echo 'make: the coverage of these files must be 95 % or more' >&2; exit 1; }
+	echo 'make: the coverage of these files must be 99 % or more' >&2; exit 1; }
 
 # In one process: these tests start whole programs, and many measure.
 clients: $(VENV)/.installed-clients
