@@ -16,7 +16,7 @@ from tests.support.visitors import MARKER
 from wsgi_store.digest import Algorithm
 from wsgi_store.store.open import open_store
 
-pytestmark = [pytest.mark.alone, pytest.mark.long(60)]
+pytestmark = [pytest.mark.races, pytest.mark.uncounted]
 OLD, NEW = Algorithm.MD5, Algorithm.SHA256
 BLOBS = [b"one", b"two"]
 PROGRAM = """

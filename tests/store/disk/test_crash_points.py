@@ -17,7 +17,7 @@ from wsgi_store.digest import Algorithm
 from wsgi_store.store.contract import Durability
 
 # Files written beside the modules make imports list directories again; coverage opens files, too.
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.races, pytest.mark.uncounted]
 DATA = b"some bytes"
 # Verbs, and the blobs in the store after each answer: first that of the opening, then the verbs'.
 PLAIN = ("add", "add", "remove"), [[], [], [DATA], [DATA], []]

@@ -18,7 +18,7 @@ from wsgi_store.digest import Algorithm
 from wsgi_store.store.contract import Durability
 from wsgi_store.store.marker import Marker
 
-pytestmark = pytest.mark.long(40)
+pytestmark = pytest.mark.races
 MD5, SHA1, SHA256 = Algorithm.MD5, Algorithm.SHA1, Algorithm.SHA256
 PLAIN = Marker(MD5)
 NAMED = Marker(SHA256, (MD5, SHA1))
