@@ -5,7 +5,7 @@
 #   WSGI_STORE_HASH=sha256 make serve            with settings for the service
 #   make test                                    everything: style, types, tests
 #   make test ARGS='-x tests/test_digest.py'     some tests; ARGS goes to pytest
-#   make races                                   threads and processes that meet at every call, or are killed
+#   make races                                   very many cases: meetings at every call, kills, power cuts, requests
 #   make test races coverage COUNT=1             count the lines that both run, which have to be enough
 #   make clients                                 tests with foreign clients, browsers and servers
 #   make docs                                    the documents as a site, in build/site
@@ -54,8 +54,7 @@ test: $(VENV)/.installed-test lint
 	$(TEST) -m 'alone and not clients' $(COUNTED_TOO)
 endif
 
-# A thousand rounds for each rule, and kills under load. One test takes long, so each goes to the next free
-# process.
+# One test takes long, so each goes to the next free process.
 races: $(VENV)/.installed-test
 	$(TEST) -m races --numprocesses=4 --dist=load $(COUNTED_TOO) $(ARGS)
 

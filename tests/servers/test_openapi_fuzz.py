@@ -14,7 +14,7 @@ from tests.support.access import ALL, KEY, line
 from tests.support.servers import PROJECT, STRICT, Server, gunicorn
 from tests.support.wire import Connection, message
 
-pytestmark = pytest.mark.long(100)
+pytestmark = pytest.mark.races
 TOKEN = "all"
 # Log lines without which the fuzz tested too little: method, path and status.
 DONE = [
