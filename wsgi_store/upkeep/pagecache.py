@@ -20,6 +20,8 @@ _LIBC.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
 _PROT_NONE = 0
 # statfs(2): file systems that keep their files in memory.
 _TMPFS, _RAMFS = 0x01021994, 0x858458F6
+# Of what mincore(2) tells of a page, only the lowest bit is defined.
+_LOWEST_BIT = bytes(value & 1 for value in range(256))
 
 
 class Blocks:
@@ -103,7 +105,6 @@ def _resident(fd: int, start: int, size: int) -> bytes:
     _LIBC.munmap(address, size)
     if failed:
         return b"\1" * number
-    # Only the lowest bit of each byte is defined.
-    present = bytes(pages.raw).translate(bytes(value & 1 for value in range(256)))
+    present = pages.raw.translate(_LOWEST_BIT)
     per_block = BLOCK_SIZE // mmap.PAGESIZE
     return bytes(b"\1" in present[at : at + per_block] for at in range(0, len(present), per_block))
