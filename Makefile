@@ -82,7 +82,7 @@ soak: $(VENV)/.installed-test
 	$(RUN) -m tests.support.siege
 	$(RUN) -m tests.support.siege --nginx bodies reads both
 
-# `make test` cuts the power of ext4 and xfs, and of LazyFS only where it finds it.
+# `make races` cuts the power of ext4 and xfs, and of LazyFS only where it finds it.
 lazyfs: $(VENV)/.installed-test
 	@command -v lazyfs >/dev/null || { echo 'make: lazyfs is not on the path:' \
 	'build it from https://github.com/dsrhaslab/lazyfs' >&2; exit 1; }

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.servers import PROJECT, STRICT
 
-# What a process costs is most of these tests.
+# These tests spend most of their time on starting processes.
 pytestmark = pytest.mark.uncounted
 STRICTLY = """
 import logging

@@ -108,7 +108,7 @@ def test_a_disk_that_cannot_hold_a_store_after_all(tmp_path: Path) -> None:
 def test_uploads_to_a_bucket_from_a_disk_without_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is sent to a bucket is neither linked nor renamed, so any disk will do to stage it."""
+    """Any disk can stage files for a bucket, because they are neither linked nor renamed."""
     store = BucketKind().open(tmp_path / "store", Algorithm.MD5)
 
     def refuse(*_: object, **__: object) -> None:

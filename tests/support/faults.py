@@ -148,7 +148,7 @@ def unmount(target: Path) -> None:
 
 
 def content_of(path: Path) -> str:
-    """What a file contains; nothing if there is no file."""
+    """The text of a file; empty if there is no file."""
     try:
         return path.read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""What others do between two requests of a process to a bucket."""
+"""Changes by others between two requests of a process to a bucket."""
 
 from collections.abc import Callable, Mapping
 from itertools import count
@@ -36,7 +36,7 @@ def name_key(name: Digest) -> str:
 def before(proxy: Between, place: str, acts: Acts) -> set[tuple[str, int]]:
     """Do things before the proxy forwards requests for a key, by method and number; returns what is left.
 
-    What one of them returns, the proxy answers.
+    The proxy answers with what one of them returns.
     """
     left = set(acts)
     came = {method: count(1) for method in ("GET", "HEAD", "PUT", "POST", "DELETE")}

@@ -1,4 +1,4 @@
-"""What others do to a blob between two steps of a run is no finding, and nothing is lost by it."""
+"""Others change a blob between two steps of a run: it reports no finding, and loses nothing."""
 
 import errno
 import fcntl

@@ -50,7 +50,7 @@ def test_pages(server: Server, monkeypatch: pytest.MonkeyPatch, page: int) -> No
 
 
 def test_objects_that_are_no_names(server: Server) -> None:
-    """What other programs put beside the names and into the quarantine is neither listed nor removed."""
+    """Objects that other programs put beside the names and into the quarantine are left alone."""
     name = digest_of(MD5, b"never added")
     others = {f".names/{rest}" for rest in ("README", "md5/README", f"md5/{name.hex.upper()}")}
     others |= {f".names/md5/{name.hex}/more", f".names/none/{name.hex}", f".names/sha1/{name.hex}"}

@@ -188,7 +188,7 @@ def stop_before(  # pylint: disable=too-many-arguments,too-many-positional-argum
 def test_a_process_is_killed_between_two_requests(
     roots: Iterator[Path], proxy: Between, setup: Steps, step: Step
 ) -> None:
-    """What was acknowledged before is there by all names, and the next one finishes what was begun."""
+    """Acknowledged blobs are there by all names, and the next operation finishes what was begun."""
     for number in itertools.count(1):
         root = next(roots)
         others = Server(root)

@@ -56,7 +56,7 @@ def test_moving_what_an_upload_is_moving(others: Server, server: Server, proxy: 
 def test_a_primary_name_that_goes(
     others: Server, server: Server, proxy: Between, number: int, data: bytes
 ) -> None:
-    """What another process removes from under a blob's primary name does not count as damaged."""
+    """An object that another process removes meanwhile does not count as damaged."""
     others.make(MIGRATING)
     server.refresh()
     others.put_stray(MD5, DATA)

@@ -43,7 +43,7 @@ def fixture_migrating(tmp_path: Path) -> Round:
 
 
 def hashed(process: Process, algorithm: Algorithm, data: bytes) -> Hashed:
-    """What a process knows of a blob that it has read under this name."""
+    """A blob as a process knows it that has read it under this name."""
     with closing(process.store.open(digest_of(algorithm, data))) as reader:
         assert reader.read() == data
         digests = {one: digest_of(one, data) for one in process.store.refresh()}
@@ -68,7 +68,7 @@ def is_draft(name: object) -> bool:
 
 
 def staged(one: Round) -> list[str]:
-    """What is in the staging directory."""
+    """The names in the staging directory."""
     return os.listdir(one.root / ".staging")
 
 

@@ -113,7 +113,7 @@ def forget(bucket: Bucket, name: Digest, target: Digest | None, still: Callable[
         version = _doubt(bucket, name, there)
         if version is None:
             return False
-        # What another program wrote leads to no blob, whatever happens.
+        # A name that another program wrote leads to no blob, whatever happens.
         if target is None or still():
             remove(bucket, name_key_of(name), until)
             # If another has taken over the lock meanwhile, it may have given the name to a blob again.
