@@ -74,11 +74,9 @@ def lock_if_possible(fd: int, operation: int) -> bool:
 @contextmanager
 def locked(fd: int, operation: int = fcntl.LOCK_EX, *, needed: bool = True) -> Iterator[None]:
     """Hold a lock of a directory (flock(2)); raises OSError if there are none and one is `needed`."""
-    try:
+    if needed:
         fcntl.flock(fd, operation)
-    except OSError as error:
-        if needed or error.errno not in NO_LOCKS:
-            raise
+    elif not lock_if_possible(fd, operation):
         yield
         return
     try:
