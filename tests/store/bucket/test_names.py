@@ -1,16 +1,14 @@
 """How further names are kept in a bucket, and how blobs move to other keys."""
 
 import resource
-from pathlib import Path
 
 import obstore
 import pytest
 
-from tests.support import ceph
 from tests.support.buckets import unfinished
 from tests.support.engines import Answer, Between, Request
 from tests.support.kinds import content, digest_of, put
-from tests.support.stops import MD5, MIGRATING, NAMED, SHA1, SHA256, Server, primary
+from tests.support.stops import MD5, MIGRATING, SHA1, SHA256, Server, primary
 from wsgi_store.digest import Digest
 from wsgi_store.errors import BlobNotFound, StoreError, StoreUnavailable
 from wsgi_store.staging import Staging
@@ -26,12 +24,9 @@ LARGE = bytes(range(256)) * (12 << 12)
 
 
 @pytest.fixture(name="server")
-def fixture_server(tmp_path: Path) -> Server:
-    """A store with further names."""
-    ceph.ensure()
-    server = Server(tmp_path / "store")
-    server.make(NAMED)
-    return server
+def fixture_server(others: Server) -> Server:
+    """A store with further names, asked without a proxy."""
+    return others
 
 
 def key(digest: Digest) -> str:
