@@ -116,7 +116,7 @@ class Model:
 
     def test_a_store_and_a_dict_do_the_same(self, kind: StoreKind) -> None:
         """Random adding, reading, removing and listing has the same results on a store as on a dict."""
-        examples = 10 if kind.slow else 60
+        examples = 20 if kind.slow else 60
         limits = settings(max_examples=examples, stateful_step_count=40, deadline=None)
         machine = cast(type[Comparison], partial(Comparison, kind))
         run_state_machine_as_test(machine, settings=limits)
