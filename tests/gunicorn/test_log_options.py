@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.servers import DEPLOY, Server, gunicorn, refusal, until
+from tests.support.users import NOBODY, require_entry
 from tests.support.wire import Connection, message
 
-NOBODY = 65534
 SETTINGS = ["gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py"), "--bind", "127.0.0.1:0"]
 
 
@@ -29,8 +29,10 @@ def has(path: Path, text: str) -> bool:
 @pytest.mark.parametrize("user", [None, NOBODY])
 def test_files(user: int | None) -> None:
     """Log files follow the options and are reopened on SIGUSR1, also if workers run as another user."""
-    if user and os.getuid():
-        pytest.skip("only root has workers of another user")
+    if user:
+        if os.getuid():
+            pytest.skip("only root has workers of another user")
+        require_entry()
     # Outside pytest's own directory, which other users cannot enter.
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)

@@ -7,8 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.servers import PROJECT
+
 NOBODY = 65534
 HARDLINKS = Path("/proc/sys/fs/protected_hardlinks")
+
+
+def require_entry() -> None:
+    """Skip a test in which another user runs this checkout, if it lies where that user cannot enter."""
+    closed = [path for path in (PROJECT, *PROJECT.parents) if not path.stat().st_mode & 0o001]
+    if closed:
+        pytest.skip(f"another user cannot enter {closed[0]}, in which this checkout lies")
 
 
 @contextmanager
