@@ -132,7 +132,7 @@ class Hasher:
 
     def update(self, data: Chunk) -> None:
         """Hash more bytes; the caller leaves them unchanged until it calls another method."""
-        self._settle()
+        self.settle()
         # The first block is often the only one; then there is nothing to receive meanwhile.
         aside = self._begun and len(data) >= HELPER_MIN
         for algorithm, value in self._hashes.items():
@@ -143,8 +143,8 @@ class Hasher:
                 self._pending.append(pending)
         self._begun = True
 
-    def _settle(self) -> None:
-        """Wait until the previous block is hashed."""
+    def settle(self) -> None:
+        """Wait until everything is hashed; then the caller may change it."""
         while self._pending:
             self._pending.pop().wait()
 
@@ -154,7 +154,7 @@ class Hasher:
 
     def digests(self) -> dict[Algorithm, Digest]:
         """Return all digests; raises DigestMismatch if the bytes lack an announced one."""
-        self._settle()
+        self.settle()
         digests = {one: Digest(one, value.digest()) for one, value in self._hashes.items()}
         for digest in self._expected:
             if (actual := digests[digest.algorithm]) != digest:

@@ -3,7 +3,7 @@
 import errno
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 
@@ -146,28 +146,36 @@ class Staging:
         expected = tuple(expected)
         algorithm, *names = self._store.algorithms
         hasher = Hasher(algorithm, expected, names)
-        with self._create() as staged:
+        with self.create() as staged:
             if self._early is not None:
                 staged.ahead = self._early.begin(staged, length, expected)
-            size = self._fill(staged, chunks, hasher, max_size)
+            size = self.fill(staged, chunks, hasher.update, max_size=max_size)
             if length is not None and size != length:
                 raise IncompleteBody(expected=length, actual=size)
             staged.digests = hasher.digests()
-            self._seal(staged, size)
-            with ticket or nullcontext():
-                stored = self._store.add(staged, under)
-        return Receipt(stored.names[0], size, stored.added, stored.names, stored.ambiguous)
+            return self.publish(staged, size, ticket, under)
 
-    def _fill(self, staged: StagedFile, chunks: Iterable[Chunk], hasher: Hasher, max_size: int | None) -> int:
-        """Hash and write the bytes of `chunks`; returns how many there were."""
-        size = checked = flushed = 0
+    def fill(
+        self,
+        staged: StagedFile,
+        chunks: Iterable[Chunk],
+        update: Callable[[Chunk], object],
+        *,
+        size: int = 0,
+        max_size: int | None = None,
+    ) -> int:
+        """Append the bytes of `chunks` to a file of `size` bytes; returns how many it has then.
+
+        `update` gets each chunk before it is written. Raises TooLarge, StoreError, and what they raise.
+        """
+        checked = flushed = size
         for chunk in chunks:
             size += len(chunk)
             self._limit(size, max_size)
             if size - checked >= SPACE_INTERVAL:
                 self.admit(len(chunk))
                 checked = size
-            hasher.update(chunk)
+            update(chunk)
             with disk_errors("cannot write the file"):
                 write_all(staged.fd, chunk)
                 if self._sync and size - flushed >= WRITEBACK_INTERVAL:
@@ -177,6 +185,19 @@ class Staging:
             if staged.ahead is not None:
                 staged.ahead.grown(size)
         return size
+
+    def publish(
+        self,
+        staged: StagedFile,
+        size: int,
+        ticket: AbstractContextManager[object] | None = None,
+        under: Digest | None = None,
+    ) -> Receipt:
+        """Publish a complete file whose digests are known; see `receive`."""
+        self._seal(staged, size)
+        with ticket or nullcontext():
+            stored = self._store.add(staged, under)
+        return Receipt(stored.names[0], size, stored.added, stored.names, stored.ambiguous)
 
     def _seal(self, staged: StagedFile, size: int) -> None:
         """Make the file read-only and durable."""
@@ -211,7 +232,7 @@ class Staging:
     def _write_test_file(self) -> None:
         try:
             self.admit(1)
-            with self._create() as staged, disk_errors("cannot write a test file"):
+            with self.create() as staged, disk_errors("cannot write a test file"):
                 os.write(staged.fd, b"?")
                 if self._sync:
                     os.fsync(staged.fd)
@@ -219,7 +240,8 @@ class Staging:
             # Here a full disk is the state of this service, not the answer to an upload.
             raise StoreUnavailable(error.message, **error.evidence) from error.__cause__
 
-    def _create(self) -> StagedFile:
+    def create(self) -> StagedFile:
+        """Create an empty file to be filled and published; raises StoreError."""
         with disk_errors("cannot create a file"):
             if self._nameless is None:
                 try:

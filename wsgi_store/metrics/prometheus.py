@@ -36,6 +36,7 @@ from wsgi_store.errors import (
 from wsgi_store.metrics.shared import Counts, Durations, Key, Number
 from wsgi_store.staging import Receipt, Staging
 from wsgi_store.store.contract import Added, Store
+from wsgi_store.store.staged import StagedFile
 from wsgi_store.upkeep.ledger import Ledger
 from wsgi_store.version import __version__
 
@@ -192,12 +193,20 @@ class CountedStaging(Staging):
     """Staging that counts the files and bytes it receives."""
 
     def receive(self, chunks: Iterable[Chunk], **conditions: Any) -> Receipt:
-        """Receive and store a file as Staging does, and count its bytes and its outcome."""
+        """Receive and store a file as Staging does, and count it while it is received."""
         _staged(1)
         try:
-            receipt = super().receive(_counted(chunks), **conditions)
+            return super().receive(chunks, **conditions)
         finally:
             _staged(-1)
+
+    def fill(self, staged: StagedFile, chunks: Iterable[Chunk], *args: Any, **conditions: Any) -> int:
+        """Append bytes to a file as Staging does, and count them."""
+        return super().fill(staged, _counted(chunks), *args, **conditions)
+
+    def publish(self, *args: Any, **conditions: Any) -> Receipt:
+        """Publish a file as Staging does, and count the outcome."""
+        receipt = super().publish(*args, **conditions)
         UPLOADS.series(receipt.added.value).add()
         for algorithm in receipt.ambiguous:
             AMBIGUOUS.series(algorithm.value).add()
