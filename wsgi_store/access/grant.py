@@ -23,10 +23,17 @@ class Grant:
     """The only file name under which the caller may download it."""
     max_size: int | None = None
     """The largest upload in bytes."""
+    identity: str | None = None
+    """What tells callers of the same name apart: that of a ticket."""
     ticket: AbstractContextManager[object] | None = None
     """Entered around the publication of an upload; raises Denied if the grant is used up."""
     private: bool = True
     """Whether caches must not share responses between users."""
+
+    @property
+    def owner(self) -> str:
+        """Whose uploads they are: those of one caller."""
+        return f"{self.name or ''} {self.identity or ''}"
 
     def require(self, scope: str | None, hash_: str | None = None, filename: str | None = None) -> None:
         """Raise Unauthenticated or Denied unless the caller may do this."""

@@ -61,7 +61,14 @@ class Signer:
         identity, expires, max_size, hash_ = self._load(self._tickets, text)
         _check_expiry(expires, "ticket")
         ticket = Ticket(used, identity, math.ceil(expires))
-        return Grant(frozenset({"write"}), name="ticket", hash=hash_, max_size=max_size, ticket=ticket)
+        return Grant(
+            frozenset({"write"}),
+            name="ticket",
+            hash=hash_,
+            max_size=max_size,
+            identity=identity,
+            ticket=ticket,
+        )
 
     @staticmethod
     def _load(serializer: "URLSafeSerializer", text: str) -> Any:
