@@ -181,6 +181,38 @@ class CrossOrigin(RequestError, code="cross_origin", status=403):
         self.origin = origin
 
 
+class UnsupportedVersion(RequestError, code="unsupported_version", status=412):
+    """The client speaks a version of a protocol that this server does not know."""
+
+
+class UploadNotFound(RequestError, code="upload_not_found", status=404):
+    """There is no upload with this id, or it has expired."""
+
+    def __init__(self, message: str = "no such upload, or it has expired", /, **evidence: object) -> None:
+        super().__init__(message, **evidence)
+
+
+class TooManyUploads(RequestError, code="too_many_uploads", status=429):
+    """The caller has as many unfinished uploads, or bytes of them, as it may have."""
+
+
+class UploadLocked(RequestError, code="upload_locked", status=423):
+    """Another request is using the upload; trying again later may work."""
+
+
+class OffsetMismatch(RequestError, code="offset_mismatch", status=409):
+    """The bytes do not begin where the upload ends; `expected` and `provided` are offsets in bytes."""
+
+    def __init__(
+        self, message: str = "the bytes must begin where the upload ends", /, **evidence: object
+    ) -> None:
+        super().__init__(message, **evidence)
+
+
+class InconsistentLength(RequestError, code="inconsistent_length", status=400):
+    """The request contradicts the length that was announced for the upload."""
+
+
 class NotFound(RequestError, code="not_found", status=404):
     """Nothing is served under this path."""
 

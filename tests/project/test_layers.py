@@ -14,9 +14,10 @@ PACKAGE = Path(wsgi_store.__file__).parent
 LAYERS = (
     ("version", "errors", "filesystem", "authority", "digest", "hashing"),
     ("store",),
-    ("staging", "readiness", "upkeep", "config", "values"),
+    ("staging", "readiness", "uploads", "upkeep", "config", "values"),
     ("access", "metrics", "logs"),
     ("web",),
+    ("protocols",),
     ("assembly",),
     ("wsgi", "gunicorn", "banner"),
 )

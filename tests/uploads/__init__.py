@@ -1,0 +1,1 @@
+"""Tests of uploads that clients may interrupt and continue."""

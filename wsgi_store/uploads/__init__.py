@@ -1,0 +1,1 @@
+"""Uploads that clients may interrupt and continue."""

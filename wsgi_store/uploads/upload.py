@@ -1,0 +1,245 @@
+"""One upload: a file that its client may send in pieces, over broken lines and to several processes."""
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+
+from wsgi_store.digest import Chunk, Digest
+from wsgi_store.errors import DigestMismatch, InconsistentLength, OffsetMismatch, UploadNotFound
+from wsgi_store.filesystem import Directory, disk_errors
+from wsgi_store.hashing import Hasher, blocks
+from wsgi_store.staging import Receipt, Staging
+from wsgi_store.store.contract import Added, Store
+from wsgi_store.uploads import records
+from wsgi_store.uploads.following import Follower, Followers
+from wsgi_store.uploads.part import Part, claim, end_of, last_of
+from wsgi_store.uploads.records import Announced
+
+Publishing = AbstractContextManager[object] | None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far an upload is."""
+
+    offset: int
+    """How many bytes it has, all of which survive; the client continues behind them."""
+    length: int | None
+    """How many bytes it will have, if that is known."""
+    expires: float
+    """When it is removed if no more bytes arrive, in seconds since the epoch."""
+    receipt: Receipt | None = None
+    """The result, once the file is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the uploads of a store share."""
+
+    staging: Staging
+    store: Store
+    expires: float
+    """Seconds for which an upload is kept after its last byte, and its result after that."""
+    sync: bool
+    followers: Followers = field(default_factory=Followers)
+
+
+class Upload:
+    """One upload."""
+
+    def __init__(self, shared: Shared, path: str, identity: str, announced: Announced) -> None:
+        self._shared = shared
+        self._path = path
+        self.identity = identity
+        self.announced = announced
+
+    def state(self, publishing: Publishing = None) -> State:
+        """Make what was received survive, and return how far the upload is.
+
+        A complete file is stored now, if a request was killed before it could do so. Raises what `append`
+        raises.
+        """
+        return self.append((), None, publishing=publishing)
+
+    def append(  # pylint: disable=too-many-arguments
+        self,
+        chunks: Iterable[Chunk],
+        offset: int | None,
+        *,
+        length: int | None = None,
+        complete: bool = False,
+        expected: Sequence[Digest] = (),
+        publishing: Publishing = None,
+    ) -> State:
+        """Append bytes at an offset, by default at the end, and store the file when it is complete.
+
+        `length` is that of the file, `complete` says that these are its last bytes. With `expected`, their
+        digests, they count only if they have them. `publishing` is entered around the publication.
+
+        Bytes that arrived before an error count, too. Raises UploadLocked while another request uses the
+        upload, UploadNotFound, OffsetMismatch, InconsistentLength, TooLarge, DigestMismatch, StoreError and
+        whatever `chunks` and `publishing` raise. The upload is removed if the file lacks an announced digest.
+        """
+        with self._opened() as folder:
+            done = records.receipt(folder.fd)
+            if done is not None:
+                self._require_young(os.stat(records.DONE, dir_fd=folder.fd).st_mtime)
+                return self._told(done, offset)
+            with claim(folder.fd, self._path, sync=self._shared.sync) as part:
+                self._require_young(part.modified)
+                self._agree(folder.fd, part, offset, length)
+                follower = self._received(part, chunks, expected)
+                known = self.announced.length
+                done_now = part.offset == known if known is not None else complete
+                part.keep(sync=self._shared.sync, complete=done_now or part.note.complete)
+                if not part.note.complete:
+                    self._shared.followers.keep(self._path, follower)
+                    return State(part.offset, known, self._expires(part.modified))
+                receipt = self._finish(folder.fd, part, follower, publishing)
+                return self._told(receipt, None)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Directory]:
+        with disk_errors("cannot use the upload"):
+            try:
+                with Directory(self._path) as folder:
+                    yield folder
+            except FileNotFoundError:
+                raise UploadNotFound from None
+
+    def _require_young(self, modified: float) -> None:
+        """Remove the upload and raise UploadNotFound if it has expired."""
+        if self._expires(modified) < time.time():
+            self.remove()
+            raise UploadNotFound
+
+    def _agree(self, folder: int, part: Part, offset: int | None, length: int | None) -> None:
+        """Compare what the client says with what is known, and note the length."""
+        known = self.announced.length
+        if length is not None and known is None:
+            self.announced = replace(self.announced, length=length)
+            known = length
+            if length >= part.offset:
+                records.write(self.announced, folder, sync=self._shared.sync)
+        if (length is not None and length != known) or (known is not None and known < part.offset):
+            raise InconsistentLength(
+                "the length differs from the one before", expected=known, provided=length
+            )
+        if offset is not None and offset != part.offset:
+            raise OffsetMismatch(expected=part.offset, provided=offset)
+
+    def _received(self, part: Part, chunks: Iterable[Chunk], expected: Sequence[Digest]) -> Follower:
+        """Append bytes, and hash what counts; returns the hashes."""
+        shared = self._shared
+        follower = shared.followers.take(self._path)
+        # After a takeover the file is hashed from the disk, when its parts are one.
+        if follower is None or part.start or follower.position > part.size:
+            follower = Follower(shared.store.algorithms, self.announced.expected)
+        hasher = Hasher(expected[0].algorithm, expected) if expected else None
+        if hasher is not None:
+            part.expect()
+            update: Callable[[Chunk], object] = hasher.update
+        elif part.start:
+            update = _ignored
+        else:
+            update = follower.following(part.fd, part.size)
+        try:
+            shared.staging.fill(
+                part,
+                self._allowed(part, chunks),
+                update,
+                size=part.offset,
+                max_size=self.announced.max_size,
+            )
+            follower.settle()
+            if hasher is not None:
+                hasher.digests()
+        except BaseException:
+            if hasher is not None:
+                part.cut()
+            elif follower.position <= part.size and not part.start:
+                shared.followers.keep(self._path, follower)
+            raise
+        return follower
+
+    def _allowed(self, part: Part, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+        """Pass on chunks as long as this request holds the part and the file is not longer than announced."""
+        left = None if self.announced.length is None else self.announced.length - part.offset
+        for chunk in chunks:
+            if left is not None:
+                left -= len(chunk)
+                if left < 0:
+                    raise InconsistentLength("more bytes than were announced", expected=self.announced.length)
+            part.require_held()
+            yield chunk
+
+    def _finish(self, folder: int, part: Part, follower: Follower, publishing: Publishing) -> Receipt:
+        """Store the complete file, and remove its parts."""
+        try:
+            if part.start or part.number:
+                receipt = self._joined(folder, part, publishing)
+            else:
+                follower.catch_up(part.fd, part.size)
+                part.digests = follower.digests()
+                # A killed request may have published it.
+                published = part.links > 1
+                receipt = self._shared.staging.publish(part, part.size, publishing)
+                if published:
+                    receipt = replace(receipt, added=Added.CREATED)
+        except DigestMismatch:
+            self.remove()
+            raise
+        records.finish(folder, receipt, part.number, sync=self._shared.sync)
+        return receipt
+
+    def _joined(self, folder: int, last: Part, publishing: Publishing) -> Receipt:
+        """Store the bytes that count as one new file: whoever was fenced off may still write to the parts."""
+        algorithm, *names = self._shared.store.algorithms
+        hasher = Hasher(algorithm, self.announced.expected, names)
+        with self._shared.staging.create() as whole:
+            size = self._shared.staging.fill(whole, self._bytes(folder, last), hasher.update)
+            whole.digests = hasher.digests()
+            return self._shared.staging.publish(whole, size, publishing)
+
+    def _bytes(self, folder: int, last: Part) -> Iterator[bytes]:
+        start = 0
+        for number in range(last.number):
+            left = end_of(number, folder) or 0
+            with Part(folder, self._path, number, start) as part:
+                for block in blocks(part.fd):
+                    yield block[:left]
+                    left -= len(block)
+                    if left <= 0:
+                        break
+        yield from blocks(last.fd)
+
+    def remove(self) -> None:
+        """Remove the upload; a request that appends to it ends. Raises UploadNotFound and StoreError.
+
+        Raises UploadLocked while the file is being stored.
+        """
+        with self._opened() as folder:
+            if records.receipt(folder.fd) is None:
+                number, start = last_of(folder.fd)
+                with Part(folder.fd, self._path, number, start) as part:
+                    part.fence(sync=False)
+            gone = os.path.join(os.path.dirname(self._path), f".{secrets.token_hex(16)}")
+            os.rename(self._path, gone)
+            shutil.rmtree(gone, ignore_errors=True)
+
+    def _told(self, receipt: Receipt, offset: int | None) -> State:
+        if offset is not None and offset != receipt.size:
+            raise OffsetMismatch(expected=receipt.size, provided=offset)
+        return State(receipt.size, receipt.size, 0.0, receipt)
+
+    def _expires(self, modified: float) -> float:
+        expires = modified + self._shared.expires
+        return expires if self.announced.until is None else min(expires, self.announced.until)
+
+
+def _ignored(_: Chunk) -> None:
+    """Leave bytes for later."""
