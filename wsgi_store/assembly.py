@@ -7,9 +7,12 @@ from wsgi_store.access.authorizer import authorizer
 from wsgi_store.access.grant import Authorize
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import ConfigError
+from wsgi_store.protocols.dialects import Spoken
 from wsgi_store.staging import Staging
 from wsgi_store.store.abilities import LocalPaths
+from wsgi_store.store.contract import Durability
 from wsgi_store.store.open import open_store
+from wsgi_store.uploads.uploads import Limits, Uploads
 from wsgi_store.web.access_log import AccessLog
 from wsgi_store.web.application import Application
 from wsgi_store.web.backend import Backend
@@ -71,4 +74,7 @@ def _backend(config: Config, authorize: Authorize | None) -> Backend:
     redirects = Redirects(config.redirect, store)
     paths = store if isinstance(store, LocalPaths) else None
     hashes = Hashes(store, metrics.count_asked if metrics else None)
-    return Backend(config, store, staging, authorize, redirects, hashes, paths, metrics)
+    uploads = Uploads(
+        staging, store, Limits(config.upload_expires), sync=config.durability is not Durability.NONE
+    )
+    return Backend(config, store, staging, authorize, redirects, hashes, uploads, Spoken(), paths, metrics)

@@ -10,7 +10,6 @@ from wsgi_store.logs import logger
 from wsgi_store.version import __version__
 from wsgi_store.web import uwsgi
 
-
 # The processes that this one forks inherit it: gunicorn's master announces what its workers load.
 _ANNOUNCED: set[Config] = set()
 

@@ -194,6 +194,12 @@ class Config:
         default=1 << 10,
         metadata=_row(parse_size, "Bytes per second below which a transfer ends if others wait (gunicorn)."),
     )
+    upload_expires: float = field(
+        default=86400.0,
+        metadata=_row(
+            parse_time, "How long an unfinished upload is kept after its last byte, such as `24h`."
+        ),
+    )
     tokens: str | None = field(
         default=None,
         metadata=_row(optional(parse_text), "The file of tokens; without it anybody may do everything."),

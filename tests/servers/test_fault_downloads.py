@@ -14,7 +14,7 @@ from random import Random
 import pytest
 
 from tests.support.exchanges import told
-from tests.support.faults import fetched, injected, hash_of, serving, stored, upload
+from tests.support.faults import fetched, hash_of, injected, serving, stored, upload
 from tests.support.servers import Server
 from tests.support.wire import Connection, message
 

@@ -25,8 +25,8 @@ from wsgi_store.store.contract import Added, BlobReader, Durability, Store
 from wsgi_store.store.disk.store import LocalStore
 from wsgi_store.upkeep import check as checking
 from wsgi_store.upkeep import workers as working
-from wsgi_store.upkeep.plan import Batch, Tuning
 from wsgi_store.upkeep.ledger import Ledger
+from wsgi_store.upkeep.plan import Batch, Tuning
 from wsgi_store.upkeep.report import BatchReport, Report, Result
 from wsgi_store.upkeep.verify import verify
 

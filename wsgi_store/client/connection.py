@@ -7,7 +7,8 @@ from urllib.request import getproxies, proxy_bypass
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager, make_headers
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, LocationParseError, ProtocolError, TimeoutError as SlowError
+from urllib3.exceptions import HTTPError, LocationParseError, ProtocolError
+from urllib3.exceptions import TimeoutError as SlowError
 from urllib3.util import Url, parse_url
 from urllib3.util.wait import wait_for_read
 

@@ -64,7 +64,7 @@ class Application:
             if route.scope is not None and not self._is_public(route):
                 request.grant = self.backend.authorize(environ)
                 request.exchange.user = request.grant.name
-                request.grant.require(route.scope, **arguments)
+                request.grant.require(route.scope, arguments.get("hash_"), arguments.get("filename"))
             response = route.handler(request, **arguments)
         except errors.WSGIStoreError as error:
             failure, response = error, problem(error, identity)
@@ -72,6 +72,8 @@ class Application:
         except Exception as error:  # pylint: disable=broad-exception-caught
             failure = errors.WSGIStoreError("internal error; see the server log")
             response = problem(failure, identity, unforeseen=error)
+        if route is not None and route.fields is not None:
+            response.headers += route.fields(request, failure)
         self._complete(environ, response, identity)
         try:
             body = response(environ, start_response)

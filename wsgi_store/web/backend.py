@@ -8,6 +8,8 @@ from wsgi_store.config import Config
 from wsgi_store.staging import Staging
 from wsgi_store.store.abilities import LocalPaths
 from wsgi_store.store.contract import Store
+from wsgi_store.uploads.uploads import Uploads
+from wsgi_store.web.dialect import Dialects
 from wsgi_store.web.hashes import Hashes
 from wsgi_store.web.redirects import Redirects
 
@@ -38,6 +40,8 @@ class Backend:
     authorize: Authorize
     redirects: Redirects
     hashes: Hashes
+    uploads: Uploads
+    dialects: Dialects
     paths: LocalPaths | None = None
     """The store, if a front server can read its files."""
     metrics: Metrics | None = None

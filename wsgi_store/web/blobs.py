@@ -23,7 +23,7 @@ MAX_PAGE = 1000
 def upload(request: Request, filename: str | None = None) -> Response:
     """Store the body, or the one file of a form, and answer with its hash."""
     receipt, name = request.receive()
-    return _stored(request, receipt, name if filename is None else filename)
+    return stored(request, receipt, name if filename is None else filename)
 
 
 def put(request: Request, hash_: str, filename: str | None = None) -> Response:
@@ -34,7 +34,7 @@ def put(request: Request, hash_: str, filename: str | None = None) -> Response:
     if not receipt.created:
         # Another upload may have been faster since the last look at the store.
         conditional.require_absent(request.environ, receipt.names)
-    return _stored(request, receipt, filename, 201 if receipt.created else 200)
+    return stored(request, receipt, filename, 201 if receipt.created else 200)
 
 
 def _require(request: Request, digest: Digest) -> None:
@@ -45,7 +45,8 @@ def _require(request: Request, digest: Digest) -> None:
     conditional.require(request.environ, blob, request.other_names(names))
 
 
-def _stored(request: Request, receipt: Receipt, name: str | None, status: int = 200) -> Response:
+def stored(request: Request, receipt: Receipt, name: str | None, status: int = 200) -> Response:
+    """Answer an upload whose file is stored."""
     hash_ = receipt.digest.hex
     request.exchange.hash, request.exchange.size = hash_, receipt.size
     url = _url(request, hash_)
@@ -59,21 +60,26 @@ def _stored(request: Request, receipt: Receipt, name: str | None, status: int = 
     if _prefers_text(request.accept):
         plain = [("Content-Type", PLAIN), ("Cache-Control", "no-store"), NO_SNIFFING]
         return Response(f"{hash_}\n".encode(), status, plain + headers)
+    return json_response(told(request, receipt, name), headers, status)
+
+
+def told(request: Request, receipt: Receipt, name: str | None) -> dict[str, object]:
+    """Return what an upload is answered with."""
     answer: dict[str, object] = {
-        "hash": hash_,
+        "hash": receipt.digest.hex,
         "algorithm": receipt.digest.algorithm.value,
         "names": _names(receipt.names),
         "size": receipt.size,
-        "url": url,
+        "url": _url(request, receipt.digest.hex),
         "created": receipt.created,
     }
     if receipt.healed:
         answer["healed"] = True
-    if ambiguous:
-        answer["ambiguous"] = ambiguous
+    if receipt.ambiguous:
+        answer["ambiguous"] = [algorithm.value for algorithm in receipt.ambiguous]
     if name is not None:
         answer["name"] = name
-    return json_response(answer, headers, status)
+    return answer
 
 
 def delete(request: Request, hash_: str) -> Response:

@@ -2,6 +2,7 @@
 
 import itertools
 import mmap
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,6 +19,10 @@ Source: TypeAlias = "Chunk | bytearray | SupportsRead[bytes] | Iterable[Chunk]"
 
 # Bytes of a read: servers hand over a body in large reads far faster than in small ones.
 READ_SIZE = 1 << 20
+ALWAYS = itertools.repeat(READ_SIZE)
+# Bytes of the first and of the smallest paced read, and the seconds below and above which the next differs.
+PACED_FIRST, PACED_LEAST = 64 << 10, 4 << 10
+PACED_SHORT, PACED_LONG = 0.05, 0.5
 # Each server raises exceptions of its own for a broken connection or bad framing; none of them may be
 # taken for the end of the body.
 BODY_ERRORS = {TimeoutError: RequestTimeout, OSError: IncompleteBody, Exception: BadRequest}
@@ -80,12 +85,19 @@ def _in_turns(stream: Any) -> Callable[[int], Chunk]:
     return read_into
 
 
-def chunks(read: Callable[[int], Chunk], length: int | None) -> Iterator[Chunk]:
-    """Yield the body up to its end; raises IncompleteBody if it is shorter than `length` bytes."""
+def chunks(
+    read: Callable[[int], Chunk], length: int | None, sizes: Iterable[int] = ALWAYS
+) -> Iterator[Chunk]:
+    """Yield the body up to its end; raises IncompleteBody if it is shorter than `length` bytes.
+
+    `sizes` are those of the reads, in bytes.
+    """
     left = length
-    while left is None or left > 0:
+    for size in sizes:
+        if left is not None and left <= 0:
+            return
         with mapped(BODY_ERRORS, "cannot read the body"):
-            chunk = read(READ_SIZE if left is None else min(READ_SIZE, left))
+            chunk = read(size if left is None else min(size, left))
         if not chunk:
             break
         if left is not None:
@@ -93,6 +105,22 @@ def chunks(read: Callable[[int], Chunk], length: int | None) -> Iterator[Chunk]:
         yield chunk
     if left:
         raise IncompleteBody(expected=length, actual=(length or 0) - left)
+
+
+def paced() -> Iterator[int]:
+    """Yield sizes of reads that take well below a second each, however slow the client is.
+
+    What a read has received is lost when the connection breaks, and nobody sees it before.
+    """
+    size = PACED_FIRST
+    while True:
+        begin = time.monotonic()
+        yield size
+        seconds = time.monotonic() - begin
+        if seconds < PACED_SHORT:
+            size = min(2 * size, READ_SIZE)
+        elif seconds > PACED_LONG:
+            size = max(size // 2, PACED_LEAST)
 
 
 def chunks_of(source: Source) -> Iterable[Chunk]:

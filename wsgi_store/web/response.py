@@ -20,6 +20,7 @@ PHRASES = {status.value: status.phrase for status in HTTPStatus} | {
     414: "URI Too Long",
     416: "Range Not Satisfiable",
     422: "Unprocessable Content",
+    460: "Checksum Mismatch",
 }
 STATUS_LINES = {status: f"{status} {phrase}" for status, phrase in PHRASES.items()}
 

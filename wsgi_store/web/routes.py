@@ -9,10 +9,10 @@ from werkzeug import exceptions
 from werkzeug.routing import BaseConverter, Map, Rule
 
 from wsgi_store import errors
-from wsgi_store.web import blobs, service
+from wsgi_store.web import blobs, service, uploads
 from wsgi_store.web.download import download
 from wsgi_store.web.request import Request
-from wsgi_store.web.response import Response
+from wsgi_store.web.response import Headers, Response
 
 
 class Route(NamedTuple):
@@ -22,6 +22,8 @@ class Route(NamedTuple):
     method: str
     handler: Callable[..., Response]
     scope: str | None
+    fields: Callable[[Request, errors.WSGIStoreError | None], Headers] | None = None
+    """Returns further fields of every response."""
 
 
 URLS = [
@@ -33,6 +35,10 @@ URLS = [
     Route("/readyz", "GET", service.ready, None),
     Route("/openapi.json", "GET", service.openapi, None),
     Route("/metrics", "GET", service.metrics, "admin"),
+    Route("/uploads", "POST", uploads.create, "write", uploads.fields),
+    Route("/uploads/<upload:identity>", "GET", uploads.show, "write", uploads.fields),
+    Route("/uploads/<upload:identity>", "PATCH", uploads.append, "write", uploads.fields),
+    Route("/uploads/<upload:identity>", "DELETE", uploads.remove, "write", uploads.fields),
     Route("/<hash:hash_>", "GET", download, "read"),
     Route("/<hash:hash_>", "PUT", blobs.put, "write"),
     Route("/<hash:hash_>", "DELETE", blobs.delete, "delete"),
@@ -43,6 +49,7 @@ URLS = [
 ]
 # Answers at every path.
 OPTIONS = Route("*", "OPTIONS", service.options, None)
+UPLOAD_OPTIONS = Route("/uploads", "OPTIONS", uploads.options, None)
 METHODS = {"HEAD", "OPTIONS", *(route.method for route in URLS)}
 HASH = re.compile("[0-9a-fA-F]{32,128}")
 # A path and a method without a route.
@@ -58,6 +65,12 @@ class HashConverter(BaseConverter):
     """32 to 128 hex digits in either case; the store decides whether it has such hashes."""
 
     regex = HASH.pattern
+
+
+class UploadConverter(BaseConverter):
+    """The id of an upload."""
+
+    regex = "[0-9a-f]{32}"
 
 
 class SegmentConverter(BaseConverter):
@@ -77,7 +90,12 @@ class NameConverter(BaseConverter):
 # Without the last two a POST would be redirected (308) before its body is read.
 URL_MAP = Map(
     [Rule(route.path, methods=[route.method], endpoint=route) for route in URLS],
-    converters={"hash": HashConverter, "name": NameConverter, "segment": SegmentConverter},
+    converters={
+        "hash": HashConverter,
+        "upload": UploadConverter,
+        "name": NameConverter,
+        "segment": SegmentConverter,
+    },
     strict_slashes=False,
     merge_slashes=False,
 ).bind("localhost")
@@ -86,7 +104,7 @@ URL_MAP = Map(
 def match(request: Request) -> tuple[Route, dict[str, str]]:
     """Return the route of a request and the arguments for its handler; raises NotFound, MethodNotAllowed."""
     path = request.path
-    method = request.environ["REQUEST_METHOD"]
+    method = uploads.method_of(request.environ, path)
     extra = {}
     also = {"OPTIONS"}
     # `/?hash=H&filename=F` means `/H/F`; in an upload `hash` is a condition.
@@ -101,6 +119,8 @@ def match(request: Request) -> tuple[Route, dict[str, str]]:
     if request.environ.get("PATH_INFO") == "*":  # the server as a whole (RFC 9110 section 9.3.7)
         path, also = NOWHERE, METHODS
     if method == "OPTIONS":
+        if path == "/uploads" or path.startswith("/uploads/"):
+            return UPLOAD_OPTIONS, {"allowed": ", ".join(sorted(also.union(URL_MAP.allowed_methods(path))))}
         return OPTIONS, {"allowed": ", ".join(sorted(also.union(URL_MAP.allowed_methods(path))))}
     try:
         find = _find if len(path) <= LONGEST_CACHED else _find.__wrapped__

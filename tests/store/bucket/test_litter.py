@@ -21,8 +21,8 @@ from wsgi_store.staging import Staging
 from wsgi_store.store.bucket import litter
 from wsgi_store.store.bucket import unfinished as uploads
 from wsgi_store.store.bucket.client import Bucket
-from wsgi_store.store.bucket.lock import LOCKS, locked
 from wsgi_store.store.bucket.engine import PROBES
+from wsgi_store.store.bucket.lock import LOCKS, locked
 from wsgi_store.store.contract import Durability, Remote, Store
 from wsgi_store.store.open import open_store
 from wsgi_store.upkeep.collect import Collected, Kind, collect

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import obstore
 
+from wsgi_store.store.bucket.engine import PROBES
 from wsgi_store.store.bucket.failures import asking
 from wsgi_store.store.bucket.lock import LOCKS, remove_left
-from wsgi_store.store.bucket.engine import PROBES
 from wsgi_store.store.bucket.marked import MarkedBucket
 
 # Seconds: longer than a process needs such an object, and than clocks may differ.

@@ -34,7 +34,6 @@ from wsgi_store.store.marker import NAME as MARKER
 from wsgi_store.store.marker import Marker, Wanted
 from wsgi_store.store.staged import StagedFile
 
-
 # Looks for a file that is replaced or gets another name each time.
 ROUNDS = 100
 

@@ -1,0 +1,1 @@
+"""Foreign protocols, each in a file of its own."""

@@ -1,0 +1,70 @@
+"""How the protocols of resumable uploads differ: what a request means, and how its outcome is told."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from wsgi_store.digest import Digest
+from wsgi_store.errors import WSGIStoreError
+from wsgi_store.uploads.records import Announced
+from wsgi_store.uploads.upload import State
+from wsgi_store.web.response import Headers
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appended:
+    """What a request says of the bytes that it appends."""
+
+    offset: int
+    length: int | None = None
+    """The length of the whole file, if it is told now."""
+    complete: bool = False
+    """Whether these are the last bytes."""
+    expected: tuple[Digest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a request about an upload."""
+
+    state: State
+    metadata: str
+    location: str
+    """The URL of the upload."""
+    content_location: str | None
+    """The URL of the blob, once it is stored."""
+    created: bool = False
+    """Whether the request was to create the upload."""
+    max_size: int | None = None
+    """The largest file in bytes."""
+
+
+class Dialect(Protocol):
+    """How a protocol says what a request means and what became of it."""
+
+    def announced(self, environ: "WSGIEnvironment") -> Announced:
+        """Read the request that creates an upload; raises RequestError."""
+
+    def appended(self, environ: "WSGIEnvironment", length: int | None) -> Appended:
+        """Read a request that appends `length` bytes; raises RequestError."""
+
+    def answer(self, environ: "WSGIEnvironment", outcome: Outcome) -> tuple[int, Headers]:
+        """Return the status and the fields of a response.
+
+        With status 200 the response to a POST or PATCH has the body of any other upload.
+        """
+
+    def fields(self, failure: WSGIStoreError | None) -> Headers:
+        """Return the fields of every response."""
+
+
+class Dialects(Protocol):
+    """The dialects of one application."""
+
+    def of(self, environ: "WSGIEnvironment") -> Dialect:
+        """Return the one that a client speaks; raises BadRequest."""
+
+    def options(self, environ: "WSGIEnvironment", max_size: int | None) -> Headers:
+        """Return the fields that tell what is spoken, and the largest file in bytes."""
