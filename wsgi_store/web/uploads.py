@@ -101,7 +101,7 @@ def _answer(
     )
     status, fields_ = dialect.answer(request.environ, outcome)
     if result is None or status != 200 or request.environ["REQUEST_METHOD"] == "HEAD":
-        return Response([], status, [*fields_, ("Cache-Control", "no-store")])
+        return Response([] if status == 204 else b"", status, [*fields_, ("Cache-Control", "no-store")])
     response = stored(request, result, upload.announced.name)
     response.headers += fields_
     return response
