@@ -35,7 +35,7 @@ text { font: 15px system-ui, sans-serif; text-anchor: middle; fill: #222 }
 """
 READ, PUBLISHED, OPENED = "An upload is read", "It is published", "A download is opened"
 # The names of the layers for a reader, from the lowest to the highest.
-NAMES = ("ground", "store", "receiving, upkeep", "access", "HTTP", "assembly", "servers")
+NAMES = ("ground", "store", "receiving, upkeep", "access", "HTTP", "protocols", "assembly", "servers")
 
 
 def edges() -> set[tuple[str, str]]:

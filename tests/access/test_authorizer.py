@@ -33,12 +33,24 @@ REQUESTS = {
     ("/readyz", "GET"): None,
     ("/openapi.json", "GET"): None,
     ("/metrics", "GET"): "admin",
+    ("/uploads", "POST"): "write",
+    ("/uploads/<upload:id_>", "GET"): "write",
+    ("/uploads/<upload:id_>", "PATCH"): "write",
+    ("/uploads/<upload:id_>", "DELETE"): "write",
     ("/<hash:hash_>", "GET"): "read",
     ("/<hash:hash_>/<name:filename>", "GET"): "read",
     ("/<hash:hash_>", "DELETE"): "delete",
     ("/<hash:hash_>", "PUT"): "write",
     ("/<hash:hash_>/<name:filename>", "PUT"): "write",
     ("/<segment:filename>", "PUT"): "write",
+}
+
+# What requests about uploads need beside a token.
+TUS = {
+    "Tus-Resumable": "1.0.0",
+    "Upload-Length": "10",
+    "Upload-Offset": "0",
+    "Content-Type": "application/offset+octet-stream",
 }
 
 
@@ -50,17 +62,18 @@ def test_scopes_decide(make: Make, route: Any, scope: str) -> None:
     client.post("/", b"hello", headers=bearer("all"))
     path = re.sub("<(name|segment):filename>", "x.txt", route.path.replace("<hash:hash_>", HELLO))
     needed = REQUESTS[route.path, route.method]
-    body = {"params": b"hello"} if route.method in ("POST", "PUT") else {}
-    client.request(
-        path, method=route.method, body=body.get("params", b""), status=200 if needed is None else 401
-    )
     allowed = needed in (None, scope)
+    if "<upload:" in path:
+        owner = bearer("this" if allowed else "all")
+        path = client.post("/uploads", headers=TUS | owner, status=201).headers["Location"]
+    body = b"hello" if route.method in ("POST", "PUT", "PATCH") else b""
+    client.request(path, method=route.method, body=body, headers=TUS, status=200 if needed is None else 401)
     answer = client.request(
         path,
         method=route.method,
-        body=body.get("params", b""),
-        headers=bearer("this"),
-        status=200 if allowed else 403,
+        body=body,
+        headers=TUS | bearer("this"),
+        status="2*" if allowed else 403,
     )
     if not allowed:
         assert code(answer) == "denied"

@@ -29,6 +29,10 @@ SHORT = {
     "HTTP_X_FORWARDED_FOR": "trusted proxies bound it",
     "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "only whether there is one",
     "HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK": "it is compared",
+    "HTTP_TUS_RESUMABLE": "it is compared",
+    "HTTP_UPLOAD_COMPLETE": "it is matched once",
+    "HTTP_UPLOAD_CONCAT": "only whether there is one",
+    "HTTP_UPLOAD_DEFER_LENGTH": "it is compared",
 }
 UNITS = [
     *'a,;= \t"\\:%&-/',
@@ -53,6 +57,7 @@ UNITS = [
     "%ff",
     "Mon, 01 Jan 2024 00:00:00 GMT",
 ]
+TUS = {"HTTP_TUS_RESUMABLE": "1.0.0", "HTTP_UPLOAD_DEFER_LENGTH": "1", "CONTENT_LENGTH": "0"}
 # Generous: an idle machine needs a tenth of it.
 LIMIT = 0.1
 
@@ -118,6 +123,8 @@ def test_fields(app: Application, unit: str) -> None:
                 quick(app, "POST", body=b"hello", **fields)
                 quick(app, path="/metrics", **fields)
                 quick(app, path="/openapi.json", **fields)
+                if name.startswith("HTTP_UPLOAD_"):
+                    quick(app, "POST", "/uploads", **TUS, **fields)
             if name not in FIELDS:
                 quick(app, path=f"/{HELLO}", **all_, **{name: begin + filled(unit, 800_000)})
                 quick(app, "POST", body=b"hello", **all_, **{name: begin + filled(unit, 800_000)})

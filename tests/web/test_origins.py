@@ -349,7 +349,7 @@ def test_a_preflight(config: Config, setting: str, path: str) -> None:
     assert {"Authorization", "*", "Content-Type", "Range"} <= set(allowed)
     assert said == {
         "Access-Control-Allow-Origin": setting,
-        "Access-Control-Allow-Methods": "DELETE, GET, HEAD, OPTIONS, POST, PUT",
+        "Access-Control-Allow-Methods": "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
         "Access-Control-Max-Age": "7200",
     }
     private = {"HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK": "true"}

@@ -142,7 +142,7 @@ def test_methods(application: Application, path: str, query: str, allowed: str) 
     "path, query, allowed",
     [
         *ALLOWED,
-        ("*", "", "DELETE, GET, HEAD, OPTIONS, POST, PUT"),
+        ("*", "", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"),
         ("/*", "", "OPTIONS, PUT"),
         ("/x", "", "OPTIONS, PUT"),
         ("/files/x", "", "OPTIONS"),
@@ -161,7 +161,7 @@ def test_connect(application: Application, target: str) -> None:
     """CONNECT gets 405 with all methods of the service, as it names no path."""
     answer = call(application, "CONNECT", target, RAW_URI=target)
     check(answer, 405, "method_not_allowed")
-    assert answer.headers["Allow"] == "DELETE, GET, HEAD, OPTIONS, POST, PUT"
+    assert answer.headers["Allow"] == "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 
 
 # Names: there is nothing to read under them, but a PUT stores its body.

@@ -36,7 +36,8 @@ FIELDS = tuple(
     f"HTTP_{name}"
     for name in (
         "ACCEPT AUTHORIZATION CONTENT_DIGEST IF_MATCH IF_MODIFIED_SINCE IF_NONE_MATCH IF_RANGE "
-        "IF_UNMODIFIED_SINCE REPR_DIGEST TRANSFER_ENCODING"
+        "IF_UNMODIFIED_SINCE REPR_DIGEST TRANSFER_ENCODING UPLOAD_CHECKSUM UPLOAD_METADATA "
+        "X_HTTP_METHOD_OVERRIDE"
     ).split()
 ) + ("CONTENT_TYPE",)
 # Characters of an Accept field that are parsed: each of its items takes as long as a small answer.

@@ -34,17 +34,17 @@ def create(request: Request) -> Response:
     return _answer(request, dialect, upload, state, created=True)
 
 
-def append(request: Request, identity: str) -> Response:
+def append(request: Request, id_: str) -> Response:
     """Append the body to an upload."""
     request.allow_time()
     dialect = _dialect(request)
-    upload = request.backend.uploads.find(request.grant.owner, identity)
+    upload = request.backend.uploads.find(request.grant.owner, id_)
     return _answer(request, dialect, upload, _append(request, dialect, upload))
 
 
-def show(request: Request, identity: str) -> Response:
+def show(request: Request, id_: str) -> Response:
     """Tell how far an upload is."""
-    upload = request.backend.uploads.find(request.grant.owner, identity)
+    upload = request.backend.uploads.find(request.grant.owner, id_)
     state = upload.state(_publishing(request))
     if request.environ["REQUEST_METHOD"] == "HEAD":
         return _answer(request, _dialect(request), upload, state)
@@ -77,9 +77,9 @@ def method_of(environ: "WSGIEnvironment", path: str) -> str:
     return method
 
 
-def remove(request: Request, identity: str) -> Response:
+def remove(request: Request, id_: str) -> Response:
     """Remove an upload; a request that appends to it ends."""
-    request.backend.uploads.find(request.grant.owner, identity).remove()
+    request.backend.uploads.find(request.grant.owner, id_).remove()
     return Response([], 204, [])
 
 
