@@ -4,6 +4,7 @@ import itertools
 import mmap
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,7 +22,7 @@ Source: TypeAlias = "Chunk | bytearray | SupportsRead[bytes] | Iterable[Chunk]"
 READ_SIZE = 1 << 20
 ALWAYS = itertools.repeat(READ_SIZE)
 # Bytes of the first and of the smallest paced read, and the seconds below and above which the next differs.
-PACED_FIRST, PACED_LEAST = 64 << 10, 4 << 10
+PACED_FIRST, PACED_LEAST = 1 << 20, 4 << 10
 PACED_SHORT, PACED_LONG = 0.05, 0.5
 # Each server raises exceptions of its own for a broken connection or bad framing; none of them may be
 # taken for the end of the body.
@@ -58,7 +59,7 @@ def open_body(environ: "WSGIEnvironment", *, announced: bool) -> tuple[Callable[
         raise BadRequest("malformed Content-Length")
     if uwsgi.serves(environ):
         return uwsgi.timed(stream.read), int(text)
-    return (_in_turns(stream) if int(text) > READ_SIZE else stream.read), int(text)
+    return (_in_turns(stream, whole=True) if int(text) > READ_SIZE else stream.read), int(text)
 
 
 def _is_trusted(environ: "WSGIEnvironment") -> bool:
@@ -66,8 +67,10 @@ def _is_trusted(environ: "WSGIEnvironment") -> bool:
     return environ.get("SERVER_SOFTWARE", "").startswith(TRUSTED) or "mod_wsgi.process_group" in environ
 
 
-def _in_turns(stream: Any) -> Callable[[int], Chunk]:
+def _in_turns(stream: Any, *, whole: bool = False) -> Callable[[int], Chunk]:
     """Return a function that reads into two buffers in turn, if `stream` can read into buffers.
+
+    `whole` says that the body fills at least one of them.
 
     A chunk stays valid until two more chunks have been requested.
     """
@@ -75,7 +78,12 @@ def _in_turns(stream: Any) -> Callable[[int], Chunk]:
         read: Callable[[int], bytes] = stream.read
         return read
     # mmap: untouched pages are never allocated, and a chunked body may be small.
-    memory = memoryview(mmap.mmap(-1, 2 * READ_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    mapping = mmap.mmap(-1, 2 * READ_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if whole:
+        # One page fault instead of 512; not every kernel has such pages (madvise(2)).
+        with suppress(OSError):
+            mapping.madvise(mmap.MADV_HUGEPAGE)
+    memory = memoryview(mapping)
     buffers = itertools.cycle([memory[:READ_SIZE], memory[READ_SIZE:]])
 
     def read_into(size: int) -> memoryview:
