@@ -50,10 +50,6 @@ class Follower:
             self._hasher.update(block)
             self.position += len(block)
 
-    def settle(self) -> None:
-        """Wait until everything is hashed, so that the caller may change the bytes."""
-        self._hasher.settle()
-
     def digests(self) -> dict[Algorithm, Digest]:
         """Return the digests; raises DigestMismatch if the bytes lack an expected one."""
         return self._hasher.digests()

@@ -155,7 +155,6 @@ class Upload:
                 size=part.offset,
                 max_size=self.announced.max_size,
             )
-            follower.settle()
             if hasher is not None:
                 hasher.digests()
         except BaseException:
