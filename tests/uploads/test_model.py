@@ -166,7 +166,7 @@ class Model(RuleBasedStateMachine):
                 synced = note.Note.read(notes.fileno()).synced
             end = path.with_name(path.name + ".end")
             if end.exists():
-                synced = max(synced, int(end.read_text()))
+                synced = max(synced, int(os.listdir(end)[0]))
             size = path.stat().st_size
             os.truncate(path, max(synced, min(size, kept)))
             with path.open("r+b") as file:

@@ -56,18 +56,18 @@ class Follower:
 
 
 class Followers:
-    """The followers of this process that no request is using."""
+    """The followers of this process that no request is using, by the keys of their parts."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._kept: OrderedDict[str, Follower] = OrderedDict()
+        self._kept: OrderedDict[bytes, Follower] = OrderedDict()
 
-    def take(self, key: str) -> Follower | None:
+    def take(self, key: bytes) -> Follower | None:
         """Return a follower, for one request alone."""
         with self._lock:
             return self._kept.pop(key, None)
 
-    def keep(self, key: str, follower: Follower) -> None:
+    def keep(self, key: bytes, follower: Follower) -> None:
         """Keep a follower for the next request."""
         with self._lock:
             self._kept[key] = follower

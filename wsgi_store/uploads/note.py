@@ -10,7 +10,7 @@ from wsgi_store.filesystem import read_file
 
 # Two records, written in turn: a power failure may damage the one that is being written, not the other.
 SLOT = 512
-_RECORD = struct.Struct("<QQqB36sI")
+_RECORD = struct.Struct("<QQqB16s36sI")
 # Differs for every start of the system (random(4)).
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -25,6 +25,8 @@ class Note:
     """Where bytes begin that count only after their digest was verified."""
     complete: bool = False
     """Whether the last byte of the file was received."""
+    key: bytes = b""
+    """Differs from that of every other part, and of this one before bytes of it were dropped."""
     boot: bytes = b""
     """The start of the system in which this was noted."""
     number: int = 0
@@ -40,7 +42,7 @@ class Note:
         """Write and return the note that follows this one; raises OSError."""
         after = replace(self, boot=boot(), number=self.number + 1, **changes)  # type: ignore[arg-type]
         unverified = -1 if after.unverified is None else after.unverified
-        fields = (after.number, after.synced, unverified, after.complete, after.boot)
+        fields = (after.number, after.synced, unverified, after.complete, after.key, after.boot)
         record = _RECORD.pack(*fields, 0)
         os.pwrite(fd, _RECORD.pack(*fields, zlib.crc32(record)), after.number % 2 * SLOT)
         if sync:
@@ -51,15 +53,20 @@ class Note:
 def _parse(record: bytes) -> Note | None:
     if len(record) < _RECORD.size:
         return None
-    number, synced, unverified, complete, booted, checksum = _RECORD.unpack(record)
+    number, synced, unverified, complete, key, booted, checksum = _RECORD.unpack(record)
     if not number or zlib.crc32(record[:-4] + bytes(4)) != checksum:
         return None
-    return Note(synced, None if unverified < 0 else unverified, bool(complete), booted.rstrip(b"\0"), number)
+    start = None if unverified < 0 else unverified
+    return Note(synced, start, bool(complete), key, booted.rstrip(b"\0"), number)
 
 
 @cache
 def boot() -> bytes:
-    """Return what identifies this start of the system, or this process where that cannot be known."""
+    """Return what identifies this start of the system, or this process where that cannot be known.
+
+    Without /proc, and in containers with boot ids of their own, only synced bytes are passed on from one
+    process to another.
+    """
     try:
         return read_file(BOOT_ID).strip()
     except OSError:

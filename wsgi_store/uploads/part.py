@@ -8,13 +8,16 @@ The newcomer makes the mark before it looks how many bytes count. The holder loo
 noted what it will tell its client. So one of them sees what the other has done.
 """
 
+import errno
 import fcntl
 import os
+import stat
 import time
 from contextlib import ExitStack, suppress
 from types import TracebackType
 
 from wsgi_store.errors import UploadLocked
+from wsgi_store.filesystem import NoFile
 from wsgi_store.store.staged import StagedFile
 from wsgi_store.uploads import records
 from wsgi_store.uploads.note import Note, boot
@@ -27,7 +30,9 @@ PEACE = 2.0
 PAUSE = 0.02
 # Takeovers that happen meanwhile.
 ROUNDS = 100
-OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# The mode of a file that is published or is about to be.
+SEALED = 0o444
+OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Part(StagedFile):
@@ -36,14 +41,14 @@ class Part(StagedFile):
     `start` is the total length of the parts before it, in bytes. Every method raises OSError.
     """
 
-    def __init__(self, folder: int, path: str, number: int, start: int) -> None:
-        super().__init__(os.open(str(number), OPEN, dir_fd=folder), os.path.join(path, str(number)))
-        try:
-            self._notes = os.open(f"{number}.note", OPEN, dir_fd=folder)
+    def __init__(self, folder: int, number: int, start: int) -> None:
+        with ExitStack() as stack:
+            super().__init__(_open(str(number), folder))
+            stack.callback(os.close, self.fd)
+            self._notes = _open(f"{number}.note", folder)
+            stack.callback(os.close, self._notes)
             self.note = Note.read(self._notes)
-        except BaseException:
-            os.close(self.fd)
-            raise
+            stack.pop_all()
         self._folder = folder
         self.number = number
         self.start = start
@@ -52,7 +57,12 @@ class Part(StagedFile):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._notes)
-        os.close(self.fd)
+        super().__exit__(kind, error, trace)
+
+    def link(self, name: str, directory: int) -> None:
+        """Link the file under a name in an open directory; raises FileExistsError and other OSErrors."""
+        # By a path, this could be a new upload of the same file.
+        os.link(str(self.number), name, src_dir_fd=self._folder, dst_dir_fd=directory, follow_symlinks=False)
 
     @property
     def size(self) -> int:
@@ -60,9 +70,16 @@ class Part(StagedFile):
         return os.fstat(self.fd).st_size
 
     @property
-    def links(self) -> int:
-        """How many names the file has."""
-        return os.fstat(self.fd).st_nlink
+    def is_published(self) -> bool:
+        """Whether it is a blob, too, so that nobody may change it any more."""
+        status = os.fstat(self.fd)
+        # Somebody may have linked it for a backup, but only a complete one is sealed.
+        return status.st_nlink > 1 and stat.S_IMODE(status.st_mode) == SEALED
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last byte of the file was received, for its holder."""
+        return self.note.complete or self.is_published
 
     @property
     def modified(self) -> float:
@@ -77,7 +94,7 @@ class Part(StagedFile):
     @property
     def is_fenced(self) -> bool:
         """Whether another process has taken over the upload, or removed it."""
-        return _exists(f"{self.number}.fence", self._folder) or not self.links
+        return records.exists(f"{self.number}.fence", self._folder) or not os.fstat(self.fd).st_nlink
 
     def lock(self, until: float) -> bool:
         """Lock it (flock(2)); False if somebody else has the lock until then (time.monotonic)."""
@@ -96,25 +113,41 @@ class Part(StagedFile):
         self.note, counted = self._counted()
         if counted < self.size:
             os.ftruncate(self.fd, counted)
-        if self.note.boot != boot() or self.note.unverified is not None:
-            self._write(synced=min(self.note.synced, counted), unverified=None)
+        if self.note.boot != boot():
+            # Other processes may know hashes of bytes that were dropped.
+            self._write(synced=min(self.note.synced, counted), unverified=None, key=os.urandom(16))
+        elif self.note.unverified is not None:
+            self._write(unverified=None)
         os.lseek(self.fd, 0, os.SEEK_END)
 
     def expect(self) -> None:
         """Note that bytes from here on count only when they are kept."""
         self._write(unverified=self.size)
 
-    def keep(self, *, sync: bool, complete: bool = False) -> None:
+    def keep(self, path: str, *, sync: bool, complete: bool = False) -> None:
         """Make its bytes survive a power failure if `sync`, before anybody is told of them.
 
-        Raises UploadLocked if another process has taken over the upload.
+        `path` is that of the upload. Raises UploadLocked if another process has taken over the upload.
         """
-        size = self.size
-        if size > self.note.synced or self.note.unverified is not None or complete > self.note.complete:
+        size, synced = self.size, self.note.synced
+        if size > synced or self.note.unverified is not None or complete > self.note.complete:
             if sync:
-                os.fdatasync(self.fd)
-            self._write(sync=sync, synced=size if sync else 0, unverified=None, complete=complete)
+                self._sync()
+                if not synced:
+                    # Whoever made the names may have been stopped before it synced them.
+                    records.sync_names(path)
+                synced = size
+            self._write(sync=sync, synced=synced, unverified=None, complete=complete)
         self.require_held()
+
+    def _sync(self) -> None:
+        try:
+            os.fdatasync(self.fd)
+        except OSError:
+            # The kernel may have dropped what it could not write, and the next sync succeeds (fsync(2)).
+            os.ftruncate(self.fd, self.note.synced)
+            self._write(unverified=None, key=os.urandom(16))
+            raise
 
     def require_held(self) -> None:
         """Raise UploadLocked if another process has taken over the upload."""
@@ -123,27 +156,39 @@ class Part(StagedFile):
 
     def require_silence(self) -> None:
         """Raise UploadLocked if its holder has received a byte just now, or has received all of them."""
-        if self.note.complete:
-            raise UploadLocked("the file is complete and is being stored")
+        self._require_unfinished(Note.read(self._notes))
+        # A time in the future is wrong, and would give the holder peace until then.
         if -1 < time.time() - self.modified < PEACE:
             raise UploadLocked("another request is sending this file")
 
-    def fence(self, *, sync: bool) -> int:
-        """Keep everybody from appending to it; returns how many of its bytes count."""
+    def _require_unfinished(self, note: Note) -> None:
+        if note.complete or self.is_published:
+            raise UploadLocked("the file is complete and is being stored")
+
+    def fence(self, *, sync: bool, held: bool) -> None:
+        """Keep everybody from appending to it, and settle how many of its bytes count.
+
+        `held` says that the caller holds it; otherwise raises UploadLocked if it is complete.
+        """
         with suppress(FileExistsError):
             os.close(os.open(f"{self.number}.fence", records.NEW, 0o600, dir_fd=self._folder))
-        _, counted = self._counted()
+        note, counted = self._counted()
+        if not held:
+            # The holder may have looked for the mark before it was made, and publishes the file.
+            self._require_unfinished(note)
         if sync:
-            os.fdatasync(self.fd)
-        records.write_once(f"{self.number}.end", b"%d" % counted, self._folder, sync=sync)
-        end = end_of(self.number, self._folder)
-        assert end is not None
-        return end
+            try:
+                os.fdatasync(self.fd)
+            except OSError:
+                counted = min(counted, note.synced)
+        records.settle(f"{self.number}.end", str(counted), self._folder, sync=sync)
 
     def _counted(self) -> tuple[Note, int]:
         """The last note of it, and how many of its bytes count."""
         note = Note.read(self._notes)
         size = self.size
+        if self.is_published:
+            return note, size
         if note.boot != boot():
             return note, min(size, note.synced)
         return note, size if note.unverified is None else min(size, note.unverified)
@@ -154,14 +199,10 @@ class Part(StagedFile):
 
 def make_part(folder: int, number: int, *, sync: bool) -> None:
     """Create the files of a part unless they exist; raises OSError."""
+    # Both are empty, so that whoever is late changes nothing.
     for name in (f"{number}.note", str(number)):
         with suppress(FileExistsError):
-            fd = os.open(name, records.NEW, 0o600, dir_fd=folder)
-            try:
-                if name.endswith(".note"):
-                    Note().write(fd, sync=sync)
-            finally:
-                os.close(fd)
+            os.close(os.open(name, records.NEW, 0o600, dir_fd=folder))
     if sync:
         os.fsync(folder)
 
@@ -169,22 +210,31 @@ def make_part(folder: int, number: int, *, sync: bool) -> None:
 def claim(folder: int, path: str, *, sync: bool) -> Part:
     """Return the last part of an upload, locked and without the bytes that do not count.
 
-    Raises UploadLocked if somebody else is using the upload, FileNotFoundError if it has no parts, and
-    OSError.
+    Raises UploadLocked if somebody else is using the upload, FileNotFoundError if it is done or was removed,
+    and OSError.
     """
     until = time.monotonic() + PATIENCE
     for _ in range(ROUNDS):
         number, start = last_of(folder)
         with ExitStack() as stack:
-            part = stack.enter_context(Part(folder, path, number, start))
-            if not part.lock(until):
+            try:
+                part = stack.enter_context(Part(folder, number, start))
+            except FileNotFoundError:
+                if not number or records.exists(records.DONE, folder):
+                    raise
+                # Its predecessor has just been fenced off, or whoever did that was killed.
+                make_part(folder, number, sync=sync)
+                continue
+            held = part.lock(until)
+            if records.exists(records.DONE, folder) or not records.leads(path, folder):
+                raise FileNotFoundError(errno.ENOENT, "the upload is done or was removed")
+            if not held:
                 part.require_silence()
             elif not part.is_fenced:
                 part.cut()
                 stack.pop_all()
                 return part
-            part.fence(sync=sync)
-        make_part(folder, number + 1, sync=sync)
+            part.fence(sync=sync, held=held)
     raise UploadLocked("other requests keep taking over this upload")
 
 
@@ -199,19 +249,17 @@ def last_of(folder: int) -> tuple[int, int]:
 
 def end_of(number: int, folder: int) -> int | None:
     """Return how many bytes of a part count, if it is fenced off; raises OSError."""
+    value = records.value_of(f"{number}.end", folder)
+    return None if value is None else int(value)
+
+
+def _open(name: str, folder: int) -> int:
+    """Open a regular file for writing, or for reading if it is sealed."""
     try:
-        fd = os.open(f"{number}.end", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    except FileNotFoundError:
-        return None
-    try:
-        return int(os.read(fd, 20))
-    finally:
+        fd = os.open(name, os.O_RDWR | OPEN, dir_fd=folder)
+    except PermissionError:
+        fd = os.open(name, os.O_RDONLY | OPEN, dir_fd=folder)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-
-
-def _exists(name: str, folder: int) -> bool:
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
+        raise NoFile(errno.EINVAL, "not a regular file", name)
+    return fd

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from wsgi_store.filesystem import Directory, list_directory
 from wsgi_store.uploads import records
 from wsgi_store.uploads.part import last_of
+from wsgi_store.uploads.records import Announced
 
 # Seconds after its last byte for which an upload is promised the room that was announced for it.
 PROMISED = 600.0
@@ -50,13 +51,19 @@ def owned(own: str) -> Iterator[Listed]:
 
 
 def _look(path: str, folder: int) -> Listed:
-    announced = records.announced(records.read(records.ANNOUNCED, folder))
+    try:
+        announced = records.announced(records.read(records.ANNOUNCED, folder))
+    except records.Damaged:
+        announced = Announced()
     try:
         done = os.stat(records.DONE, dir_fd=folder, follow_symlinks=False)
         return Listed(path, announced.length, 0, done.st_mtime, True)
     except FileNotFoundError:
         number, start = last_of(folder)
-        status = os.stat(str(number), dir_fd=folder, follow_symlinks=False)
+        try:
+            status = os.stat(str(number), dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:  # whoever fenced off the last part was killed
+            return Listed(path, announced.length, start, os.fstat(folder).st_mtime, False)
         return Listed(path, announced.length, start + status.st_size, status.st_mtime, False)
 
 

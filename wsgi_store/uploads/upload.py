@@ -5,7 +5,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from wsgi_store.digest import Chunk, Digest
@@ -85,19 +85,18 @@ class Upload:
         whatever `chunks` and `publishing` raise. The upload is removed if the file lacks an announced digest.
         """
         with self._opened() as folder:
-            done = records.receipt(folder.fd)
-            if done is not None:
-                self._require_young(os.stat(records.DONE, dir_fd=folder.fd).st_mtime)
-                return self._told(done, offset)
-            with claim(folder.fd, self._path, sync=self._shared.sync) as part:
+            part = self._claimed(folder.fd)
+            if part is None:
+                return self._done(folder.fd, offset)
+            with part:
                 self._require_young(part.modified)
                 self._agree(folder.fd, part, offset, length)
                 follower = self._received(part, chunks, expected)
                 known = self.announced.length
                 done_now = part.offset == known if known is not None else complete
-                part.keep(sync=self._shared.sync, complete=done_now or part.note.complete)
+                part.keep(self._path, sync=self._shared.sync, complete=done_now or part.is_complete)
                 if not part.note.complete:
-                    self._shared.followers.keep(self._path, follower)
+                    self._shared.followers.keep(part.note.key, follower)
                     return State(part.offset, known, self._expires(part.modified))
                 receipt = self._finish(folder.fd, part, follower, publishing)
                 return self._told(receipt, None)
@@ -111,15 +110,44 @@ class Upload:
             except FileNotFoundError:
                 raise UploadNotFound from None
 
+    def _claimed(self, folder: int) -> Part | None:
+        """Return the part to which bytes are appended; None if the upload is done."""
+        for _ in range(2):  # it may become done meanwhile
+            if records.exists(records.DONE, folder):
+                return None
+            with suppress(FileNotFoundError):
+                return claim(folder, self._path, sync=self._shared.sync)
+        # Without syncs a power failure may have lost files of it, so that nobody can use it any more.
+        if records.leads(self._path, folder):
+            self.discard()
+        raise UploadNotFound
+
+    def _done(self, folder: int, offset: int | None) -> State:
+        """Tell the result of an upload that is done."""
+        self._require_young(os.stat(records.DONE, dir_fd=folder).st_mtime)
+        records.clear(folder)  # whoever finished it may have been killed
+        try:
+            receipt = records.receipt(folder)
+        except records.Damaged:
+            self.discard()
+            receipt = None
+        if receipt is None:
+            raise UploadNotFound
+        return self._told(receipt, offset)
+
     def _require_young(self, modified: float) -> None:
         """Remove the upload and raise UploadNotFound if it has expired."""
         if self._expires(modified) < time.time():
-            self.remove()
+            self.discard()
             raise UploadNotFound
 
     def _agree(self, folder: int, part: Part, offset: int | None, length: int | None) -> None:
         """Compare what the client says with what is known, and note the length."""
         known = self.announced.length
+        if known is None and part.is_complete:
+            # Its last byte may have been published.
+            known = part.offset
+            self.announced = replace(self.announced, length=known)
         if length is not None and known is None:
             self.announced = replace(self.announced, length=length)
             known = length
@@ -135,15 +163,15 @@ class Upload:
     def _received(self, part: Part, chunks: Iterable[Chunk], expected: Sequence[Digest]) -> Follower:
         """Append bytes, and hash what counts; returns the hashes."""
         shared = self._shared
-        follower = shared.followers.take(self._path)
+        follower = shared.followers.take(part.note.key)
         # After a takeover the file is hashed from the disk, when its parts are one.
-        if follower is None or part.start or follower.position > part.size:
+        if follower is None or part.number or follower.position > part.size:
             follower = Follower(shared.store.algorithms, self.announced.expected)
         hasher = Hasher(expected[0].algorithm, expected) if expected else None
         if hasher is not None:
             part.expect()
             update: Callable[[Chunk], object] = hasher.update
-        elif part.start:
+        elif part.number:
             update = _ignored
         else:
             update = follower.following(part.fd, part.size)
@@ -160,8 +188,8 @@ class Upload:
         except BaseException:
             if hasher is not None:
                 part.cut()
-            elif follower.position <= part.size and not part.start:
-                shared.followers.keep(self._path, follower)
+            elif follower.position <= part.size and not part.number:
+                shared.followers.keep(part.note.key, follower)
             raise
         return follower
 
@@ -179,20 +207,20 @@ class Upload:
     def _finish(self, folder: int, part: Part, follower: Follower, publishing: Publishing) -> Receipt:
         """Store the complete file, and remove its parts."""
         try:
-            if part.start or part.number:
+            if part.number:
                 receipt = self._joined(folder, part, publishing)
             else:
                 follower.catch_up(part.fd, part.size)
                 part.digests = follower.digests()
                 # A killed request may have published it.
-                published = part.links > 1
+                published = part.is_published
                 receipt = self._shared.staging.publish(part, part.size, publishing)
                 if published:
                     receipt = replace(receipt, added=Added.CREATED)
         except DigestMismatch:
-            self.remove()
+            self.discard()
             raise
-        records.finish(folder, receipt, part.number, sync=self._shared.sync)
+        records.finish(folder, receipt, sync=self._shared.sync)
         return receipt
 
     def _joined(self, folder: int, last: Part, publishing: Publishing) -> Receipt:
@@ -208,7 +236,7 @@ class Upload:
         start = 0
         for number in range(last.number):
             left = end_of(number, folder) or 0
-            with Part(folder, self._path, number, start) as part:
+            with Part(folder, number, start) as part:
                 for block in blocks(part.fd):
                     yield block[:left]
                     left -= len(block)
@@ -222,13 +250,18 @@ class Upload:
         Raises UploadLocked while the file is being stored.
         """
         with self._opened() as folder:
-            if records.receipt(folder.fd) is None:
+            if not records.exists(records.DONE, folder.fd):
                 number, start = last_of(folder.fd)
-                with Part(folder.fd, self._path, number, start) as part:
-                    part.fence(sync=False)
-            gone = os.path.join(os.path.dirname(self._path), f".{secrets.token_hex(16)}")
-            os.rename(self._path, gone)
-            shutil.rmtree(gone, ignore_errors=True)
+                # Without the last part, whoever fenced off the one before was killed.
+                with suppress(FileNotFoundError), Part(folder.fd, number, start) as part:
+                    part.fence(sync=False, held=part.lock(time.monotonic()))
+            self.discard()
+
+    def discard(self) -> None:
+        """Remove the upload in one step, and then its files."""
+        gone = os.path.join(os.path.dirname(self._path), f".{secrets.token_hex(16)}")
+        os.rename(self._path, gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def _told(self, receipt: Receipt, offset: int | None) -> State:
         if offset is not None and offset != receipt.size:

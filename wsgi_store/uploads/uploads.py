@@ -83,8 +83,16 @@ class Uploads:
                 with suppress(UploadNotFound):
                     return self.find(owner, identity)
                 self._require_room(own, announced)
-                with suppress(OSError), self._draft(own, announced) as draft:
-                    os.rename(draft, os.path.join(own, identity))
+                path = os.path.join(own, identity)
+                with self._draft(own, announced) as draft:
+                    try:
+                        os.rename(draft, path)
+                    except OSError as error:
+                        if error.errno not in records.TAKEN:
+                            raise
+                    else:
+                        if self._shared.sync:
+                            records.sync_names(path)
         raise UploadLocked("other requests keep creating and removing this upload")
 
     def _require_room(self, own: str, announced: Announced) -> None:
@@ -118,6 +126,9 @@ class Uploads:
                 announced = records.announced(read_file(os.path.join(path, records.ANNOUNCED)))
             except (FileNotFoundError, NotADirectoryError):
                 raise UploadNotFound from None
+            except records.Damaged:
+                Upload(self._shared, path, identity, Announced()).discard()
+                raise UploadNotFound from None
         return Upload(self._shared, path, identity, announced)
 
     def _own(self, owner: str) -> str:
@@ -131,9 +142,8 @@ class Uploads:
         return hmac.new(self._key(), text.encode(), hashlib.sha256).hexdigest()[:32]
 
     def _key(self) -> bytes:
-        path = os.path.join(self._directory, ".key")
-        with suppress(FileNotFoundError):
-            return read_file(path)
         with Directory(self._directory) as directory:
-            records.write_once(".key", secrets.token_bytes(32), directory.fd, sync=self._shared.sync)
-        return read_file(path)
+            key = records.value_of(".key", directory.fd)
+            if key is None:
+                key = records.settle(".key", secrets.token_hex(32), directory.fd, sync=self._shared.sync)
+        return key.encode()
