@@ -55,7 +55,7 @@ class Server(ObjectStore):
         bucket = self._bucket
         bucket._engine.require = lambda: None  # type: ignore[method-assign]  # Ceph was tested often enough
         _ = bucket.client, bucket.once
-        self._adoption._copier = Copier(bucket, _client(endpoint))
+        self._adoption.copier = Copier(bucket, _client(endpoint))
         bucket.timeout = TIMEOUT
 
     @property

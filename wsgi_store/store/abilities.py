@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from wsgi_store.digest import Algorithm, Digest
-from wsgi_store.store.contract import Blob, BlobReader
+from wsgi_store.store.contract import Blob, BlobReader, Publication
 from wsgi_store.store.marker import Marker
 from wsgi_store.store.staged import Ahead, StagedFile
 
@@ -46,6 +46,19 @@ class EarlyUploads(Protocol):
         """Start to upload a file with the announced size and digests, if that is worthwhile.
 
         The caller puts the result in `staged.ahead`. Raises StoreError if the file could not be added.
+        """
+
+
+@runtime_checkable
+class Renewal(Protocol):
+    """A store in which a blob can count as added again without its bytes."""
+
+    def renew(self, digest: Digest, size: int) -> Publication | None:
+        """Do what `add` does for a file that the store holds; returns the names that are known without it.
+
+        `digest` is by an algorithm that is collision resistant, `size` is in bytes. Returns None, and
+        changes nothing, if the store has no such blob of this size, or needs its bytes for that. Raises
+        StoreError.
         """
 
 

@@ -8,7 +8,7 @@ import pytest
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import DigestCollision
 from wsgi_store.staging import Staging
-from wsgi_store.store.abilities import Hashed, Names
+from wsgi_store.store.abilities import Hashed, Names, Renewal
 from wsgi_store.store.contract import Added, Store
 from wsgi_store.testing.helpers import COLLIDING, DATA, absent, content, digest_of, put
 from wsgi_store.testing.kind import StoreKind
@@ -69,6 +69,25 @@ class Naming:
                 assert not list(store.iterate(algorithm=algorithm))
         put(staging, DATA)
         assert [content(store, name) for name in names] == [DATA] * len(names)
+
+    def test_renewing_by_any_name(self, kind: StoreKind, root: Path, store: Store, staging: Staging) -> None:
+        """A blob is renewed by a further name, too; a name that leads nowhere renews nothing."""
+        if not isinstance(store, Renewal):
+            pytest.skip("this kind of store renews nothing without its bytes")
+        names = names_of(DATA)
+        put(staging, DATA)
+        kind.age(root, names[0])
+        old = store.stat(names[0]).modified
+        for name in names:
+            renewed = store.renew(name, len(DATA))
+            assert renewed is not None
+            assert renewed.names[0] == names[0]
+            assert name in renewed.names
+            assert set(renewed.names) <= set(names)
+        assert store.stat(names[0]).modified > old
+        assert [content(store, name) for name in names] == [DATA] * len(names)
+        store.remove(names[1])
+        assert [store.renew(name, len(DATA)) for name in names] == [None] * len(names)
 
     def test_a_condition_on_removing(self, store: Store, staging: Staging) -> None:
         """The condition sees the name that was asked for, and keeps the blob."""

@@ -19,9 +19,10 @@ from wsgi_store.testing.naming import ALGORITHMS, Naming
 from wsgi_store.testing.processes import Processes
 from wsgi_store.testing.quarantine import Quarantine
 from wsgi_store.testing.reading import Reading
+from wsgi_store.testing.renewing import Renewing
 
 
-class StoreContract(Reading, Changing, Listing, Quarantine, Model):
+class StoreContract(Reading, Changing, Listing, Quarantine, Renewing, Model):
     """The contract of `Store`, sentence by sentence, in one process.
 
     Make a subclass whose name begins with `Test` and whose fixture `kind` returns the kind of store:

@@ -7,7 +7,7 @@ import pytest
 from tests.support.kinds import EVERY_KIND, BucketKind, Kind
 from wsgi_store.digest import Algorithm
 from wsgi_store.metrics.prometheus import TimedStore
-from wsgi_store.store.abilities import EarlyUploads, Leftovers, LocalPaths, SignedURLs
+from wsgi_store.store.abilities import EarlyUploads, Leftovers, LocalPaths, Renewal, SignedURLs
 from wsgi_store.store.contract import Store
 
 IN_A_BUCKET = {EarlyUploads, Leftovers, SignedURLs}
@@ -21,6 +21,7 @@ def test_abilities(tmp_path: Path, kind: Kind) -> None:
     for ability in (*IN_A_BUCKET, LocalPaths):
         has = (ability in IN_A_BUCKET) is isinstance(kind, BucketKind)
         assert isinstance(store, ability) is isinstance(timed, ability) is has, ability
+    assert isinstance(store, Renewal) and isinstance(timed, Renewal)
     public = {name for name in dir(store) if not name.startswith("_")}
     assert all(hasattr(timed, name) for name in public)
 

@@ -115,6 +115,8 @@ def test_a_blob_of_another_user(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "utime", fail)
+        # Its bytes are needed for that.
+        assert store.renew(digest, len(DATA)) is None
         assert put(Staging(store), DATA).added is Added.HELD
     assert store.stat(digest).modified > 1
     assert path.read_bytes() == DATA

@@ -194,3 +194,32 @@ def test_nothing_is_named_before_it_is_whole(kind: LocalKind, spy: Spy) -> None:
     with pytest.raises(IncompleteBody):
         staging.receive([DATA], length=len(DATA) + 1)
     assert not spy.take()
+
+
+def test_renewing(kind: LocalKind, spy: Spy) -> None:
+    """A blob that is renewed is synced as on a dedup hit, its file and each directory that names it."""
+    store = kind.open_named(spy.root, Algorithm.SHA256, [Algorithm.SHA512])
+    assert isinstance(store, LocalStore)
+    names = put(kind.staging(store), DATA).names
+    for opened in (store, kind.open(spy.root, Algorithm.SHA256)):
+        assert isinstance(opened, LocalStore)
+        for name in names:
+            spy.take()
+            assert opened.renew(name, len(DATA))
+            file = f"fsync {names[0].hex[:2]}/{names[0].hex}"
+            shards = {f"fsync {one.hex[:2]}" for one in (names[0], name)}
+            done = spy.take()
+            assert [one for one in done if one != "fsync ."][0] == file
+            assert set(done[done.index(file) + 1 :]) == shards
+
+
+@pytest.mark.parametrize("durability", [Durability.FILE, Durability.NONE])
+def test_renewing_with_less_durability(kind: LocalKind, spy: Spy, durability: Durability) -> None:
+    """A renewed blob is synced as much as the durability says."""
+    store = kind.open(spy.root, Algorithm.SHA256, durability)
+    assert isinstance(store, LocalStore)
+    digest = put(kind.staging(store, durability), DATA).digest
+    spy.take()
+    assert store.renew(digest, len(DATA))
+    file = f"fsync {digest.hex[:2]}/{digest.hex}"
+    assert spy.take() == ([file] if durability is Durability.FILE else [])

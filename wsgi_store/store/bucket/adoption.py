@@ -103,7 +103,7 @@ class Adoption:
         visible: Callable[[], object],
     ) -> bool:
         with (
-            self._copier.copying(key_of(old), stray, key_of(primary), attributes) as complete,
+            self.copier.copying(key_of(old), stray, key_of(primary), attributes) as complete,
             locked(self._bucket, old.hex) as until,
         ):
             if not unchanged(self._bucket, {old: stray}):
@@ -125,8 +125,9 @@ class Adoption:
             raise StoreUnavailable("the object store did not copy the blob as it should", hash=primary.hex)
 
     @cached_property
-    def _copier(self) -> "Copier":
-        # Imported only here: botocore needs much more memory than obstore, and servers do not migrate.
+    def copier(self) -> "Copier":
+        """What copies objects within the bucket; raises StoreUnavailable."""
+        # Imported only here: botocore needs much more memory than obstore, and servers seldom copy.
         # pylint: disable=import-outside-toplevel
         from wsgi_store.store.bucket.copying import Copier
         from wsgi_store.store.bucket.s3 import asking, connect

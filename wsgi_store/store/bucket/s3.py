@@ -1,6 +1,6 @@
 """A second client for S3, for the requests that obstore does not have.
 
-It needs much more memory than obstore, so it is imported only by what servers do not do.
+It needs much more memory than obstore, so it is imported only by what servers seldom or never do.
 """
 
 from collections.abc import Iterator

@@ -26,6 +26,7 @@ from wsgi_store.store.bucket.places import find
 from wsgi_store.store.bucket.publish import publish
 from wsgi_store.store.bucket.reader import BEYOND, ObjectReader, ask, compare, open_at, reading
 from wsgi_store.store.bucket.removal import remove_blob
+from wsgi_store.store.bucket.renewal import Renewing
 from wsgi_store.store.bucket.signing import Signer
 from wsgi_store.store.bucket.upload import SINGLE_PUT_MAX
 from wsgi_store.store.bucket.version import look, metadata, version_of
@@ -36,7 +37,7 @@ from wsgi_store.store.staged import StagedFile
 STAGING = ".staging"
 
 
-class ObjectStore(NameKeeping):
+class ObjectStore(NameKeeping, Renewing):
     """A store in a bucket, which any number of servers may use at once.
 
     The time of an object is that of its last PUT and cannot be set. So an upload of an existing blob leaves

@@ -2,11 +2,13 @@
 
 import errno
 import fcntl
+from contextlib import suppress
 
 from wsgi_store.digest import Digest
-from wsgi_store.errors import DigestCollision, StoreUnavailable
+from wsgi_store.errors import BlobNotFound, DigestCollision, StoreUnavailable
 from wsgi_store.filesystem import touch
 from wsgi_store.store.contract import Added, Publication
+from wsgi_store.store.disk.names import stat_file
 from wsgi_store.store.disk.naming import Given, give
 from wsgi_store.store.disk.tree import Tree, locked_shards
 from wsgi_store.store.marker import Marker
@@ -69,3 +71,24 @@ def _publish_names(
         added = Added.HEALED
     ambiguous = tuple(name.algorithm for name in further if name not in ours)
     return Publication(added, (primary, *(name for name in further if name in ours)), ambiguous)
+
+
+def renew(tree: Tree, digest: Digest, size: int, marker: Marker) -> Publication | None:
+    """Renew a blob as Renewal.renew does; the caller keeps the marker as it is. Raises OSError."""
+    for _ in range(ROUNDS):
+        try:
+            _, at = tree.find(digest, stat_file)
+        except BlobNotFound:
+            return None
+        if at.algorithm is not marker.algorithm:
+            return None  # an upload would give it its primary name
+        with suppress(FileNotFoundError), tree.shards((at, digest), make=True) as shards:
+            if not shards[at.hex[:2]].renew(at, size, sync=tree.sync):
+                return None
+            # As for a duplicate: the upload that linked the blob may not have synced it yet.
+            if tree.full:
+                for shard in shards.values():
+                    shard.sync()
+            return Publication(Added.HELD, (at,) if at == digest else (at, digest))
+        tree.forget_shards()  # perhaps one was removed
+    raise StoreUnavailable("the blob kept being replaced while it was renewed", hash=digest.hex)

@@ -65,6 +65,15 @@ class Shard(Directory):
             self._replace(staged, digest, held, staging)
             return Added.HELD if whole else Added.HEALED
 
+    def renew(self, digest: Digest, size: int, *, sync: bool) -> bool:
+        """Let a file count as added now; False if it has not this size, or its time cannot be set."""
+        with self.held(digest) as held:
+            if os.fstat(held).st_size != size or not self._renew(digest, held):
+                return False
+            if sync:
+                os.fsync(held)
+        return True
+
     def name(self, name: Digest, primary: Digest) -> bool:
         """Make a name lead to a primary one; False if there is something under that name."""
         try:

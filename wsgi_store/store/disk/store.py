@@ -26,7 +26,7 @@ from wsgi_store.store.disk.capabilities import STAGING, require_one_disk
 from wsgi_store.store.disk.keeping import NameKeeping
 from wsgi_store.store.disk.listing import Listing, describe, digest_of
 from wsgi_store.store.disk.names import is_link, stat_file
-from wsgi_store.store.disk.publish import publish
+from wsgi_store.store.disk.publish import publish, renew
 from wsgi_store.store.disk.reader import LocalReader
 from wsgi_store.store.disk.removal import remove
 from wsgi_store.store.disk.tree import Nearby, Tree
@@ -134,6 +134,11 @@ class LocalStore(NameKeeping):
                 if sum(self._discarded(name) for name in published.names):
                     return Publication(Added.HEALED, published.names, published.ambiguous)
         return published
+
+    def renew(self, digest: Digest, size: int) -> Publication | None:
+        """Let a blob of this size count as added now; None if that takes its bytes."""
+        with disk_errors("cannot renew the blob"), self._tree.marker.held() as marker:
+            return renew(self._tree, digest, size, marker)
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
         """Remove a blob and return its description; raises BlobNotFound."""
