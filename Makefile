@@ -20,6 +20,8 @@
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
+# What tests run of npm: pinned, with a Node of its own.
+MODULES := tests/node/node_modules
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet
 # Bugs in these files lose data. 99.9 % of their lines and branches were measured to be covered.
@@ -66,7 +68,7 @@ coverage: $(VENV)/.installed-test
 	echo 'make: the coverage of these files must be 99 % or more' >&2; exit 1; }
 
 # In one process: these tests start whole programs, and many measure.
-clients: $(VENV)/.installed-clients
+clients: $(VENV)/.installed-clients $(MODULES)/.installed
 	$(TEST) -m clients $(ARGS)
 
 # -W makes failures of dead links and undocumented types.
@@ -148,5 +150,10 @@ $(VENV)/.installed-bench: pyproject.toml $(RUN)
 	$(PIP) install --editable '.[bench]'
 	@touch $@ $(VENV)/.installed
 
+# Tests that need it are skipped where there is no npm, as those of any missing program.
+$(MODULES)/.installed: tests/node/package-lock.json
+	@! command -v npm >/dev/null \
+	|| { npm ci --prefix=tests/node --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; }
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(MODULES) $(VENV) build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache

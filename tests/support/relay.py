@@ -36,8 +36,12 @@ class Relay:
     def __init__(self, port: int, rate: float = float("inf")) -> None:
         self._rate = rate
         self._line = threading.Lock()
-        self._target = port
+        # Where the next connections lead.
+        self.target = port
         self._listener = socket.create_server(("127.0.0.1", 0))
+        if rate < float("inf"):
+            # A slow line holds little: the client must not be done long before the line is.
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BLOCK)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.breaks = 0
@@ -80,7 +84,7 @@ class Relay:
             except OSError:
                 return
             try:
-                server = socket.create_connection(("127.0.0.1", self._target))
+                server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
                 client.close()
                 continue
