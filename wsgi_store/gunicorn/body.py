@@ -1,17 +1,24 @@
 """Request bodies, received straight into the buffer of whoever reads them."""
 
+import math
 import re
+import time
 from typing import Any
 
 from gunicorn.http import body
 from gunicorn.http.errors import ChunkMissingTerminator, NoMoreData
 
+from wsgi_store.gunicorn.interim import Continue
 from wsgi_store.gunicorn.transfer import Transfer
 
 # What stands between the data of two chunks, unless the sender adds extensions (RFC 9112 section 7.1).
 BETWEEN = re.compile(rb"\r\n([0-9a-fA-F]{1,15})\r\n")
+# The line of the last chunk, which trailers and an empty line follow.
+LAST = re.compile(rb"\r\n0+[ \t]*(;[^\r]*)?\r\n")
 # A buffer with less room than this, in bytes, counts as full: a system call for a few bytes is not worth it.
 ROOM = 4096
+# `receive` returns what has arrived after this many seconds.
+MOMENT = 0.5
 
 
 class LengthReader(body.LengthReader):  # type: ignore[misc]  # gunicorn has no type hints
@@ -36,17 +43,26 @@ class LengthReader(body.LengthReader):  # type: ignore[misc]  # gunicorn has no 
         buffer = memoryview(bytearray(size))
         return bytes(buffer[: self.readinto(buffer)])
 
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill `buffer`, less where the body ends or the connection breaks; return the number of bytes."""
+    def readinto(self, buffer: memoryview, until: float = math.inf) -> int:
+        """Fill `buffer`, less where the body ends or the connection breaks; return the number of bytes.
+
+        Return what has arrived by `until` (monotonic time), or before an error, which the next call meets.
+        """
         unreader = self.unreader
         # What arrived with the head is in gunicorn's buffer. Asked for more than that, gunicorn's reader
         # would receive and copy the rest in pieces.
         filled: int = min(len(buffer), self.length, unreader.buf.getbuffer().nbytes)
         buffer[:filled] = super().read(filled)
         end = min(len(buffer), filled + self.length)
-        while filled < end and (count := unreader.sock.recv_into(buffer[filled:end])):
-            filled += count
-            self.length -= count
+        try:
+            while filled < end and (count := unreader.sock.recv_into(buffer[filled:end])):
+                filled += count
+                self.length -= count
+                if time.monotonic() >= until:
+                    break
+        except OSError:
+            if until == math.inf or not filled:
+                raise
         return filled
 
 
@@ -58,7 +74,9 @@ class ChunkedReader(body.ChunkedReader):  # type: ignore[misc]
     """
 
     _received = 0
-    _begun = False
+    # What has arrived of the bytes between two chunks. Every chunk but the first follows the line end of
+    # another.
+    _held = b"\r\n"
     _left = 0  # how many bytes of the chunk are missing
     _behind = memoryview(b"")  # received behind the bytes that gunicorn is parsing
 
@@ -75,15 +93,27 @@ class ChunkedReader(body.ChunkedReader):  # type: ignore[misc]
         buffer = memoryview(bytearray(size))
         return bytes(buffer[: self.readinto(buffer)])
 
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill `buffer` almost or completely and return the number of bytes; 0 at the end."""
-        if not self._begun:
-            # Every chunk but the first follows the line end of another.
-            self._begun = True
-            self.unreader.unread(b"\r\n")
+    def readinto(self, buffer: memoryview, until: float = math.inf) -> int:
+        """Fill `buffer` almost or completely and return the number of bytes; 0 at the end.
+
+        Return what has arrived by `until` (monotonic time), or before an error, which the next call meets.
+        """
         filled = 0
-        while self.parser and (not filled or len(buffer) - filled >= ROOM):
-            filled = self._join(buffer, filled, filled + self._receive(buffer[filled:]))
+        while self.parser and (not filled or len(buffer) - filled - len(self._held) >= ROOM):
+            begin = filled + len(self._held)
+            if begin >= len(buffer):
+                self._take_held()
+                continue
+            try:
+                count = self._receive(buffer[begin:])
+            except (OSError, ChunkMissingTerminator):
+                if until == math.inf or not filled:
+                    raise
+                return filled
+            buffer[filled:begin], self._held = self._held, b""
+            filled = self._join(buffer, filled, begin + count)
+            if filled and time.monotonic() >= until:
+                break
         return filled
 
     def _receive(self, buffer: memoryview) -> int:
@@ -93,9 +123,15 @@ class ChunkedReader(body.ChunkedReader):  # type: ignore[misc]
             return len(data)
         count: int = self.unreader.sock.recv_into(buffer)
         if not count:
+            if self._held:
+                self._take_held()  # gunicorn meets the end, too
             raise NoMoreData() if self._left else ChunkMissingTerminator(b"")
         self._received += count
         return count
+
+    def _take_held(self) -> None:
+        held, self._held = self._held, b""
+        self._read_between(memoryview(held))
 
     def _join(self, buffer: memoryview, filled: int, end: int) -> int:
         """Remove what stands between chunks from buffer[filled:end]; return where the data ends."""
@@ -111,9 +147,21 @@ class ChunkedReader(body.ChunkedReader):  # type: ignore[misc]
             elif (match := BETWEEN.match(buffer, start, end)) and (size := int(match[1], 16)):
                 self._left = size
                 start = match.end()
+            elif self._is_cut(buffer[start:end]):
+                self._held = bytes(buffer[start:end])
+                break
             else:
                 start += self._read_between(buffer[start:end])
         return filled
+
+    def _is_cut(self, received: memoryview) -> bool:
+        """Whether more has to arrive before gunicorn can parse what stands between two chunks."""
+        if len(received) > self.limit_chunk_size_line:
+            return False
+        text = bytes(received)
+        if text[:2] != b"\r\n":
+            return text == b"\r"
+        return text.find(b"\r\n\r\n" if LAST.match(text) else b"\r\n", 2) < 0
 
     def _read_between(self, received: memoryview) -> int:
         """Have gunicorn parse what stands between two chunks; return how many bytes of `received` it took."""
@@ -121,11 +169,15 @@ class ChunkedReader(body.ChunkedReader):  # type: ignore[misc]
         # than gunicorn's limit is enough for it to raise its error.
         line = bytes(received[: self.limit_chunk_size_line + 4])
         self._behind = received[len(line) :]
-        while len(line) < 2 and (more := self.unreader.read()):
-            line += more
-        if line[:2] != b"\r\n":
-            raise ChunkMissingTerminator(line[:2])
-        self._left, rest = self.parse_chunk_size(self.unreader, data=line[2:])
+        try:
+            while len(line) < 2 and (more := self.unreader.read()):
+                line += more
+            if line[:2] != b"\r\n":
+                raise ChunkMissingTerminator(line[:2])
+            self._left, rest = self.parse_chunk_size(self.unreader, data=line[2:])
+        except TimeoutError:
+            # A part of the line is lost, so no later call can go on.
+            raise NoMoreData() from None
         if not self._left:
             self.parser = None
         elif self._behind:
@@ -144,6 +196,8 @@ class Body(body.Body):  # type: ignore[misc]
     """A body that can be read into a buffer, and whose reads fail after its transfer was ended."""
 
     transfer: Transfer | None = None
+    _silent_since: float | None = None
+    """Since when nothing has arrived for a caller of `receive` (monotonic time)."""
 
     def received(self) -> int:
         """Return how many bytes have been received; 0 where the reader does not count."""
@@ -166,18 +220,19 @@ class Body(body.Body):  # type: ignore[misc]
             self._check()
         return data
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: memoryview, until: float = math.inf) -> int:
         """Fill `buffer` almost or completely and return the number of bytes; 0 at the end.
 
-        Raises TimeoutError after the transfer was ended.
+        Return what has arrived by `until` (monotonic time). Raises TimeoutError after the transfer was ended.
         """
+        self._ask()
         reader = self.reader
         if self.buf.tell() or not isinstance(reader, LengthReader | ChunkedReader):
             data = self.read(len(buffer))
             buffer[: len(data)] = data
             return len(data)
         try:
-            count = reader.readinto(buffer)
+            count = reader.readinto(buffer, until)
         except BaseException:
             self.failed = True
             self._check()
@@ -185,6 +240,37 @@ class Body(body.Body):  # type: ignore[misc]
         if count < len(buffer):
             self._check()
         return count
+
+    def receive(self, buffer: memoryview) -> int | None:
+        """Receive what arrives within a moment; return the number of bytes, None for none, 0 at the end.
+
+        Raises TimeoutError if nothing has arrived for as long as the timeout of the socket.
+        """
+        self._ask()
+        if not isinstance(self.reader, LengthReader | ChunkedReader):
+            return self.readinto(buffer)
+        sock = self.reader.unreader.sock
+        patience = sock.gettimeout()
+        begin = time.monotonic()
+        sock.settimeout(MOMENT)
+        try:
+            count = self.readinto(buffer, begin + MOMENT)
+        except TimeoutError:
+            if self.transfer is not None and self.transfer.ended:
+                raise
+            self._silent_since = self._silent_since or begin
+            if patience is not None and time.monotonic() >= self._silent_since + patience:
+                raise
+            self.failed = False
+            return None
+        finally:
+            sock.settimeout(patience)
+        self._silent_since = None
+        return count
+
+    def _ask(self) -> None:
+        if isinstance(self.reader, Continue):
+            self.reader.ask()
 
     def _check(self) -> None:
         if self.transfer is not None and self.transfer.ended:

@@ -1,7 +1,6 @@
 """A request as gunicorn reads it: its head within a time limit, and checked strictly."""
 
 import re
-import socket
 import time
 from typing import Any
 
@@ -19,7 +18,6 @@ from wsgi_store.gunicorn.settings import Settings
 HEAD_TIMEOUT = 10.0
 # gunicorn reads and discards an unread body of up to this many bytes and keeps the connection.
 DRAINED = 64 << 10
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # What X-Forwarded-Prefix may say. Anything else could send clients to another host.
 PREFIX = re.compile("(/[A-Za-z0-9._~-]+)+")
 SCHEMES = ("http://", "https://")
@@ -161,26 +159,3 @@ class Request(message.Request):  # type: ignore[misc]
         # The rest of a chunked body may be long or malformed.
         unread = getattr(reader, "length", 0) > DRAINED or getattr(reader, "parser", None)
         return bool(super().should_close() or self.body.failed or unread)
-
-
-class Continue:
-    """A body reader that sends 100 Continue when the application first reads the body.
-
-    gunicorn sends it before it calls the application, which may reject the request without reading the
-    body (RFC 9110 section 10.1.1). The client may then send the body or not, so the connection must end.
-    """
-
-    def __init__(self, request: Any, sock: socket.socket) -> None:
-        self._request = request
-        self._reader = request.body.reader
-        self._must_close = request.must_close
-        self._sock = sock
-        request.must_close = True
-
-    def read(self, size: int) -> bytes:
-        """Ask for the body and read up to `size` bytes; called once."""
-        self._request.body.reader = self._reader
-        self._request.must_close = self._must_close
-        self._sock.sendall(CONTINUE)
-        data: bytes = self._reader.read(size)
-        return data

@@ -14,10 +14,11 @@ from wsgi_store import errors
 from wsgi_store.gunicorn.body import Body
 from wsgi_store.gunicorn.connection import Connection
 from wsgi_store.gunicorn.error_response import ErrorResponder
+from wsgi_store.gunicorn.interim import Continue
 from wsgi_store.gunicorn.log import shown_path
 from wsgi_store.gunicorn.parse_errors import Rejected, service_error
 from wsgi_store.gunicorn.process import WorkerProcess
-from wsgi_store.gunicorn.request import Continue, Request
+from wsgi_store.gunicorn.request import Request
 from wsgi_store.gunicorn.response import GONE, Response
 from wsgi_store.gunicorn.settings import Settings
 from wsgi_store.gunicorn.transfer_slots import TransferSlots

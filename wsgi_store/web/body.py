@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from wsgi_store.digest import Chunk
 from wsgi_store.errors import BadRequest, IncompleteBody, LengthRequired, RequestTimeout, Unsupported, mapped
@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from _typeshed import SupportsRead
     from _typeshed.wsgi import WSGIEnvironment
 
+# Reads up to a number of bytes; none at the end, None if nothing has arrived yet.
+Read: TypeAlias = "Callable[[int], Chunk | None]"
 Source: TypeAlias = "Chunk | bytearray | SupportsRead[bytes] | Iterable[Chunk]"
 
 # Bytes of a read: servers hand over a body in large reads far faster than in small ones.
 READ_SIZE = 1 << 20
 ALWAYS = itertools.repeat(READ_SIZE)
-# Bytes of the first and of the smallest paced read, and the seconds below and above which the next differs.
-PACED_FIRST, PACED_LEAST = 1 << 20, 4 << 10
-PACED_SHORT, PACED_LONG = 0.05, 0.5
+# Bytes of the first and the smallest paced read, and the seconds that a read should take at most.
+PACED_LEAST = 4 << 10
+PACED_SECONDS = 0.25
 # Each server raises exceptions of its own for a broken connection or bad framing; none of them may be
 # taken for the end of the body.
 BODY_ERRORS = {TimeoutError: RequestTimeout, OSError: IncompleteBody, Exception: BadRequest}
@@ -32,11 +34,22 @@ BODY_ERRORS = {TimeoutError: RequestTimeout, OSError: IncompleteBody, Exception:
 TRUSTED = ("gunicorn/", "Werkzeug/", "Cheroot/", "gevent/")
 
 
-def open_body(environ: "WSGIEnvironment", *, announced: bool) -> tuple[Callable[[int], Chunk], int | None]:
+@runtime_checkable
+class Receiver(Protocol):
+    """A body of a server that hands on what has arrived."""
+
+    def receive(self, buffer: memoryview) -> int | None:
+        """Receive what arrives within a moment; return the number of bytes, None for none, 0 at the end."""
+
+
+def open_body(
+    environ: "WSGIEnvironment", *, announced: bool, prompt: bool = False
+) -> tuple[Read, int | None]:
     """Return a function that reads the body, and its length in bytes if that is announced.
 
-    `announced` says that a digest of the body is known, by which a cut one is detected. Raises BadRequest,
-    LengthRequired and Unsupported.
+    `announced` says that a digest of the body is known, by which a cut one is detected. With `prompt` a read
+    returns what has arrived if the server can do that, and None if nothing arrives within a moment. Raises
+    BadRequest, LengthRequired and Unsupported.
     """
     stream = environ["wsgi.input"]
     coding = environ.get("HTTP_TRANSFER_ENCODING")
@@ -51,7 +64,7 @@ def open_body(environ: "WSGIEnvironment", *, announced: bool) -> tuple[Callable[
         if uwsgi.serves(environ):
             return uwsgi.chunked_reader(), None
         if environ.get("wsgi.input_terminated") and (announced or _is_trusted(environ)):
-            return _in_turns(stream), None
+            return _in_turns(stream, prompt, whole=False), None
         raise LengthRequired("send Content-Length: this server may not detect a cut chunked body")
     if not text:
         raise LengthRequired("send Content-Length, or a chunked body")
@@ -59,12 +72,8 @@ def open_body(environ: "WSGIEnvironment", *, announced: bool) -> tuple[Callable[
         raise BadRequest("malformed Content-Length")
     if uwsgi.serves(environ):
         return uwsgi.timed(stream.read), int(text)
-    return (_in_turns(stream, whole=True) if int(text) > READ_SIZE else stream.read), int(text)
-
-
-def announces_body(environ: "WSGIEnvironment") -> bool:
-    """Whether the header fields of a request announce a body that is not empty."""
-    return "HTTP_TRANSFER_ENCODING" in environ or environ.get("CONTENT_LENGTH", "") not in ("", "0")
+    whole = int(text) > READ_SIZE
+    return (_in_turns(stream, prompt, whole) if prompt or whole else stream.read), int(text)
 
 
 def _is_trusted(environ: "WSGIEnvironment") -> bool:
@@ -72,14 +81,15 @@ def _is_trusted(environ: "WSGIEnvironment") -> bool:
     return environ.get("SERVER_SOFTWARE", "").startswith(TRUSTED) or "mod_wsgi.process_group" in environ
 
 
-def _in_turns(stream: Any, *, whole: bool = False) -> Callable[[int], Chunk]:
+def _in_turns(stream: Any, prompt: bool, whole: bool) -> Read:
     """Return a function that reads into two buffers in turn, if `stream` can read into buffers.
 
     `whole` says that the body fills at least one of them.
 
     A chunk stays valid until two more chunks have been requested.
     """
-    if not hasattr(stream, "readinto"):
+    fill = stream.receive if prompt and isinstance(stream, Receiver) else getattr(stream, "readinto", None)
+    if fill is None:
         read: Callable[[int], bytes] = stream.read
         return read
     # mmap: untouched pages are never allocated, and a chunked body may be small.
@@ -89,21 +99,22 @@ def _in_turns(stream: Any, *, whole: bool = False) -> Callable[[int], Chunk]:
         with suppress(OSError):
             mapping.madvise(mmap.MADV_HUGEPAGE)
     memory = memoryview(mapping)
-    buffers = itertools.cycle([memory[:READ_SIZE], memory[READ_SIZE:]])
+    buffers = [memory[:READ_SIZE], memory[READ_SIZE:]]
 
-    def read_into(size: int) -> memoryview:
-        buffer = next(buffers)[:size]
-        return buffer[: stream.readinto(buffer) or 0]
+    def read_into(size: int) -> memoryview | None:
+        count = fill(buffers[0][:size])
+        if count is None:
+            return None
+        buffers.reverse()
+        return buffers[1][: count or 0]
 
     return read_into
 
 
-def chunks(
-    read: Callable[[int], Chunk], length: int | None, sizes: Iterable[int] = ALWAYS
-) -> Iterator[Chunk]:
+def chunks(read: Read, length: int | None, sizes: Iterable[int] = ALWAYS) -> Iterator[Chunk]:
     """Yield the body up to its end; raises IncompleteBody if it is shorter than `length` bytes.
 
-    `sizes` are those of the reads, in bytes.
+    `sizes` are those of the reads, in bytes. An empty chunk means that nothing has arrived for a moment.
     """
     left = length
     for size in sizes:
@@ -111,6 +122,9 @@ def chunks(
             return
         with mapped(BODY_ERRORS, "cannot read the body"):
             chunk = read(size if left is None else min(size, left))
+        if chunk is None:
+            yield b""
+            continue
         if not chunk:
             break
         if left is not None:
@@ -120,20 +134,25 @@ def chunks(
         raise IncompleteBody(expected=length, actual=(length or 0) - left)
 
 
+def open_upload(environ: "WSGIEnvironment") -> tuple[Iterator[Chunk], int | None]:
+    """Return the body of a resumable upload as `chunks`, and its length; raises what `open_body` raises."""
+    read, length = open_body(environ, announced=False, prompt=True)
+    prompt = isinstance(environ["wsgi.input"], Receiver)
+    return chunks(read, length, ALWAYS if prompt else paced()), length
+
+
 def paced() -> Iterator[int]:
     """Yield sizes of reads that take well below a second each, however slow the client is.
 
-    What a read has received is lost when the connection breaks, and nobody sees it before.
+    Most servers return from a read when it is complete. What it has received by then is lost if the
+    connection breaks, and nobody sees it before.
     """
-    size = PACED_FIRST
+    size = PACED_LEAST
     while True:
         begin = time.monotonic()
         yield size
-        seconds = time.monotonic() - begin
-        if seconds < PACED_SHORT:
-            size = min(2 * size, READ_SIZE)
-        elif seconds > PACED_LONG:
-            size = max(size // 2, PACED_LEAST)
+        seconds = max(time.monotonic() - begin, 1e-6)
+        size = max(PACED_LEAST, min(2 * size, READ_SIZE, int(size / seconds * PACED_SECONDS)))
 
 
 def chunks_of(source: Source) -> Iterable[Chunk]:

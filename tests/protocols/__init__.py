@@ -1,1 +1,0 @@
-"""Tests of the protocols that clients of others speak."""

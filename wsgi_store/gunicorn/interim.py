@@ -1,0 +1,33 @@
+"""Interim responses: what a client is told while its request is still arriving (RFC 9110 section 15.2)."""
+
+import socket
+from typing import Any
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Continue:
+    """A body reader that sends 100 Continue when the application first reads the body.
+
+    gunicorn sends it before it calls the application, which may reject the request without reading the
+    body (RFC 9110 section 10.1.1). The client may then send the body or not, so the connection must end.
+    """
+
+    def __init__(self, request: Any, sock: socket.socket) -> None:
+        self._request = request
+        self._reader = request.body.reader
+        self._must_close = request.must_close
+        self._sock = sock
+        request.must_close = True
+
+    def ask(self) -> None:
+        """Ask for the body, and leave the rest to the reader that this one stands for."""
+        self._request.body.reader = self._reader
+        self._request.must_close = self._must_close
+        self._sock.sendall(CONTINUE)
+
+    def read(self, size: int) -> bytes:
+        """Ask for the body and read up to `size` bytes; called once."""
+        self.ask()
+        data: bytes = self._reader.read(size)
+        return data
