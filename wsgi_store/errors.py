@@ -151,6 +151,10 @@ class DigestMismatch(RequestError, code="digest_mismatch", status=422):
         super().__init__(message, expected=self.expected, actual=self.actual, **evidence)
 
 
+class ChecksumMismatch(DigestMismatch):
+    """The bytes of one request lack their digest; the upload has `offset` bytes, as before the request."""
+
+
 class Unauthenticated(RequestError, code="unauthenticated", status=401):
     """The request carries no credentials, or unknown ones.
 

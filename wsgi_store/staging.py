@@ -89,7 +89,7 @@ class Staging:
         """Raise TooLarge, StorageFull or ReadOnly if a file of `length` bytes cannot be stored."""
         if self._store.read_only:
             raise ReadOnly
-        self._limit(length, max_size)
+        self.limit(length, max_size)
         status = self._file_system()
         links = len(self._store.algorithms) - 1 if self._store.keeps_staged else 0
         # A further name is a file of its own, and its target may need a block (symlink(7)).
@@ -171,7 +171,7 @@ class Staging:
         checked = flushed = size
         for chunk in chunks:
             size += len(chunk)
-            self._limit(size, max_size)
+            self.limit(size, max_size)
             if size - checked >= SPACE_INTERVAL:
                 self.admit(len(chunk))
                 checked = size
@@ -209,7 +209,8 @@ class Staging:
             if self._sync:
                 os.fsync(staged.fd)
 
-    def _limit(self, size: int, max_size: int | None) -> None:
+    def limit(self, size: int, max_size: int | None) -> None:
+        """Raise TooLarge for a file of `size` bytes above the general or the given limit."""
         for limit in (self._max_size, max_size):
             if limit is not None and size > limit:
                 raise TooLarge(limit=limit)

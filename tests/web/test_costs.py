@@ -14,7 +14,7 @@ from tests.support.calling import call
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.web.application import Application
-from wsgi_store.web.request import FIELDS, MAX_ACCEPT, MAX_FIELD
+from wsgi_store.web.request import FIELDS, MAX_ACCEPT, MAX_FIELD, UPLOAD_FIELDS
 
 PACKAGE = Path(wsgi_store.__file__).parent
 # Why the length of these fields costs nothing.
@@ -33,6 +33,8 @@ SHORT = {
     "HTTP_UPLOAD_COMPLETE": "it is matched once",
     "HTTP_UPLOAD_CONCAT": "only whether there is one",
     "HTTP_UPLOAD_DEFER_LENGTH": "it is compared",
+    "HTTP_UPLOAD_DRAFT_INTEROP_VERSION": "it is matched once",
+    "HTTP_X_HTTP_METHOD_OVERRIDE": "it is compared",
 }
 UNITS = [
     *'a,;= \t"\\:%&-/',
@@ -99,7 +101,7 @@ def test_every_field_is_bounded() -> None:
         if "client" not in path.parts
         for name in re.findall(r"\bHTTP_[A-Z_]+\b", path.read_text(encoding="utf-8"))
     }
-    assert used - {"HTTP_"} <= {*FIELDS, *SHORT}
+    assert used - {"HTTP_"} <= {*FIELDS, *UPLOAD_FIELDS, *SHORT}
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -107,7 +109,7 @@ def test_fields(app: Application, unit: str) -> None:
     """Each field is answered quickly at its maximum length, and with 431 or quickly beyond it."""
     all_ = {"HTTP_AUTHORIZATION": "Bearer all"}
     form = {"CONTENT_TYPE": "multipart/form-data; boundary=b"}
-    for name in (*FIELDS, "HTTP_RANGE", "HTTP_ORIGIN"):
+    for name in (*FIELDS, *UPLOAD_FIELDS, "HTTP_RANGE", "HTTP_ORIGIN"):
         for begin in {
             "HTTP_RANGE": ("bytes=",),
             "HTTP_AUTHORIZATION": ("Bearer ", "Basic "),
@@ -123,8 +125,10 @@ def test_fields(app: Application, unit: str) -> None:
                 quick(app, "POST", body=b"hello", **fields)
                 quick(app, path="/metrics", **fields)
                 quick(app, path="/openapi.json", **fields)
-                if name.startswith("HTTP_UPLOAD_"):
-                    quick(app, "POST", "/uploads", **TUS, **fields)
+                quick(app, "POST", "/uploads", **(TUS | fields))
+            if name in UPLOAD_FIELDS:
+                answer = call(app, "POST", "/uploads", **TUS, **all_, **{name: value + "x" * 800_000})
+                assert (answer.status, answer.json["code"]) == (431, "head_too_large")
             if name not in FIELDS:
                 quick(app, path=f"/{HELLO}", **all_, **{name: begin + filled(unit, 800_000)})
                 quick(app, "POST", body=b"hello", **all_, **{name: begin + filled(unit, 800_000)})

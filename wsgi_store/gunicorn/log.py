@@ -61,7 +61,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hin
             status = str(resp.status).partition(" ")[0]
             client = self._proxies.client_address(environ)
             seconds = request_time.total_seconds()
-            line = Line(client, req.method, shown_path(req), status, resp.sent, seconds)
+            line = Line(client, environ["REQUEST_METHOD"], shown_path(req), status, resp.sent, seconds)
             self._access_log.write(line, exchange)
 
 

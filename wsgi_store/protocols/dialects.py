@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 TUS = "application/offset+octet-stream"
 DRAFT = "application/partial-upload"
+# Fields that only tus has.
+OF_TUS = {"HTTP_TUS_RESUMABLE", "HTTP_UPLOAD_METADATA", "HTTP_UPLOAD_DEFER_LENGTH", "HTTP_UPLOAD_CHECKSUM"}
+OF_DRAFT = {"HTTP_UPLOAD_COMPLETE", "HTTP_UPLOAD_DRAFT_INTEROP_VERSION"}
 
 
 class Spoken:
@@ -21,16 +24,17 @@ class Spoken:
     def of(self, environ: "WSGIEnvironment") -> Dialect:
         """Return the one that a client speaks; raises BadRequest."""
         kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
-        if "HTTP_TUS_RESUMABLE" in environ or kind == TUS:
+        if kind == TUS or not OF_TUS.isdisjoint(environ):
             from wsgi_store.protocols.tus import Tus
 
             return Tus()
+        # The draft has requests without any field of its own.
         asks = environ["REQUEST_METHOD"] in ("GET", "HEAD", "DELETE")
-        if asks or "HTTP_UPLOAD_COMPLETE" in environ or kind == DRAFT:
+        if asks or kind == DRAFT or not OF_DRAFT.isdisjoint(environ):
             from wsgi_store.protocols.rufh import Draft
 
             return Draft()
-        raise BadRequest("send Tus-Resumable (tus 1.0), or Upload-Complete (Resumable Uploads for HTTP)")
+        raise BadRequest("send Tus-Resumable (tus 1.0) or Upload-Complete (Resumable Uploads for HTTP)")
 
     def options(self, environ: "WSGIEnvironment", max_size: int | None) -> Headers:
         """Return the fields that tell what is spoken, and the largest file in bytes."""

@@ -32,6 +32,9 @@ PROBLEMS = "https://iana.org/assignments/http-problem-types#"
 class Draft:
     """The dialect of the IETF's draft."""
 
+    def require_version(self, environ: "WSGIEnvironment") -> None:
+        """Accept every version: the fields of one that is not known are ignored."""
+
     def announced(self, environ: "WSGIEnvironment") -> Announced:
         """Read a creation."""
         length = _length(environ, 0, _content_length(environ))
@@ -77,6 +80,10 @@ class Draft:
         if outcome.created:
             fields.append(("Location", outcome.location))
         return 201 if outcome.created else 204, fields
+
+    def translated(self, failure: WSGIStoreError) -> WSGIStoreError:
+        """Return a failure as the draft tells it."""
+        return failure
 
     def fields(self, failure: WSGIStoreError | None) -> Headers:
         """Return the fields of every response."""

@@ -1,7 +1,6 @@
 """tus 1.0: resumable uploads as tus clients speak them (https://tus.io/protocols/resumable-upload)."""
 
 import base64
-import binascii
 import re
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from werkzeug.http import http_date
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import (
     BadRequest,
-    DigestMismatch,
+    ChecksumMismatch,
     OffsetMismatch,
     UnsupportedMediaType,
     UnsupportedVersion,
@@ -27,14 +26,14 @@ if TYPE_CHECKING:
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,creation-defer-length,termination,checksum,expiration"
 MEDIA_TYPE = "application/offset+octet-stream"
-ALGORITHMS = [Algorithm.SHA1, Algorithm.MD5, Algorithm.SHA256, Algorithm.SHA512]
+ALGORITHMS = {one.value: one for one in (Algorithm.SHA1, Algorithm.MD5, Algorithm.SHA256, Algorithm.SHA512)}
 NUMBER = re.compile("[0-9]{1,18}")
-# A key, and perhaps a value in base64.
-PAIR = re.compile(r"[!-+\--~]+(?: [A-Za-z0-9+/]*={0,2})?")
+# A key, which has no spaces or commas, and perhaps a value.
+PAIR = re.compile(r"([!-+\--~]+)(?: ([A-Za-z0-9+/=]*))?")
 
 
-class ChecksumMismatch(DigestMismatch):
-    """The bytes of a request do not have their checksum."""
+class Mismatch(ChecksumMismatch):
+    """ChecksumMismatch with the status that the extension checksum gives it."""
 
     status = 460
 
@@ -42,17 +41,19 @@ class ChecksumMismatch(DigestMismatch):
 class Tus:
     """The dialect of tus 1.0."""
 
+    def require_version(self, environ: "WSGIEnvironment") -> None:
+        """Raise UnsupportedVersion unless the client speaks version 1.0.0."""
+        if environ.get("HTTP_TUS_RESUMABLE") != VERSION:
+            raise UnsupportedVersion(f"send Tus-Resumable: {VERSION}")
+
     def announced(self, environ: "WSGIEnvironment") -> Announced:
         """Read a creation."""
-        self._require_version(environ)
-        if _has(environ, "CONTENT_LENGTH") and environ["CONTENT_LENGTH"] != "0":
-            self._require_media_type(environ)
-        length = _number(environ, "Upload-Length")
-        defers = environ.get("HTTP_UPLOAD_DEFER_LENGTH")
-        if defers not in (None, "1") or (defers is None) == (length is None):
-            raise BadRequest("send either Upload-Length or Upload-Defer-Length: 1")
         if "HTTP_UPLOAD_CONCAT" in environ:
             raise BadRequest("Upload-Concat: the extension concatenation is not supported")
+        length = _number(environ, "Upload-Length")
+        deferred = environ.get("HTTP_UPLOAD_DEFER_LENGTH")
+        if deferred not in (None, "1") or (deferred is None) == (length is None):
+            raise BadRequest("send either Upload-Length or Upload-Defer-Length: 1")
         metadata = environ.get("HTTP_UPLOAD_METADATA", "")
         digests = environ.get("HTTP_REPR_DIGEST")
         return Announced(
@@ -64,14 +65,15 @@ class Tus:
 
     def appended(self, environ: "WSGIEnvironment", _: int | None) -> Appended:
         """Read an append, or the body of a creation."""
-        self._require_version(environ)
-        self._require_media_type(environ)
-        offset = _number(environ, "Upload-Offset")
+        is_creation = environ["REQUEST_METHOD"] == "POST"
+        kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+        if kind != MEDIA_TYPE:
+            raise UnsupportedMediaType(f"Content-Type: expected {MEDIA_TYPE}")
+        offset = 0 if is_creation else _number(environ, "Upload-Offset")
         if offset is None:
-            if environ["REQUEST_METHOD"] == "PATCH":
-                raise BadRequest("send Upload-Offset")
-            offset = 0
-        return Appended(offset=offset, length=_number(environ, "Upload-Length"), expected=_checksum(environ))
+            raise BadRequest("send Upload-Offset")
+        length = None if is_creation else _number(environ, "Upload-Length")
+        return Appended(offset=offset, length=length, expected=_checksum(environ))
 
     def answer(self, environ: "WSGIEnvironment", outcome: Outcome) -> tuple[int, Headers]:
         """Return the status and the fields of a response."""
@@ -90,8 +92,15 @@ class Tus:
             fields.append(("Upload-Expires", http_date(state.expires)))
         else:
             fields.append(("Content-Location", outcome.content_location))
-            fields.append(("Repr-Digest", format_field(state.receipt.names)))
+            if digests := format_field(state.receipt.names):
+                fields.append(("Repr-Digest", digests))
         return 200 if asked else 201 if outcome.created else 204, fields
+
+    def translated(self, failure: WSGIStoreError) -> WSGIStoreError:
+        """Return a failure as tus tells it."""
+        if isinstance(failure, ChecksumMismatch):
+            return Mismatch(failure.message, **failure.evidence)
+        return failure
 
     def fields(self, failure: WSGIStoreError | None) -> Headers:
         """Return the fields of every response."""
@@ -100,17 +109,9 @@ class Tus:
             fields.append(("Tus-Version", VERSION))
         elif isinstance(failure, OffsetMismatch):
             fields.append(("Upload-Offset", str(failure.evidence["expected"])))
+        elif isinstance(failure, ChecksumMismatch):
+            fields.append(("Upload-Offset", str(failure.evidence["offset"])))
         return fields
-
-    def _require_version(self, environ: "WSGIEnvironment") -> None:
-        version = environ.get("HTTP_TUS_RESUMABLE")
-        if version != VERSION:
-            raise UnsupportedVersion(f"Tus-Resumable: expected {VERSION}, not {version}")
-
-    def _require_media_type(self, environ: "WSGIEnvironment") -> None:
-        kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
-        if kind != MEDIA_TYPE:
-            raise UnsupportedMediaType(f"Content-Type: expected {MEDIA_TYPE}")
 
 
 def options(max_size: int | None) -> Headers:
@@ -119,7 +120,7 @@ def options(max_size: int | None) -> Headers:
         ("Tus-Resumable", VERSION),
         ("Tus-Version", VERSION),
         ("Tus-Extension", EXTENSIONS),
-        ("Tus-Checksum-Algorithm", ",".join(one.value for one in ALGORITHMS)),
+        ("Tus-Checksum-Algorithm", ",".join(ALGORITHMS)),
     ]
     if max_size is not None:
         fields.append(("Tus-Max-Size", str(max_size)))
@@ -135,26 +136,23 @@ def _number(environ: "WSGIEnvironment", name: str) -> int | None:
     return int(text)
 
 
-def _has(environ: "WSGIEnvironment", name: str) -> bool:
-    return bool(environ.get(name))
-
-
 def _name(metadata: str) -> str | None:
     """Return the file name in Upload-Metadata; raises BadRequest if the field is malformed."""
-    keys = {}
+    values: dict[str, bytes] = {}
     for pair in metadata.split(",") if metadata else ():
-        if not PAIR.fullmatch(pair.strip(" ")):
+        match = PAIR.fullmatch(pair.strip(" "))
+        if match is None:
             raise BadRequest("Upload-Metadata: expected keys and values in base64")
-        key, _, value = pair.strip(" ").partition(" ")
-        if key in keys:
-            raise BadRequest(f"Upload-Metadata: {key} is there twice")
-        keys[key] = value
-    for key in ("filename", "name"):
+        key, value = match[1], match[2] or ""
+        if key in values:
+            raise BadRequest(f"Upload-Metadata: the key {key} is there twice")
         try:
-            if key in keys:
-                return base64.b64decode(keys[key], validate=True).decode()
+            values[key] = base64.b64decode(value, validate=True)
         except ValueError:
-            raise BadRequest(f"Upload-Metadata: {key} is not UTF-8 in base64") from None
+            raise BadRequest(f"Upload-Metadata: the value of {key} is not base64") from None
+    for key in ("filename", "name"):
+        if name := values.get(key, b"").decode(errors="replace"):
+            return name
     return None
 
 
@@ -163,12 +161,12 @@ def _checksum(environ: "WSGIEnvironment") -> tuple[Digest, ...]:
     if text is None:
         return ()
     name, _, value = text.partition(" ")
-    algorithm = next((one for one in ALGORITHMS if one.value == name), None)
+    algorithm = ALGORITHMS.get(name)
     if algorithm is None:
-        raise BadRequest(f"Upload-Checksum: expected one of {', '.join(one.value for one in ALGORITHMS)}")
+        raise BadRequest(f"Upload-Checksum: expected one of {', '.join(ALGORITHMS)}")
     try:
         raw = base64.b64decode(value, validate=True)
-    except binascii.Error:
+    except ValueError:
         raw = b""
     if len(raw) != algorithm.size:
         raise BadRequest(f"Upload-Checksum: expected a {name} in base64")

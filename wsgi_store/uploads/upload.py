@@ -9,7 +9,13 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from wsgi_store.digest import Chunk, Digest
-from wsgi_store.errors import DigestMismatch, InconsistentLength, OffsetMismatch, UploadNotFound
+from wsgi_store.errors import (
+    ChecksumMismatch,
+    DigestMismatch,
+    InconsistentLength,
+    OffsetMismatch,
+    UploadNotFound,
+)
 from wsgi_store.filesystem import Directory, disk_errors
 from wsgi_store.hashing import Hasher, blocks
 from wsgi_store.staging import Receipt, Staging
@@ -31,7 +37,7 @@ class State:
     length: int | None
     """How many bytes it will have, if that is known."""
     expires: float
-    """When it is removed if no more bytes arrive, in seconds since the epoch."""
+    """When it is forgotten if no more bytes arrive, in seconds since the epoch."""
     receipt: Receipt | None = None
     """The result, once the file is stored."""
 
@@ -70,6 +76,7 @@ class Upload:
         chunks: Iterable[Chunk],
         offset: int | None,
         *,
+        incoming: int | None = None,
         length: int | None = None,
         complete: bool = False,
         expected: Sequence[Digest] = (),
@@ -77,8 +84,9 @@ class Upload:
     ) -> State:
         """Append bytes at an offset, by default at the end, and store the file when it is complete.
 
-        `length` is that of the file, `complete` says that these are its last bytes. With `expected`, their
-        digests, they count only if they have them. `publishing` is entered around the publication.
+        `incoming` is the number of bytes if it is known, `length` that of the file. `complete` says that
+        these are its last bytes. With `expected`, their digests, they count only if they have them.
+        `publishing` is entered around the publication.
 
         Bytes that arrived before an error count, too. Raises UploadLocked while another request uses the
         upload, UploadNotFound, OffsetMismatch, InconsistentLength, TooLarge, DigestMismatch, StoreError and
@@ -87,11 +95,16 @@ class Upload:
         with self._opened() as folder:
             part = self._claimed(folder.fd)
             if part is None:
-                return self._done(folder.fd, offset)
+                return self._done(folder.fd, offset, incoming, length)
             with part:
                 self._require_young(part.modified)
-                self._agree(folder.fd, part, offset, length)
+                tells_length = self._agree(part, offset, incoming, length)
+                if tells_length and not expected:
+                    records.write(self.announced, folder.fd, sync=self._shared.sync)
                 follower = self._received(part, chunks, expected)
+                if tells_length and expected:
+                    # Only now: a request whose bytes lack their digest changes nothing.
+                    records.write(self.announced, folder.fd, sync=self._shared.sync)
                 known = self.announced.length
                 done_now = part.offset == known if known is not None else complete
                 part.keep(self._path, sync=self._shared.sync, complete=done_now or part.is_complete)
@@ -99,7 +112,7 @@ class Upload:
                     self._shared.followers.keep(part.note.key, follower)
                     return State(part.offset, known, self._expires(part.modified))
                 receipt = self._finish(folder.fd, part, follower, publishing)
-                return self._told(receipt, None)
+                return self._told(receipt, time.time())
 
     @contextmanager
     def _opened(self) -> Iterator[Directory]:
@@ -122,9 +135,10 @@ class Upload:
             self.discard()
         raise UploadNotFound
 
-    def _done(self, folder: int, offset: int | None) -> State:
+    def _done(self, folder: int, offset: int | None, incoming: int | None, length: int | None) -> State:
         """Tell the result of an upload that is done."""
-        self._require_young(os.stat(records.DONE, dir_fd=folder).st_mtime)
+        finished = os.stat(records.DONE, dir_fd=folder).st_mtime
+        self._require_young(finished)
         records.clear(folder)  # whoever finished it may have been killed
         try:
             receipt = records.receipt(folder)
@@ -133,7 +147,8 @@ class Upload:
             receipt = None
         if receipt is None:
             raise UploadNotFound
-        return self._told(receipt, offset)
+        _compare(receipt.size, receipt.size, offset, incoming, length)
+        return self._told(receipt, finished)
 
     def _require_young(self, modified: float) -> None:
         """Remove the upload and raise UploadNotFound if it has expired."""
@@ -141,24 +156,18 @@ class Upload:
             self.discard()
             raise UploadNotFound
 
-    def _agree(self, folder: int, part: Part, offset: int | None, length: int | None) -> None:
-        """Compare what the client says with what is known, and note the length."""
+    def _agree(self, part: Part, offset: int | None, incoming: int | None, length: int | None) -> bool:
+        """Compare what the client says with what is known; returns whether it tells the length now."""
         known = self.announced.length
         if known is None and part.is_complete:
             # Its last byte may have been published.
             known = part.offset
-            self.announced = replace(self.announced, length=known)
-        if length is not None and known is None:
-            self.announced = replace(self.announced, length=length)
-            known = length
-            if length >= part.offset:
-                records.write(self.announced, folder, sync=self._shared.sync)
-        if (length is not None and length != known) or (known is not None and known < part.offset):
-            raise InconsistentLength(
-                "the length differs from the one before", expected=known, provided=length
-            )
-        if offset is not None and offset != part.offset:
-            raise OffsetMismatch(expected=part.offset, provided=offset)
+        _compare(part.offset, known, offset, incoming, length)
+        tells_length = known is None and length is not None
+        known = length if known is None else known
+        self._shared.staging.limit(max(part.offset + (incoming or 0), known or 0), self.announced.max_size)
+        self.announced = replace(self.announced, length=known)
+        return tells_length
 
     def _received(self, part: Part, chunks: Iterable[Chunk], expected: Sequence[Digest]) -> Follower:
         """Append bytes, and hash what counts; returns the hashes."""
@@ -168,6 +177,7 @@ class Upload:
         if follower is None or part.number or follower.position > part.size:
             follower = Follower(shared.store.algorithms, self.announced.expected)
         hasher = Hasher(expected[0].algorithm, expected) if expected else None
+        begin = part.offset
         if hasher is not None:
             part.expect()
             update: Callable[[Chunk], object] = hasher.update
@@ -180,11 +190,11 @@ class Upload:
                 part,
                 self._allowed(part, chunks),
                 update,
-                size=part.offset,
+                size=begin,
                 max_size=self.announced.max_size,
             )
             if hasher is not None:
-                hasher.digests()
+                _require_digests(hasher, begin)
         except BaseException:
             if hasher is not None:
                 part.cut()
@@ -264,14 +274,34 @@ class Upload:
         os.rename(self._path, gone)
         shutil.rmtree(gone, ignore_errors=True)
 
-    def _told(self, receipt: Receipt, offset: int | None) -> State:
-        if offset is not None and offset != receipt.size:
-            raise OffsetMismatch(expected=receipt.size, provided=offset)
-        return State(receipt.size, receipt.size, 0.0, receipt)
+    def _told(self, receipt: Receipt, finished: float) -> State:
+        return State(receipt.size, receipt.size, self._expires(finished), receipt)
 
     def _expires(self, modified: float) -> float:
         expires = modified + self._shared.expires
         return expires if self.announced.until is None else min(expires, self.announced.until)
+
+
+def _compare(
+    here: int, known: int | None, offset: int | None, incoming: int | None, length: int | None
+) -> None:
+    """Raise OffsetMismatch or InconsistentLength if a request contradicts what is known."""
+    if offset is not None and offset != here:
+        raise OffsetMismatch(expected=here, provided=offset)
+    if known is not None and length is not None and length != known:
+        raise InconsistentLength("the length differs from the one before", expected=known, provided=length)
+    known = length if known is None else known
+    end = here + (incoming or 0)
+    if known is not None and end > known:
+        raise InconsistentLength("more bytes than were announced", expected=known, provided=end)
+
+
+def _require_digests(hasher: Hasher, offset: int) -> None:
+    """Raise ChecksumMismatch if the bytes from the offset on lack a digest."""
+    try:
+        hasher.digests()
+    except DigestMismatch as error:
+        raise ChecksumMismatch(**error.evidence, offset=offset) from None
 
 
 def _ignored(_: Chunk) -> None:

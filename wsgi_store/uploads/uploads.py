@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -22,6 +23,7 @@ from wsgi_store.uploads.upload import Shared, Upload
 
 # The result of an upload takes the place of its parts, or another request was faster to create it.
 ATTEMPTS = 3
+IDENTITY = re.compile("[0-9a-f]{32}")
 # Seconds between two sweeps of one process.
 SWEEP_PAUSE = 60.0
 
@@ -120,6 +122,9 @@ class Uploads:
 
     def find(self, owner: str, identity: str) -> "Upload":
         """Return an upload of an owner; raises UploadNotFound and StoreError."""
+        # Any other text could be the path of something else.
+        if not IDENTITY.fullmatch(identity):
+            raise UploadNotFound
         path = os.path.join(self._own(owner), identity)
         with disk_errors("cannot read the upload"):
             try:

@@ -11,7 +11,7 @@ from werkzeug.http import http_date
 from wsgi_store import errors
 from wsgi_store.config import MetricsAccess
 from wsgi_store.staging import Receipt
-from wsgi_store.web import service, uwsgi
+from wsgi_store.web import service, uploads, uwsgi
 from wsgi_store.web.access_log import AccessLog
 from wsgi_store.web.backend import Backend
 from wsgi_store.web.body import Source, chunks_of
@@ -21,7 +21,7 @@ from wsgi_store.web.origins import SAFE, Origins
 from wsgi_store.web.problems import problem, status_of
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import Response
-from wsgi_store.web.routes import METHODS, Route, match
+from wsgi_store.web.routes import METHODS, Route, fields_at, match
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -57,6 +57,8 @@ class Application:
         route = failure = None
         try:
             request.require_short_fields()
+            if "HTTP_X_HTTP_METHOD_OVERRIDE" in environ:
+                uploads.override_method(request)
             self._check_sender(environ)
             route, arguments = match(request)
             if route.scope in WRITES and self.store.read_only:
@@ -72,8 +74,9 @@ class Application:
         except Exception as error:  # pylint: disable=broad-exception-caught
             failure = errors.WSGIStoreError("internal error; see the server log")
             response = problem(failure, identity, unforeseen=error)
-        if route is not None and route.fields is not None:
-            response.headers += route.fields(request, failure)
+        fields = route.fields if route is not None else fields_at(request.path)
+        if fields is not None:
+            response.headers += fields(request, failure)
         self._complete(environ, response, identity)
         try:
             body = response(environ, start_response)

@@ -48,19 +48,25 @@ def _require(request: Request, digest: Digest) -> None:
 def stored(request: Request, receipt: Receipt, name: str | None, status: int = 200) -> Response:
     """Answer an upload whose file is stored."""
     hash_ = receipt.digest.hex
-    request.exchange.hash, request.exchange.size = hash_, receipt.size
+    note(request, receipt)
     url = _url(request, hash_)
     # A CGI server would follow Location and send the blob instead (RFC 3875 section 6.2.2).
     headers = [] if "GATEWAY_INTERFACE" in request.environ else [("Location", url)]
-    ambiguous = [algorithm.value for algorithm in receipt.ambiguous]
-    if receipt.healed:
-        logger.warning("an upload replaced the damaged blob {}", hash_)
-    if ambiguous:
-        logger.warning("another file has the {} of the new blob {}", " and ".join(ambiguous), hash_)
     if _prefers_text(request.accept):
         plain = [("Content-Type", PLAIN), ("Cache-Control", "no-store"), NO_SNIFFING]
         return Response(f"{hash_}\n".encode(), status, plain + headers)
     return json_response(told(request, receipt, name), headers, status)
+
+
+def note(request: Request, receipt: Receipt) -> None:
+    """Note what an upload stored in the access log, and in the server log if it is unusual."""
+    hash_ = receipt.digest.hex
+    request.exchange.hash, request.exchange.size = hash_, receipt.size
+    if receipt.healed:
+        logger.warning("an upload replaced the damaged blob {}", hash_)
+    if receipt.ambiguous:
+        names = " and ".join(algorithm.value for algorithm in receipt.ambiguous)
+        logger.warning("another file has the {} of the new blob {}", names, hash_)
 
 
 def told(request: Request, receipt: Receipt, name: str | None) -> dict[str, object]:

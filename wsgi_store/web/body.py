@@ -76,6 +76,11 @@ def open_body(
     return (_in_turns(stream, prompt, whole) if prompt or whole else stream.read), int(text)
 
 
+def announces_body(environ: "WSGIEnvironment") -> bool:
+    """Whether the header fields of a request announce a body that is not empty."""
+    return "HTTP_TRANSFER_ENCODING" in environ or environ.get("CONTENT_LENGTH", "") not in ("", "0")
+
+
 def _is_trusted(environ: "WSGIEnvironment") -> bool:
     # Clients cannot set these: keys of header fields begin with HTTP_.
     return environ.get("SERVER_SOFTWARE", "").startswith(TRUSTED) or "mod_wsgi.process_group" in environ

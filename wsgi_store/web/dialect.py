@@ -44,6 +44,9 @@ class Outcome:
 class Dialect(Protocol):
     """How a protocol says what a request means and what became of it."""
 
+    def require_version(self, environ: "WSGIEnvironment") -> None:
+        """Raise UnsupportedVersion if the client speaks another version."""
+
     def announced(self, environ: "WSGIEnvironment") -> Announced:
         """Read the request that creates an upload; raises RequestError."""
 
@@ -56,8 +59,14 @@ class Dialect(Protocol):
         With status 200 the response to a POST or PATCH has the body of any other upload.
         """
 
+    def translated(self, failure: WSGIStoreError) -> WSGIStoreError:
+        """Return a failure of a handler as the protocol tells it.
+
+        `type` and `title` in its evidence replace those of the problem document.
+        """
+
     def fields(self, failure: WSGIStoreError | None) -> Headers:
-        """Return the fields of every response."""
+        """Return the fields of every response; `failure` is translated if a handler raised it."""
 
 
 class Dialects(Protocol):

@@ -8,6 +8,8 @@ from wsgi_store.web.response import NO_SNIFFING, PHRASES, Response, to_json
 # RFC 6750 section 3.
 BEARER = 'Bearer realm="wsgi_store"'
 RETRY_AFTER = "5"  # seconds; a guess at how soon a disk or a mount is back
+# Failures that end as soon as another request does.
+SOON = (errors.Busy, errors.UploadLocked)
 
 
 def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exception | None = None) -> Response:
@@ -36,8 +38,10 @@ def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exceptio
     elif isinstance(error, errors.Denied) and error.evidence.get("scope") in SCOPES:
         said = f'error="insufficient_scope", scope="{error.evidence["scope"]}"'
         headers.append(("WWW-Authenticate", f"{BEARER}, {said}"))
+    elif isinstance(error, SOON):
+        headers.append(("Retry-After", "1"))
     elif isinstance(error, errors.StoreUnavailable):
-        headers.append(("Retry-After", "1" if isinstance(error, errors.Busy) else RETRY_AFTER))
+        headers.append(("Retry-After", RETRY_AFTER))
     return Response(to_json(body), status, headers)
 
 

@@ -2,7 +2,7 @@
 
 import re
 import string
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -36,10 +36,11 @@ FIELDS = tuple(
     f"HTTP_{name}"
     for name in (
         "ACCEPT AUTHORIZATION CONTENT_DIGEST IF_MATCH IF_MODIFIED_SINCE IF_NONE_MATCH IF_RANGE "
-        "IF_UNMODIFIED_SINCE REPR_DIGEST TRANSFER_ENCODING UPLOAD_CHECKSUM UPLOAD_METADATA "
-        "X_HTTP_METHOD_OVERRIDE"
+        "IF_UNMODIFIED_SINCE REPR_DIGEST TRANSFER_ENCODING"
     ).split()
 ) + ("CONTENT_TYPE",)
+# Further fields that are parsed in requests about uploads.
+UPLOAD_FIELDS = ("HTTP_UPLOAD_METADATA", "HTTP_UPLOAD_CHECKSUM", "HTTP_WANT_REPR_DIGEST")
 # Characters of an Accept field that are parsed: each of its items takes as long as a small answer.
 MAX_ACCEPT = 1000
 ESCAPED = re.compile("[\udc80-\udcff]")
@@ -65,10 +66,10 @@ class Request:
             path = path.partition("://")[2][len(authority) :]
         return "/" + path.lstrip("/")
 
-    def require_short_fields(self) -> None:
+    def require_short_fields(self, names: Iterable[str] = FIELDS) -> None:
         """Raise HeadTooLarge for a field that would take long to parse."""
         get = self.environ.get
-        for name in FIELDS:
+        for name in names:
             if len(get(name, "")) > MAX_FIELD:
                 field = name.removeprefix("HTTP_").replace("_", "-").title()
                 raise HeadTooLarge(f"the header field {field} is longer than {MAX_FIELD} bytes")

@@ -15,6 +15,10 @@ from wsgi_store.web.request import Request
 from wsgi_store.web.response import Headers, Response
 
 
+# Returns further fields of a response, which may be to a failure.
+Fields = Callable[[Request, errors.WSGIStoreError | None], Headers]
+
+
 class Route(NamedTuple):
     """A row of the URL table; `scope` is the one a caller needs, None for none."""
 
@@ -22,8 +26,7 @@ class Route(NamedTuple):
     method: str
     handler: Callable[..., Response]
     scope: str | None
-    fields: Callable[[Request, errors.WSGIStoreError | None], Headers] | None = None
-    """Returns further fields of every response."""
+    fields: Fields | None = None
 
 
 URLS = [
@@ -36,9 +39,9 @@ URLS = [
     Route("/openapi.json", "GET", service.openapi, None),
     Route("/metrics", "GET", service.metrics, "admin"),
     Route("/uploads", "POST", uploads.create, "write", uploads.fields),
-    Route("/uploads/<upload:id_>", "GET", uploads.show, "write", uploads.fields),
-    Route("/uploads/<upload:id_>", "PATCH", uploads.append, "write", uploads.fields),
-    Route("/uploads/<upload:id_>", "DELETE", uploads.remove, "write", uploads.fields),
+    Route("/uploads/<string:id_>", "GET", uploads.show, "write", uploads.fields),
+    Route("/uploads/<string:id_>", "PATCH", uploads.append, "write", uploads.fields),
+    Route("/uploads/<string:id_>", "DELETE", uploads.remove, "write", uploads.fields),
     Route("/<hash:hash_>", "GET", download, "read"),
     Route("/<hash:hash_>", "PUT", blobs.put, "write"),
     Route("/<hash:hash_>", "DELETE", blobs.delete, "delete"),
@@ -67,12 +70,6 @@ class HashConverter(BaseConverter):
     regex = HASH.pattern
 
 
-class UploadConverter(BaseConverter):
-    """The id of an upload."""
-
-    regex = "[0-9a-f]{32}"
-
-
 class SegmentConverter(BaseConverter):
     """One segment that is not a hash."""
 
@@ -92,7 +89,6 @@ URL_MAP = Map(
     [Rule(route.path, methods=[route.method], endpoint=route) for route in URLS],
     converters={
         "hash": HashConverter,
-        "upload": UploadConverter,
         "name": NameConverter,
         "segment": SegmentConverter,
     },
@@ -104,7 +100,7 @@ URL_MAP = Map(
 def match(request: Request) -> tuple[Route, dict[str, str]]:
     """Return the route of a request and the arguments for its handler; raises NotFound, MethodNotAllowed."""
     path = request.path
-    method = uploads.method_of(request.environ, path)
+    method = request.environ["REQUEST_METHOD"]
     extra = {}
     also = {"OPTIONS"}
     # `/?hash=H&filename=F` means `/H/F`; in an upload `hash` is a condition.
@@ -119,7 +115,7 @@ def match(request: Request) -> tuple[Route, dict[str, str]]:
     if request.environ.get("PATH_INFO") == "*":  # the server as a whole (RFC 9110 section 9.3.7)
         path, also = NOWHERE, METHODS
     if method == "OPTIONS":
-        if path == "/uploads" or path.startswith("/uploads/"):
+        if uploads.OF_UPLOADS.match(path):
             return UPLOAD_OPTIONS, {"allowed": ", ".join(sorted(also.union(URL_MAP.allowed_methods(path))))}
         return OPTIONS, {"allowed": ", ".join(sorted(also.union(URL_MAP.allowed_methods(path))))}
     try:
@@ -133,6 +129,11 @@ def match(request: Request) -> tuple[Route, dict[str, str]]:
     except exceptions.NotFound:
         raise errors.NotFound(NOTHING) from None
     return route, {**arguments, **extra}
+
+
+def fields_at(path: str) -> Fields | None:
+    """Return what adds fields to the responses of a path, even if no route is found there."""
+    return uploads.fields if uploads.OF_UPLOADS.match(path) else None
 
 
 # Matching takes as long as opening a file, and popular paths are requested again and again.

@@ -1,90 +1,133 @@
 """Handlers of resumable uploads: one resource, to which clients speak by one of several dialects."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
-from wsgi_store.errors import BadRequest, Denied, WSGIStoreError
+from wsgi_store.digest import Chunk
+from wsgi_store.errors import BadRequest, Denied, InconsistentLength, LengthRequired, WSGIStoreError
 from wsgi_store.uploads.upload import State, Upload
-from wsgi_store.web.blobs import stored, told
-from wsgi_store.web.body import open_upload
-from wsgi_store.web.dialect import Dialect, Outcome
-from wsgi_store.web.request import Request
+from wsgi_store.web.blobs import note, stored, told
+from wsgi_store.web.body import announces_body, open_upload
+from wsgi_store.web.dialect import Appended, Dialect, Outcome
+from wsgi_store.web.request import UPLOAD_FIELDS, Request
 from wsgi_store.web.response import Headers, Response, json_response
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+# The paths about uploads.
+OF_UPLOADS = re.compile(r"/uploads(?:/|\Z)")
+# What a client of tus cannot send everywhere; more would let a request pass for a safe one.
+OVERRIDING = ("PATCH", "DELETE")
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A body, and what the request says of it."""
+
+    chunks: Iterator[Chunk]
+    length: int | None
+    said: Appended
 
 
 def create(request: Request) -> Response:
     """Create an upload, or find the unfinished one of the same file, and append the body."""
     request.allow_time()
-    dialect = _dialect(request)
-    announced = dialect.announced(request.environ)
-    grant = request.grant
-    wanted = request.args.getlist("hash") + ([grant.hash] if grant.hash is not None else [])
-    expected = (*announced.expected, *(request.digest(text, "hash") for text in wanted))
-    upload = request.backend.uploads.create(
-        grant.owner, replace(announced, expected=expected, max_size=grant.max_size)
-    )
-    state = upload.state(_publishing(request))
-    if state.offset == 0 and state.receipt is None and _has_body(request):
-        state = _append(request, dialect, upload)
-    return _answer(request, dialect, upload, state, created=True)
+    with _speaking(request) as dialect:
+        announced = dialect.announced(request.environ)
+        grant = request.grant
+        wanted = request.args.getlist("hash") + ([grant.hash] if grant.hash is not None else [])
+        expected = (*announced.expected, *(request.digest(text, "hash") for text in wanted))
+        announced = replace(announced, expected=expected, max_size=grant.max_size)
+        # Read before the upload is created: a request that is refused leaves none.
+        incoming = _incoming(request, dialect) if announces_body(request.environ) else None
+        if (
+            incoming is not None
+            and announced.length is not None
+            and (incoming.length or 0) > announced.length
+        ):
+            raise InconsistentLength("more bytes than were announced", expected=announced.length)
+        upload = request.backend.uploads.create(grant.owner, announced)
+        state = upload.state(_publishing(request))
+        if state.offset == 0 and state.receipt is None and incoming is not None:
+            state = _append(request, upload, incoming)
+        return _answer(request, dialect, upload, state, created=True)
 
 
 def append(request: Request, id_: str) -> Response:
     """Append the body to an upload."""
     request.allow_time()
-    dialect = _dialect(request)
-    upload = request.backend.uploads.find(request.grant.owner, id_)
-    return _answer(request, dialect, upload, _append(request, dialect, upload))
+    with _speaking(request) as dialect:
+        upload = request.backend.uploads.find(request.grant.owner, id_)
+        incoming = _incoming(request, dialect)
+        return _answer(request, dialect, upload, _append(request, upload, incoming))
 
 
 def show(request: Request, id_: str) -> Response:
     """Tell how far an upload is."""
-    upload = request.backend.uploads.find(request.grant.owner, id_)
-    state = upload.state(_publishing(request))
-    if request.environ["REQUEST_METHOD"] == "HEAD":
-        return _answer(request, _dialect(request), upload, state)
-    described: dict[str, object] = {"offset": state.offset, "length": state.length, "expires": state.expires}
+    with _speaking(request) as dialect:
+        upload = request.backend.uploads.find(request.grant.owner, id_)
+        state = upload.state(_publishing(request))
+        if request.environ["REQUEST_METHOD"] == "HEAD":
+            return _answer(request, dialect, upload, state)
+    announced = upload.announced
+    described: dict[str, object] = {
+        "offset": state.offset,
+        "length": state.length,
+        "expires": int(state.expires),
+    }
     if state.receipt is not None:
-        described |= told(request, state.receipt, upload.announced.name)
+        described |= told(request, state.receipt, announced.name)
+    elif announced.name is not None:
+        described["name"] = announced.name
     return json_response(described)
+
+
+def remove(request: Request, id_: str) -> Response:
+    """Remove an upload; a request that appends to it ends."""
+    with _speaking(request):
+        request.backend.uploads.find(request.grant.owner, id_).remove()
+    return Response([], 204, [])
 
 
 def options(request: Request, allowed: str) -> Response:
     """Tell which protocols are spoken, and their limits."""
-    fields = request.backend.dialects.options(request.environ, request.config.max_size)
-    return Response([], 204, [("Allow", allowed), *fields])
+    fields_ = request.backend.dialects.options(request.environ, request.config.max_size)
+    return Response([], 204, [("Allow", allowed), *fields_])
 
 
 def fields(request: Request, failure: WSGIStoreError | None) -> Headers:
     """Return the fields of every response about uploads."""
     try:
-        return _dialect(request).fields(failure)
+        return request.backend.dialects.of(request.environ).fields(failure)
     except BadRequest:
         return []
 
 
-def method_of(environ: "WSGIEnvironment", path: str) -> str:
-    """Return the method of a request, which a client of tus can give in a field."""
-    method: str = environ["REQUEST_METHOD"]
-    if method == "POST" and "HTTP_X_HTTP_METHOD_OVERRIDE" in environ and path.startswith("/uploads/"):
-        if "HTTP_TUS_RESUMABLE" in environ:
-            return str(environ["HTTP_X_HTTP_METHOD_OVERRIDE"])
-    return method
+def override_method(request: Request) -> None:
+    """Use the method in X-HTTP-Method-Override, for clients of tus that can send nothing but POST.
+
+    From here on it is the method of the request in every respect. Raises BadRequest.
+    """
+    environ = request.environ
+    if environ["REQUEST_METHOD"] != "POST" or "HTTP_TUS_RESUMABLE" not in environ:
+        return
+    if OF_UPLOADS.match(request.path):
+        method = environ["HTTP_X_HTTP_METHOD_OVERRIDE"]
+        if method not in OVERRIDING:
+            raise BadRequest(f"X-HTTP-Method-Override: expected {' or '.join(OVERRIDING)}")
+        environ["REQUEST_METHOD"] = method
 
 
-def remove(request: Request, id_: str) -> Response:
-    """Remove an upload; a request that appends to it ends."""
-    request.backend.uploads.find(request.grant.owner, id_).remove()
-    return Response([], 204, [])
-
-
-def _dialect(request: Request) -> Dialect:
-    return request.backend.dialects.of(request.environ)
+@contextmanager
+def _speaking(request: Request) -> Iterator[Dialect]:
+    """Yield the dialect of a client, and tell failures in its words."""
+    request.require_short_fields(UPLOAD_FIELDS)
+    dialect = request.backend.dialects.of(request.environ)
+    dialect.require_version(request.environ)
+    try:
+        yield dialect
+    except WSGIStoreError as error:
+        raise dialect.translated(error) from error.__cause__
 
 
 def _answer(
@@ -100,29 +143,42 @@ def _answer(
         max_size=request.config.max_size,
     )
     status, fields_ = dialect.answer(request.environ, outcome)
-    if result is None or status != 200 or request.environ["REQUEST_METHOD"] == "HEAD":
-        return Response([] if status == 204 else b"", status, [*fields_, ("Cache-Control", "no-store")])
-    response = stored(request, result, upload.announced.name)
-    response.headers += fields_
-    return response
+    asked = request.environ["REQUEST_METHOD"] == "HEAD"
+    if result is not None and not asked:
+        if status == 200:
+            response = stored(request, result, upload.announced.name)
+            response.headers += fields_
+            return response
+        note(request, result)
+    return Response([] if asked or status == 204 else b"", status, [*fields_, ("Cache-Control", "no-store")])
 
 
-def _append(request: Request, dialect: Dialect, upload: Upload) -> State:
-    chunks, length = open_upload(request.environ)
-    appended = dialect.appended(request.environ, length)
+def _incoming(request: Request, dialect: Dialect) -> Incoming:
+    """Read what a request says of its body."""
+    environ = request.environ
+    body: Iterator[Chunk] = iter(())
+    # Without either field a request has no body (RFC 9112 section 6.3).
+    length: int | None = 0
+    if announces_body(environ):
+        body, length = open_upload(environ)
+    said = dialect.appended(environ, length)
+    if said.complete and not announces_body(environ):
+        # Not every server tells the application of a body without a length.
+        raise LengthRequired("send Content-Length: 0 if these are the last bytes")
+    return Incoming(body, length, said)
+
+
+def _append(request: Request, upload: Upload, incoming: Incoming) -> State:
+    said = incoming.said
     return upload.append(
-        chunks,
-        appended.offset,
-        length=appended.length,
-        complete=appended.complete,
-        expected=appended.expected,
+        incoming.chunks,
+        said.offset,
+        incoming=incoming.length,
+        length=said.length,
+        complete=said.complete,
+        expected=said.expected,
         publishing=_publishing(request),
     )
-
-
-def _has_body(request: Request) -> bool:
-    environ = request.environ
-    return "HTTP_TRANSFER_ENCODING" in environ or environ.get("CONTENT_LENGTH", "") not in ("", "0")
 
 
 @contextmanager

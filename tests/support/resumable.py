@@ -1,0 +1,43 @@
+"""Requests about resumable uploads."""
+
+import base64
+import hashlib
+from typing import Any
+
+from tests.support.calling import Answer, call
+from wsgi_store.web.application import Application
+
+TUS = "application/offset+octet-stream"
+
+
+def tus(
+    application: Application, method: str, path: str = "/uploads", body: Any = None, **fields: Any
+) -> Answer:
+    """Send a request as a client of tus does; None leaves a field out."""
+    environ: dict[str, Any] = {"HTTP_TUS_RESUMABLE": "1.0.0"}
+    if body is not None:
+        environ |= {"CONTENT_TYPE": TUS, "CONTENT_LENGTH": str(len(body))}
+    for name, value in fields.items():
+        key = name if name.startswith(("wsgi.", "CONTENT_", "SERVER_", "SCRIPT_")) else f"HTTP_{name}"
+        environ[key] = None if value is None else str(value)
+    return call(application, method, path, body=b"" if body is None else body, **environ)
+
+
+def created(application: Application, **fields: Any) -> str:
+    """Create an upload by tus, and return its path."""
+    answer = tus(application, "POST", CONTENT_LENGTH="0", **fields)
+    assert answer.status == 201, answer
+    path: str = answer.headers["Location"]
+    return path
+
+
+def offset(application: Application, path: str) -> int:
+    """Ask how many bytes an upload has."""
+    answer = tus(application, "HEAD", path)
+    assert answer.status == 200
+    return int(answer.headers["Upload-Offset"])
+
+
+def checksum(data: bytes, algorithm: str = "sha1") -> str:
+    """The value of Upload-Checksum."""
+    return f"{algorithm} {base64.b64encode(hashlib.new(algorithm, data).digest()).decode()}"
