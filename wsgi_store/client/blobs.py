@@ -41,6 +41,8 @@ class Uploaded(RemoteBlob):
     """Whether the upload replaced a damaged copy."""
     ambiguous: tuple[str, ...] = ()
     """Algorithms by which another file has the same hash; that hash leads to the other file."""
+    continued_at: int = 0
+    """How many bytes an earlier upload of the same file, which broke off, had left on the server."""
 
 
 def blob_in(told: Any, transport: Transport, kept: Kept) -> RemoteBlob:

@@ -85,6 +85,11 @@ class Client:
         """
         return self._kept.algorithms()
 
+    @property
+    def resumes(self) -> bool:
+        """Whether the server keeps uploads that break off, as far as is known."""
+        return self._kept.resumes
+
     def check(self) -> None:
         """Ask the server once whether it is ready (`GET /readyz`); raises the reason why it is not."""
         self._transport.send("GET", "readyz").close()
@@ -98,23 +103,29 @@ class Client:
         source: "str | os.PathLike[str] | Buffer | SupportsRead[bytes] | Iterable[Buffer]",
         *,
         hash_: str | None = None,
+        force: bool = False,
         progress: Progress | None = None,
     ) -> Uploaded:
         """Upload the file at a path, the rest of an open file, a buffer, or the bytes of an iterable.
 
-        The client hashes what it sends, and raises UnexpectedDigest, a DigestMismatch, if the
-        server answers another hash. With `hash_`, by any of the server's algorithms, the server
-        stores only the file with that hash; otherwise it reports DigestMismatch, and DigestCollision
-        if it found a different file by that hash. `progress` is called with the number of bytes sent
-        so far. A source that cannot be rewound is sent only once. Raises MalformedHash, and OSError
-        if the source cannot be read.
+        The client hashes the bytes, and raises UnexpectedDigest, a DigestMismatch, if the server
+        answers another hash. With `hash_`, by any of the server's algorithms, the server stores only
+        the file with that hash; otherwise it reports DigestMismatch, and DigestCollision if it found
+        a different file by that hash. `progress` is called with the number of bytes sent so far,
+        those included that the server had. A source that cannot be rewound is sent only once. Raises
+        MalformedHash, and OSError if the source cannot be read.
+
+        A source above 16 MiB that can be rewound is read twice, unless `hash_` is given: it is hashed
+        first. Its upload continues where it broke off, also one by another process, and a file that
+        the server has is not sent, except with `force`. Raises DigestMismatch if the file changes
+        meanwhile.
         """
         try:
             wanted = None if hash_ is None else self._kept.find(checked(hash_))
         except ValueError as error:
             raise MalformedHash(f"malformed hash: {error}") from None
         with reading(source) as file:
-            return self._uploader.upload(Source(file, self.algorithm, progress, wanted), wanted)
+            return self._uploader.upload(Source(file, self.algorithm, progress, wanted), force=force)
 
     def open(self, blob: str, *, progress: Progress | None = None) -> Download:
         """Open a blob as a binary file; raises BlobNotFound. `Download` says what reading it raises."""

@@ -17,6 +17,8 @@ class Kept:
     def __init__(self, transport: Transport) -> None:
         self.puts = True
         """Whether the server takes PUT, as far as is known."""
+        self.resumes = True
+        """Whether the server keeps uploads that break off, as far as is known."""
         self._transport = transport
         self._known: tuple[Algorithm, ...] = ()
         self._lock = Lock()
@@ -30,7 +32,7 @@ class Kept:
 
     def _ask(self) -> tuple[Algorithm, ...]:
         told = self._transport.ask("GET", "")
-        self.puts = "names" in told  # version 0.1.0 has neither
+        self.puts = self.resumes = "names" in told  # version 0.1.0 has none of them
         names = told.get("names", [])
         if not isinstance(names, list):
             raise self._transport.strange()

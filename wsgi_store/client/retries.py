@@ -11,7 +11,15 @@ from typing import TypeVar
 from urllib3.exceptions import ClosedPoolError, ConnectTimeoutError, NewConnectionError, SSLError
 
 from wsgi_store.client.schemes import WrongScheme
-from wsgi_store.errors import StoreUnavailable, Unreachable, WSGIStoreError
+from wsgi_store.errors import (
+    IncompleteBody,
+    OffsetMismatch,
+    RequestTimeout,
+    StoreUnavailable,
+    Unreachable,
+    UploadLocked,
+    WSGIStoreError,
+)
 
 T = TypeVar("T")
 
@@ -19,6 +27,11 @@ T = TypeVar("T")
 LONGEST_PAUSE = 30.0
 # The longest Retry-After that the client obeys, in seconds; after a longer one it gives up.
 PATIENCE = 120.0
+# Seconds for which another request may send or store the same file without a sign of progress, and between
+# two looks at it if the server does not say.
+OTHERS = 3600.0
+LOOK = 1.0
+PASSING = (Unreachable, StoreUnavailable, RequestTimeout, IncompleteBody, UploadLocked, OffsetMismatch)
 log = logging.getLogger(__name__)
 
 
@@ -40,21 +53,28 @@ class Retries:
         """End all pauses."""
         self._closed.set()
 
-    def repeat(self, attempt: Callable[[], T], again: bool = True) -> T:
+    def repeat(self, attempt: Callable[[], T], again: bool = True, reached: Callable[[], int] = int) -> T:
         """Call `attempt` until it succeeds; raises its last failure.
 
-        Only Unreachable and StoreUnavailable are tried again, and nothing without `again`.
+        Only what may pass is tried again, and nothing without `again`. `reached` tells how far the work is:
+        when that has grown, the count begins anew.
         """
-        pauses = self.pauses() if again else iter(())
+        course = _Course(self.pauses, reached)
         while True:
             try:
                 return attempt()
-            except (Unreachable, StoreUnavailable) as error:
-                pause, asked = next(pauses, None), _asked(error)
-                if pause is None or asked > PATIENCE or _is_final(error.__cause__):
+            except PASSING as error:
+                waited, pause, asked = course.waits, course.pause(error), _asked(error)
+                if (
+                    not (again and self._count)
+                    or pause is None
+                    or asked > PATIENCE
+                    or _is_final(error.__cause__)
+                ):
                     raise
                 pause = max(pause, asked)
-                self._log(str(error), pause)
+                if not (waited and course.waits):
+                    self._log(str(error), pause)
                 if self.pause(pause):
                     raise
 
@@ -76,6 +96,34 @@ class Retries:
                 return
             self._logged = failure, time.monotonic() + pause
         log.warning("%s: trying again in %.1f s", failure, pause)
+
+
+class _Course:
+    """The pauses of one piece of work, which begin anew as it goes on."""
+
+    def __init__(self, pauses: Callable[[], Iterator[float]], reached: Callable[[], int]) -> None:
+        self._anew = pauses
+        self._pauses = pauses()
+        self._reached = reached
+        self._before = reached()
+        self._since: float | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether another request does the work, as far as is known."""
+        return self._since is not None
+
+    def pause(self, error: WSGIStoreError) -> float | None:
+        """Return how many seconds to wait after a failure; None if nothing helps."""
+        if (now := self._reached()) > self._before:
+            self._before, self._pauses, self._since = now, self._anew(), None
+        if not isinstance(error, UploadLocked):
+            self._since = None
+        elif self._since is None:
+            self._since = time.monotonic()
+        if self._since is not None and time.monotonic() - self._since < OTHERS:
+            return LOOK
+        return next(self._pauses, None)
 
 
 def _asked(error: WSGIStoreError) -> float:

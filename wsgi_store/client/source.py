@@ -20,7 +20,7 @@ PIECE = 1 << 20
 SILENT = 500
 log = logging.getLogger(__name__)
 Progress = Callable[[int], None]
-"""Called with the number of bytes transferred so far; a repetition starts again from 0."""
+"""Called with the number of bytes transferred so far; a repetition starts again from what is there."""
 
 
 class SourceFailed(Exception):
@@ -185,10 +185,15 @@ class Source:
         self._file = file
         self._algorithm = algorithm
         self._progress = progress
-        self._wanted = () if wanted is None else (wanted,)
-        self._hasher = Hasher(algorithm, self._wanted)
+        self.wanted = wanted
+        """The digest that the bytes should have."""
+        self._hasher: Hasher | None = Hasher(algorithm, self._expected())
         self.done = 0
-        """The number of bytes read."""
+        """The number of bytes that were read, or that the server has already."""
+        self.known: Digest | None = None
+        """The digest, where it is known before the bytes are sent."""
+        self.continued_at = 0
+        """How many bytes the server had at first."""
         self.rewindable = bool(getattr(file, "seekable", bool)())
         self.size: int | None = None
         if self.rewindable:
@@ -197,15 +202,36 @@ class Source:
         # `read` of a slow pipe would wait for a whole piece, longer than the server waits for the client.
         self._read = file.read if self.rewindable else getattr(file, "read1", file.read)
 
+    def _expected(self) -> tuple[Digest, ...]:
+        return () if self.wanted is None else (self.wanted,)
+
     def rewind(self) -> None:
         """Go back to the beginning."""
         if self.done:
             self._file.seek(self._start)
         self.done = 0
-        self._hasher = Hasher(self._algorithm, self._wanted)
+        self._hasher = Hasher(self._algorithm, self._expected())
+
+    def seek(self, offset: int) -> None:
+        """Continue behind the bytes that the server has; the digest must be known."""
+        self._file.seek(self._start + offset)
+        self.done = offset
+        self._hasher = None
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._progress is not None:
+            self._progress(self.done)
 
     def read(self, size: int) -> bytes:
         """Read a piece; raises SourceFailed."""
+        data = self._piece(size)
+        if self._hasher is not None:
+            self._hasher.update(data)
+        self._tell()
+        return data
+
+    def _piece(self, size: int) -> bytes:
         if self.size is not None:
             # Bytes appended during the upload are beyond the Content-Length.
             size = min(size, self.size - self.done)
@@ -218,19 +244,19 @@ class Source:
         except OSError as error:
             raise SourceFailed(error) from error
         self.done += len(data)
-        self._hasher.update(data)
-        if self._progress is not None:
-            self._progress(self.done)
         return data
 
     def digest(self) -> Digest:
-        """Return the digest of the bytes read; raises DigestMismatch if they lack the wanted one."""
-        return self._hasher.finish()
+        """Return the digest of the bytes; raises DigestMismatch if those that were read lack `wanted`."""
+        if self._hasher is not None:
+            return self._hasher.finish()
+        assert self.known is not None
+        return self.known
 
-    def hash_again(self, algorithm: Algorithm) -> Digest:
-        """Read the bytes again and return their digest by another algorithm; raises SourceFailed."""
-        self._algorithm = algorithm
+    def hash(self, *algorithms: Algorithm) -> dict[Algorithm, Digest]:
+        """Read all bytes and return their digests; raises SourceFailed, and DigestMismatch like `digest`."""
+        hasher = Hasher(algorithms[0], self._expected(), algorithms)
         self.rewind()
-        while self.read(PIECE):
-            pass
-        return self.digest()
+        while data := self._piece(PIECE):
+            hasher.update(data)
+        return hasher.digests()

@@ -74,7 +74,7 @@ class Transport:
         try:
             if method == "HEAD":
                 return {name.lower(): value for name, value in answer.headers.items()}
-            return self._json(answer)
+            return self.json(answer)
         finally:
             answer.close()
 
@@ -94,7 +94,7 @@ class Transport:
         """
         fields = {**self._headers, **(headers or {})}
         if source is not None and source.size is not None:
-            fields["Content-Length"] = str(source.size)
+            fields["Content-Length"] = str(source.size - source.done)
         body: Any = source  # of a file urllib3 needs only `read`
         answer = self._answered(method, f"{self._path}/{path}", body, fields)
         if answer.length_remaining is None and not answer.headers.get("Transfer-Encoding"):
@@ -105,9 +105,7 @@ class Transport:
             return answer
         try:
             is_problem = answer.headers.get("Content-Type") == "application/problem+json"
-            failure = refusal(
-                self.base, answer, self._json(answer) if is_problem and method != "HEAD" else {}
-            )
+            failure = refusal(self.base, answer, self.json(answer) if is_problem and method != "HEAD" else {})
         finally:
             answer.close()
         if isinstance(failure, NotFound):
@@ -157,7 +155,8 @@ class Transport:
         """Return the failure for an answer that this service never gives."""
         return UnexpectedAnswer(f"{self.base} is not a wsgi_store server: its answer makes no sense")
 
-    def _json(self, answer: BaseHTTPResponse) -> dict[str, Any]:
+    def json(self, answer: BaseHTTPResponse) -> dict[str, Any]:
+        """Read the JSON object in an answer; raises UnexpectedAnswer and Unreachable."""
         body = bytearray()
         with self.broken():
             # `read` would not notice that a body was cut off.

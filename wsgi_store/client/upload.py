@@ -4,6 +4,7 @@ from typing import Any
 
 from wsgi_store.client.blobs import RemoteBlob, Uploaded, blob_in
 from wsgi_store.client.kept import Kept
+from wsgi_store.client.resume import Resuming
 from wsgi_store.client.source import Source
 from wsgi_store.client.transport import Transport
 from wsgi_store.digest import Algorithm, Digest
@@ -24,11 +25,12 @@ class Uploader:
     def __init__(self, transport: Transport, kept: Kept) -> None:
         self._transport = transport
         self._kept = kept
+        self._resuming = Resuming(transport, kept)
 
-    def upload(self, body: Source, wanted: Digest | None) -> Uploaded:
-        """Upload a file, with `wanted` only if it has this digest; raises UnexpectedDigest."""
+    def upload(self, body: Source, *, force: bool) -> Uploaded:
+        """Upload a file, with `force` also bytes that the server has; raises UnexpectedDigest."""
         try:
-            told = self._send(body, wanted)
+            told = self._resuming.send(body, force=force) or self._whole(body, body.wanted)
         except (BadRequest, BlobNotFound, DigestCollision):
             self._kept.forget()  # the server may no longer keep the algorithm of `wanted`
             raise
@@ -40,11 +42,18 @@ class Uploader:
                     case [*ambiguous] if all(isinstance(name, str) for name in ambiguous):
                         healed = others.get("healed") is True
                         return Uploaded(
-                            blob.hash, blob.size, blob.url, blob.names, created, healed, tuple(ambiguous)
+                            blob.hash,
+                            blob.size,
+                            blob.url,
+                            blob.names,
+                            created,
+                            healed,
+                            tuple(ambiguous),
+                            body.continued_at,
                         )
         raise self._transport.strange()
 
-    def _send(self, body: Source, wanted: Digest | None) -> dict[str, Any]:
+    def _whole(self, body: Source, wanted: Digest | None) -> dict[str, Any]:
         if wanted is None:
             return self._transport.ask("POST", "", body)
         if self._kept.puts:
@@ -86,7 +95,7 @@ class Uploader:
         except ValueError:
             raise self._transport.strange() from None
         with self._transport.broken():
-            return body.hash_again(algorithm)
+            return body.hash(algorithm)[algorithm]
 
     def _unexpected(self, sent: object, told: object) -> UnexpectedDigest:
         message = f"{self._transport.base} answers {told} to an upload of {sent}"
