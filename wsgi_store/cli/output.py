@@ -52,6 +52,7 @@ EXITS = [
             errors.StoreUnavailable,
             errors.RequestTimeout,
             errors.IncompleteBody,
+            errors.UploadLocked,
         ),
     ),
     Exit(7, "the file is too large, or the disk is full", (errors.TooLarge, errors.StorageFull)),
@@ -110,7 +111,6 @@ class Output:
                 self.rows(part)
             return
         from rich.console import Console  # pylint: disable=import-outside-toplevel  # slow to import
-        from rich.filesize import decimal  # pylint: disable=import-outside-toplevel
         from rich.table import Table  # pylint: disable=import-outside-toplevel
         from rich.text import Text  # pylint: disable=import-outside-toplevel
 
@@ -120,7 +120,7 @@ class Output:
                 table.add_column(name, overflow="fold", justify="right" if name == "size" else "left")
             for row in part:
                 cells = [
-                    decimal(row[name]) if name == "size" else printable(row.get(name, ""))
+                    size_of(row[name]) if name == "size" else printable(row.get(name, ""))
                     for name in self._columns
                 ]
                 table.add_row(*map(Text, cells))
@@ -150,6 +150,13 @@ class Output:
             self._print = above or self._print
             yield shown
         self._print = click.echo
+
+
+def size_of(number: int) -> str:
+    """Return a number of bytes for people, such as 1.2 GB."""
+    from rich.filesize import decimal  # pylint: disable=import-outside-toplevel  # slow to import
+
+    return decimal(number)
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

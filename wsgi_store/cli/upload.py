@@ -4,14 +4,16 @@ import io
 import os
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from wsgi_store.cli.find import Excluded, find
 from wsgi_store.cli.options import quiet_option, remote
-from wsgi_store.cli.output import Output
+from wsgi_store.cli.output import Output, size_of
 from wsgi_store.cli.parallel import in_parallel
 from wsgi_store.cli.progress import Bar, meter
 from wsgi_store.cli.servers import STDIN, connect, each
@@ -21,8 +23,10 @@ from wsgi_store.errors import (
     BlobNotFound,
     Denied,
     DigestCollision,
+    DigestMismatch,
     MalformedHash,
     Unauthenticated,
+    UnexpectedDigest,
 )
 from wsgi_store.hashing import Hasher
 
@@ -71,10 +75,12 @@ def put(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
 ) -> None:
     """Upload files, or with - the standard input; prints the primary hash, the URL and the path of each.
 
-    Large files that the server has are not sent again, unless its copy has another size. If a
-    file cannot be uploaded, the others are uploaded still, and the exit status is the highest of
-    all failures. A failure that would hit every file ends the command at once. Pipes are read to
-    their end; endless devices are refused.
+    Large files that the server has are not sent again, unless its copy has another size. The upload
+    of a file above 16 MiB that broke off, or was interrupted, continues where it stopped, also when
+    the command is started again within the time that the server keeps it. If a file cannot be
+    uploaded, the others are uploaded still, and the exit status is the highest of all failures. A
+    failure that would hit every file ends the command at once. Pipes are read to their end; endless
+    devices are refused.
     """
     if hash_ is not None and (len(files) > 1 or os.path.isdir(files[0])):
         raise click.UsageError("--hash is for one file")
@@ -94,18 +100,35 @@ def put(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
             raise MalformedHash(f"malformed hash: {error}") from None
         upload = _Upload(client, hashing, sending, wanted, force=force, dry_run=dry_run)
         paths = find(files, recursive, excluded, output.failed, output.note)
-        for done in in_parallel(upload, paths, jobs):
-            rows: list[dict[str, object]] = []
-            try:
-                for path, outcome in done:
-                    with each(client, output, OSError, path=path):
-                        blob = outcome.result()
-                        rows.append(_row(path, blob, dry_run))
-                        for algorithm in blob.ambiguous:
-                            output.note(path, f"stored; its {algorithm} hash leads to a different file")
-            finally:
-                output.rows(rows)
+        with _told_of_interruption(upload, output):
+            for done in in_parallel(upload, paths, jobs):
+                rows: list[dict[str, object]] = []
+                try:
+                    for path, outcome in done:
+                        with each(client, output, OSError, path=path):
+                            blob = outcome.result()
+                            rows.append(_row(path, blob, dry_run))
+                            _remark(path, blob, output)
+                finally:
+                    output.rows(rows)
     sys.exit(output.status)
+
+
+@contextmanager
+def _told_of_interruption(upload: "_Upload", output: Output) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if upload.can_continue:
+            output.note("interrupted", "start the command again to continue where it stopped")
+        raise
+
+
+def _remark(path: str, blob: "Uploaded", output: Output) -> None:
+    if blob.continued_at:
+        output.note(path, f"continued at {size_of(blob.continued_at)}")
+    for algorithm in blob.ambiguous:
+        output.note(path, f"stored; its {algorithm} hash leads to a different file")
 
 
 def _size(path: str) -> int:
@@ -148,7 +171,14 @@ class _Upload:
         self._sending = sending
         self._wanted = wanted
         self._dry_run = dry_run
+        self._force = force
         self._may_ask = not force
+        self._large: set[int] = set()
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether another start continues an upload that is running now."""
+        return bool(self._large) and self._client.resumes
 
     def __call__(self, path: str) -> "Uploaded":
         """Upload the file at a path; raises OSError and what the client raises."""
@@ -193,7 +223,14 @@ class _Upload:
         if known := self._known(digest, size):
             self._sending.advance(size)
             return known
-        return self._put(file, digest)
+        from wsgi_store.client.resume import LEAST  # pylint: disable=import-outside-toplevel  # slow
+
+        if size > LEAST:
+            self._large.add(get_ident())
+        try:
+            return self._put(file, digest)
+        finally:
+            self._large.discard(get_ident())
 
     def _hash(self, file: BinaryIO, algorithm: Algorithm, advance: Callable[[int], None]) -> Digest:
         hasher = Hasher(algorithm, () if self._wanted is None else (self._wanted,))
@@ -205,7 +242,18 @@ class _Upload:
     def _put(self, source: BinaryIO | bytes, digest: Digest | None) -> "Uploaded":
         wanted = self._wanted or digest
         advance = meter(self._sending.advance)
-        return self._client.put(source, hash_=None if wanted is None else wanted.hex, progress=advance)
+        try:
+            return self._client.put(
+                source, hash_=None if wanted is None else wanted.hex, force=self._force, progress=advance
+            )
+        except UnexpectedDigest:
+            raise
+        except DigestMismatch as error:
+            if digest is None:
+                raise
+            raise DigestMismatch(
+                "the file changed while it was sent", expected=error.expected, actual=error.actual
+            ) from None
 
     def _known(self, digest: Digest, size: int) -> "Uploaded | None":
         """Return what the server has, or with --dry-run would have; None if the file must be sent."""
