@@ -67,6 +67,9 @@ GOOD = [
     ("WSGI_STORE_MIN_RATE", "4KiB", "min_rate", 4096),
     ("WSGI_STORE_MIN_RATE", "0", "min_rate", 0),
     ("WSGI_STORE_UPLOAD_EXPIRES", "2d", "upload_expires", 172800.0),
+    ("WSGI_STORE_UPLOAD_COUNT", "5", "upload_count", 5),
+    ("WSGI_STORE_UPLOAD_BYTES", "1TB", "upload_bytes", 10**12),
+    ("WSGI_STORE_UPLOAD_BYTES", "none", "upload_bytes", None),
     ("WSGI_STORE_TOKENS", "/etc/tokens", "tokens", "/etc/tokens"),
     ("WSGI_STORE_PUBLIC_READ", "Yes", "public_read", True),
     ("WSGI_STORE_PUBLIC_READ", "0", "public_read", False),
@@ -114,6 +117,11 @@ BAD = [
     ("WSGI_STORE_MIN_RATE", "slow"),
     ("WSGI_STORE_MIN_RATE", "-1"),
     ("WSGI_STORE_UPLOAD_EXPIRES", "later"),
+    ("WSGI_STORE_UPLOAD_EXPIRES", "none"),
+    ("WSGI_STORE_UPLOAD_COUNT", "none"),
+    ("WSGI_STORE_UPLOAD_COUNT", "1k"),
+    ("WSGI_STORE_UPLOAD_BYTES", "-1"),
+    ("WSGI_STORE_UPLOAD_BYTES", "all"),
     ("WSGI_STORE_IDLE_TIMEOUT", "-1"),
     ("WSGI_STORE_IDLE_TIMEOUT", "1w"),
     ("WSGI_STORE_TOKENS", ""),
@@ -233,6 +241,15 @@ def test_a_timeout_must_be(name: str, text: str) -> None:
             Config(**{name: seconds})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"), [("upload_expires", "0"), ("upload_expires", "366.1d"), ("upload_count", "0")]
+)
+def test_uploads_need_time_and_room(name: str, text: str) -> None:
+    """An upload that expires at once could not be continued, and the end of one must be a date."""
+    with pytest.raises(ConfigError, match=f"^WSGI_STORE_{name.upper()}: must be "):
+        Config(**{name: text})  # type: ignore[arg-type]
+
+
 def test_the_longest_timeout_can_be_waited_for() -> None:
     """Sockets and poll(2) accept the longest timeout."""
     longest = Config.from_env({"WSGI_STORE_IDLE_TIMEOUT": "24d"}).idle_timeout
@@ -301,7 +318,7 @@ def test_the_environment_of_this_process(monkeypatch: pytest.MonkeyPatch) -> Non
     assert Config.from_env() == Config(hash=Algorithm.SHA512)
 
 
-@pytest.mark.parametrize("name", ["max_size", "min_free"])
+@pytest.mark.parametrize("name", ["max_size", "min_free", "upload_bytes"])
 def test_a_negative_size(name: str) -> None:
     """A negative size given by a host application is rejected."""
     with pytest.raises(ConfigError, match=f"^WSGI_STORE_{name.upper()}: must not be negative$"):

@@ -2,17 +2,22 @@
 
 import atexit
 import os
+from collections.abc import Callable
+from functools import partial
 
 from wsgi_store.access.authorizer import authorizer
 from wsgi_store.access.grant import Authorize
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import ConfigError
+from wsgi_store.logs import logger
 from wsgi_store.protocols.dialects import Spoken
 from wsgi_store.staging import Staging
 from wsgi_store.store.abilities import LocalPaths
 from wsgi_store.store.contract import Durability
 from wsgi_store.store.open import open_store
-from wsgi_store.uploads.uploads import Limits, Uploads
+from wsgi_store.uploads.events import Event
+from wsgi_store.uploads.room import Limits, Room
+from wsgi_store.uploads.uploads import Uploads, directory_of
 from wsgi_store.web.access_log import AccessLog
 from wsgi_store.web.application import Application
 from wsgi_store.web.backend import Backend
@@ -68,13 +73,35 @@ def _backend(config: Config, authorize: Authorize | None) -> Backend:
             ) from None
         metrics = prometheus
         store, kind = metrics.TimedStore(store), metrics.CountedStaging
-    staging = kind(store, max_size=config.max_size, min_free=config.min_free, durability=config.durability)
+    told = partial(_told, metrics.count_upload if metrics else None)
+    room = Room(directory_of(store), told)
+    staging = kind(
+        store,
+        max_size=config.max_size,
+        min_free=config.min_free,
+        durability=config.durability,
+        promises=room,
+    )
     tickets = os.path.join(os.path.dirname(store.staging_directory), ".tickets")
     authorize = authorize or authorizer(config, tickets)
     redirects = Redirects(config.redirect, store)
     paths = store if isinstance(store, LocalPaths) else None
     hashes = Hashes(store, metrics.count_asked if metrics else None)
     uploads = Uploads(
-        staging, store, Limits(config.upload_expires), sync=config.durability is not Durability.NONE
+        staging,
+        store,
+        Limits(config.upload_expires, config.upload_count, config.upload_bytes),
+        room=room,
+        sync=config.durability is not Durability.NONE,
+        told=told,
     )
+    if uploads.lacks is not None:
+        logger.warning("uploads cannot be continued: the file system has no {}", uploads.lacks)
     return Backend(config, store, staging, authorize, redirects, hashes, uploads, Spoken(), paths, metrics)
+
+
+def _told(count: Callable[[str], object] | None, event: Event, identity: str, size: int) -> None:
+    """Log what became of an upload, and count it."""
+    logger.info("upload {} {}: {} bytes", identity, event.value, size)
+    if count is not None:
+        count(event.value)

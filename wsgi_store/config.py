@@ -17,6 +17,7 @@ from wsgi_store.values import (
     choice,
     flag,
     optional,
+    parse_count,
     parse_endpoint,
     parse_keys,
     parse_location,
@@ -33,6 +34,8 @@ PREFIX = "WSGI_STORE_"
 CLIENT = {f"{PREFIX}URL", f"{PREFIX}TOKEN"}
 # Seconds: poll(2) takes milliseconds in 31 bits.
 MAX_TIMEOUT = 24 * 86400
+# Seconds.
+MAX_KEPT = 366 * 86400
 
 
 class Sendfile(enum.Enum):
@@ -94,7 +97,7 @@ def _row(parse: Callable[[str], Any], help_: str, secret: bool = False) -> dict[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config:  # pylint: disable=too-many-instance-attributes
     """The settings of a service. A host application creates one; a server reads the environment.
 
     Each setting may also be given as the text of its variable, a path as a pathlib.Path, and several texts
@@ -197,7 +200,21 @@ class Config:
     upload_expires: float = field(
         default=86400.0,
         metadata=_row(
-            parse_time, "How long an unfinished upload is kept after its last byte, such as `24h`."
+            parse_time, "How long an unfinished upload is kept after its last byte, such as `24h` or `7d`."
+        ),
+    )
+    upload_count: int = field(
+        default=1000,
+        metadata=_row(
+            parse_count, "Unfinished uploads of each token, or of all callers without tokens; at least 1."
+        ),
+    )
+    upload_bytes: int | None = field(
+        default=None,
+        metadata=_row(
+            optional(parse_size),
+            "Bytes received and announced for unfinished uploads of each token, or of all callers without "
+            "tokens, such as `1TB`, or `none`.",
         ),
     )
     tokens: str | None = field(
@@ -264,13 +281,17 @@ class Config:
             object.__setattr__(self, row.name, value)
         if any(len(key) < KEY_LENGTH for key in self.signing_keys):
             raise ConfigError(f"{PREFIX}SIGNING_KEYS: expected keys of at least {KEY_LENGTH} characters")
-        for name in ("max_size", "min_free", "min_rate"):
+        for name in ("max_size", "min_free", "min_rate", "upload_bytes"):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"{PREFIX}{name.upper()}: must not be negative")
         for name in ("idle_timeout", "s3_timeout"):
             if not 0 < getattr(self, name) <= MAX_TIMEOUT:
                 raise ConfigError(f"{PREFIX}{name.upper()}: must be greater than 0 and at most 24d")
+        if not 0 < self.upload_expires <= MAX_KEPT:
+            raise ConfigError(f"{PREFIX}UPLOAD_EXPIRES: must be greater than 0 and at most 366d")
+        if self.upload_count < 1:
+            raise ConfigError(f"{PREFIX}UPLOAD_COUNT: must be at least 1")
         try:
             require_distinct((*filter(None, [self.hash]), *(self.names or ())))
         except ValueError as error:

@@ -113,7 +113,7 @@ def touch(fd: int) -> bool:
     return True
 
 
-def make_directory(path: str) -> None:
+def make_directory(path: str, mode: int = 0o777) -> None:
     """Create a directory unless it exists, with the owner of its parent; raises OSError.
 
     A store that root serves once has to stay usable for its owner.
@@ -121,7 +121,7 @@ def make_directory(path: str) -> None:
     parent, name = os.path.split(path)
     with Root(parent) as root:
         try:
-            os.mkdir(name, dir_fd=root.fd)
+            os.mkdir(name, mode, dir_fd=root.fd)
         except FileExistsError:
             if not stat.S_ISDIR(os.stat(name, dir_fd=root.fd, follow_symlinks=False).st_mode):
                 raise

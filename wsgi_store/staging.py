@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from wsgi_store.digest import Algorithm, Chunk, Digest
 from wsgi_store.errors import (
@@ -60,6 +61,16 @@ class Receipt:
         return self.added is Added.HEALED
 
 
+class Promises(Protocol):
+    """Room that is kept for uploads whose lengths were announced."""
+
+    def promised(self, besides: str | None = None) -> int:
+        """Return for how many bytes room is kept, apart from one promise."""
+
+    def make_room(self) -> None:
+        """Remove what has expired, and look again what was promised; raises StoreError."""
+
+
 class Staging:
     """Receives streams of bytes in constant memory, and publishes those that are complete."""
 
@@ -70,8 +81,10 @@ class Staging:
         max_size: int | None = None,
         min_free: int = 0,
         durability: Durability = Durability.FULL,
+        promises: Promises | None = None,
     ) -> None:
         self._store = store
+        self._promises = promises
         self._early = store if isinstance(store, EarlyUploads) else None
         self.readiness = Readiness(self.check)
         """Whether a file could be received now, checked at most once a second."""
@@ -85,24 +98,41 @@ class Staging:
             with suppress(StoreError):  # a disk that cannot be written can still be read
                 sweep(self._directory)
 
-    def admit(self, length: int, max_size: int | None = None) -> None:
-        """Raise TooLarge, StorageFull or ReadOnly if a file of `length` bytes cannot be stored."""
+    def admit(
+        self, length: int, max_size: int | None = None, *, files: int = 0, promise: str | None = None
+    ) -> None:
+        """Raise TooLarge, StorageFull or ReadOnly if a file of `length` bytes cannot be stored.
+
+        `files` further ones are made for it. It may use the room of its own `promise`.
+        """
         if self._store.read_only:
             raise ReadOnly
         self.limit(length, max_size)
+        if self._promises is None:
+            self._require_room(length, 0, files)
+            return
+        try:
+            self._require_room(length, self._promises.promised(promise), files)
+        except StorageFull:
+            self._promises.make_room()
+            self._require_room(length, self._promises.promised(promise), files)
+
+    def _require_room(self, length: int, promised: int, files: int = 0) -> None:
         status = self._file_system()
         links = len(self._store.algorithms) - 1 if self._store.keeps_staged else 0
         # A further name is a file of its own, and its target may need a block (symlink(7)).
         length += links * status.f_frsize
         free = self._free(status)
-        if free is not None and length > free:
-            numbers = {"needed": length, "available": max(0, free), "reserve": self._min_free}
+        if free is not None and length > free - promised:
+            numbers = {"needed": length, "available": max(0, free - promised), "reserve": self._min_free}
+            numbers |= {"promised": promised} if promised else {}
             told = ", ".join(f"{number:,} {name}" for name, number in numbers.items())
             raise StorageFull("not enough free space", **numbers) from OSError(
                 f"{self._directory}: {told} (in bytes, see WSGI_STORE_MIN_FREE)"
             )
-        if links and status.f_files and status.f_favail <= links:
-            raise StorageFull("not enough free inodes", needed=links + 1, available=status.f_favail)
+        files += links
+        if files and status.f_files and status.f_favail <= files:
+            raise StorageFull("not enough free inodes", needed=files + 1, available=status.f_favail)
 
     def free(self) -> int | None:
         """Return how many bytes uploads may still use; negative if the reserve is used up.
@@ -155,7 +185,7 @@ class Staging:
             staged.digests = hasher.digests()
             return self.publish(staged, size, ticket, under)
 
-    def fill(
+    def fill(  # pylint: disable=too-many-arguments
         self,
         staged: StagedFile,
         chunks: Iterable[Chunk],
@@ -163,17 +193,19 @@ class Staging:
         *,
         size: int = 0,
         max_size: int | None = None,
+        promise: str | None = None,
     ) -> int:
         """Append the bytes of `chunks` to a file of `size` bytes; returns how many it has then.
 
-        `update` gets each chunk before it is written. Raises TooLarge, StoreError, and what they raise.
+        `update` gets each chunk before it is written. The bytes may use the room of their own `promise`.
+        Raises TooLarge, StoreError, and what they raise.
         """
         checked = flushed = size
         for chunk in chunks:
             size += len(chunk)
             self.limit(size, max_size)
             if size - checked >= SPACE_INTERVAL:
-                self.admit(len(chunk))
+                self.admit(len(chunk), promise=promise)
                 checked = size
             update(chunk)
             with disk_errors("cannot write the file"):
@@ -232,7 +264,8 @@ class Staging:
 
     def _write_test_file(self) -> None:
         try:
-            self.admit(1)
+            # With all room promised, those who have the promises can go on.
+            self._require_room(1, 0)
             with self.create() as staged, disk_errors("cannot write a test file"):
                 os.write(staged.fd, b"?")
                 if self._sync:

@@ -27,6 +27,13 @@ def parse_size(text: str) -> int:
     return int(Fraction(match[1]) * _UNITS[match[2]])
 
 
+def parse_count(text: str) -> int:
+    """Read a whole number; raises ValueError."""
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise ValueError("expected a whole number such as 1000")
+    return int(text)
+
+
 def parse_time(text: str) -> float:
     """Read a number of seconds such as `30`, `30s`, `5m`, `1h` or `7d`; raises ValueError."""
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([smhd]?)", text)

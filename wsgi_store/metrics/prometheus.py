@@ -38,6 +38,8 @@ from wsgi_store.staging import Receipt, Staging
 from wsgi_store.store.contract import Added, Store
 from wsgi_store.store.staged import StagedFile
 from wsgi_store.upkeep.ledger import Ledger
+from wsgi_store.uploads.events import Event
+from wsgi_store.uploads.room import Room
 from wsgi_store.version import __version__
 
 P = ParamSpec("P")
@@ -113,6 +115,13 @@ UPLOADS = Figure(
     ("outcome",),
     tuple(added.value for added in Added),
 )
+EVENTS = Figure(
+    CounterMetricFamily,
+    "wsgi_store_upload_events",
+    "What became of uploads that can be continued.",
+    ("event",),
+    tuple(event.value for event in Event),
+)
 STAGED = Figure(GaugeMetricFamily, "wsgi_store_staged_files", "Files being received now.")
 STORE_SECONDS = Figure(
     HistogramMetricFamily,
@@ -164,6 +173,11 @@ def count(method: str, route: str | None, status: str, seconds: float, failure: 
 def count_asked(algorithm: str) -> None:
     """Count a hash in a request, by its algorithm."""
     _asked[algorithm]()
+
+
+def count_upload(event: str) -> None:
+    """Count what became of an upload that can be continued."""
+    EVENTS.series(event).add()
 
 
 class TimedStore:
@@ -232,19 +246,38 @@ class _Totals(Collector):
             if key.name == SECONDS.name:
                 requests.add_metric(key.labels, sum(cells[1:]))
         yield requests
-        for figure in (SECONDS, FAILURES, RECEIVED, SENT, UPLOADS, AMBIGUOUS, ASKED, STAGED, STORE_SECONDS):
+        for figure in (
+            SECONDS,
+            FAILURES,
+            RECEIVED,
+            SENT,
+            UPLOADS,
+            EVENTS,
+            AMBIGUOUS,
+            ASKED,
+            STAGED,
+            STORE_SECONDS,
+        ):
             yield figure.metric(totals)
 
 
 class _State(Collector):
     """Metrics that are looked up at each scrape and are the same in every process."""
 
-    def __init__(self, store: Store, staging: Staging) -> None:
+    def __init__(self, store: Store, staging: Staging, room: Room) -> None:
         self._store = store
         self._staging = staging
+        self._room = room
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics that the store can report now."""
+        unfinished = self._room.unfinished()
+        for name, text, value in (
+            ("unfinished_uploads", "Uploads that can be continued.", len(unfinished)),
+            ("unfinished_upload_bytes", "Bytes received of them.", sum(one.size for one in unfinished)),
+            ("promised_bytes", "Room kept for the rest of them.", self._room.promised()),
+        ):
+            yield GaugeMetricFamily(f"wsgi_store_{name}", text, value=value)
         about = {"version": __version__, "algorithm": self._store.algorithm.value}
         yield InfoMetricFamily("wsgi_store", "What is running.", value=about)
         # A value that cannot be read is left out: 0 would raise a false alarm.
@@ -273,10 +306,10 @@ class _State(Collector):
                 yield CounterMetricFamily(f"wsgi_store_{name}", text, value=value)
 
 
-def render(store: Store, staging: Staging, accept: str) -> tuple[bytes, str]:
+def render(store: Store, staging: Staging, room: Room, accept: str) -> tuple[bytes, str]:
     """Return the metrics in the format that an Accept field asks for, and its media type."""
     registry = CollectorRegistry()
-    registry.register(_State(store, staging))
+    registry.register(_State(store, staging, room))
     registry.register(_Totals())
     encode, kind = choose_encoder(accept)
     return encode(registry), kind

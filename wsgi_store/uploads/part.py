@@ -52,6 +52,8 @@ class Part(StagedFile):
         self._folder = folder
         self.number = number
         self.start = start
+        self.taken_over = False
+        """Whether its holder was fenced off by whoever opened it."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -214,6 +216,7 @@ def claim(folder: int, path: str, *, sync: bool) -> Part:
     and OSError.
     """
     until = time.monotonic() + PATIENCE
+    taken_over = False
     for _ in range(ROUNDS):
         number, start = last_of(folder)
         with ExitStack() as stack:
@@ -230,8 +233,10 @@ def claim(folder: int, path: str, *, sync: bool) -> Part:
                 raise FileNotFoundError(errno.ENOENT, "the upload is done or was removed")
             if not held:
                 part.require_silence()
+                taken_over = True
             elif not part.is_fenced:
                 part.cut()
+                part.taken_over = taken_over
                 stack.pop_all()
                 return part
             part.fence(sync=sync, held=held)

@@ -35,6 +35,12 @@ class Announced:
     max_size: int | None = None
     until: float | None = None
     """When the upload expires at the latest, in seconds since the epoch."""
+    kept: float = 86400.0
+    """Seconds for which it is kept after its last byte, and its result after that."""
+
+    def expires(self, modified: float) -> float:
+        """Return when an upload expires whose last byte arrived then, in seconds since the epoch."""
+        return modified + self.kept if self.until is None else min(modified + self.kept, self.until)
 
 
 class Damaged(ValueError):

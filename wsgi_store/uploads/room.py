@@ -1,73 +1,202 @@
-"""What the uploads of a store take, and what they were promised."""
+"""What the uploads of a store take and were promised, and when they have to go."""
 
+import math
 import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 
-from wsgi_store.filesystem import Directory, list_directory
-from wsgi_store.uploads import records
-from wsgi_store.uploads.part import last_of
-from wsgi_store.uploads.records import Announced
+from wsgi_store.errors import StoreError, TooManyUploads
+from wsgi_store.filesystem import disk_errors
+from wsgi_store.uploads import removal
+from wsgi_store.uploads.events import Event, Told, ignored
+from wsgi_store.uploads.listed import Listed, look, owners, paths
 
-# Seconds after its last byte for which an upload is promised the room that was announced for it.
-PROMISED = 600.0
+# Seconds for which a look at all uploads is good, and how many times longer than it took.
+AGE, AGE_FACTOR = 1.0, 100
+# How many times longer than a look for new ones took it is before the next.
+PAUSE_FACTOR = 10
+# Seconds within which a file system may give two changes the same time.
+TICK = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """An upload as it is found on the disk."""
+class Limits:
+    """What uploads may take."""
 
-    path: str
-    length: int | None
-    size: int
-    """The bytes that it takes."""
-    modified: float
-    """When its last byte arrived, or it was finished, in seconds since the epoch."""
-    done: bool
-
-    @property
-    def missing(self) -> int:
-        """The bytes that were announced and have not arrived."""
-        return 0 if self.done or self.length is None else max(0, self.length - self.size)
+    expires: float = 86400.0
+    """Seconds for which an upload is kept after its last byte, and its result after that."""
+    count: int = 1000
+    """Unfinished uploads of one owner, and results of finished ones."""
+    size: int | None = None
+    """Bytes that are received or announced for unfinished uploads of one owner."""
 
 
-def listed(directory: str) -> Iterator[Listed]:
-    """Yield the uploads of all owners; raises OSError."""
-    for owner in list_directory(directory):
-        if not owner.startswith("."):
-            yield from owned(os.path.join(directory, owner))
+@dataclass(frozen=True, slots=True)
+class View:
+    """The uploads as they were found."""
+
+    seen: dict[str, Listed] = field(default_factory=dict)
+    """By their paths."""
+    promised: dict[str, int] = field(default_factory=dict)
+    """The bytes for which room is kept, by path."""
+    total: int = 0
+    stamp: int = -1
+    """When uploads had last been created or removed by then, in nanoseconds; -1 if that is not certain."""
+    begun: float = -math.inf
+    until: float = -math.inf
+    """When the uploads are to be looked at again; both are by time.monotonic."""
+    pause: float = -math.inf
+    """Until when new ones are not looked for."""
 
 
-def owned(own: str) -> Iterator[Listed]:
-    """Yield the uploads in the directory of an owner; raises OSError."""
-    for name in list_directory(own):
-        if not name.startswith("."):
-            path = os.path.join(own, name)
-            # It may be finished or removed at this moment.
-            with suppress(FileNotFoundError), Directory(path) as folder:
-                yield _look(path, folder.fd)
+class Room:
+    """The uploads in a directory, with what they take and were promised.
 
+    They are looked up on the disk, where other processes change them, but not for every question: that takes
+    a hundredth of the time at most. Whether one was created or removed, the time of the directory tells.
+    """
 
-def _look(path: str, folder: int) -> Listed:
-    try:
-        announced = records.announced(records.read(records.ANNOUNCED, folder))
-    except records.Damaged:
-        announced = Announced()
-    try:
-        done = os.stat(records.DONE, dir_fd=folder, follow_symlinks=False)
-        return Listed(path, announced.length, 0, done.st_mtime, True)
-    except FileNotFoundError:
-        number, start = last_of(folder)
+    def __init__(self, directory: str, told: Told = ignored) -> None:
+        self.directory = directory
+        self._told = told
+        self._lock = Lock()
+        self._last = View()
+
+    def promised(self, besides: str | None = None) -> int:
+        """Return how many bytes uploads were promised, apart from the one with this path."""
+        view = self._view()
+        return view.total - view.promised.get(besides or "", 0)
+
+    def make_room(self) -> None:
+        """Remove what has expired, and look at the others again."""
+        with suppress(StoreError):  # a shortage is the worse news
+            if self.sweep():
+                self._view(fresh=True)
+
+    def sweep(
+        self, *, older: float = math.inf, receipts: int | None = None, dry_run: bool = False
+    ) -> list[Listed]:
+        """Remove what has expired, and return it; raises StoreError.
+
+        `older` overrides the times of the uploads if they are longer, in seconds after the last byte. Of the
+        results, each owner keeps the last `receipts`.
+        """
+        now = time.time()
+        view = self._view(fresh=True)
+        gone = []
+        with disk_errors("cannot sweep the uploads"):
+            for one in view.seen.values():
+                if min(one.expires, one.modified + older) <= now:
+                    # It may be damaged, removed at this moment, or not ours.
+                    with suppress(OSError, ValueError):
+                        if removal.expire(one.path, now, older=older, dry_run=dry_run):
+                            gone.append(one)
+                            if not dry_run:
+                                self._told(Event.EXPIRED, os.path.basename(one.path), one.size)
+            if not dry_run and view.stamp:
+                if receipts is not None:
+                    _forget(view, receipts)
+                removal.tidy(self.directory, now)
+        return gone
+
+    def require(self, limits: Limits, path: str, size: int, *, new: bool = False) -> None:
+        """Raise TooManyUploads if an owner may not have this upload, of `size` bytes, beside its others."""
+        for fresh in (False, True):  # nothing is refused after an old look
+            others = [
+                one
+                for one in self._view(fresh=fresh).seen.values()
+                if os.path.dirname(one.path) == os.path.dirname(path) and one.path != path and not one.done
+            ]
+            total = sum(one.size + one.missing for one in others) + size
+            many = new and len(others) >= limits.count
+            if not many and (limits.size is None or total <= limits.size):
+                return
+        if many:
+            raise TooManyUploads("finish or delete another upload first", limit=limits.count)
+        raise TooManyUploads(
+            "your unfinished uploads would take too much room", limit_bytes=limits.size, needed=total
+        )
+
+    def unfinished(self) -> list[Listed]:
+        """Return the unfinished uploads of all owners."""
+        return [one for one in self._view().seen.values() if not one.done]
+
+    def changed(self) -> None:
+        """Make other processes look again: an upload has a promise that they do not know."""
+        with suppress(OSError):
+            os.utime(self.directory)
+
+    def _view(self, *, fresh: bool = False) -> View:
+        asked = time.monotonic()
+        view = self._last
+        if not fresh:
+            if asked < view.pause or (asked < view.until and _stamp(self.directory) == view.stamp):
+                return view
+        # Only who needs a fresh look waits for the one that another thread is taking.
+        if not self._lock.acquire(blocking=fresh):  # pylint: disable=consider-using-with
+            return view
         try:
-            status = os.stat(str(number), dir_fd=folder, follow_symlinks=False)
-        except FileNotFoundError:  # whoever fenced off the last part was killed
-            return Listed(path, announced.length, start, os.fstat(folder).st_mtime, False)
-        return Listed(path, announced.length, start + status.st_size, status.st_mtime, False)
+            if self._last.begun < asked:
+                self._last = self._look(fresh or asked >= view.until)
+            return self._last
+        finally:
+            self._lock.release()
+
+    def _look(self, whole: bool) -> View:
+        """Look for uploads that are new, or at all of them."""
+        begun, last = time.monotonic(), self._last
+        stamp = _stamp(self.directory)
+        if abs(time.time() - stamp / 1e9) < TICK:
+            stamp = -1
+        seen = {}
+        for path in _paths(self.directory):
+            one = last.seen.get(path)
+            if one is None or whole:
+                try:
+                    one = look(path, one.announced if one else None)
+                except (OSError, ValueError):  # it is damaged, removed at this moment, or not ours
+                    continue
+            seen[path] = one
+        now = time.time()
+        promised = {path: size for path, one in seen.items() if (size := one.promised(now))}
+        end = time.monotonic()
+        return View(
+            seen,
+            promised,
+            sum(promised.values()),
+            stamp,
+            begun,
+            end + max(AGE, AGE_FACTOR * (end - begun)) if whole else last.until,
+            end + PAUSE_FACTOR * (end - begun),
+        )
 
 
-def promised(directory: str) -> int:
-    """Return how many bytes uploads that go on were promised; raises OSError."""
-    since = time.time() - PROMISED
-    return sum(one.missing for one in listed(directory) if one.modified > since)
+def _stamp(directory: str) -> int:
+    """Return when uploads were last created or removed, in nanoseconds since the epoch; 0 if never."""
+    try:
+        return os.stat(directory).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _paths(directory: str) -> Iterator[str]:
+    with suppress(OSError):
+        for own in owners(directory):
+            with suppress(OSError):
+                yield from paths(own)
+
+
+def _forget(view: View, receipts: int) -> None:
+    """Remove the oldest results of each owner that has more of them."""
+    done: dict[str, list[Listed]] = {}
+    for one in view.seen.values():
+        if one.done:
+            done.setdefault(os.path.dirname(one.path), []).append(one)
+    for results in done.values():
+        results.sort(key=lambda one: one.modified, reverse=True)
+        for one in results[receipts:]:
+            with suppress(OSError):
+                removal.remove(one.path)

@@ -1,8 +1,6 @@
 """One upload: a file that its client may send in pieces, over broken lines and to several processes."""
 
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -20,10 +18,13 @@ from wsgi_store.filesystem import Directory, disk_errors
 from wsgi_store.hashing import Hasher, blocks
 from wsgi_store.staging import Receipt, Staging
 from wsgi_store.store.contract import Added, Store
-from wsgi_store.uploads import records
+from wsgi_store.uploads import records, removal
+from wsgi_store.uploads.events import Event, Told
 from wsgi_store.uploads.following import Follower, Followers
+from wsgi_store.uploads.listed import PROMISED, look
 from wsgi_store.uploads.part import Part, claim, end_of, last_of
 from wsgi_store.uploads.records import Announced
+from wsgi_store.uploads.room import Limits, Room
 
 Publishing = AbstractContextManager[object] | None
 
@@ -48,9 +49,10 @@ class Shared:
 
     staging: Staging
     store: Store
-    expires: float
-    """Seconds for which an upload is kept after its last byte, and its result after that."""
+    room: Room
+    limits: Limits
     sync: bool
+    told: Told
     followers: Followers = field(default_factory=Followers)
 
 
@@ -97,21 +99,28 @@ class Upload:
             if part is None:
                 return self._done(folder.fd, offset, incoming, length)
             with part:
+                if part.taken_over:
+                    self._shared.told(Event.TAKEN_OVER, self.identity, part.offset)
                 self._require_young(part.modified)
                 tells_length = self._agree(part, offset, incoming, length)
+                if offset is not None:
+                    self._require_room(part, incoming or 0)
                 if tells_length and not expected:
                     records.write(self.announced, folder.fd, sync=self._shared.sync)
                 follower = self._received(part, chunks, expected)
                 if tells_length and expected:
                     # Only now: a request whose bytes lack their digest changes nothing.
                     records.write(self.announced, folder.fd, sync=self._shared.sync)
+                if tells_length:
+                    self._shared.room.changed()  # now it has a promise
                 known = self.announced.length
                 done_now = part.offset == known if known is not None else complete
                 part.keep(self._path, sync=self._shared.sync, complete=done_now or part.is_complete)
                 if not part.note.complete:
                     self._shared.followers.keep(part.note.key, follower)
-                    return State(part.offset, known, self._expires(part.modified))
+                    return State(part.offset, known, self.announced.expires(part.modified))
                 receipt = self._finish(folder.fd, part, follower, publishing)
+                self._shared.told(Event.FINISHED, self.identity, receipt.size)
                 return self._told(receipt, time.time())
 
     @contextmanager
@@ -152,8 +161,8 @@ class Upload:
 
     def _require_young(self, modified: float) -> None:
         """Remove the upload and raise UploadNotFound if it has expired."""
-        if self._expires(modified) < time.time():
-            self.discard()
+        if self.announced.expires(modified) < time.time():
+            self.discard(Event.EXPIRED)
             raise UploadNotFound
 
     def _agree(self, part: Part, offset: int | None, incoming: int | None, length: int | None) -> bool:
@@ -168,6 +177,16 @@ class Upload:
         self._shared.staging.limit(max(part.offset + (incoming or 0), known or 0), self.announced.max_size)
         self.announced = replace(self.announced, length=known)
         return tells_length
+
+    def _require_room(self, part: Part, incoming: int) -> None:
+        """Raise StorageFull or TooManyUploads unless there is room for the rest, or for what comes now."""
+        shared, offset = self._shared, part.offset
+        size = max(self.announced.length or 0, offset + incoming)
+        if size > offset:
+            shared.staging.admit(size - offset, promise=self._path)
+            shared.room.require(shared.limits, self._path, size)
+            if part.modified + PROMISED < time.time():
+                shared.room.changed()  # it has a promise again
 
     def _received(self, part: Part, chunks: Iterable[Chunk], expected: Sequence[Digest]) -> Follower:
         """Append bytes, and hash what counts; returns the hashes."""
@@ -192,6 +211,7 @@ class Upload:
                 update,
                 size=begin,
                 max_size=self.announced.max_size,
+                promise=self._path,
             )
             if hasher is not None:
                 _require_digests(hasher, begin)
@@ -205,12 +225,14 @@ class Upload:
 
     def _allowed(self, part: Part, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         """Pass on chunks as long as this request holds the part and the file is not longer than announced."""
-        left = None if self.announced.length is None else self.announced.length - part.offset
+        size, length, limits = part.offset, self.announced.length, self._shared.limits
         for chunk in chunks:
-            if left is not None:
-                left -= len(chunk)
-                if left < 0:
-                    raise InconsistentLength("more bytes than were announced", expected=self.announced.length)
+            size += len(chunk)
+            if length is None:
+                if limits.size is not None:
+                    self._shared.room.require(limits, self._path, size)
+            elif size > length:
+                raise InconsistentLength("more bytes than were announced", expected=length)
             part.require_held()
             if chunk:  # otherwise nothing has arrived for a moment
                 yield chunk
@@ -239,7 +261,9 @@ class Upload:
         algorithm, *names = self._shared.store.algorithms
         hasher = Hasher(algorithm, self.announced.expected, names)
         with self._shared.staging.create() as whole:
-            size = self._shared.staging.fill(whole, self._bytes(folder, last), hasher.update)
+            size = self._shared.staging.fill(
+                whole, self._bytes(folder, last), hasher.update, promise=self._path
+            )
             whole.digests = hasher.digests()
             return self._shared.staging.publish(whole, size, publishing)
 
@@ -263,23 +287,22 @@ class Upload:
         with self._opened() as folder:
             if not records.exists(records.DONE, folder.fd):
                 number, start = last_of(folder.fd)
-                # Without the last part, whoever fenced off the one before was killed.
-                with suppress(FileNotFoundError), Part(folder.fd, number, start) as part:
+                # Without the last part, whoever fenced off the one before was killed. A full disk may have no
+                # room for the mark.
+                with suppress(OSError), Part(folder.fd, number, start) as part:
                     part.fence(sync=False, held=part.lock(time.monotonic()))
             self.discard()
 
-    def discard(self) -> None:
+    def discard(self, why: Event = Event.REMOVED) -> None:
         """Remove the upload in one step, and then its files."""
-        gone = os.path.join(os.path.dirname(self._path), f".{secrets.token_hex(16)}")
-        os.rename(self._path, gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        size = 0
+        with suppress(OSError, ValueError):  # it may be damaged
+            size = look(self._path, self.announced).size
+        removal.remove(self._path)
+        self._shared.told(why, self.identity, size)
 
     def _told(self, receipt: Receipt, finished: float) -> State:
-        return State(receipt.size, receipt.size, self._expires(finished), receipt)
-
-    def _expires(self, modified: float) -> float:
-        expires = modified + self._shared.expires
-        return expires if self.announced.until is None else min(expires, self.announced.until)
+        return State(receipt.size, receipt.size, self.announced.expires(finished), receipt)
 
 
 def _compare(

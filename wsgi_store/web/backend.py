@@ -8,6 +8,7 @@ from wsgi_store.config import Config
 from wsgi_store.staging import Staging
 from wsgi_store.store.abilities import LocalPaths
 from wsgi_store.store.contract import Store
+from wsgi_store.uploads.room import Room
 from wsgi_store.uploads.uploads import Uploads
 from wsgi_store.web.dialect import Dialects
 from wsgi_store.web.hashes import Hashes
@@ -26,7 +27,10 @@ class Metrics(Protocol):
     def count_sent(self, count: float) -> None:
         """Count bytes of a response body."""
 
-    def render(self, store: Store, staging: Staging, accept: str) -> tuple[bytes, str]:
+    def count_upload(self, event: str) -> None:
+        """Count what became of an upload that can be continued."""
+
+    def render(self, store: Store, staging: Staging, room: Room, accept: str) -> tuple[bytes, str]:
         """Return the totals and their media type, chosen by an Accept field."""
 
 

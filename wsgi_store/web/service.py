@@ -88,7 +88,8 @@ def openapi(request: Request) -> Response:
 
 def metrics(request: Request) -> Response:
     """Send the metrics for Prometheus; raises NotFound when they are off."""
-    if request.backend.metrics is None:
+    backend = request.backend
+    if backend.metrics is None:
         raise NotFound("metrics are off; see WSGI_STORE_METRICS")
-    body, kind = request.backend.metrics.render(request.store, request.backend.staging, request.accept)
+    body, kind = backend.metrics.render(request.store, backend.staging, backend.uploads.room, request.accept)
     return Response(body, 200, [("Content-Type", kind), NO_SNIFFING, ("Cache-Control", "no-store")])
