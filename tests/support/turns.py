@@ -18,6 +18,8 @@ import pytest
 # Calls that look at names or change them; a thread can lose its turn before each.
 LOOKS = ("open", "stat", "lstat", "readlink", "listdir", "scandir")
 CHANGES = ("link", "unlink", "rename", "replace", "symlink", "mkdir", "rmdir", "utime", "fchmod", "fsync")
+# Calls on the bytes of a file, before which a thread that appends to a shared one can lose its turn.
+APPENDING = ("fstat", "pread"), ("write", "pwrite", "ftruncate", "fdatasync")
 SECONDS = 20
 
 
@@ -69,9 +71,19 @@ class Actor(threading.Thread):
 
 
 class Turns:
-    """Runs acts at once, one call of one of them at a time. `choice` decides whose call is next."""
+    """Runs acts at once, one call of one of them at a time. `choice` decides whose call is next.
 
-    def __init__(self, choice: Random, at_kill: Callable[[], object] = lambda: None) -> None:
+    `more` are further calls that look and that change something.
+    """
+
+    def __init__(
+        self,
+        choice: Random,
+        at_kill: Callable[[], object] = lambda: None,
+        more: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    ) -> None:
+        self._calls = (*LOOKS, *more[0], *CHANGES, *more[1])
+        self._changes = {*CHANGES, *more[1]}
         self.moment = 0
         """A clock: how many calls were made."""
         self.at_kill = at_kill
@@ -189,8 +201,8 @@ class Turns:
     @contextmanager
     def _patched(self) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
-            for name in (*LOOKS, *CHANGES):
-                self._patch(patch, os, name, self._call, name in CHANGES)
+            for name in self._calls:
+                self._patch(patch, os, name, self._call, name in self._changes)
             self._patch(patch, fcntl, "flock", self._flock)
             self._patch(patch, time, "sleep", self._sleep)
             yield
