@@ -3,7 +3,7 @@
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,9 +21,10 @@ from wsgi_store.errors import (
 from wsgi_store.filesystem import Directory, disk_errors, make_directory, set_mode, write_all
 from wsgi_store.hashing import Hasher
 from wsgi_store.readiness import Readiness
-from wsgi_store.store.abilities import EarlyUploads
+from wsgi_store.store.abilities import EarlyUploads, Renewal
 from wsgi_store.store.contract import Added, Durability, Store
 from wsgi_store.store.disk.capabilities import try_names
+from wsgi_store.store.held import names_of_one
 from wsgi_store.store.staged import StagedFile, sweep
 
 # Errors of file systems that have no nameless files (O_TMPFILE, open(2)) or cannot link them: NFS, FUSE,
@@ -71,6 +72,10 @@ class Promises(Protocol):
         """Remove what has expired, and look again what was promised; raises StoreError."""
 
 
+class _Needed(Exception):
+    """The bytes of a file are needed."""
+
+
 class Staging:
     """Receives streams of bytes in constant memory, and publishes those that are complete."""
 
@@ -86,6 +91,7 @@ class Staging:
         self._store = store
         self._promises = promises
         self._early = store if isinstance(store, EarlyUploads) else None
+        self._renewal = store if isinstance(store, Renewal) else None
         self.readiness = Readiness(self.check)
         """Whether a file could be received now, checked at most once a second."""
         self._directory = store.staging_directory
@@ -134,6 +140,16 @@ class Staging:
         if files and status.f_files and status.f_favail <= files:
             raise StorageFull("not enough free inodes", needed=files + 1, available=status.f_favail)
 
+    def limit(self, size: int, max_size: int | None) -> None:
+        """Raise TooLarge for a file of `size` bytes above the general or the given limit."""
+        for limit in (self._max_size, max_size):
+            if limit is not None and size > limit:
+                raise TooLarge(limit=limit)
+
+    def require_store(self) -> None:
+        """Raise StoreUnavailable if the disk of the staged files is not there."""
+        self._file_system()
+
     def free(self) -> int | None:
         """Return how many bytes uploads may still use; negative if the reserve is used up.
 
@@ -163,23 +179,25 @@ class Staging:
         max_size: int | None = None,
         ticket: AbstractContextManager[object] | None = None,
         under: Digest | None = None,
+        promise: str | None = None,
     ) -> Receipt:
         """Store the bytes of `chunks` if they end without an error.
 
         A chunk stays valid until two more chunks have been requested. `length` is the announced number of
         bytes, `max_size` a limit in bytes in addition to the general one. `ticket` is entered around the
         publication, when the file is complete and correct. `under` is one of `expected` that has to lead to
-        the file afterwards. Raises IncompleteBody, TooLarge, DigestMismatch, DigestCollision, StoreError and
-        whatever `chunks` and `ticket` raise; then nothing is stored.
+        the file afterwards. The bytes may use the room of their own `promise`. Raises IncompleteBody,
+        TooLarge, DigestMismatch, DigestCollision, StoreError and whatever `chunks` and `ticket` raise; then
+        nothing is stored.
         """
-        self.admit(length or 0, max_size)
+        self.admit(length or 0, max_size, promise=promise)
         expected = tuple(expected)
         algorithm, *names = self._store.algorithms
         hasher = Hasher(algorithm, expected, names)
         with self.create() as staged:
             if self._early is not None:
                 staged.ahead = self._early.begin(staged, length, expected)
-            size = self.fill(staged, chunks, hasher.update, max_size=max_size)
+            size = self.fill(staged, chunks, hasher.update, max_size=max_size, promise=promise)
             if length is not None and size != length:
                 raise IncompleteBody(expected=length, actual=size)
             staged.digests = hasher.digests()
@@ -192,18 +210,20 @@ class Staging:
         update: Callable[[Chunk], object],
         *,
         size: int = 0,
+        before: int = 0,
         max_size: int | None = None,
         promise: str | None = None,
     ) -> int:
         """Append the bytes of `chunks` to a file of `size` bytes; returns how many it has then.
 
-        `update` gets each chunk before it is written. The bytes may use the room of their own `promise`.
-        Raises TooLarge, StoreError, and what they raise.
+        `update` gets each chunk before it is written. The limits are for a file that has `before` bytes more.
+        The bytes may use the room of their own `promise`. Raises TooLarge, StoreError, and what `chunks` and
+        `update` raise.
         """
         checked = flushed = size
         for chunk in chunks:
             size += len(chunk)
-            self.limit(size, max_size)
+            self.limit(before + size, max_size)
             if size - checked >= SPACE_INTERVAL:
                 self.admit(len(chunk), promise=promise)
                 checked = size
@@ -231,6 +251,25 @@ class Staging:
             stored = self._store.add(staged, under)
         return Receipt(stored.names[0], size, stored.added, stored.names, stored.ambiguous)
 
+    def renew(
+        self, expected: Sequence[Digest], size: int, ticket: AbstractContextManager[object] | None = None
+    ) -> Receipt | None:
+        """Do without the bytes of a file if the store holds it, which one of its digests has to prove.
+
+        None if the bytes are needed. `ticket` is entered around the renewal. Raises StoreError and what
+        `ticket` raises.
+        """
+        if self._renewal is None or not (names := names_of_one(self._store, expected, size)):
+            return None
+        with suppress(_Needed), ticket or nullcontext():
+            stored = self._renewal.renew(names[0], size)
+            if stored is None:
+                raise _Needed  # so that the ticket is not used up
+            known = {name.algorithm: name for name in (*names, *stored.names)}
+            ordered = tuple(known[one] for one in self._store.algorithms if one in known)
+            return Receipt(stored.names[0], size, stored.added, ordered)
+        return None
+
     def _seal(self, staged: StagedFile, size: int) -> None:
         """Make the file read-only and durable."""
         with disk_errors("cannot write the file"):
@@ -240,12 +279,6 @@ class Staging:
                 raise StoreUnavailable("something else wrote to the file")
             if self._sync:
                 os.fsync(staged.fd)
-
-    def limit(self, size: int, max_size: int | None) -> None:
-        """Raise TooLarge for a file of `size` bytes above the general or the given limit."""
-        for limit in (self._max_size, max_size):
-            if limit is not None and size > limit:
-                raise TooLarge(limit=limit)
 
     def check(self) -> None:
         """Raise StoreUnavailable if a file could not be received now or, from a read-only store, be sent.

@@ -141,7 +141,8 @@ def test_a_new_one_takes_the_place_of_an_expired_one(service: Service) -> None:
     upload = service.begin(expected=expected)
     service.age(upload, 3601)
     again = service.begin(b"", expected=expected)
-    assert again.identity == upload.identity
+    assert again.identity != upload.identity
+    assert again.state().offset == 0
     assert again.state().offset == 0
     assert service.told == [Event.CREATED, Event.EXPIRED, Event.CREATED]
 

@@ -45,7 +45,8 @@ class Authorizer:
             if "link" in values:
                 return self._signer.read_link(values["link"][0])
             if "ticket" in values:
-                return self._signer.read_ticket(values["ticket"][0], self._tickets)
+                grant = self._signer.read_ticket(values["ticket"][0], self._tickets)
+                return replace(grant, private=self._private)
         return self._nobody
 
 

@@ -57,10 +57,13 @@ class Signer:
         return Grant(frozenset({"read"}), name="link", hash=hash_, filename=filename)
 
     def read_ticket(self, text: str, used: UsedTickets) -> Grant:
-        """Return the grant of a ticket, which notes its use in `used`; raises Denied if forged or expired."""
+        """Return the grant of a ticket, which notes its use in `used`; raises Denied if it is forged.
+
+        After it expires, the grant lets no upload begin; raises Denied if none may end either.
+        """
         identity, expires, max_size, hash_ = self._load(self._tickets, text)
-        _check_expiry(expires, "ticket")
         ticket = Ticket(used, identity, math.ceil(expires))
+        _check_expiry(ticket.end_by, "ticket")
         return Grant(
             frozenset({"write"}),
             name="ticket",
@@ -68,6 +71,8 @@ class Signer:
             max_size=max_size,
             identity=identity,
             ticket=ticket,
+            begin_by=expires,
+            end_by=ticket.end_by,
         )
 
     @staticmethod

@@ -7,7 +7,7 @@ from itertools import islice
 from threading import Lock
 
 from wsgi_store.errors import Denied
-from wsgi_store.filesystem import NAME, Directory, disk_errors, make_directory
+from wsgi_store.filesystem import NAME, REFUSED, Directory, disk_errors, make_directory
 
 # An upload that began in time may end this many seconds after its ticket expired. The use is remembered
 # for as long, or a second upload that takes as long would find the ticket unused.
@@ -27,15 +27,25 @@ class Ticket:
     StoreUnavailable if that cannot be noted. If the publication raises, the ticket is given back.
     """
 
-    def __init__(self, used: "UsedTickets", identity: str, expires: int) -> None:
+    def __init__(self, used: "UsedTickets", identity: str, expires: int, upload: str = "") -> None:
         self._used = used
         self._identity = identity
         self._expires = expires
+        self._upload = upload
+
+    @property
+    def end_by(self) -> int:
+        """Until when it can be used, in seconds since the epoch."""
+        return self._expires + REMEMBERED
+
+    def of_upload(self, upload: str) -> "Ticket":
+        """Return the ticket for an upload with this id, whose process may be killed after using it."""
+        return Ticket(self._used, self._identity, self._expires, upload)
 
     def __enter__(self) -> None:
-        if time.time() >= self._expires + REMEMBERED:
+        if time.time() >= self.end_by:
             raise Denied("this ticket has expired")
-        self._used.add(self._identity, self._expires)
+        self._used.add(self._identity, self._expires, self._upload)
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if kind is not None:
@@ -50,10 +60,10 @@ class UsedTickets:
         self._sweeping = Lock()
         self._next = 0.0
 
-    def add(self, identity: str, expires: int) -> None:
+    def add(self, identity: str, expires: int, upload: str = "") -> None:
         """Note the use of a ticket that expires at `expires` (seconds since the epoch).
 
-        Raises Denied if it was noted before, and StoreUnavailable.
+        Raises Denied if it was noted before, unless for the same `upload`, and StoreUnavailable.
         """
         hour = _hour(expires)
         with disk_errors("cannot note the use of a ticket"):
@@ -62,11 +72,11 @@ class UsedTickets:
                 with suppress(FileExistsError):
                     os.mkdir(hour, dir_fd=used.fd)
                 with Directory(hour, NAME, used.fd) as own:
-                    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
                     try:
-                        os.close(os.open(identity, flags, 0o600, dir_fd=own.fd))
+                        _note(identity, upload, own.fd)
                     except FileExistsError:
-                        raise Denied("this ticket has been used") from None
+                        if not upload or _noted(identity, own.fd) != upload:
+                            raise Denied("this ticket has been used") from None
         self._sweep()
 
     def discard(self, identity: str, expires: int) -> None:
@@ -90,6 +100,27 @@ class UsedTickets:
                     self._next = 0.0  # there may be more
         finally:
             self._sweeping.release()
+
+
+def _note(identity: str, upload: str, directory: int) -> None:
+    """Make the file of a used ticket: one that says for which upload, or an empty one."""
+    if upload:
+        # A link has its text as soon as it exists (symlink(7)).
+        try:
+            os.symlink(upload, identity, dir_fd=directory)
+            return
+        except OSError as error:
+            if error.errno not in REFUSED:
+                raise
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    os.close(os.open(identity, flags, 0o600, dir_fd=directory))
+
+
+def _noted(identity: str, directory: int) -> str | None:
+    """Return for which upload a ticket was used, if that is known."""
+    with suppress(OSError):  # an ordinary file, or given back meanwhile
+        return os.readlink(identity, dir_fd=directory)
+    return None
 
 
 def _hour(expires: int) -> str:

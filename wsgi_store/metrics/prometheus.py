@@ -218,13 +218,21 @@ class CountedStaging(Staging):
         """Append bytes to a file as Staging does, and count them."""
         return super().fill(staged, _counted(chunks), *args, **conditions)
 
+    def renew(self, *args: Any, **conditions: Any) -> Receipt | None:
+        """Renew a blob as Staging does, and count it as an upload."""
+        receipt = super().renew(*args, **conditions)
+        return receipt and _counted_receipt(receipt)
+
     def publish(self, *args: Any, **conditions: Any) -> Receipt:
         """Publish a file as Staging does, and count the outcome."""
-        receipt = super().publish(*args, **conditions)
-        UPLOADS.series(receipt.added.value).add()
-        for algorithm in receipt.ambiguous:
-            AMBIGUOUS.series(algorithm.value).add()
-        return receipt
+        return _counted_receipt(super().publish(*args, **conditions))
+
+
+def _counted_receipt(receipt: Receipt) -> Receipt:
+    UPLOADS.series(receipt.added.value).add()
+    for algorithm in receipt.ambiguous:
+        AMBIGUOUS.series(algorithm.value).add()
+    return receipt
 
 
 class _Totals(Collector):

@@ -117,7 +117,8 @@ class Part(StagedFile):
             os.ftruncate(self.fd, counted)
         if self.note.boot != boot():
             # Other processes may know hashes of bytes that were dropped.
-            self._write(synced=min(self.note.synced, counted), unverified=None, key=os.urandom(16))
+            synced = min(self.note.synced, counted)
+            self._write(synced=synced, unverified=None, complete=False, key=os.urandom(16))
         elif self.note.unverified is not None:
             self._write(unverified=None)
         os.lseek(self.fd, 0, os.SEEK_END)

@@ -42,6 +42,25 @@ class Announced:
         """Return when an upload expires whose last byte arrived then, in seconds since the epoch."""
         return modified + self.kept if self.until is None else min(modified + self.kept, self.until)
 
+    def fits(self, other: "Announced") -> bool:
+        """Whether both have a digest in common and nothing that contradicts the other one."""
+        mine, theirs = ({one.algorithm: one for one in each.expected} for each in (self, other))
+        common = mine.keys() & theirs.keys()
+        if None not in (self.length, other.length) and self.length != other.length:
+            return False
+        return bool(common) and all(mine[one] == theirs[one] for one in common)
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether a digest proves what the file is."""
+        return any(digest.algorithm.collision_resistant for digest in self.expected)
+
+    def joined(self, other: "Announced") -> "Announced":
+        """Return what both say of one file."""
+        expected = tuple(dict.fromkeys((*self.expected, *other.expected)))
+        length = other.length if self.length is None else self.length
+        return dataclasses.replace(self, expected=expected, length=length)
+
 
 class Damaged(ValueError):
     """A record is not as it was written; without syncs, a power failure may damage it."""
@@ -59,11 +78,11 @@ def write(what: Announced, folder: int, *, sync: bool) -> None:
     """Write what was announced, in one step; raises OSError."""
     fields = {one.name: getattr(what, one.name) for one in dataclasses.fields(what)}
     fields["expected"] = [str(digest) for digest in what.expected]
-    _write(ANNOUNCED, json.dumps(fields).encode(), folder, sync=sync)
+    replace(ANNOUNCED, json.dumps(fields).encode(), folder, sync=sync)
 
 
-def _write(name: str, data: bytes, folder: int, *, sync: bool) -> None:
-    """Write a file, or replace it, in one step."""
+def replace(name: str, data: bytes, folder: int, *, sync: bool) -> None:
+    """Write a file, or replace it, in one step; raises OSError."""
     draft = f".{secrets.token_hex(16)}"
     fd = os.open(draft, NEW, 0o600, dir_fd=folder)
     try:
@@ -159,7 +178,7 @@ def finish(folder: int, result: Receipt, *, sync: bool) -> None:
         "added": result.added.value,
         "ambiguous": [one.value for one in result.ambiguous],
     }
-    _write(DONE, json.dumps(fields).encode(), folder, sync=sync)
+    replace(DONE, json.dumps(fields).encode(), folder, sync=sync)
     clear(folder)
 
 

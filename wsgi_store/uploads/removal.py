@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from wsgi_store.filesystem import Directory, lock_if_possible
-from wsgi_store.uploads import records
+from wsgi_store.uploads import contents, records
 from wsgi_store.uploads.listed import IDENTITY, look
 from wsgi_store.uploads.part import PAUSE, Part, last_of
 
@@ -96,6 +96,7 @@ def tidy(directory: str, now: float) -> None:
                     if status.st_mtime + DRAFT_AGE < now:
                         _discard(path)
                 elif IDENTITY.fullmatch(name):
+                    contents.sweep(path)
                     os.rmdir(name, dir_fd=opened.fd)
 
 

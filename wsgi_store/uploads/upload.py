@@ -2,31 +2,22 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 
 from wsgi_store.digest import Chunk, Digest
-from wsgi_store.errors import (
-    ChecksumMismatch,
-    DigestMismatch,
-    InconsistentLength,
-    OffsetMismatch,
-    UploadNotFound,
-)
+from wsgi_store.errors import DigestMismatch, InconsistentLength, UploadNotFound
 from wsgi_store.filesystem import Directory, disk_errors
-from wsgi_store.hashing import Hasher, blocks
-from wsgi_store.staging import Receipt, Staging
-from wsgi_store.store.contract import Added, Store
+from wsgi_store.staging import Receipt
 from wsgi_store.uploads import records, removal
-from wsgi_store.uploads.events import Event, Told
-from wsgi_store.uploads.following import Follower, Followers
-from wsgi_store.uploads.listed import PROMISED, look
-from wsgi_store.uploads.part import Part, claim, end_of, last_of
+from wsgi_store.uploads.events import Event
+from wsgi_store.uploads.finishing import Publishing, finish
+from wsgi_store.uploads.following import Follower
+from wsgi_store.uploads.listed import look
+from wsgi_store.uploads.part import Part, claim, last_of
+from wsgi_store.uploads.receiving import Shared, compare, follower_of, receive, require_room
 from wsgi_store.uploads.records import Announced
-from wsgi_store.uploads.room import Limits, Room
-
-Publishing = AbstractContextManager[object] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +34,6 @@ class State:
     """The result, once the file is stored."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What the uploads of a store share."""
-
-    staging: Staging
-    store: Store
-    room: Room
-    limits: Limits
-    sync: bool
-    told: Told
-    followers: Followers = field(default_factory=Followers)
-
-
 class Upload:
     """One upload."""
 
@@ -66,11 +44,7 @@ class Upload:
         self.announced = announced
 
     def state(self, publishing: Publishing = None) -> State:
-        """Make what was received survive, and return how far the upload is.
-
-        A complete file is stored now, if a request was killed before it could do so. Raises what `append`
-        raises.
-        """
+        """Make what was received survive, and return how far the upload is; raises what `append` raises."""
         return self.append((), None, publishing=publishing)
 
     def append(  # pylint: disable=too-many-arguments
@@ -90,38 +64,46 @@ class Upload:
         these are its last bytes. With `expected`, their digests, they count only if they have them.
         `publishing` is entered around the publication.
 
-        Bytes that arrived before an error count, too. Raises UploadLocked while another request uses the
-        upload, UploadNotFound, OffsetMismatch, InconsistentLength, TooLarge, DigestMismatch, StoreError and
-        whatever `chunks` and `publishing` raise. The upload is removed if the file lacks an announced digest.
+        Bytes that arrived before an error count, too. A file that a killed request has left complete is
+        stored first. Raises UploadLocked while another request uses the upload, or if storing it takes longer
+        than a second; UploadNotFound, OffsetMismatch, InconsistentLength, TooLarge, DigestMismatch,
+        StoreError and whatever `chunks` and `publishing` raise. The upload is removed if the file lacks an
+        announced digest.
         """
-        with self._opened() as folder:
-            part = self._claimed(folder.fd)
+        self._shared.aside.wait(self._path)
+        with ExitStack() as stack:
+            folder = stack.enter_context(self._opened()).fd
+            part = self._claimed(folder)
             if part is None:
-                return self._done(folder.fd, offset, incoming, length)
-            with part:
-                if part.taken_over:
-                    self._shared.told(Event.TAKEN_OVER, self.identity, part.offset)
-                self._require_young(part.modified)
-                tells_length = self._agree(part, offset, incoming, length)
-                if offset is not None:
-                    self._require_room(part, incoming or 0)
-                if tells_length and not expected:
-                    records.write(self.announced, folder.fd, sync=self._shared.sync)
-                follower = self._received(part, chunks, expected)
-                if tells_length and expected:
-                    # Only now: a request whose bytes lack their digest changes nothing.
-                    records.write(self.announced, folder.fd, sync=self._shared.sync)
-                if tells_length:
-                    self._shared.room.changed()  # now it has a promise
-                known = self.announced.length
-                done_now = part.offset == known if known is not None else complete
-                part.keep(self._path, sync=self._shared.sync, complete=done_now or part.is_complete)
-                if not part.note.complete:
-                    self._shared.followers.keep(part.note.key, follower)
-                    return State(part.offset, known, self.announced.expires(part.modified))
-                receipt = self._finish(folder.fd, part, follower, publishing)
-                self._shared.told(Event.FINISHED, self.identity, receipt.size)
+                return self._done(folder, offset, incoming, length)
+            stack.enter_context(part)
+            if part.taken_over:
+                self._shared.told(Event.TAKEN_OVER, self.identity, part.offset)
+            self._require_young(part.modified)
+            self._reread(folder, part)
+            if self._is_complete(part):
+                receipt = self._stored_aside(folder, part, stack.pop_all(), publishing)
+                compare(receipt.size, receipt.size, offset, incoming, length)
                 return self._told(receipt, time.time())
+            announced = self._agreed(part, offset, incoming, length)
+            if offset is not None:
+                require_room(self._shared, self._path, part, announced.length, incoming)
+            if not expected:
+                self._announce(folder, announced)
+            follower = receive(self._shared, self._path, part, announced, chunks, expected)
+            # Only now: a request whose bytes lack their digest changes nothing.
+            if complete and announced.length is None:
+                announced = replace(announced, length=part.offset)
+            self._announce(folder, announced)
+            part.keep(self._path, sync=self._shared.sync, complete=self._is_complete(part))
+            if self._is_complete(part):
+                return self._told(self._stored(folder, part, follower, publishing), time.time())
+            self._shared.followers.keep(part.note.key, follower)
+            if complete:
+                raise InconsistentLength(
+                    "the file ends before its length", expected=announced.length, provided=part.offset
+                )
+            return State(part.offset, announced.length, announced.expires(part.modified))
 
     @contextmanager
     def _opened(self) -> Iterator[Directory]:
@@ -156,7 +138,7 @@ class Upload:
             receipt = None
         if receipt is None:
             raise UploadNotFound
-        _compare(receipt.size, receipt.size, offset, incoming, length)
+        compare(receipt.size, receipt.size, offset, incoming, length)
         return self._told(receipt, finished)
 
     def _require_young(self, modified: float) -> None:
@@ -165,119 +147,94 @@ class Upload:
             self.discard(Event.EXPIRED)
             raise UploadNotFound
 
-    def _agree(self, part: Part, offset: int | None, incoming: int | None, length: int | None) -> bool:
-        """Compare what the client says with what is known; returns whether it tells the length now."""
-        known = self.announced.length
-        if known is None and part.is_complete:
+    def _reread(self, folder: int, part: Part) -> None:
+        """Read what other requests may have announced until this one held the upload."""
+        try:
+            self.announced = records.announced(records.read(records.ANNOUNCED, folder))
+        except records.Damaged:
+            self.discard()
+            raise UploadNotFound from None
+        if self.announced.length is None and part.is_complete:
             # Its last byte may have been published.
-            known = part.offset
-        _compare(part.offset, known, offset, incoming, length)
-        tells_length = known is None and length is not None
+            self.announced = replace(self.announced, length=part.offset)
+
+    def _announce(self, folder: int, announced: Announced) -> None:
+        """Write down what was announced, if it says more than before."""
+        if announced != self.announced:
+            records.write(announced, folder, sync=self._shared.sync)
+            if announced.length != self.announced.length:
+                self._shared.room.changed()  # now it has a promise
+            self.announced = announced
+
+    def _is_complete(self, part: Part) -> bool:
+        return part.offset == self.announced.length
+
+    def _agreed(self, part: Part, offset: int | None, incoming: int | None, length: int | None) -> Announced:
+        """Compare what the client says with what is known; returns both."""
+        known = self.announced.length
+        compare(part.offset, known, offset, incoming, length)
         known = length if known is None else known
         self._shared.staging.limit(max(part.offset + (incoming or 0), known or 0), self.announced.max_size)
-        self.announced = replace(self.announced, length=known)
-        return tells_length
+        return replace(self.announced, length=known)
 
-    def _require_room(self, part: Part, incoming: int) -> None:
-        """Raise StorageFull or TooManyUploads unless there is room for the rest, or for what comes now."""
-        shared, offset = self._shared, part.offset
-        size = max(self.announced.length or 0, offset + incoming)
-        if size > offset:
-            shared.staging.admit(size - offset, promise=self._path)
-            shared.room.require(shared.limits, self._path, size)
-            if part.modified + PROMISED < time.time():
-                shared.room.changed()  # it has a promise again
+    def _stored_aside(self, folder: int, part: Part, held: ExitStack, publishing: Publishing) -> Receipt:
+        """Store the file that a killed request left complete, in a thread that takes over what is held."""
+        follower = follower_of(self._shared, part, self.announced)
 
-    def _received(self, part: Part, chunks: Iterable[Chunk], expected: Sequence[Digest]) -> Follower:
-        """Append bytes, and hash what counts; returns the hashes."""
+        def store() -> Receipt:
+            with held:
+                return self._stored(folder, part, follower, publishing)
+
+        return self._shared.aside.store(self._path, store)
+
+    def _stored(self, folder: int, part: Part, follower: Follower, publishing: Publishing) -> Receipt:
         shared = self._shared
-        follower = shared.followers.take(part.note.key)
-        # After a takeover the file is hashed from the disk, when its parts are one.
-        if follower is None or part.number or follower.position > part.size:
-            follower = Follower(shared.store.algorithms, self.announced.expected)
-        hasher = Hasher(expected[0].algorithm, expected) if expected else None
-        begin = part.offset
-        if hasher is not None:
-            part.expect()
-            update: Callable[[Chunk], object] = hasher.update
-        elif part.number:
-            update = _ignored
-        else:
-            update = follower.following(part.fd, part.size)
         try:
-            shared.staging.fill(
-                part,
-                self._allowed(part, chunks),
-                update,
-                size=begin,
-                max_size=self.announced.max_size,
-                promise=self._path,
-            )
-            if hasher is not None:
-                _require_digests(hasher, begin)
-        except BaseException:
-            if hasher is not None:
-                part.cut()
-            elif follower.position <= part.size and not part.number:
-                shared.followers.keep(part.note.key, follower)
-            raise
-        return follower
-
-    def _allowed(self, part: Part, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-        """Pass on chunks as long as this request holds the part and the file is not longer than announced."""
-        size, length, limits = part.offset, self.announced.length, self._shared.limits
-        for chunk in chunks:
-            size += len(chunk)
-            if length is None:
-                if limits.size is not None:
-                    self._shared.room.require(limits, self._path, size)
-            elif size > length:
-                raise InconsistentLength("more bytes than were announced", expected=length)
-            part.require_held()
-            if chunk:  # otherwise nothing has arrived for a moment
-                yield chunk
-
-    def _finish(self, folder: int, part: Part, follower: Follower, publishing: Publishing) -> Receipt:
-        """Store the complete file, and remove its parts."""
-        try:
-            if part.number:
-                receipt = self._joined(folder, part, publishing)
-            else:
-                follower.catch_up(part.fd, part.size)
-                part.digests = follower.digests()
-                # A killed request may have published it.
-                published = part.is_published
-                receipt = self._shared.staging.publish(part, part.size, publishing)
-                if published:
-                    receipt = replace(receipt, added=Added.CREATED)
+            expected = self.announced.expected
+            receipt = finish(shared.staging, folder, part, expected, follower, publishing, self._path)
         except DigestMismatch:
             self.discard()
             raise
-        records.finish(folder, receipt, sync=self._shared.sync)
+        records.finish(folder, receipt, sync=shared.sync)
+        shared.told(Event.FINISHED, self.identity, receipt.size)
         return receipt
 
-    def _joined(self, folder: int, last: Part, publishing: Publishing) -> Receipt:
-        """Store the bytes that count as one new file: whoever was fenced off may still write to the parts."""
-        algorithm, *names = self._shared.store.algorithms
-        hasher = Hasher(algorithm, self.announced.expected, names)
-        with self._shared.staging.create() as whole:
-            size = self._shared.staging.fill(
-                whole, self._bytes(folder, last), hasher.update, promise=self._path
-            )
-            whole.digests = hasher.digests()
-            return self._shared.staging.publish(whole, size, publishing)
+    def join(self, announced: Announced) -> bool:
+        """Note what else was announced for the same file; False if the upload is done.
 
-    def _bytes(self, folder: int, last: Part) -> Iterator[bytes]:
-        start = 0
-        for number in range(last.number):
-            left = end_of(number, folder) or 0
-            with Part(folder, number, start) as part:
-                for block in blocks(part.fd):
-                    yield block[:left]
-                    left -= len(block)
-                    if left <= 0:
-                        break
-        yield from blocks(last.fd)
+        Raises UploadLocked, UploadNotFound and StoreError.
+        """
+        with self._opened() as folder:
+            part = self._claimed(folder.fd)
+            if part is None:
+                return False
+            with part:
+                self._require_young(part.modified)
+                self._reread(folder.fd, part)
+                both = self.announced.joined(announced)
+                if both != self.announced:
+                    self._announce(folder.fd, both)
+                return True
+
+    def settle(self, receipt: Receipt) -> None:
+        """Finish the upload because the store holds the blob; raises what `join` raises."""
+        with self._opened() as folder:
+            part = self._claimed(folder.fd)
+            if part is not None:
+                with part:
+                    records.finish(folder.fd, receipt, sync=self._shared.sync)
+                self._shared.told(Event.FINISHED, self.identity, receipt.size)
+
+    def make_way(self) -> bool:
+        """Remove the upload unless it is done, which returns False; raises what `join` raises."""
+        with self._opened() as folder:
+            part = self._claimed(folder.fd)
+            if part is None:
+                self._require_young(os.stat(records.DONE, dir_fd=folder.fd).st_mtime)
+                return False
+            with part:
+                self.discard()
+            return True
 
     def remove(self) -> None:
         """Remove the upload; a request that appends to it ends. Raises UploadNotFound and StoreError.
@@ -303,29 +260,3 @@ class Upload:
 
     def _told(self, receipt: Receipt, finished: float) -> State:
         return State(receipt.size, receipt.size, self.announced.expires(finished), receipt)
-
-
-def _compare(
-    here: int, known: int | None, offset: int | None, incoming: int | None, length: int | None
-) -> None:
-    """Raise OffsetMismatch or InconsistentLength if a request contradicts what is known."""
-    if offset is not None and offset != here:
-        raise OffsetMismatch(expected=here, provided=offset)
-    if known is not None and length is not None and length != known:
-        raise InconsistentLength("the length differs from the one before", expected=known, provided=length)
-    known = length if known is None else known
-    end = here + (incoming or 0)
-    if known is not None and end > known:
-        raise InconsistentLength("more bytes than were announced", expected=known, provided=end)
-
-
-def _require_digests(hasher: Hasher, offset: int) -> None:
-    """Raise ChecksumMismatch if the bytes from the offset on lack a digest."""
-    try:
-        hasher.digests()
-    except DigestMismatch as error:
-        raise ChecksumMismatch(**error.evidence, offset=offset) from None
-
-
-def _ignored(_: Chunk) -> None:
-    """Leave bytes for later."""

@@ -1,10 +1,7 @@
 """Uploads that clients may interrupt and continue."""
 
-import errno
 import fcntl
 import hashlib
-import hmac
-import json
 import os
 import secrets
 import shutil
@@ -13,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from wsgi_store.errors import StoreError, Unsupported, UploadLocked, UploadNotFound
+from wsgi_store.errors import Denied, StoreError, Unsupported, UploadLocked, UploadNotFound
 from wsgi_store.filesystem import (
     Directory,
     disk_errors,
@@ -21,18 +18,21 @@ from wsgi_store.filesystem import (
     make_directory,
     read_file,
 )
-from wsgi_store.staging import Staging
+from wsgi_store.hashing import Hasher
+from wsgi_store.staging import Receipt, Staging
 from wsgi_store.store.contract import Store
 from wsgi_store.store.staged import StagedFile
-from wsgi_store.uploads import records, removal
+from wsgi_store.uploads import contents, records, removal
 from wsgi_store.uploads.events import Event, Told, ignored
-from wsgi_store.uploads.listed import IDENTITY
+from wsgi_store.uploads.finishing import Publishing
+from wsgi_store.uploads.listed import IDENTITY, paths
 from wsgi_store.uploads.part import make_part
+from wsgi_store.uploads.receiving import Shared
 from wsgi_store.uploads.records import Announced
 from wsgi_store.uploads.room import Limits, Room
-from wsgi_store.uploads.upload import Shared, Upload
+from wsgi_store.uploads.upload import Upload
 
-# The result of an upload takes the place of its parts, or another request was faster to create it.
+# Creations whose directory may be removed meanwhile, because it is empty.
 ATTEMPTS = 5
 # Seconds between two sweeps of one process.
 SWEEP_PAUSE = 60.0
@@ -83,11 +83,22 @@ class Uploads:
                 self.lacks = _lacking(self._ground)
             self._tried = True
 
-    def create(self, owner: str, announced: Announced) -> "Upload":
+    def create(
+        self,
+        owner: str,
+        announced: Announced,
+        *,
+        alone: bool = False,
+        reads: bool = False,
+        publishing: Publishing = None,
+    ) -> Upload:
         """Create an upload, or return the unfinished one of the same file and owner.
 
-        Two files are the same if the same digests and length are announced for them. Raises TooLarge,
-        TooManyUploads, Unsupported and StoreError.
+        Two files are the same if a digest is announced for both, and no other digest and no length that
+        differs. If the caller `reads`, a blob that the store holds is renewed, and the upload is done;
+        `publishing` is entered around that. With `alone` the owner has one upload: a new one replaces it
+        unless it is being received. Raises TooLarge, TooManyUploads, UploadLocked, Denied, DigestMismatch if
+        no file can have these digests, Unsupported, StoreError, and what `publishing` raises.
         """
         self._try()
         if self.lacks is not None:
@@ -95,26 +106,69 @@ class Uploads:
         if time.monotonic() >= self._next_sweep:
             self.sweep()
         announced = replace(announced, kept=self._limits.expires)
+        self._staging.limit(announced.length or 0, announced.max_size)
+        self._staging.require_store()
+        Hasher(self._shared.store.algorithm, announced.expected)
         with disk_errors("cannot create the upload"):
             own = self._own(owner)
-            self._make_directories(own)
-            identity = self._identity(owner, announced)
-            path = os.path.join(own, identity)
+            receipt = None
+            if reads and announced.length is not None:
+                receipt = self._staging.renew(announced.expected, announced.length, publishing)
             for _ in range(ATTEMPTS):
-                with suppress(FileNotFoundError, records.Damaged):
-                    if removal.expire(path, time.time()):
-                        self._shared.told(Event.EXPIRED, identity, 0)
-                with suppress(UploadNotFound):
-                    found = self.find(owner, identity)
-                    self._shared.told(Event.RESUMED, identity, 0)
-                    return found
-                self._require_room(path, announced)
-                with self._draft(announced) as draft, removal.alone(self._directory):
-                    self._require_room(path, announced)
-                    if self._put(draft, path):
-                        self._shared.told(Event.CREATED, identity, announced.length or 0)
-                        return self.find(owner, identity)
+                self._make_directories(own)
+                with suppress(FileNotFoundError):
+                    if receipt is not None:
+                        return self._held(own, announced, receipt)
+                    return self._of_content(own, announced) or self._new(own, announced, alone=alone)
         raise UploadLocked("other requests keep creating and removing this upload")
+
+    def _of_content(self, own: str, announced: Announced) -> Upload | None:
+        """Return the unfinished upload of an owner with this content, which may say more of it now."""
+        with Directory(own) as place:
+            for identity in contents.noted(place.fd, announced.expected):
+                with suppress(UploadNotFound):
+                    upload = self._found(os.path.join(own, identity))
+                    if upload.announced.fits(announced) and upload.join(announced):
+                        self._shared.told(Event.RESUMED, identity, 0)
+                        return upload
+        return None
+
+    def _held(self, own: str, announced: Announced, receipt: Receipt) -> Upload:
+        """Return an upload that is done because the store holds the blob."""
+        with suppress(UploadLocked, UploadNotFound):
+            if (upload := self._of_content(own, announced)) is not None:
+                upload.settle(receipt)
+                return upload
+        path = os.path.join(own, secrets.token_hex(16))
+        with self._draft(announced, receipt) as draft:
+            self._put(draft, path)
+        return Upload(self._shared, path, os.path.basename(path), announced)
+
+    def _new(self, own: str, announced: Announced, *, alone: bool) -> Upload:
+        """Create an upload, unless another request has done so; raises FileNotFoundError if `own` is gone."""
+        path = os.path.join(own, secrets.token_hex(16))
+        # Creations of one owner look one after another, so that both find the same upload.
+        with self._draft(announced) as draft, removal.alone(own), Directory(own) as place:
+            upload = self._of_content(own, announced) or (self._repeated(own, announced) if alone else None)
+            if upload is not None:
+                return upload
+            with removal.alone(self._directory):
+                self._require_room(path, announced)
+                self._put(draft, path)
+            contents.note(place.fd, announced.expected, os.path.basename(path), sync=self._shared.sync)
+        self._shared.told(Event.CREATED, os.path.basename(path), announced.length or 0)
+        return Upload(self._shared, path, os.path.basename(path), announced)
+
+    def _repeated(self, own: str, announced: Announced) -> Upload | None:
+        """Make way for the only upload of an owner; returns the one that is done, if it has this content."""
+        for path in paths(own):
+            with suppress(UploadNotFound):
+                upload = self._found(path)
+                if not upload.make_way():
+                    if upload.announced.fits(announced) and announced.is_proven:
+                        return upload
+                    raise Denied("this ticket has been used")
+        return None
 
     def _make_directories(self, own: str) -> None:
         for path in (self._directory, own):
@@ -127,65 +181,53 @@ class Uploads:
         self.room.require(self._limits, path, length, new=True)
 
     @contextmanager
-    def _draft(self, announced: Announced) -> Iterator[str]:
+    def _draft(self, announced: Announced, receipt: Receipt | None = None) -> Iterator[str]:
         """Yield the path of a new upload that is not yet found; it is removed unless it gets another."""
         path = os.path.join(self._directory, f".{secrets.token_hex(16)}")
         try:
             os.mkdir(path, 0o700)
             with Directory(path) as folder:
                 records.write(announced, folder.fd, sync=self._shared.sync)
-                make_part(folder.fd, 0, sync=self._shared.sync)
+                if receipt is None:
+                    make_part(folder.fd, 0, sync=self._shared.sync)
+                else:
+                    records.finish(folder.fd, receipt, sync=self._shared.sync)
             yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
-    def _put(self, draft: str, path: str) -> bool:
-        """Make an upload found; False if there is another, or its owner's directory was just removed."""
-        try:
-            os.rename(draft, path)
-        except OSError as error:
-            if error.errno in records.TAKEN:
-                return False
-            if error.errno == errno.ENOENT:
-                self._make_directories(os.path.dirname(path))
-                return False
-            raise
+    def _put(self, draft: str, path: str) -> None:
+        """Make an upload found; raises FileNotFoundError if its owner's directory was just removed."""
+        os.rename(draft, path)
         if self._shared.sync:
             records.sync_names(path)
-        return True
 
-    def find(self, owner: str, identity: str) -> "Upload":
+    def find(self, owner: str, identity: str) -> Upload:
         """Return an upload of an owner; raises UploadNotFound and StoreError."""
         # Any other text could be the path of something else.
         if not IDENTITY.fullmatch(identity):
             raise UploadNotFound
-        path = os.path.join(self._own(owner), identity)
-        with disk_errors("cannot read the upload"):
-            try:
-                announced = records.announced(read_file(os.path.join(path, records.ANNOUNCED)))
-            except (FileNotFoundError, NotADirectoryError, records.Damaged):
-                # Without syncs a power failure may have damaged it, so that nobody can use it any more.
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    Upload(self._shared, path, identity, Announced()).discard()
-                raise UploadNotFound from None
+        try:
+            with disk_errors("cannot read the upload"):
+                return self._found(os.path.join(self._own(owner), identity))
+        except UploadNotFound:
+            # A disk that is not mounted has no uploads, and they are not lost.
+            self._staging.require_store()
+            raise
+
+    def _found(self, path: str) -> Upload:
+        identity = os.path.basename(path)
+        try:
+            announced = records.announced(read_file(os.path.join(path, records.ANNOUNCED)))
+        except (FileNotFoundError, NotADirectoryError, records.Damaged):
+            # Without syncs a power failure may have damaged it, so that nobody can use it any more.
+            with suppress(FileNotFoundError, NotADirectoryError):
+                Upload(self._shared, path, identity, Announced()).discard()
+            raise UploadNotFound from None
         return Upload(self._shared, path, identity, announced)
 
     def _own(self, owner: str) -> str:
         return os.path.join(self._directory, hashlib.sha256(owner.encode()).hexdigest()[:32])
-
-    def _identity(self, owner: str, announced: Announced) -> str:
-        """Return an id that nobody can guess: a new one, or that of all uploads of this file by its owner."""
-        if not announced.expected:
-            return secrets.token_hex(16)
-        text = json.dumps([owner, announced.length, sorted(map(str, announced.expected))])
-        return hmac.new(self._key(), text.encode(), hashlib.sha256).hexdigest()[:32]
-
-    def _key(self) -> bytes:
-        with Directory(self._directory) as directory:
-            key = records.value_of(".key", directory.fd)
-            if key is None:
-                key = records.settle(".key", secrets.token_hex(32), directory.fd, sync=self._shared.sync)
-        return key.encode()
 
 
 def directory_of(store: Store) -> str:

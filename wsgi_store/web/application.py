@@ -66,7 +66,12 @@ class Application:
             if route.scope is not None and not self._is_public(route):
                 request.grant = self.backend.authorize(environ)
                 request.exchange.user = request.grant.name
-                request.grant.require(route.scope, arguments.get("hash_"), arguments.get("filename"))
+                request.grant.require(
+                    route.scope,
+                    arguments.get("hash_"),
+                    arguments.get("filename"),
+                    continues=route.continues,
+                )
             response = route.handler(request, **arguments)
         except errors.WSGIStoreError as error:
             failure, response = error, problem(error, identity)

@@ -14,7 +14,6 @@ from wsgi_store.web.download import download
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import Headers, Response
 
-
 # Returns further fields of a response, which may be to a failure.
 Fields = Callable[[Request, errors.WSGIStoreError | None], Headers]
 
@@ -27,6 +26,8 @@ class Route(NamedTuple):
     handler: Callable[..., Response]
     scope: str | None
     fields: Fields | None = None
+    continues: bool = False
+    """Whether it is about an upload that has begun."""
 
 
 URLS = [
@@ -39,9 +40,9 @@ URLS = [
     Route("/openapi.json", "GET", service.openapi, None),
     Route("/metrics", "GET", service.metrics, "admin"),
     Route("/uploads", "POST", uploads.create, "write", uploads.fields),
-    Route("/uploads/<string:id_>", "GET", uploads.show, "write", uploads.fields),
-    Route("/uploads/<string:id_>", "PATCH", uploads.append, "write", uploads.fields),
-    Route("/uploads/<string:id_>", "DELETE", uploads.remove, "write", uploads.fields),
+    Route("/uploads/<string:id_>", "GET", uploads.show, "write", uploads.fields, True),
+    Route("/uploads/<string:id_>", "PATCH", uploads.append, "write", uploads.fields, True),
+    Route("/uploads/<string:id_>", "DELETE", uploads.remove, "write", uploads.fields, True),
     Route("/<hash:hash_>", "GET", download, "read"),
     Route("/<hash:hash_>", "PUT", blobs.put, "write"),
     Route("/<hash:hash_>", "DELETE", blobs.delete, "delete"),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
+from wsgi_store.access.tickets import Ticket
 from wsgi_store.digest import Chunk
 from wsgi_store.errors import BadRequest, Denied, InconsistentLength, LengthRequired, WSGIStoreError
 from wsgi_store.uploads.upload import State, Upload
@@ -37,7 +38,12 @@ def create(request: Request) -> Response:
         grant = request.grant
         wanted = request.args.getlist("hash") + ([grant.hash] if grant.hash is not None else [])
         expected = (*announced.expected, *(request.digest(text, "hash") for text in wanted))
-        announced = replace(announced, expected=expected, max_size=grant.max_size)
+        announced = replace(
+            announced,
+            expected=tuple(dict.fromkeys(expected)),
+            max_size=grant.max_size,
+            until=grant.end_by,
+        )
         # Read before the upload is created: a request that is refused leaves none.
         incoming = _incoming(request, dialect) if announces_body(request.environ) else None
         if (
@@ -46,8 +52,14 @@ def create(request: Request) -> Response:
             and (incoming.length or 0) > announced.length
         ):
             raise InconsistentLength("more bytes than were announced", expected=announced.length)
-        upload = request.backend.uploads.create(grant.owner, announced)
-        state = upload.state(_publishing(request))
+        upload = request.backend.uploads.create(
+            grant.owner,
+            announced,
+            alone=grant.ticket is not None,
+            reads=grant.may_read,
+            publishing=_publishing(request),
+        )
+        state = upload.state(_publishing(request, upload))
         if state.offset == 0 and state.receipt is None and incoming is not None:
             state = _append(request, upload, incoming)
         return _answer(request, dialect, upload, state, created=True)
@@ -66,7 +78,7 @@ def show(request: Request, id_: str) -> Response:
     """Tell how far an upload is."""
     with _speaking(request) as dialect:
         upload = request.backend.uploads.find(request.grant.owner, id_)
-        state = upload.state(_publishing(request))
+        state = upload.state(_publishing(request, upload))
         if request.environ["REQUEST_METHOD"] == "HEAD":
             return _answer(request, dialect, upload, state)
     announced = upload.announced
@@ -177,16 +189,19 @@ def _append(request: Request, upload: Upload, incoming: Incoming) -> State:
         length=said.length,
         complete=said.complete,
         expected=said.expected,
-        publishing=_publishing(request),
+        publishing=_publishing(request, upload),
     )
 
 
 @contextmanager
-def _publishing(request: Request) -> Iterator[None]:
+def _publishing(request: Request, upload: Upload | None = None) -> Iterator[None]:
     """Look at the caller's rights again: they may have changed while the file arrived."""
     grant = request.backend.authorize(request.environ)
-    grant.require("write")
+    grant.require("write", continues=upload is not None)
     if grant.owner != request.grant.owner:
         raise Denied("these credentials belong to somebody else by now")
-    with grant.ticket or nullcontext():
+    ticket = grant.ticket
+    if upload is not None and isinstance(ticket, Ticket):
+        ticket = ticket.of_upload(upload.identity)
+    with ticket or nullcontext():
         yield

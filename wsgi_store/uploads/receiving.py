@@ -1,0 +1,140 @@
+"""Appending to an upload what one request sends."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from wsgi_store.digest import Chunk, Digest
+from wsgi_store.errors import ChecksumMismatch, DigestMismatch, InconsistentLength, OffsetMismatch
+from wsgi_store.hashing import Hasher
+from wsgi_store.staging import Staging
+from wsgi_store.store.contract import Store
+from wsgi_store.uploads.events import Told
+from wsgi_store.uploads.finishing import Aside
+from wsgi_store.uploads.following import Follower, Followers
+from wsgi_store.uploads.listed import PROMISED
+from wsgi_store.uploads.part import Part
+from wsgi_store.uploads.records import Announced
+from wsgi_store.uploads.room import Limits, Room
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the uploads of a store share."""
+
+    staging: Staging
+    store: Store
+    room: Room
+    limits: Limits
+    sync: bool
+    told: Told
+    aside: Aside = field(default_factory=Aside)
+    followers: Followers = field(default_factory=Followers)
+
+
+def compare(
+    here: int, known: int | None, offset: int | None, incoming: int | None, length: int | None
+) -> None:
+    """Raise OffsetMismatch or InconsistentLength if a request contradicts what is known."""
+    if offset is not None and offset != here:
+        raise OffsetMismatch(expected=here, provided=offset)
+    if known is not None and length is not None and length != known:
+        raise InconsistentLength("the length differs from the one before", expected=known, provided=length)
+    known = length if known is None else known
+    end = here + (incoming or 0)
+    if known is not None and end > known:
+        raise InconsistentLength("more bytes than were announced", expected=known, provided=end)
+
+
+def follower_of(shared: Shared, part: Part, announced: Announced) -> Follower:
+    """Return the hashes of what was received; only for the holder of the part."""
+    follower = shared.followers.take(part.note.key)
+    # After a takeover the file is hashed from the disk, when its parts are one.
+    if follower is None or part.number or follower.position > part.size:
+        follower = Follower(shared.store.algorithms, announced.expected)
+    return follower
+
+
+def require_room(shared: Shared, path: str, part: Part, length: int | None, incoming: int | None) -> None:
+    """Raise StorageFull or TooManyUploads unless there is room for the rest, or for what comes now."""
+    offset = part.offset
+    size = max(length or 0, offset + (incoming or 0))
+    if size > offset:
+        shared.staging.admit(size - offset, promise=path)
+        shared.room.require(shared.limits, path, size)
+        if part.modified + PROMISED < time.time():
+            shared.room.changed()  # it has a promise again
+
+
+def receive(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+    shared: Shared,
+    path: str,
+    part: Part,
+    announced: Announced,
+    chunks: Iterable[Chunk],
+    expected: Sequence[Digest],
+) -> Follower:
+    """Append bytes to a part, and hash what counts; returns the hashes.
+
+    With `expected`, their digests, they count only if they have them; otherwise raises ChecksumMismatch.
+    Raises UploadLocked if another process takes over, InconsistentLength, TooLarge, StoreError and what
+    `chunks` raises.
+    """
+    follower = follower_of(shared, part, announced)
+    hasher = Hasher(expected[0].algorithm, expected) if expected else None
+    begin = part.offset
+    if hasher is not None:
+        part.expect()
+        update: Callable[[Chunk], object] = hasher.update
+    elif part.number:
+        update = _ignored
+    else:
+        update = follower.following(part.fd, part.size)
+    try:
+        shared.staging.fill(
+            part,
+            _allowed(shared, path, part, announced.length, chunks),
+            update,
+            size=part.size,
+            before=part.start,
+            max_size=announced.max_size,
+            promise=path,
+        )
+        if hasher is not None:
+            _require_digests(hasher, begin)
+    except BaseException:
+        if hasher is not None:
+            part.cut()
+        elif follower.position <= part.size and not part.number:
+            shared.followers.keep(part.note.key, follower)
+        raise
+    return follower
+
+
+def _allowed(
+    shared: Shared, path: str, part: Part, length: int | None, chunks: Iterable[Chunk]
+) -> Iterator[Chunk]:
+    """Pass on chunks as long as this request holds the part and the file is not longer than announced."""
+    size, limits = part.offset, shared.limits
+    for chunk in chunks:
+        size += len(chunk)
+        if length is None:
+            if limits.size is not None:
+                shared.room.require(limits, path, size)
+        elif size > length:
+            raise InconsistentLength("more bytes than were announced", expected=length)
+        part.require_held()
+        if chunk:  # otherwise nothing has arrived for a moment
+            yield chunk
+
+
+def _require_digests(hasher: Hasher, offset: int) -> None:
+    """Raise ChecksumMismatch if the bytes from the offset on lack a digest."""
+    try:
+        hasher.digests()
+    except DigestMismatch as error:
+        raise ChecksumMismatch(**error.evidence, offset=offset) from None
+
+
+def _ignored(_: Chunk) -> None:
+    """Leave bytes for later."""
