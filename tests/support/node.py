@@ -1,7 +1,6 @@
 """Programs of Node: tus-js-client in a process of its own, and @tus/server (see tests/node)."""
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,12 +77,14 @@ class TusJs:
 
 
 @contextmanager
-def peer(directory: Path) -> Iterator[Server]:
-    """@tus/server on an empty directory."""
+def peer(directory: Path, largest: int = 0) -> Iterator[Server]:
+    """@tus/server on an empty directory, with a limit in bytes."""
     root = directory / "peer"
-    os.mkdir(root)
-    with start(node("peer.mjs", str(root)), root, directory / "peer.log", {}, port=0) as server:
+    root.mkdir()
+    command = node("peer.mjs", str(root), "0", str(largest))
+    server = start(command, root, directory / "peer.log", {}, port=0)
+    try:
         server.port = int(server.await_log(r"listening on http://127\.0\.0\.1:(\d+)/")[0][1])
         yield server
+    finally:
         server.kill()
-        server.process.returncode = 0
