@@ -64,6 +64,8 @@ OPERATIONS = {
     "removeUpload",
     "uploadBlob",
 }
+# Fields of every response to a client of tus, and of every error for another client.
+OF_UPLOADS = {"Tus-Resumable", "Upload-Complete"}
 # Every error class, with every kind of evidence it can have.
 ERRORS = [
     errors.BadRequest("", limit=1),
@@ -204,7 +206,7 @@ def test_an_error_has_the_members_described(error: errors.WSGIStoreError) -> Non
         schema = answer.get("content", {}).get("application/problem+json", {}).get("schema", {})
         if schema == {"$ref": f"#/components/schemas/{name}"}:
             assert {field for field, _ in response.headers} - {"Content-Length"} == {
-                *answer["headers"].keys() - {"X-Request-ID"},
+                *answer["headers"].keys() - {"X-Request-ID", "Tus-Version"},
                 "Content-Type",
             }
 
@@ -229,8 +231,9 @@ def fits(method: str, path: str, answer: Answer) -> None:
     assert required <= set(answer.headers.keys())
     # GET / also returns blobs, whose header fields are described under `/{hash}`.
     if path != "/":
-        assert set(answer.headers.keys()) <= {*headers, "Content-Type", "Content-Length"}
-    if method == "HEAD" or answer.status == 304:
+        every = {"Content-Type", "Content-Length", *(OF_UPLOADS if path.startswith("/uploads") else ())}
+        assert set(answer.headers.keys()) <= {*headers, *every}
+    if method == "HEAD" or answer.status in (201, 204, 304) and not answer.body:
         assert not answer.body
     elif kind in response["content"] and "json" in kind:
         conforms(response["content"][kind]["schema"], answer.json)
@@ -299,6 +302,78 @@ def test_answers_are_as_described(application: Application) -> None:
         answer = call(application, method, path, **extra)
         assert answer.status == status, (method, path, extra)
         fits(method, described, answer)
+
+
+class Cases:
+    """Requests about uploads, each checked against its description."""
+
+    TUS = {"HTTP_TUS_RESUMABLE": "1.0.0", "CONTENT_TYPE": "application/offset+octet-stream"}
+    DRAFT = {"CONTENT_TYPE": "application/partial-upload"}
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self.seen: set[tuple[str, int]] = set()
+
+    def send(self, status: int, method: str, path: str, **extra: Any) -> Answer:
+        """Send a request and check the answer."""
+        described = "/uploads" if path == "/uploads" else "/uploads/{id}"
+        answer = call(self._application, method, path, **extra)
+        assert answer.status == status, (method, path, extra, answer)
+        fits(method, described, answer)
+        self.seen.add((PATHS[described][method.lower()]["operationId"], status))
+        return answer
+
+    def create(self, **fields: Any) -> str:
+        """Create an upload by tus; returns its path."""
+        return self.send(201, "POST", "/uploads", **self.TUS, **fields).headers["Location"]
+
+    def start(self, **fields: Any) -> str:
+        """Create an upload by the IETF's draft; returns its path."""
+        return self.send(201, "POST", "/uploads", HTTP_UPLOAD_COMPLETE="?0", **fields).headers["Location"]
+
+
+def test_answers_about_uploads_are_as_described(application: Application) -> None:
+    """Each kind of answer about an upload has exactly the members and header fields described."""
+    cases = Cases(application)
+    send, tus, draft = cases.send, cases.TUS, cases.DRAFT
+    send(204, "OPTIONS", "/uploads")
+    send(400, "POST", "/uploads")
+    send(400, "POST", "/uploads", **tus)
+    send(412, "POST", "/uploads", HTTP_TUS_RESUMABLE="0.2.2")
+    wrong = "md5 " + "A" * 22 + "=="
+    upload = cases.create(HTTP_UPLOAD_LENGTH="5", HTTP_UPLOAD_METADATA="filename YQ==")
+    send(200, "HEAD", upload, **tus)
+    send(204, "HEAD", upload)
+    send(200, "GET", upload)
+    send(204, "PATCH", upload, body=b"he", HTTP_UPLOAD_OFFSET="0", **tus)
+    send(409, "PATCH", upload, body=b"he", HTTP_UPLOAD_OFFSET="0", **tus)
+    send(409, "PATCH", upload, body=b"he", HTTP_UPLOAD_OFFSET="0", HTTP_UPLOAD_COMPLETE="?0", **draft)
+    send(415, "PATCH", upload, HTTP_UPLOAD_OFFSET="2", HTTP_TUS_RESUMABLE="1.0.0", CONTENT_LENGTH="0")
+    send(415, "PATCH", upload, HTTP_UPLOAD_OFFSET="2", HTTP_UPLOAD_COMPLETE="?0", CONTENT_LENGTH="0")
+    send(422, "PATCH", upload, body=b"llo", HTTP_UPLOAD_OFFSET="2", HTTP_UPLOAD_CHECKSUM=wrong, **tus)
+    send(400, "PATCH", upload, body=b"llo, world", HTTP_UPLOAD_OFFSET="2", **tus)
+    send(204, "PATCH", upload, body=b"llo", HTTP_UPLOAD_OFFSET="2", **tus)
+    send(200, "HEAD", upload, **tus)
+    send(200, "GET", upload)
+    send(204, "DELETE", upload, **tus)
+    send(404, "HEAD", upload, **tus)
+    send(404, "GET", upload)
+    send(404, "DELETE", upload)
+    send(404, "PATCH", upload, body=b"he", HTTP_UPLOAD_OFFSET="0", **tus)
+    upload = cases.create(HTTP_UPLOAD_DEFER_LENGTH="1")
+    send(200, "HEAD", upload, **tus)
+    send(204, "DELETE", upload)
+    upload = cases.start(body=b"he")
+    send(204, "PATCH", upload, body=b"l", HTTP_UPLOAD_OFFSET="2", HTTP_UPLOAD_COMPLETE="?0", **draft)
+    send(204, "HEAD", upload)
+    send(200, "PATCH", upload, body=b"lo", HTTP_UPLOAD_OFFSET="3", HTTP_UPLOAD_COMPLETE="?1", **draft)
+    send(204, "HEAD", upload)
+    send(200, "POST", "/uploads", body=DATA, HTTP_UPLOAD_COMPLETE="?1")
+    plain = {"HTTP_ACCEPT": "text/plain"}
+    send(200, "POST", "/uploads", body=DATA, HTTP_UPLOAD_COMPLETE="?1", **plain)
+    upload = cases.create(HTTP_UPLOAD_LENGTH="5", query=f"hash={HASH[::-1]}")
+    send(422, "PATCH", upload, body=DATA, HTTP_UPLOAD_OFFSET="0", **tus)
+    send(404, "HEAD", upload, **tus)
 
 
 def test_figures_and_healing_are_as_described(config: Config) -> None:
