@@ -41,6 +41,19 @@ DONE = [
     "GET /files 200",
     "GET /files 400",
     "PATCH /files 405",
+    "POST /uploads 201",
+    "POST /uploads 200",
+    "POST /uploads 400",
+    "POST /uploads 401",
+    "POST /uploads 422",
+    "HEAD /uploads/[0-9a-f]{32} 200",
+    "HEAD /uploads/[0-9a-f]{32} 204",
+    "GET /uploads/[0-9a-f]{32} 200",
+    "PATCH /uploads/[0-9a-f]{32} 204",
+    "PATCH /uploads/[0-9a-f]{32} 401",
+    "PATCH /uploads/[0-9a-f]{32} 409",
+    "DELETE /uploads/[0-9a-f]{32} 204",
+    "DELETE /uploads/[0-9a-f]{32} 404",
 ]
 
 
@@ -81,7 +94,7 @@ def test_the_service_is_as_described(server: Server) -> None:
         assert connection.ask(upload).status == 200
     result = schemathesis(server, f"http://127.0.0.1:{server.port}/openapi.json")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "Tested: 22" in result.stdout
+    assert "Tested: 28" in result.stdout
     missing = [pattern for pattern in DONE if not server.logged(f"{pattern} ")]
     assert not missing, missing
 
