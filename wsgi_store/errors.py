@@ -151,7 +151,7 @@ class DigestMismatch(RequestError, code="digest_mismatch", status=422):
         super().__init__(message, expected=self.expected, actual=self.actual, **evidence)
 
 
-class ChecksumMismatch(DigestMismatch):
+class ChecksumMismatch(DigestMismatch, code="checksum_mismatch", status=422):
     """The bytes of one request lack their digest; the upload has `offset` bytes, as before the request."""
 
 

@@ -188,7 +188,7 @@ CASES = [
             f"a wrong {name}",
             460,
             {"Upload-Offset": "5"},
-            "digest_mismatch",
+            "checksum_mismatch",
             UPLOAD_CHECKSUM=checksum(b"other", name),
         )
         for name in ("sha1", "md5", "sha256", "sha512")

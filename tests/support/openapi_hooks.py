@@ -17,8 +17,8 @@ BY_STATE = {
     400: {"inconsistent_length"},
     412: {"precondition_failed"},
     416: {"range_not_satisfiable"},
-    422: {"digest_mismatch"},
-    460: {"digest_mismatch"},
+    422: {"digest_mismatch", "checksum_mismatch"},
+    460: {"checksum_mismatch"},
 }
 TUS, DRAFT = "application/offset+octet-stream", "application/partial-upload"
 # Bytes of the longest file.

@@ -91,6 +91,7 @@ ERRORS = [
     errors.ExpectationFailed(""),
     errors.UnknownHost(host="a"),
     errors.DigestMismatch(expected="md5:0", actual="md5:1"),
+    errors.ChecksumMismatch(expected="md5:0", actual="md5:1", offset=0),
     errors.HeadTooLarge(""),
     errors.UploadNotFound(),
     errors.UploadLocked(""),
@@ -186,7 +187,7 @@ def test_the_errors_are_those_of_the_code() -> None:
                 assert resolved({"$ref": target})["allOf"][1]["properties"]["code"]["const"] == code
     # A wrong checksum of tus has a status of its own.
     wanted = {(kind.status, code) for code, kind in errors.BY_CODE.items()}
-    assert answered == wanted | {(460, errors.DigestMismatch.code)}
+    assert answered == wanted | {(460, errors.ChecksumMismatch.code)}
 
 
 def test_there_is_an_error_of_each_kind() -> None:
@@ -350,7 +351,7 @@ def test_answers_about_uploads_are_as_described(application: Application) -> Non
     send(409, "PATCH", upload, body=b"he", HTTP_UPLOAD_OFFSET="0", HTTP_UPLOAD_COMPLETE="?0", **draft)
     send(415, "PATCH", upload, HTTP_UPLOAD_OFFSET="2", HTTP_TUS_RESUMABLE="1.0.0", CONTENT_LENGTH="0")
     send(415, "PATCH", upload, HTTP_UPLOAD_OFFSET="2", HTTP_UPLOAD_COMPLETE="?0", CONTENT_LENGTH="0")
-    send(422, "PATCH", upload, body=b"llo", HTTP_UPLOAD_OFFSET="2", HTTP_UPLOAD_CHECKSUM=wrong, **tus)
+    send(460, "PATCH", upload, body=b"llo", HTTP_UPLOAD_OFFSET="2", HTTP_UPLOAD_CHECKSUM=wrong, **tus)
     send(400, "PATCH", upload, body=b"llo, world", HTTP_UPLOAD_OFFSET="2", **tus)
     send(204, "PATCH", upload, body=b"llo", HTTP_UPLOAD_OFFSET="2", **tus)
     send(200, "HEAD", upload, **tus)
