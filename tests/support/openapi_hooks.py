@@ -55,6 +55,7 @@ def before_load_schema(_: Any, raw_schema: dict[str, Any]) -> None:
     # OpenAPI has no expression for a part of a field.
     uploads, one = (raw_schema["paths"][path] for path in ("/uploads", "/uploads/{id}"))
     append = {"header.Upload-Offset": "$response.header.Upload-Offset"}
+    elsewhere = {"header.Upload-Offset": 2 * ROOM}
     for found, id_ in (
         (uploads["post"]["responses"]["201"], "$response.header.Location#regex:/uploads/(.+)"),
         (one["patch"]["responses"]["204"], "$request.path.id"),
@@ -69,6 +70,10 @@ def before_load_schema(_: Any, raw_schema: dict[str, Any]) -> None:
             for name, method in one.items()
             if name != "parameters"
         }
+        found["links"]["elsewhere"] = {
+            "operationId": "appendToUpload",
+            "parameters": {"id": id_, **elsewhere},
+        }
 
 
 @schemathesis.serializer(TUS, DRAFT)
@@ -80,9 +85,13 @@ def serialize(_: Any, value: Any) -> dict[str, bytes]:
 @schemathesis.hook
 def before_call(_: Any, case: Any, __: Any) -> None:
     """Keep to one protocol in a valid request about uploads; OpenAPI cannot say which fields are whose."""
-    if not case.path.startswith("/uploads") or case.method not in ("POST", "PATCH") or negated(case):
-        return
     fields = case.headers
+    if not case.path.startswith("/uploads") or negated(case):
+        return
+    if case.method == "HEAD" and len(str(fields)) % 2:
+        fields.pop("Tus-Resumable", None)
+    if case.method not in ("POST", "PATCH"):
+        return
     if "Tus-Resumable" not in fields and "Upload-Complete" not in fields:
         fields["Tus-Resumable" if len(str(fields)) % 2 else "Upload-Complete"] = "1.0.0"
         if "Upload-Complete" in fields:
