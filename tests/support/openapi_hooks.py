@@ -55,7 +55,6 @@ def before_load_schema(_: Any, raw_schema: dict[str, Any]) -> None:
     # OpenAPI has no expression for a part of a field.
     uploads, one = (raw_schema["paths"][path] for path in ("/uploads", "/uploads/{id}"))
     append = {"header.Upload-Offset": "$response.header.Upload-Offset"}
-    elsewhere = {"header.Upload-Offset": 2 * ROOM}
     for found, id_ in (
         (uploads["post"]["responses"]["201"], "$response.header.Location#regex:/uploads/(.+)"),
         (one["patch"]["responses"]["204"], "$request.path.id"),
@@ -69,10 +68,6 @@ def before_load_schema(_: Any, raw_schema: dict[str, Any]) -> None:
             }
             for name, method in one.items()
             if name != "parameters"
-        }
-        found["links"]["elsewhere"] = {
-            "operationId": "appendToUpload",
-            "parameters": {"id": id_, **elsewhere},
         }
 
 
@@ -97,6 +92,8 @@ def before_call(_: Any, case: Any, __: Any) -> None:
         if "Upload-Complete" in fields:
             fields["Upload-Complete"] = "?0"
     tus = "Tus-Resumable" in fields
+    if "Upload-Offset" in fields and len(str(fields)) % 5 == 0:
+        fields["Upload-Offset"] = str(2 * ROOM)
     # The store has room for these, and most lengths that are drawn are too large.
     if "Upload-Length" in fields:
         fields["Upload-Length"] = str(int(fields["Upload-Length"]) % ROOM)
@@ -122,7 +119,7 @@ def filter_failure(_: Any, failure: Failure, case: Any, response: Any) -> bool:
         return bool(response.status_code not in (200, 400, 411, 415, 422))
     # A length that breaks the document in another field is still announced.
     if isinstance(failure, ServerError) and response.status_code == 507:
-        return not int(case.headers.get("Upload-Length", 0)) > 1 << 30
+        return int(case.headers.get("Upload-Length", 0)) <= 1 << 30
     if isinstance(failure, RejectedPositiveData):
         return not rightly_rejected(case, response)
     if isinstance(failure, AcceptedNegativeData):
