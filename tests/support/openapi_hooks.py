@@ -85,13 +85,17 @@ def before_call(_: Any, case: Any, __: Any) -> None:
         return
     if case.method == "HEAD" and len(str(fields)) % 2:
         fields.pop("Tus-Resumable", None)
-    if case.method not in ("POST", "PATCH"):
-        return
-    if "Tus-Resumable" not in fields and "Upload-Complete" not in fields:
-        fields["Tus-Resumable" if len(str(fields)) % 2 else "Upload-Complete"] = "1.0.0"
-        if "Upload-Complete" in fields:
-            fields["Upload-Complete"] = "?0"
-    tus = "Tus-Resumable" in fields
+    if case.method in ("POST", "PATCH"):
+        if "Tus-Resumable" not in fields and "Upload-Complete" not in fields:
+            fields |= [{"Tus-Resumable": "1.0.0"}, {"Upload-Complete": "?0"}][len(str(fields)) % 2]
+        tus = "Tus-Resumable" in fields
+        separate(fields, tus, case.method == "POST")
+        if case.media_type is not None:
+            case.media_type = TUS if tus else DRAFT
+
+
+def separate(fields: Any, tus: bool, creation: bool) -> None:
+    """Leave the fields of one protocol, with values that the store can often accept."""
     if "Upload-Offset" in fields and len(str(fields)) % 5 == 0:
         fields["Upload-Offset"] = str(2 * ROOM)
     # The store has room for these, and most lengths that are drawn are too large.
@@ -100,13 +104,10 @@ def before_call(_: Any, case: Any, __: Any) -> None:
     if not tus:
         for name in ("Upload-Checksum", "Upload-Defer-Length", "Upload-Metadata"):
             fields.pop(name, None)
-    elif case.method == "POST":
-        if "Upload-Length" in fields:
-            fields.pop("Upload-Defer-Length", None)
-        else:
-            fields["Upload-Defer-Length"] = "1"
-    if case.media_type is not None:
-        case.media_type = TUS if tus else DRAFT
+    elif creation and "Upload-Length" in fields:
+        fields.pop("Upload-Defer-Length", None)
+    elif creation:
+        fields["Upload-Defer-Length"] = "1"
 
 
 @schemathesis.hook
