@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import io
+from pathlib import Path
 from typing import Any
 
 from tests.support.calling import Answer, call
@@ -11,15 +13,21 @@ TUS = "application/offset+octet-stream"
 
 
 def tus(
-    application: Application, method: str, path: str = "/uploads", body: Any = None, **fields: Any
+    application: Application,
+    method: str,
+    path: str = "/uploads",
+    body: bytes | io.BytesIO | None = None,
+    **fields: Any,
 ) -> Answer:
     """Send a request as a client of tus does; None leaves a field out."""
     environ: dict[str, Any] = {"HTTP_TUS_RESUMABLE": "1.0.0"}
     if body is not None:
-        environ |= {"CONTENT_TYPE": TUS, "CONTENT_LENGTH": str(len(body))}
+        environ["CONTENT_TYPE"] = TUS
+    if isinstance(body, bytes):
+        environ["CONTENT_LENGTH"] = str(len(body))
     for name, value in fields.items():
-        key = name if name.startswith(("wsgi.", "CONTENT_", "SERVER_", "SCRIPT_")) else f"HTTP_{name}"
-        environ[key] = None if value is None else str(value)
+        is_field = not name.startswith(("wsgi", "CONTENT_", "QUERY_", "SERVER_", "SCRIPT_"))
+        environ[f"HTTP_{name}" if is_field else name] = str(value) if isinstance(value, int) else value
     return call(application, method, path, body=b"" if body is None else body, **environ)
 
 
@@ -41,3 +49,8 @@ def offset(application: Application, path: str) -> int:
 def checksum(data: bytes, algorithm: str = "sha1") -> str:
     """The value of Upload-Checksum."""
     return f"{algorithm} {base64.b64encode(hashlib.new(algorithm, data).digest()).decode()}"
+
+
+def folders(application: Application) -> list[Path]:
+    """The directories of all uploads."""
+    return list(Path(application.config.root, ".uploads").glob("[0-9a-f]*/[0-9a-f]*"))

@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 # Seconds: from a small blob in memory to a large upload over a slow connection.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
+METHODS = frozenset({"GET", "HEAD", "PATCH", "POST", "PUT", "DELETE"})
 SERIES = 1000
 # A variable in a route of the URL table; metrics write it as openapi.json does.
 _VARIABLE = re.compile("<[a-z]+:([a-z]+)_?>")

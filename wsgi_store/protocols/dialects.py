@@ -28,12 +28,15 @@ class Spoken:
             from wsgi_store.protocols.tus import Tus
 
             return Tus()
-        # The draft has requests without any field of its own.
-        asks = environ["REQUEST_METHOD"] in ("GET", "HEAD", "DELETE")
-        if asks or kind == DRAFT or not OF_DRAFT.isdisjoint(environ):
+        if kind == DRAFT or not OF_DRAFT.isdisjoint(environ):
             from wsgi_store.protocols.rufh import Draft
 
             return Draft()
+        # The draft has requests without any field of its own.
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD", "DELETE"):
+            from wsgi_store.protocols.both import Both
+
+            return Both()
         raise BadRequest("send Tus-Resumable (tus 1.0) or Upload-Complete (Resumable Uploads for HTTP)")
 
     def options(self, environ: "WSGIEnvironment", max_size: int | None) -> Headers:

@@ -14,13 +14,19 @@ OWN = frozenset({"same-origin", "none"})
 
 # Response fields that a page may read, beside those that every page may read.
 EXPOSED = (
-    "Accept-Ranges, Allow, Content-Disposition, Content-Range, ETag, Location, Repr-Digest, Retry-After, "
-    "Vary, WWW-Authenticate, X-Request-ID"
+    "Accept-Patch, Accept-Ranges, Allow, Content-Disposition, Content-Location, Content-Range, ETag, "
+    "Location, Repr-Digest, Retry-After, Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, "
+    "Tus-Resumable, Tus-Version, Upload-Complete, Upload-Defer-Length, Upload-Draft-Interop-Version, "
+    "Upload-Expires, Upload-Length, Upload-Limit, Upload-Metadata, Upload-Offset, Vary, "
+    "WWW-Authenticate, X-Request-ID"
 )
 # Request fields that a page may send; `*` does not include Authorization (Fetch standard, section 3.3).
+# Nor does it mean anything in requests with credentials, and older browsers do not know it.
 TAKEN = (
     "Authorization, Content-Digest, Content-Type, If-Match, If-Modified-Since, If-None-Match, If-Range, "
-    "If-Unmodified-Since, Range, Repr-Digest, X-Request-ID, *"
+    "If-Unmodified-Since, Range, Repr-Digest, Tus-Resumable, Upload-Checksum, Upload-Complete, "
+    "Upload-Defer-Length, Upload-Draft-Interop-Version, Upload-Length, Upload-Metadata, Upload-Offset, "
+    "Want-Repr-Digest, X-HTTP-Method-Override, X-Request-ID, *"
 )
 # Seconds that a browser may cache a preflight response; Chromium caps it at two hours.
 MAX_AGE = "7200"

@@ -143,6 +143,9 @@ class Request:
         if "HTTP_CONTENT_RANGE" in self.environ:
             # The body is part of a file (RFC 9110 section 14.5); `curl -C 5 -T FILE` sends the rest of one.
             raise BadRequest("Content-Range: this is part of a file, and only whole files are stored")
+        if self.environ.get("HTTP_UPLOAD_COMPLETE", "").strip().startswith("?0"):
+            # A client of resumable uploads may have been sent here.
+            raise BadRequest("Upload-Complete: this is part of a file, which /uploads takes")
         kind, options = parse_options_header(self.environ.get("CONTENT_TYPE"))
         is_form = kind.lower() == "multipart/form-data"
         if is_form and self.environ["REQUEST_METHOD"] == "PUT":

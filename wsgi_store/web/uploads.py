@@ -7,7 +7,18 @@ from dataclasses import dataclass, replace
 
 from wsgi_store.access.tickets import Ticket
 from wsgi_store.digest import Chunk
-from wsgi_store.errors import BadRequest, Denied, InconsistentLength, LengthRequired, WSGIStoreError
+from wsgi_store.errors import (
+    BadRequest,
+    ChecksumMismatch,
+    Denied,
+    IncompleteBody,
+    InconsistentLength,
+    LengthRequired,
+    RequestTimeout,
+    StorageFull,
+    StoreUnavailable,
+    WSGIStoreError,
+)
 from wsgi_store.uploads.upload import State, Upload
 from wsgi_store.web.blobs import note, stored, told
 from wsgi_store.web.body import announces_body, open_upload
@@ -19,6 +30,9 @@ from wsgi_store.web.response import Headers, Response, json_response
 OF_UPLOADS = re.compile(r"/uploads(?:/|\Z)")
 # What a client of tus cannot send everywhere; more would let a request pass for a safe one.
 OVERRIDING = ("PATCH", "DELETE")
+
+# Failures after which the client can go on with an upload that it has just created.
+RESUMABLE = (IncompleteBody, RequestTimeout, ChecksumMismatch, StorageFull, StoreUnavailable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +75,11 @@ def create(request: Request) -> Response:
         )
         state = upload.state(_publishing(request, upload))
         if state.offset == 0 and state.receipt is None and incoming is not None:
-            state = _append(request, upload, incoming)
+            try:
+                state = _append(request, upload, incoming)
+            except RESUMABLE as error:
+                error.evidence["upload"] = _location(request, upload)
+                raise
         return _answer(request, dialect, upload, state, created=True)
 
 
@@ -110,9 +128,12 @@ def options(request: Request, allowed: str) -> Response:
 def fields(request: Request, failure: WSGIStoreError | None) -> Headers:
     """Return the fields of every response about uploads."""
     try:
-        return request.backend.dialects.of(request.environ).fields(failure)
+        spoken = request.backend.dialects.of(request.environ).fields(failure)
     except BadRequest:
         return []
+    if failure is not None and "upload" in failure.evidence:
+        spoken.append(("Location", str(failure.evidence["upload"])))
+    return spoken
 
 
 def override_method(request: Request) -> None:
@@ -149,7 +170,7 @@ def _answer(
     outcome = Outcome(
         state=state,
         metadata=upload.announced.metadata,
-        location=f"{request.mount}/uploads/{upload.identity}",
+        location=_location(request, upload),
         content_location=None if result is None else f"{request.mount}/{result.digest.hex}",
         created=created,
         max_size=request.config.max_size,
@@ -163,6 +184,10 @@ def _answer(
             return response
         note(request, result)
     return Response([] if asked or status == 204 else b"", status, [*fields_, ("Cache-Control", "no-store")])
+
+
+def _location(request: Request, upload: Upload) -> str:
+    return f"{request.mount}/uploads/{upload.identity}"
 
 
 def _incoming(request: Request, dialect: Dialect) -> Incoming:
