@@ -31,20 +31,20 @@ class Spoken:
         if kind == DRAFT or not OF_DRAFT.isdisjoint(environ):
             from wsgi_store.protocols.rufh import Draft
 
-            return Draft()
+            return Draft(environ)
         # The draft has requests without any field of its own.
         if environ["REQUEST_METHOD"] in ("GET", "HEAD", "DELETE"):
             from wsgi_store.protocols.both import Both
 
-            return Both()
+            return Both(environ)
         raise BadRequest("send Tus-Resumable (tus 1.0) or Upload-Complete (Resumable Uploads for HTTP)")
 
-    def options(self, environ: "WSGIEnvironment", max_size: int | None) -> Headers:
+    def options(self, max_size: int | None) -> Headers:
         """Return the fields that tell what is spoken, and the largest file in bytes."""
         from wsgi_store.protocols import rufh, tus
 
         return [
             *tus.options(max_size),
-            ("Upload-Limit", rufh.limits(environ, max_size)),
+            ("Upload-Limit", rufh.limits(max_size)),
             ("Accept-Patch", f"{TUS}, {DRAFT}"),
         ]

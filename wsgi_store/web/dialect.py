@@ -75,5 +75,5 @@ class Dialects(Protocol):
     def of(self, environ: "WSGIEnvironment") -> Dialect:
         """Return the one that a client speaks; raises BadRequest."""
 
-    def options(self, environ: "WSGIEnvironment", max_size: int | None) -> Headers:
+    def options(self, max_size: int | None) -> Headers:
         """Return the fields that tell what is spoken, and the largest file in bytes."""

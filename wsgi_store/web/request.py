@@ -40,7 +40,13 @@ FIELDS = tuple(
     ).split()
 ) + ("CONTENT_TYPE",)
 # Further fields that are parsed in requests about uploads.
-UPLOAD_FIELDS = ("HTTP_UPLOAD_METADATA", "HTTP_UPLOAD_CHECKSUM", "HTTP_WANT_REPR_DIGEST")
+UPLOAD_FIELDS = tuple(
+    f"HTTP_{name}"
+    for name in (
+        "CONTENT_DISPOSITION UPLOAD_CHECKSUM UPLOAD_COMPLETE UPLOAD_DRAFT_INTEROP_VERSION UPLOAD_LENGTH "
+        "UPLOAD_METADATA UPLOAD_OFFSET WANT_REPR_DIGEST"
+    ).split()
+)
 # Characters of an Accept field that are parsed: each of its items takes as long as a small answer.
 MAX_ACCEPT = 1000
 ESCAPED = re.compile("[\udc80-\udcff]")

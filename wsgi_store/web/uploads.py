@@ -97,8 +97,9 @@ def show(request: Request, id_: str) -> Response:
     with _speaking(request) as dialect:
         upload = request.backend.uploads.find(request.grant.owner, id_)
         state = upload.state(_publishing(request, upload))
-        if request.environ["REQUEST_METHOD"] == "HEAD":
-            return _answer(request, dialect, upload, state)
+        answer = _answer(request, dialect, upload, state)
+    if request.environ["REQUEST_METHOD"] == "HEAD":
+        return answer
     announced = upload.announced
     described: dict[str, object] = {
         "offset": state.offset,
@@ -109,7 +110,8 @@ def show(request: Request, id_: str) -> Response:
         described |= told(request, state.receipt, announced.name)
     elif announced.name is not None:
         described["name"] = announced.name
-    return json_response(described)
+    # The other fields describe the blob, not this document.
+    return json_response(described, [field for field in answer.headers if field[0].startswith("Upload-")])
 
 
 def remove(request: Request, id_: str) -> Response:
@@ -121,7 +123,7 @@ def remove(request: Request, id_: str) -> Response:
 
 def options(request: Request, allowed: str) -> Response:
     """Tell which protocols are spoken, and their limits."""
-    fields_ = request.backend.dialects.options(request.environ, request.config.max_size)
+    fields_ = request.backend.dialects.options(request.config.max_size)
     return Response([], 204, [("Allow", allowed), *fields_])
 
 
@@ -176,10 +178,12 @@ def _answer(
         max_size=request.config.max_size,
     )
     status, fields_ = dialect.answer(request.environ, outcome)
-    asked = request.environ["REQUEST_METHOD"] == "HEAD"
+    asked = request.environ["REQUEST_METHOD"] in ("GET", "HEAD")
     if result is not None and not asked:
         if status == 200:
             response = stored(request, result, upload.announced.name)
+            if "Location" in dict(fields_):
+                response.headers = [field for field in response.headers if field[0] != "Location"]
             response.headers += fields_
             return response
         note(request, result)
@@ -199,7 +203,7 @@ def _incoming(request: Request, dialect: Dialect) -> Incoming:
     if announces_body(environ):
         body, length = open_upload(environ)
     said = dialect.appended(environ, length)
-    if said.complete and not announces_body(environ):
+    if said.complete and not announces_body(environ) and not environ.get("CONTENT_LENGTH"):
         # Not every server tells the application of a body without a length.
         raise LengthRequired("send Content-Length: 0 if these are the last bytes")
     return Incoming(body, length, said)
