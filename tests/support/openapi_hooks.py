@@ -87,7 +87,7 @@ def before_call(_: Any, case: Any, __: Any) -> None:
         fields.pop("Tus-Resumable", None)
     if case.method in ("POST", "PATCH"):
         if "Tus-Resumable" not in fields and "Upload-Complete" not in fields:
-            fields |= [{"Tus-Resumable": "1.0.0"}, {"Upload-Complete": "?0"}][len(str(fields)) % 2]
+            fields.update([{"Tus-Resumable": "1.0.0"}, {"Upload-Complete": "?0"}][len(str(fields)) % 2])
         tus = "Tus-Resumable" in fields
         separate(fields, tus, case.method == "POST")
         if case.media_type is not None:
