@@ -1,0 +1,75 @@
+"""Uppy in a page of Chromium (see tests/node/page.mjs)."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+
+from tests.support.node import DIRECTORY
+from tests.support.servers import until
+
+ONLINE = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+
+
+def script() -> str:
+    """Bundle the script of the page."""
+    programs = [str(path) for path in DIRECTORY.glob("node_modules/@esbuild/*/bin/esbuild")]
+    if not programs:
+        pytest.skip("the packages of tests/node are not installed: `make clients` does that if there is npm")
+    command = [programs[0], "page.mjs", "--bundle", "--format=iife", "--log-level=warning"]
+    return subprocess.run(command, cwd=DIRECTORY, capture_output=True, text=True, check=True).stdout
+
+
+class Tab:
+    """A tab in which Uppy uploads files."""
+
+    def __init__(self, browser: webdriver.Chrome, page: str, bundle: str) -> None:
+        self._browser = browser
+        browser.switch_to.new_window("tab")
+        self._handle = browser.current_window_handle
+        browser.get(page)
+        browser.execute_script(bundle)
+        browser.execute_script(
+            "document.body.innerHTML = ''; const input = document.createElement('input');"
+            "input.type = 'file'; document.body.append(input)"
+        )
+
+    def upload(self, path: Path, endpoint: str, **options: Any) -> None:
+        """Choose a file and upload it."""
+        self._enter()
+        field = self._browser.find_element(By.TAG_NAME, "input")
+        field.send_keys(str(path))
+        self._browser.execute_script("upload(...arguments)", field, endpoint, options)
+
+    def seen(self) -> Any:
+        """What Uppy has told so far."""
+        self._enter()
+        return self._browser.execute_script("return seen")
+
+    def result(self) -> Any:
+        """Wait for the end of the upload; returns what Uppy has told."""
+        until(lambda: self.seen()["result"] or self.seen()["error"], "the end of an upload", 60)
+        return self.seen()
+
+    def online(self) -> bool:
+        """Whether the page knows a network."""
+        self._enter()
+        return bool(self._browser.execute_script("return navigator.onLine"))
+
+    def connect(self, online: bool) -> None:
+        """Take the tab off the network, or put it back."""
+        self._enter()
+        self._browser.execute_cdp_cmd("Network.enable", {})
+        self._browser.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": not online, **ONLINE})
+
+    def close(self) -> None:
+        """Close the tab."""
+        self._enter()
+        self._browser.close()
+        self._browser.switch_to.window(self._browser.window_handles[0])
+
+    def _enter(self) -> None:
+        self._browser.switch_to.window(self._handle)

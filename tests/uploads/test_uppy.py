@@ -1,0 +1,193 @@
+"""Uppy uploads from a page in Chromium, of another site and of the service itself."""
+
+import hashlib
+import http.server
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from selenium import webdriver
+
+from tests.support.access import ALL, line
+from tests.support.chromium import chromium
+from tests.support.relay import Break, Relay, Way
+from tests.support.servers import Server, gunicorn, until
+from tests.support.uppy import Tab, script
+
+pytestmark = pytest.mark.clients
+MIB = 1 << 20
+# Bytes a second, so that an upload can be interrupted.
+SLOW = 8e6
+# Seconds without a network, more than Uppy would retry at once.
+OFFLINE = 2
+
+
+class Site(http.server.BaseHTTPRequestHandler):
+    """Another site, with an empty page at every path."""
+
+    def do_GET(self) -> None:  # pylint: disable=invalid-name
+        """Send the page."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>a page</title><body>")
+
+    def log_message(self, format: str, *args: Any) -> None:  # pylint: disable=redefined-builtin
+        """Log nothing."""
+
+
+@pytest.fixture(name="site", scope="module")
+def fixture_site() -> Iterator[str]:
+    """The URL of another site."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as site:
+        thread = threading.Thread(target=site.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{site.server_port}"
+        finally:
+            site.shutdown()
+            thread.join()
+
+
+@pytest.fixture(name="server", scope="module")
+def fixture_server(tmp_path_factory: pytest.TempPathFactory, site: str) -> Iterator[Server]:
+    """The service, which the other site may use with a token."""
+    directory = tmp_path_factory.mktemp("service")
+    (directory / "tokens").write_text(line("secret", ALL), encoding="utf-8")
+    settings = {"WSGI_STORE_CORS_ORIGINS": site, "WSGI_STORE_TOKENS": str(directory / "tokens")}
+    with gunicorn(directory, **settings) as server:
+        yield server
+
+
+@pytest.fixture(name="relay")
+def fixture_relay(server: Server) -> Iterator[Relay]:
+    """A slow line to the service."""
+    with Relay(server.port, SLOW) as relay:
+        yield relay
+
+
+@pytest.fixture(name="bundle", scope="module")
+def fixture_bundle() -> str:
+    """The script of the page."""
+    return script()
+
+
+@pytest.fixture(name="browser", scope="module")
+def fixture_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """A fresh browser."""
+    with chromium(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
+
+
+class Visit(NamedTuple):
+    """A page, and the service as the page reaches it."""
+
+    browser: webdriver.Chrome
+    page: str
+    bundle: str
+    endpoint: str
+
+    def open(self) -> Tab:
+        """Open the page in a new tab."""
+        return Tab(self.browser, self.page, self.bundle)
+
+    def upload(self, tab: Tab, path: Path) -> None:
+        """Upload a file."""
+        tab.upload(path, self.endpoint, headers={"Authorization": "Bearer secret"})
+
+
+@pytest.fixture(name="visit", params=["another site", "the service"])
+def fixture_visit(
+    request: pytest.FixtureRequest, browser: webdriver.Chrome, bundle: str, relay: Relay, site: str
+) -> Visit:
+    """A page of another site, or of the service itself."""
+    page = site if request.param == "another site" else f"{relay.url}/healthz"
+    return Visit(browser, page, bundle, f"{relay.url}/uploads")
+
+
+@pytest.fixture(name="path")
+def fixture_path(tmp_path: Path) -> Path:
+    """A file that the service does not have."""
+    path = tmp_path / "rosé.bin"
+    path.write_bytes(os.urandom(16 * MIB))
+    return path
+
+
+def stored(server: Server, path: Path, seen: Any) -> None:
+    """Check that the file is stored, and that the page can read its URL and digest."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert seen["error"] is None and digest in server.blobs(), seen
+    assert seen["result"]["blob"] == f"/{digest}"
+    assert seen["result"]["digest"].startswith("sha-256=:")
+
+
+def arrived(tab: Tab, count: int) -> None:
+    """Wait until this many bytes are on their way."""
+    until(lambda: tab.seen()["progress"] >= count, "progress")
+
+
+def test_upload(visit: Visit, server: Server, path: Path) -> None:
+    """A file is stored."""
+    tab = visit.open()
+    visit.upload(tab, path)
+    stored(server, path, seen := tab.result())
+    assert seen["offsets"] == [0]
+    tab.close()
+
+
+def test_offline(visit: Visit, server: Server, relay: Relay, path: Path) -> None:
+    """A tab that loses the network goes on when it is back."""
+    tab = visit.open()
+    visit.upload(tab, path)
+    arrived(tab, 6 * MIB)
+    tab.connect(False)
+    # Chromium refuses new connections only.
+    relay.mend()
+    time.sleep(OFFLINE)
+    assert tab.seen()["result"] is None and not tab.online()
+    tab.connect(True)
+    stored(server, path, seen := tab.result())
+    assert seen["offsets"][-1] > MIB
+    tab.close()
+
+
+def test_broken_line(visit: Visit, server: Server, relay: Relay, path: Path) -> None:
+    """After a broken connection the page goes on where the server is."""
+    relay.break_after(Break.CUT, Way.UP, 5 * MIB, times=2)
+    tab = visit.open()
+    visit.upload(tab, path)
+    stored(server, path, seen := tab.result())
+    # Chromium itself repeats a request on a connection that was reset.
+    assert relay.breaks == 2 and seen["offsets"][-1] > 4 * MIB
+    tab.close()
+
+
+def test_closed_tab(visit: Visit, server: Server, path: Path) -> None:
+    """After the tab was closed, choosing the file again goes on with its upload."""
+    tab = visit.open()
+    visit.upload(tab, path)
+    arrived(tab, 6 * MIB)
+    tab.close()
+    tab = visit.open()
+    visit.upload(tab, path)
+    stored(server, path, seen := tab.result())
+    assert seen["offsets"][-1] > MIB
+    tab.close()
+
+
+@pytest.mark.parametrize("pause", [0, 4 * MIB])
+def test_two_tabs(visit: Visit, server: Server, path: Path, pause: int) -> None:
+    """Two tabs that upload the same file both end, with one blob."""
+    before = server.blobs()
+    first, second = visit.open(), visit.open()
+    visit.upload(first, path)
+    arrived(first, pause)
+    visit.upload(second, path)
+    for tab in (first, second):
+        stored(server, path, tab.result())
+        tab.close()
+    assert len(server.blobs()) == len(before) + 1
