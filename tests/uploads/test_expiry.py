@@ -11,60 +11,12 @@ from unittest import mock
 
 import pytest
 
+from tests.support.uploads import DATA, HALF, Service
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import UploadLocked, UploadNotFound
-from wsgi_store.staging import Staging
-from wsgi_store.store.disk.store import LocalStore
-from wsgi_store.store.open import open_store
 from wsgi_store.uploads import records, removal
 from wsgi_store.uploads.events import Event
-from wsgi_store.uploads.records import Announced
-from wsgi_store.uploads.room import Limits, Room
-from wsgi_store.uploads.upload import Upload
-from wsgi_store.uploads.uploads import Uploads
-
-DATA = b"some bytes of a file"
-HALF = len(DATA) // 2
-
-
-class Service:
-    """The uploads of a process, with what they told."""
-
-    def __init__(self, root: Path, limits: Limits = Limits()) -> None:
-        store = open_store(str(root), Algorithm.SHA256, create=True)
-        assert isinstance(store, LocalStore)
-        self.directory = root / ".uploads"
-        self.told: list[Event] = []
-        room = Room(str(self.directory), self.tell)
-        staging = Staging(store, promises=room)
-        self.uploads = Uploads(staging, store, limits, room=room, told=self.tell)
-
-    def tell(self, event: Event, _identity: str, _size: int) -> None:
-        """Note an event."""
-        self.told.append(event)
-
-    def begin(self, data: bytes = DATA[:HALF], **announced: object) -> Upload:
-        """An upload with its first bytes."""
-        announced.setdefault("length", len(DATA))
-        upload = self.uploads.create("me", Announced(**announced))  # type: ignore[arg-type]
-        if data:
-            upload.append([data], 0)
-        return upload
-
-    def path(self, upload: Upload) -> Path:
-        """The directory of an upload."""
-        return next(self.directory.glob(f"*/{upload.identity}"))
-
-    def age(self, upload: Upload, seconds: float) -> None:
-        """Let the last byte of an upload have arrived that long ago."""
-        for path in self.path(upload).iterdir():
-            then = time.time() - seconds
-            os.utime(path, (then, then))
-
-    def names(self) -> list[str]:
-        """What there is in the directory of uploads, apart from the key."""
-        found = (str(path.relative_to(self.directory)) for path in self.directory.rglob("*"))
-        return sorted(name for name in found if name != ".key")
+from wsgi_store.uploads.room import Limits
 
 
 @pytest.fixture(name="service")

@@ -1,6 +1,5 @@
 """Appending to an upload what one request sends."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +11,6 @@ from wsgi_store.store.contract import Store
 from wsgi_store.uploads.events import Told
 from wsgi_store.uploads.finishing import Aside
 from wsgi_store.uploads.following import Follower, Followers
-from wsgi_store.uploads.listed import PROMISED
 from wsgi_store.uploads.part import Part
 from wsgi_store.uploads.records import Announced
 from wsgi_store.uploads.room import Limits, Room
@@ -62,8 +60,6 @@ def require_room(shared: Shared, path: str, part: Part, length: int | None, inco
     if size > offset:
         shared.staging.admit(size - offset, promise=path)
         shared.room.require(shared.limits, path, size)
-        if part.modified + PROMISED < time.time():
-            shared.room.changed()  # it has a promise again
 
 
 def receive(  # pylint: disable=too-many-arguments,too-many-positional-arguments

@@ -74,7 +74,7 @@ class Room:
         """Remove what has expired, and look at the others again."""
         with suppress(StoreError):  # a shortage is the worse news
             if self.sweep():
-                self._view(fresh=True)
+                self._view(whole=True)
 
     def sweep(
         self, *, older: float = math.inf, receipts: int | None = None, dry_run: bool = False
@@ -85,7 +85,7 @@ class Room:
         results, each owner keeps the last `receipts`.
         """
         now = time.time()
-        view = self._view(fresh=True)
+        view = self._view(whole=True)
         gone = []
         with disk_errors("cannot sweep the uploads"):
             for one in view.seen.values():
@@ -104,14 +104,15 @@ class Room:
 
     def require(self, limits: Limits, path: str, size: int, *, new: bool = False) -> None:
         """Raise TooManyUploads if an owner may not have this upload, of `size` bytes, beside its others."""
-        for fresh in (False, True):  # nothing is refused after an old look
-            others = [
-                one
-                for one in self._view(fresh=fresh).seen.values()
-                if os.path.dirname(one.path) == os.path.dirname(path) and one.path != path and not one.done
-            ]
-            total = sum(one.size + one.missing for one in others) + size
-            many = new and len(others) >= limits.count
+        if limits.size is None and not new:
+            return
+        own = os.path.dirname(path) + "/"
+        for whole in (False, True):  # nothing is refused after an old look
+            seen = self._view(whole=whole).seen
+            others = [one for one in seen.values() if one.path.startswith(own) and one.path != path]
+            unfinished = [one for one in others if not one.done]
+            total = sum(one.size + one.missing for one in unfinished) + size
+            many = new and len(unfinished) >= limits.count
             if not many and (limits.size is None or total <= limits.size):
                 return
         if many:
@@ -120,27 +121,29 @@ class Room:
             "your unfinished uploads would take too much room", limit_bytes=limits.size, needed=total
         )
 
+    def refresh(self) -> None:
+        """Look for uploads that others have created by now."""
+        self._view(exact=True)
+
     def unfinished(self) -> list[Listed]:
         """Return the unfinished uploads of all owners."""
         return [one for one in self._view().seen.values() if not one.done]
 
-    def changed(self) -> None:
-        """Make other processes look again: an upload has a promise that they do not know."""
-        with suppress(OSError):
-            os.utime(self.directory)
-
-    def _view(self, *, fresh: bool = False) -> View:
+    def _view(self, *, whole: bool = False, exact: bool = False) -> View:
+        """Return an old view if it will do; `whole` asks for a new look at all uploads."""
         asked = time.monotonic()
         view = self._last
-        if not fresh:
-            if asked < view.pause or (asked < view.until and _stamp(self.directory) == view.stamp):
+        if not whole:
+            if not exact and asked < view.pause:
                 return view
-        # Only who needs a fresh look waits for the one that another thread is taking.
-        if not self._lock.acquire(blocking=fresh):  # pylint: disable=consider-using-with
+            if asked < view.until and _stamp(self.directory) == view.stamp:
+                return view
+        # Only who needs a new look waits for the one that another thread is taking.
+        if not self._lock.acquire(blocking=whole or exact):  # pylint: disable=consider-using-with
             return view
         try:
             if self._last.begun < asked:
-                self._last = self._look(fresh or asked >= view.until)
+                self._last = self._look(whole or asked >= view.until)
             return self._last
         finally:
             self._lock.release()

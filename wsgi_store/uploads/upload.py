@@ -162,8 +162,6 @@ class Upload:
         """Write down what was announced, if it says more than before."""
         if announced != self.announced:
             records.write(announced, folder, sync=self._shared.sync)
-            if announced.length != self.announced.length:
-                self._shared.room.changed()  # now it has a promise
             self.announced = announced
 
     def _is_complete(self, part: Part) -> bool:

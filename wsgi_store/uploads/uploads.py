@@ -153,6 +153,7 @@ class Uploads:
             if upload is not None:
                 return upload
             with removal.alone(self._directory):
+                self.room.refresh()
                 self._require_room(path, announced)
                 self._put(draft, path)
             contents.note(place.fd, announced.expected, os.path.basename(path), sync=self._shared.sync)
