@@ -1,6 +1,7 @@
 """Prometheus metrics: what they count, who may read them, and that killed workers lose no counts."""
 
 import contextlib
+import fcntl
 import hashlib
 import http.client
 import json
@@ -122,6 +123,36 @@ def test_uploads(counting: Counting, config: Config) -> None:
     assert counting.grown("wsgi_store_received_bytes_total") == 4500
     assert counting.grown("wsgi_store_failures_total", code="digest_mismatch") == 1
     assert counting.grown("wsgi_store_staged_files") == 0
+
+
+def test_uploads_in_pieces(counting: Counting) -> None:
+    """The bytes of an upload are counted once, also if its parts are joined; its events are counted."""
+    api, data = counting.api, b"some bytes in pieces"
+    tus = {"Tus-Resumable": "1.0.0"}
+    piece = {**tus, "Content-Type": "application/offset+octet-stream"}
+    url = api.post("/uploads", headers={**tus, "Upload-Length": str(len(data))}, status=201).headers[
+        "Location"
+    ]
+    api.patch(url, data[:5], headers={**piece, "Upload-Offset": "0"}, status=204)
+    (path,) = Path(api.app.config.root, ".uploads").glob(f"*/{url.rpartition('/')[2]}")
+    assert counting.grown("wsgi_store_received_bytes_total") == 5
+    with (path / "0").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        os.utime(held.fileno(), (1, 1))
+        api.patch(url, data[5:10], headers={**piece, "Upload-Offset": "5"}, status=204)
+    until(lambda: counting.told("wsgi_store_unfinished_upload_bytes") == 10, "the bytes to be seen")
+    assert counting.told("wsgi_store_unfinished_uploads") == 1
+    assert counting.told("wsgi_store_promised_bytes") == len(data) - 10 + len(data)
+    api.patch(url, data[10:], headers={**piece, "Upload-Offset": "10"}, status=204)
+    until(lambda: counting.told("wsgi_store_unfinished_uploads") == 0, "the end to be seen")
+    assert counting.grown("wsgi_store_received_bytes_total") == len(data)
+    assert counting.grown("wsgi_store_uploads_total", outcome="created") == 1
+    assert counting.grown("wsgi_store_staged_files") == 0
+    for event in ("created", "taken over", "finished"):
+        assert counting.grown("wsgi_store_upload_events_total", event=event) == 1
+    url = api.post("/uploads", headers={**tus, "Upload-Length": "9"}, status=201).headers["Location"]
+    api.delete(url, headers=tus, status=204)
+    assert counting.grown("wsgi_store_upload_events_total", event="removed") == 1
 
 
 def test_sent_bytes_elsewhere(counting: Counting) -> None:

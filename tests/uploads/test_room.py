@@ -1,5 +1,6 @@
 """Announced lengths are promised room, and each caller has limits."""
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -35,8 +36,7 @@ def fixture_root(small: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A directory for a store on that disk."""
     root = small / f"store-{abs(hash(request.node.name))}"
     yield root
-    for path in sorted(root.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
+    shutil.rmtree(root)
 
 
 def chunks(size: int) -> Iterator[bytes]:
@@ -192,7 +192,7 @@ def test_without_inodes_nothing_is_begun(tmp_path: Path) -> None:
         upload = service.begin()
         before = service.names()
         with without_inodes(target):
-            with pytest.raises(StorageFull, match="inodes"):
+            with pytest.raises(StorageFull):
                 service.begin()
             assert service.names() == before
             upload.remove()
@@ -286,10 +286,10 @@ def test_a_stopped_process_stops_no_creation(tmp_path: Path) -> None:
 
 def test_a_look_is_seldom(tmp_path: Path) -> None:
     """Without uploads nothing is looked up; with some, nothing again until something has changed."""
-    service = Service(tmp_path / "store")
     looks = mock.Mock(side_effect=room.look)
     lists = mock.Mock(side_effect=room._paths)  # pylint: disable=protected-access
     with mock.patch.multiple(room, look=looks, _paths=lists, AGE=100.0, TICK=0.0, PAUSE_FACTOR=0):
+        service = Service(tmp_path / "store")
         for number in range(10):
             service.staging.receive([b"%d" % number], length=1)
         assert not looks.called
@@ -308,7 +308,7 @@ def test_two_threads_share_a_look(tmp_path: Path) -> None:
     """Who asks while another thread looks gets the view before, and who needs a new one shares it."""
     service = Service(tmp_path / "store")
     service.begin(b"", length=90)
-    service.room.promised()
+    until(lambda: service.room.promised() == 90, "a first look")
     looking, go_on = threading.Event(), threading.Event()
 
     def slow(path: str, *known: object) -> object:

@@ -39,6 +39,7 @@ from wsgi_store.store.contract import Added, Store
 from wsgi_store.store.staged import StagedFile
 from wsgi_store.upkeep.ledger import Ledger
 from wsgi_store.uploads.events import Event
+from wsgi_store.uploads.part import Part
 from wsgi_store.uploads.room import Room
 from wsgi_store.version import __version__
 
@@ -215,8 +216,17 @@ class CountedStaging(Staging):
             _staged(-1)
 
     def fill(self, staged: StagedFile, chunks: Iterable[Chunk], *args: Any, **conditions: Any) -> int:
-        """Append bytes to a file as Staging does, and count them."""
-        return super().fill(staged, _counted(chunks), *args, **conditions)
+        """Append bytes to a file as Staging does, and count them, and an upload while it receives them."""
+        if isinstance(staged, Part):
+            _staged(1)
+            try:
+                return super().fill(staged, _counted(chunks), *args, **conditions)
+            finally:
+                _staged(-1)
+        if conditions.get("promise") is None:
+            chunks = _counted(chunks)
+        # Otherwise these are the parts of an upload, which were counted when they arrived.
+        return super().fill(staged, chunks, *args, **conditions)
 
     def renew(self, *args: Any, **conditions: Any) -> Receipt | None:
         """Renew a blob as Staging does, and count it as an upload."""
