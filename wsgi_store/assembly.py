@@ -18,6 +18,7 @@ from wsgi_store.store.open import open_store
 from wsgi_store.uploads.events import Event
 from wsgi_store.uploads.room import Limits, Room
 from wsgi_store.uploads.uploads import Uploads, directory_of
+from wsgi_store.web import uwsgi
 from wsgi_store.web.access_log import AccessLog
 from wsgi_store.web.application import Application
 from wsgi_store.web.backend import Backend
@@ -94,6 +95,7 @@ def _backend(config: Config, authorize: Authorize | None) -> Backend:
         room=room,
         sync=config.durability is not Durability.NONE,
         told=told,
+        threads=uwsgi.has_threads(),
     )
     if uploads.lacks is not None:
         logger.warning("uploads cannot be continued: the file system has no {}", uploads.lacks)

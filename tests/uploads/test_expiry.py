@@ -95,7 +95,6 @@ def test_a_new_one_takes_the_place_of_an_expired_one(service: Service) -> None:
     again = service.begin(b"", expected=expected)
     assert again.identity != upload.identity
     assert again.state().offset == 0
-    assert again.state().offset == 0
     assert service.told == [Event.CREATED, Event.EXPIRED, Event.CREATED]
 
 

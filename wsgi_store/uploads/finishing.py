@@ -77,7 +77,7 @@ class Aside:
     A thread ends with its process, as if that had been killed: another request stores the file then.
     """
 
-    def __init__(self, *, threads: bool = True) -> None:
+    def __init__(self, *, threads: bool) -> None:
         self._threads = threads
         self._lock = Lock()
         self._works: dict[str, Future[Receipt]] = {}
@@ -93,9 +93,9 @@ class Aside:
         thread = Thread(target=run, args=(_run, work, future), name="wsgi_store-finish", daemon=True)
         try:
             if not self._threads:
-                raise RuntimeError("this server has no threads")
+                raise RuntimeError("threads do not run between requests")
             thread.start()
-        except RuntimeError:
+        except RuntimeError:  # or there are too many
             run(_run, work, future)
         receipt = self.wait(key)
         assert receipt is not None

@@ -26,7 +26,7 @@ class Shared:
     limits: Limits
     sync: bool
     told: Told
-    aside: Aside = field(default_factory=Aside)
+    aside: Aside
     followers: Followers = field(default_factory=Followers)
 
 

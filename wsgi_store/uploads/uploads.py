@@ -24,7 +24,7 @@ from wsgi_store.store.contract import Store
 from wsgi_store.store.staged import StagedFile
 from wsgi_store.uploads import contents, records, removal
 from wsgi_store.uploads.events import Event, Told, ignored
-from wsgi_store.uploads.finishing import Publishing
+from wsgi_store.uploads.finishing import Aside, Publishing
 from wsgi_store.uploads.listed import IDENTITY, paths
 from wsgi_store.uploads.part import make_part
 from wsgi_store.uploads.receiving import Shared
@@ -55,13 +55,14 @@ class Uploads:
         room: Room | None = None,
         sync: bool = True,
         told: Told = ignored,
+        threads: bool = True,
     ) -> None:
         self._staging = staging
         self._limits = limits
         self._ground = store.staging_directory
         self.room = room or Room(directory_of(store), told)
         self._directory = self.room.directory
-        self._shared = Shared(staging, store, self.room, limits, sync, told)
+        self._shared = Shared(staging, store, self.room, limits, sync, told, Aside(threads=threads))
         self._next_sweep = 0.0
         self.lacks: str | None = None
         """What the file system lacks for uploads that can be continued."""

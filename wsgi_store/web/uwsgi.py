@@ -22,6 +22,12 @@ def module() -> Any:
     return uwsgi
 
 
+def has_threads() -> bool:
+    """Whether threads of this process run while no request does; anywhere but under uWSGI they do."""
+    uwsgi = module()
+    return uwsgi is None or not {"threads", "enable-threads"}.isdisjoint(uwsgi.opt)
+
+
 def router_hosts() -> list[str]:
     """The hosts on which uWSGI's HTTP routers listen; they are processes of their own."""
     uwsgi = module()
