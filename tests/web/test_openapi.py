@@ -15,7 +15,7 @@ from webtest import TestApp
 
 from examples import flask_app
 from tests.support.access import ALL, bearer, line
-from tests.support.calling import Answer, call
+from tests.support.calling import Answer, Body, call
 from wsgi_store import __version__, errors
 from wsgi_store.access.grant import SCOPES
 from wsgi_store.assembly import create_app
@@ -64,12 +64,14 @@ OPERATIONS = {
     "removeUpload",
     "uploadBlob",
 }
-# Fields of every response to a client of tus, and of every error for another client.
-OF_UPLOADS = {"Tus-Resumable", "Upload-Complete"}
+# Fields that responses about uploads have by the rules of their protocol, as the text on uploads says.
+OF_UPLOADS = {"Tus-Resumable", "Upload-Complete", "Upload-Draft-Interop-Version"}
+OF_FAILED_UPLOADS = {"Upload-Offset", "Upload-Limit", "Accept-Patch", "Location"}
 # Every error class, with every kind of evidence it can have.
 ERRORS = [
     errors.BadRequest("", limit=1),
     errors.BadRequest("", files=2),
+    errors.BadRequest("", versions=(5, 6, 8)),
     errors.BadRequest("", algorithms=["sha256", "md5"]),
     errors.IncompleteBody(expected=2, actual=1),
     errors.Unauthenticated(""),
@@ -98,6 +100,7 @@ ERRORS = [
     errors.OffsetMismatch(expected=1, provided=0),
     errors.InconsistentLength("", expected=1, provided=0),
     errors.TooManyUploads("", limit=1),
+    errors.TooManyUploads("", limit_bytes=1, needed=2),
     errors.UnsupportedVersion(""),
     errors.Unsupported(""),
     errors.Busy(""),
@@ -185,9 +188,9 @@ def test_the_errors_are_those_of_the_code() -> None:
                 answered.add((own["status"]["const"], own["code"]["const"]))
             for code, target in schema.get("discriminator", {}).get("mapping", {}).items():
                 assert resolved({"$ref": target})["allOf"][1]["properties"]["code"]["const"] == code
-    # A wrong checksum of tus has a status of its own.
+    # Protocols have statuses of their own for a wrong checksum and an upload in use.
     wanted = {(kind.status, code) for code, kind in errors.BY_CODE.items()}
-    assert answered == wanted | {(460, errors.ChecksumMismatch.code)}
+    assert answered == wanted | {(460, errors.ChecksumMismatch.code), (409, errors.UploadLocked.code)}
 
 
 def test_there_is_an_error_of_each_kind() -> None:
@@ -232,7 +235,9 @@ def fits(method: str, path: str, answer: Answer) -> None:
     assert required <= set(answer.headers.keys())
     # GET / also returns blobs, whose header fields are described under `/{hash}`.
     if path != "/":
-        every = {"Content-Type", "Content-Length", *(OF_UPLOADS if path.startswith("/uploads") else ())}
+        every = {"Content-Type", "Content-Length"}
+        if path.startswith("/uploads"):
+            every |= OF_UPLOADS | (OF_FAILED_UPLOADS if answer.status >= 400 else set())
         assert set(answer.headers.keys()) <= {*headers, *every}
     if method == "HEAD" or answer.status in (201, 204, 304) and not answer.body:
         assert not answer.body
@@ -364,7 +369,13 @@ def test_answers_about_uploads_are_as_described(application: Application) -> Non
     upload = cases.create(HTTP_UPLOAD_DEFER_LENGTH="1")
     send(200, "HEAD", upload, **tus)
     send(204, "DELETE", upload)
-    upload = cases.start(body=b"he")
+    upload = cases.start(body=b"he", HTTP_UPLOAD_DRAFT_INTEROP_VERSION="6")
+    old = {"HTTP_UPLOAD_DRAFT_INTEROP_VERSION": "6", "HTTP_UPLOAD_COMPLETE": "?0", **draft}
+    send(201, "PATCH", upload, body=b"", HTTP_UPLOAD_OFFSET="2", **old)
+    send(409, "PATCH", upload, body=b"x", HTTP_UPLOAD_OFFSET="0", **old)
+    send(400, "HEAD", upload, HTTP_UPLOAD_DRAFT_INTEROP_VERSION="4")
+    send(400, "PATCH", upload, body=Body(b"", ()), CONTENT_LENGTH="5", HTTP_UPLOAD_OFFSET="2", **old)
+    send(400, "POST", "/uploads", body=Body(b"x", ()), CONTENT_LENGTH="5", HTTP_UPLOAD_COMPLETE="?1")
     send(204, "PATCH", upload, body=b"l", HTTP_UPLOAD_OFFSET="2", HTTP_UPLOAD_COMPLETE="?0", **draft)
     send(204, "HEAD", upload)
     send(200, "PATCH", upload, body=b"lo", HTTP_UPLOAD_OFFSET="3", HTTP_UPLOAD_COMPLETE="?1", **draft)
