@@ -20,10 +20,10 @@ from benchmarks.client import MIB, Connection, Failure, Payload
 from benchmarks.compare import Tree
 from benchmarks.lineup import Nginx
 from benchmarks.load import SMALL, Load
-from benchmarks.report import GOAL, figures_table, table
+from benchmarks.report import figures_table, print_goals
 from benchmarks.servers import Server, head
-from benchmarks.targets import Goal, row
-from benchmarks.work import Bench, Key, Work, rounds, upload
+from benchmarks.targets import Goal
+from benchmarks.work import Bench, Key, Work, add_size, rounds, upload
 
 HERE = Path(__file__).parent.parent
 ROUNDS = 9
@@ -123,12 +123,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=int, default=2, help="duration of each load by wrk; default: %(default)s"
     )
-    parser.add_argument(
-        "--size",
-        type=int,
-        default=1024,
-        help="size of a big file in MiB, a multiple of 64; default: %(default)s",
-    )
+    add_size(parser)
     parser.add_argument("--sync", action="store_true", help="use durability full; for a disk")
     parser.add_argument("--at", type=Path, default="/dev/shm", help="where to make the stores")
     return parser.parse_args()
@@ -152,11 +147,7 @@ def main() -> None:
         for server in servers:
             begin(stack.enter_context(server), small, further)
         rounds(PLACE, servers, [work for name in options.work for work in works(further)[name]], bench)
-    for values in bench.figures.values():
-        values.pop(0, None)
-    measured = [goal for goal in goals() if goal.values(bench.figures)]
-    print(f"{options.rounds} rounds, {' '.join(sys.argv[1:])}\n")
-    print(table(GOAL, [row(goal, bench.figures) for goal in measured]), "\n")
+    print_goals(goals(), bench.figures, options.rounds)
     print(figures_table(bench.figures, PLACE, TITLES, PLAIN))
 
 

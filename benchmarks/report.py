@@ -6,7 +6,8 @@ import re
 import shutil
 import statistics
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import wsgi_store
 from benchmarks import lineup, targets
 from benchmarks.needs import PATH
+from benchmarks.targets import Goal
 from benchmarks.work import WORKS, Bench, Figures, Key
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -59,6 +61,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
 
     return "\n".join([line(head), line(["-" * width for width in widths]), *map(line, rows)])
+
+
+def print_goals(goals: Iterable[Goal], figures: Figures, rounds: int) -> None:
+    """Forget the first round, which warms up, and print the goals that were measured."""
+    for values in figures.values():
+        values.pop(0, None)
+    rows = [targets.row(goal, figures) for goal in goals if goal.values(figures)]
+    print(f"{rounds} rounds, {' '.join(sys.argv[1:])}\n")
+    print(table(GOAL, rows), "\n")
 
 
 def figures_table(figures: Figures, place: str, rows: dict[str, str], ours: str = targets.OURS) -> str:

@@ -21,10 +21,10 @@ from benchmarks.client import MIB, UNIT, Connection, Failure, Payload
 from benchmarks.compare import Peak
 from benchmarks.lineup import Unsynced, WSGIStore
 from benchmarks.load import SMALL, Load
-from benchmarks.report import GOAL, figures_table, table
+from benchmarks.report import figures_table, print_goals
 from benchmarks.servers import Server, Target, head
-from benchmarks.targets import Goal, row
-from benchmarks.work import Bench, Key, Work, rounds, upload
+from benchmarks.targets import Goal
+from benchmarks.work import Bench, Key, Work, add_size, rounds, upload
 
 ROUNDS = 9
 CHUNK = 5 * MIB
@@ -221,12 +221,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("modules", type=Path, metavar="MODULES")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
     parser.add_argument("--seconds", type=int, default=2, help="of each load by wrk; default: %(default)s")
-    parser.add_argument(
-        "--size",
-        type=int,
-        default=1024,
-        help="size of a big file in MiB, a multiple of 64; default: %(default)s",
-    )
+    add_size(parser)
     parser.add_argument("--disk", type=Path, help="also measure durable uploads, in this directory")
     parser.add_argument("--at", type=Path, default="/dev/shm", help="where to make the other stores")
     return parser.parse_args()
@@ -258,11 +253,7 @@ def main() -> None:
         measure(MEMORY, [Unsynced, Crowded, TusServer], options.at, bench)
         if options.disk is not None:
             measure(DISK, [WSGIStore, BareLoop], options.disk, bench)
-    for values in bench.figures.values():
-        values.pop(0, None)
-    measured = [goal for goal in goals() if goal.values(bench.figures)]
-    print(f"{options.rounds} rounds, {' '.join(sys.argv[1:])}\n")
-    print(table(GOAL, [row(goal, bench.figures) for goal in measured]), "\n")
+    print_goals(goals(), bench.figures, options.rounds)
     for place in (MEMORY, DISK):
         print(figures_table(bench.figures, place, TITLES, Unsynced.title), "\n")
 

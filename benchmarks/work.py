@@ -1,5 +1,6 @@
 """The work for every server, done on all of them round by round."""
 
+import argparse
 import hashlib
 import random
 import sys
@@ -57,6 +58,16 @@ class Bench:
         """Record a failure and print it at once."""
         self.failures.append(failure)
         print(f"! {failure}", file=sys.stderr)
+
+
+def add_size(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the size of a big file."""
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=1024,
+        help="size of a big file in MiB, a multiple of 64; default: %(default)s",
+    )
 
 
 class Work(NamedTuple):

@@ -124,7 +124,7 @@ def test_an_engine_that_cannot_hold_a_store(
         store.check()
     assert str(caught.value).isprintable()
     assert f"ignores or refuses {', '.join(faults)} (" in str(caught.value)
-    with Staging(store)._create() as staged:  # pylint: disable=protected-access
+    with Staging(store).create() as staged:
         staged.digests[DIGEST.algorithm] = DIGEST
         for write in (lambda: store.add(staged), lambda: store.begin(staged, 1, ())):
             with pytest.raises(StoreUnavailable):
