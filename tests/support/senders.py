@@ -15,6 +15,7 @@ from tests.support.turns import APPENDING, Turns
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import (
     DigestMismatch,
+    IncompleteBody,
     InconsistentLength,
     OffsetMismatch,
     UploadLocked,
@@ -79,6 +80,7 @@ class Sent:
         length: int | None,
         expected: tuple[Digest, ...] = (),
         durability: Durability = Durability.NONE,
+        begin: bool = True,
     ) -> None:
         self.root = root
         self.durability = durability
@@ -91,6 +93,12 @@ class Sent:
         self.known = 0
         """How many bytes clients were told that it has."""
         self.finished: State | None = None
+        self.identity = ""
+        if begin:
+            self.create()
+
+    def create(self) -> None:
+        """Create it, or find it."""
         self.identity = self.process().uploads.create("me", self.announced).identity
 
     def process(self) -> "Sender":
@@ -187,6 +195,16 @@ class Sender:
             return
         raise AssertionError("damaged bytes were accepted")
 
+    def break_off(self, offset: int, size: int) -> None:
+        """Append bytes, after which the line breaks."""
+
+        def chunks() -> Iterator[bytes]:
+            yield DATA[offset : offset + size]
+            raise IncompleteBody
+
+        with suppress(IncompleteBody, UploadLocked, OffsetMismatch, UploadNotFound):
+            self.upload.append(chunks(), offset)
+
     def overrun(self, size: int) -> None:
         """Append bytes behind the end of the file, as a client does that was not told of its end."""
         # Nobody was told of the end until the file is published.
@@ -212,6 +230,9 @@ class Sender:
             offset = state.offset
             size = choice.randrange(1, len(DATA) + 1)
             data = DATA[offset : offset + size]
+            if choice.random() < 0.2:
+                self.break_off(offset, 1)
+                continue
             if choice.random() < 0.2:
                 self.spoil(offset, max(1, len(data)))
             end = offset + len(data) == len(DATA)

@@ -124,6 +124,7 @@ class Turns:
             # What follows a kill may hide it.
             if actor.error is not None and not actor.killed:
                 raise actor.error
+            actor.error = None  # its frames keep files open
         self.killed = sum(actor.killed for actor in self._actors)
         return [actor.result for actor in self._actors]
 

@@ -56,7 +56,7 @@ def expire(path: str, now: float, *, older: float = math.inf, dry_run: bool = Fa
         with suppress(FileNotFoundError):  # it is finished or damaged
             number, start = last_of(folder.fd)
             part = stack.enter_context(Part(folder.fd, number, start))
-            if not part.lock(0.0) or part.is_fenced:
+            if not part.lock(0.0):
                 return False
         # Its holder may have received bytes before the lock was free.
         one = look(path)
