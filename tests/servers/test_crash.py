@@ -11,6 +11,7 @@ import os
 import random
 import secrets
 import shutil
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from tests.support.crowds import running
 from tests.support.fleet import TARGETS, Fleet
 from tests.support.histories import Operation, Outcome, linearisable
 from tests.support.kinds import KINDS, LocalKind
-from tests.support.load import Client, Ledger
+from tests.support.interrupted import Interrupted
+from tests.support.load import Ledger
 from tests.support.servers import Server
 from tests.support.wire import Connection
 from wsgi_store.digest import Algorithm
@@ -29,6 +31,8 @@ from wsgi_store.store.marker import Marker
 pytestmark = pytest.mark.races
 KILLS = int(os.environ.get("CRASH_KILLS", "4"))
 CLIENTS = 6
+# Seconds for which the servers keep uploads.
+KEPT = 10
 LATE = float("inf")
 MARKERS = {
     "plain": Marker(Algorithm.SHA256),
@@ -38,7 +42,7 @@ MARKERS = {
 
 def clients(ledger: Ledger, seed: str) -> AbstractContextManager[None]:
     """Clients that run until the block ends."""
-    return running(ledger.end, *(Client(ledger, f"{seed}-{number}") for number in range(CLIENTS)))
+    return running(ledger.end, *(Interrupted(ledger, f"{seed}-{number}", KEPT) for number in range(CLIENTS)))
 
 
 def listed(server: Server) -> set[str]:
@@ -62,13 +66,13 @@ def possible(history: list[Operation], there: bool) -> bool:
 @pytest.mark.parametrize(("number", "kept"), [(1, "plain"), (2, "names")])
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_kills_under_load(tmp_path: Path, kind: LocalKind, number: int, kept: str) -> None:
-    """Kills lose no acknowledged blob or name and leave no partial one; a restart sweeps all staged files."""
+    """Kills lose no acknowledged blob, name or offset; a restart sweeps staged files and expired uploads."""
     seed = os.environ.get("CRASH_SEED") or secrets.token_hex(4)
     print(f"\n{number} x gunicorn, {kind}, {kept}, CRASH_SEED={seed}")
     choice = random.Random(seed)
     targets = [TARGETS[turn % len(TARGETS)] for turn in range(KILLS)]
     choice.shuffle(targets)
-    with Fleet(tmp_path, kind, number, MARKERS[kept]) as fleet:
+    with Fleet(tmp_path, kind, number, MARKERS[kept], KEPT) as fleet:
         ledger = Ledger([server.port for server in fleet.servers], fleet.algorithms)
         with clients(ledger, seed):
             for target in targets:
@@ -86,6 +90,11 @@ def test_kills_under_load(tmp_path: Path, kind: LocalKind, number: int, kept: st
         fleet.start(0)
         assert not fleet.staged()
         fleet.counts["leftovers swept"] += len(left)
+        fleet.servers[0].stop()
+        fleet.counts["uploads left"] = len(fleet.uploads())
+        time.sleep(KEPT)
+        fleet.start(0)
+        assert not fleet.uploads()
         blobs = listed(fleet.servers[0])
         # By all of its names or by none.
         assert fleet.names() == {name for key in blobs for name in ledger.names[key]}

@@ -42,13 +42,16 @@ class Process:
 class Fleet:
     """Several servers on one root."""
 
-    def __init__(self, directory: Path, kind: LocalKind, number: int, marker: Marker) -> None:
+    def __init__(
+        self, directory: Path, kind: LocalKind, number: int, marker: Marker, upload_expires: int
+    ) -> None:
         self.root = directory / "store"
         self.servers: list[Server] = []
         self.counts: Counter[str] = Counter()
         self._directory = directory
         self._kind = kind
         self._number = number
+        self._expires = upload_expires
         self.algorithms = tuple(algorithm.value for algorithm in marker.algorithms)
         self._started = 0
         self._whole: set[tuple[str, int]] = set()  # files already checked, by name and inode
@@ -79,6 +82,7 @@ class Fleet:
                 workers=2,
                 PYTHONPATH=python_path(self._kind),
                 WSGI_STORE_HASH=self.algorithms[0],
+                WSGI_STORE_UPLOAD_EXPIRES=str(self._expires),
             )
         ]
 
@@ -129,6 +133,10 @@ class Fleet:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                     found.add(name)
         return found
+
+    def uploads(self) -> list[Path]:
+        """The uploads that are unfinished or have a result, and those that are being removed."""
+        return [*(self.root / ".uploads").glob("[0-9a-f]*/*"), *(self.root / ".uploads").glob(".gone-*")]
 
     def names(self) -> set[str]:
         """The names that lead to a file; also counts those whose file has other bytes."""

@@ -11,6 +11,8 @@ class Outcome(Enum):
     CREATED = {(False, True)}
     HELD = {(True, True)}
     """It was there already, or was read."""
+    UPLOADED = {(False, True), (True, True)}
+    """It was uploaded, whether or not it was there before."""
     REMOVED = {(True, False)}
     MISSING = {(False, False)}
     UPLOAD_UNANSWERED = {(False, True), (True, True), (False, False)}
