@@ -26,7 +26,7 @@ from wsgi_store.store.contract import Durability
 from wsgi_store.store.disk.store import LocalStore
 from wsgi_store.store.marker import Marker
 from wsgi_store.store.open import open_store
-from wsgi_store.uploads import note, part
+from wsgi_store.uploads import finishing, note, part
 from wsgi_store.uploads.records import Announced
 from wsgi_store.uploads.upload import State, Upload
 from wsgi_store.uploads.uploads import Uploads
@@ -43,10 +43,22 @@ def digest_of(data: bytes) -> Digest:
     return SHA256.parse(hashlib.sha256(data).hexdigest())
 
 
+class NoThread:
+    """A thread that cannot be started, so that its work is done by whoever wants to start it."""
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def start(self) -> None:
+        """Refuse to start."""
+        raise RuntimeError("can't start new thread")
+
+
 @contextmanager
 def impatient() -> Iterator[None]:
-    """Let newcomers take over at once."""
+    """Let newcomers take over at once, and processes have one thread each."""
     with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(finishing, "Thread", NoThread))
         stack.enter_context(mock.patch.object(part, "PATIENCE", 0.0))
         stack.enter_context(mock.patch.object(part, "PEACE", -1.0))
         yield

@@ -82,6 +82,8 @@ class Upload:
             self._require_young(part.modified)
             self._reread(folder, part)
             if self._is_complete(part):
+                # From now on nobody takes over.
+                part.keep(self._path, sync=self._shared.sync, complete=True)
                 receipt = self._stored_aside(folder, part, stack.pop_all(), publishing)
                 compare(receipt.size, receipt.size, offset, incoming, length)
                 return self._told(receipt, time.time())
@@ -91,11 +93,11 @@ class Upload:
             if not expected:
                 self._announce(folder, announced)
             follower = receive(self._shared, self._path, part, announced, chunks, expected)
-            # Only now: a request whose bytes lack their digest changes nothing.
             if complete and announced.length is None:
                 announced = replace(announced, length=part.offset)
+            part.keep(self._path, sync=self._shared.sync, complete=part.offset == announced.length)
+            # Only now: a request whose bytes lack their digest, or that was fenced off, changes nothing.
             self._announce(folder, announced)
-            part.keep(self._path, sync=self._shared.sync, complete=self._is_complete(part))
             if self._is_complete(part):
                 return self._told(self._stored(folder, part, follower, publishing), time.time())
             self._shared.followers.keep(part.note.key, follower)
