@@ -45,6 +45,8 @@ class Relay:
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.breaks = 0
+        self.carried = 0
+        """The bytes that clients have sent through it."""
         self._lock = threading.Lock()
         self._plan: tuple[Break, Way, int, int] | None = None
         self._open: set[socket.socket] = set()
@@ -98,6 +100,7 @@ class Relay:
     def carry(self, count: int) -> None:
         """Wait as long as the line needs for this many bytes."""
         with self._line:
+            self.carried += count
             time.sleep(count / self._rate)
 
     def breaking(self, way: Way, before: int, count: int) -> tuple[Break, int] | None:
