@@ -2,7 +2,8 @@
 
 import base64
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from wsgi_store.store.open import open_store
 from wsgi_store.testing.helpers import COLLIDING
 from wsgi_store.uploads import contents, part
 from wsgi_store.uploads.records import Announced
+from wsgi_store.uploads.upload import Upload
 from wsgi_store.uploads.uploads import Limits, Uploads
 
 DATA = b"the same content " * 300
@@ -307,6 +309,29 @@ def test_one_that_is_being_sent(store: Store, uploads: Uploads, monkeypatch: pyt
         yield DATA[10:]
 
     state = upload.append(chunks(), 0)  # type: ignore[arg-type]
+    assert state.receipt and not state.receipt.created
+
+
+def test_one_that_is_stored_meanwhile(
+    store: Store, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for a request that sends the same file need not send it again."""
+    monkeypatch.setattr(part, "PATIENCE", 20.0)
+    announced = Announced(length=SIZE, expected=digests(SHA256))
+    upload = uploads.create("me", announced)
+    other = Uploads(Staging(store), store)
+    with ThreadPoolExecutor(1) as pool:
+
+        def chunks() -> Iterator[bytes]:
+            yield DATA[:10]
+            waiting.append(pool.submit(other.create, "me", announced, reads=True))
+            with pytest.raises(TimeoutError):
+                waiting[0].result(0.1)
+            yield DATA[10:]
+
+        waiting: list[Future[Upload]] = []
+        assert upload.append(chunks(), 0).receipt
+        state = waiting[0].result(20).state()
     assert state.receipt and not state.receipt.created
 
 

@@ -6,9 +6,10 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cache
 
 from wsgi_store.errors import Denied, StoreError, Unsupported, UploadLocked, UploadNotFound
 from wsgi_store.filesystem import (
@@ -112,16 +113,34 @@ class Uploads:
         Hasher(self._shared.store.algorithm, announced.expected)
         with disk_errors("cannot create the upload"):
             own = self._own(owner)
-            receipt = None
-            if reads and announced.length is not None:
-                receipt = self._staging.renew(announced.expected, announced.length, publishing)
+            renew = cache(lambda: self._renewed(announced, publishing) if reads else None)
             for _ in range(ATTEMPTS):
                 self._make_directories(own)
                 with suppress(FileNotFoundError):
-                    if receipt is not None:
-                        return self._held(own, announced, receipt)
-                    return self._of_content(own, announced) or self._new(own, announced, alone=alone)
+                    upload = self._unfinished(own, announced, renew)
+                    if (receipt := renew()) is not None:
+                        return self._held(own, announced, receipt, upload)
+                    return upload or self._new(own, announced, alone=alone)
         raise UploadLocked("other requests keep creating and removing this upload")
+
+    def _renewed(self, announced: Announced, publishing: Publishing) -> Receipt | None:
+        if announced.length is None:
+            return None
+        return self._staging.renew(announced.expected, announced.length, publishing)
+
+    def _unfinished(
+        self, own: str, announced: Announced, renew: Callable[[], Receipt | None]
+    ) -> Upload | None:
+        """Return the unfinished upload with this content; `renew` tells what the store holds after that.
+
+        Whoever is sending the file may store it while this waits.
+        """
+        try:
+            return self._of_content(own, announced)
+        except UploadLocked:
+            if renew() is None:
+                raise
+            return None
 
     def _of_content(self, own: str, announced: Announced) -> Upload | None:
         """Return the unfinished upload of an owner with this content, which may say more of it now."""
@@ -134,10 +153,10 @@ class Uploads:
                         return upload
         return None
 
-    def _held(self, own: str, announced: Announced, receipt: Receipt) -> Upload:
+    def _held(self, own: str, announced: Announced, receipt: Receipt, upload: Upload | None) -> Upload:
         """Return an upload that is done because the store holds the blob."""
         with suppress(UploadLocked, UploadNotFound):
-            if (upload := self._of_content(own, announced)) is not None:
+            if upload is not None:
                 upload.settle(receipt)
                 return upload
         path = os.path.join(own, secrets.token_hex(16))
