@@ -111,7 +111,7 @@ def test_another_start(client: Client, tmp_path: Path, data: bytes, kind: str, i
 
 
 def test_what_the_server_has(client: Client, server: Server, data: bytes) -> None:
-    """No byte is sent of a file that the server has, unless it is forced."""
+    """No byte is sent of a file that the server has, unless its copy has another size, or it is forced."""
     assert client.put(data).created
     told: list[int] = []
     blob = client.put(data, progress=told.append)
@@ -120,10 +120,13 @@ def test_what_the_server_has(client: Client, server: Server, data: bytes) -> Non
     there.chmod(0o644)
     there.write_bytes(b"?" + data)
     told.clear()
-    assert client.put(data, force=True, progress=told.append).healed
-    assert (told[0], told[-1]) == (PIECE, SIZE)
+    assert client.put(data, progress=told.append).healed
+    assert (told[0], told[-1]) == (0, SIZE)
     assert there.read_bytes() == data
-    assert client.put(data, hash_=blob.hash, force=True).hash == blob.hash
+    for hash_ in (None, blob.hash):
+        told.clear()
+        assert not client.put(data, hash_=hash_, force=True, progress=told.append).created
+        assert (told[0], told[-1]) == (PIECE, SIZE)
 
 
 def test_an_upload_that_is_removed_meanwhile(client: Client, server: Server, data: bytes) -> None:
@@ -212,14 +215,14 @@ def test_a_line_that_stalls(relay: Relay, client: Client, data: bytes) -> None:
 
 
 def test_an_answer_that_is_lost(relay: Relay, client: Client, data: bytes) -> None:
-    """If the answer to the last bytes is lost, the next request gets it: created stays true."""
+    """If the answer to the last bytes is lost, the next request is told that the file is there."""
     relay.break_after(Break.CUT, Way.DOWN, 800, times=1)
     with hurried(relay.url) as other:
         other._kept._known = client.algorithms  # pylint: disable=protected-access
         told: list[int] = []
         blob = other.put(data, progress=told.append)
     assert relay.breaks == 1
-    assert (blob.hash, blob.created, told[-1]) == (hash_of(data), True, SIZE)
+    assert (blob.hash, told[-1]) == (hash_of(data), SIZE)
 
 
 def test_a_file_with_an_md5(tmp_path: Path) -> None:
@@ -282,3 +285,11 @@ def test_a_pipe(client: Client, data: bytes) -> None:
     told: list[int] = []
     assert client.put(file, progress=told.append).hash == hash_of(data)
     assert told[0] == PIECE
+
+
+def test_a_blob_that_was_removed(client: Client, data: bytes) -> None:
+    """A file whose blob was removed after its upload is sent again."""
+    for _ in range(2):
+        assert client.put(data).created
+        assert client.get_bytes(hash_of(data)) == data
+        client.delete(hash_of(data))
