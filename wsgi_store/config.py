@@ -209,6 +209,14 @@ class Config:  # pylint: disable=too-many-instance-attributes
             parse_count, "Unfinished uploads of each token, or of all callers without tokens; at least 1."
         ),
     )
+    interim: bool = field(
+        default=False,
+        metadata=_row(
+            flag,
+            "Whether gunicorn sends interim responses (104) of Resumable Uploads for HTTP: `yes` or `no`. "
+            "Not behind a proxy that takes them for the final response, as nginx 1.22 does.",
+        ),
+    )
     upload_bytes: int | None = field(
         default=None,
         metadata=_row(

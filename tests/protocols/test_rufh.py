@@ -330,6 +330,15 @@ def test_lengths_that_differ(application: Application, version: int | None) -> N
     assert not held(application)
 
 
+@every_version
+def test_a_file_that_ends_early(application: Application, version: int | None) -> None:
+    """The end of a file whose length was announced comes there."""
+    path = begun(application, version, UPLOAD_LENGTH="11")
+    answer = rest(application, path, version, body=Body(HELLO[5:9]))
+    is_problem(answer, 400, "inconsistent-upload-length")
+    assert not held(application)
+
+
 # Offset retrieval
 
 

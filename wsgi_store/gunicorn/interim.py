@@ -1,9 +1,21 @@
 """Interim responses: what a client is told while its request is still arriving (RFC 9110 section 15.2)."""
 
 import socket
+from contextlib import suppress
 from typing import Any
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Of the IETF's draft (draft-ietf-httpbis-resumable-upload).
+RESUMPTION = "HTTP/1.1 104 Upload Resumption Supported\r\n"
+
+
+def send_resumption(sock: socket.socket, fields: list[tuple[str, str]]) -> None:
+    """Send 104 Upload Resumption Supported, if there are any fields."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    if lines:
+        # A client that is gone is noticed when its body is read.
+        with suppress(OSError):
+            sock.sendall(f"{RESUMPTION}{lines}\r\n".encode("latin-1"))
 
 
 class Continue:

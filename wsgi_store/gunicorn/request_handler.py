@@ -4,6 +4,7 @@ import socket
 import ssl
 import time
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from gunicorn.http import errors as parsing
@@ -14,7 +15,7 @@ from wsgi_store import errors
 from wsgi_store.gunicorn.body import Body
 from wsgi_store.gunicorn.connection import Connection
 from wsgi_store.gunicorn.error_response import ErrorResponder
-from wsgi_store.gunicorn.interim import Continue
+from wsgi_store.gunicorn.interim import Continue, send_resumption
 from wsgi_store.gunicorn.log import shown_path
 from wsgi_store.gunicorn.parse_errors import Rejected, service_error
 from wsgi_store.gunicorn.process import WorkerProcess
@@ -79,6 +80,7 @@ class RequestHandler(WorkerProcess):
             environ["wsgi.multithread"] = True
             exchange = exchange_of(environ)
             exchange.own_worker = True
+            exchange.interim = self._interim(req, conn)
             self.nr += 1
             if self.nr >= self.max_requests and self.alive:
                 self.log.info("Autorestarting worker after current request.")
@@ -118,6 +120,13 @@ class RequestHandler(WorkerProcess):
                 self.cfg.post_request(self, req, environ, response)
             except Exception:  # pylint: disable=broad-exception-caught
                 self.log.exception("Exception in post_request hook")
+
+    def _interim(self, req: Any, conn: Connection) -> partial[None] | None:
+        """Return a function that sends interim responses, if the setting and the protocol allow them."""
+        # HTTP/1.0 has none (RFC 9110 section 15.2).
+        if self.cfg.service.interim and isinstance(req, Request) and req.version >= (1, 1):
+            return partial(send_resumption, conn.sock)
+        return None
 
     def _follow(self, conn: Connection, req: Any, response: Response) -> None:
         """Have the transfer measure the request; raises Rejected if its body needs a slot and gets none."""

@@ -139,6 +139,14 @@ class Draft:
             return 204, fields
         return 201 if outcome.created or self._version < 7 else 204, fields
 
+    def interim(self, offset: int, created: Outcome | None = None) -> Headers:
+        """Return the fields of an interim response (104); none if the client does not name its version."""
+        if not self._echo:
+            return []
+        if created is not None:
+            return [*self._echo, ("Location", created.location), ("Upload-Limit", self._limits(created))]
+        return [*self._echo, ("Upload-Offset", str(offset))]
+
     def translated(self, failure: WSGIStoreError) -> WSGIStoreError:
         """Return a failure as the draft tells it."""
         evidence = dict(failure.evidence)

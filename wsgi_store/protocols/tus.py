@@ -96,6 +96,10 @@ class Tus:
                 fields.append(("Repr-Digest", digests))
         return 200 if asked else 201 if outcome.created else 204, fields
 
+    def interim(self, _: int, __: Outcome | None = None) -> Headers:
+        """Return nothing: tus has no interim responses."""
+        return []
+
     def translated(self, failure: WSGIStoreError) -> WSGIStoreError:
         """Return a failure as tus tells it."""
         if isinstance(failure, ChecksumMismatch):

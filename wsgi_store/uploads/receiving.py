@@ -1,5 +1,6 @@
 """Appending to an upload what one request sends."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,11 @@ from wsgi_store.uploads.following import Follower, Followers
 from wsgi_store.uploads.part import Part
 from wsgi_store.uploads.records import Announced
 from wsgi_store.uploads.room import Limits, Room
+
+# Called with the number of bytes that survive.
+Progress = Callable[[int], object]
+# Seconds between two calls of it: each waits for the disk.
+PROGRESS_PAUSE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +75,19 @@ def receive(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     announced: Announced,
     chunks: Iterable[Chunk],
     expected: Sequence[Digest],
+    progress: Progress | None = None,
 ) -> Follower:
     """Append bytes to a part, and hash what counts; returns the hashes.
 
     With `expected`, their digests, they count only if they have them; otherwise raises ChecksumMismatch.
+    Otherwise `progress` is told the offset now and then.
     Raises UploadLocked if another process takes over, InconsistentLength, TooLarge, StoreError and what
     `chunks` raises.
     """
     follower = follower_of(shared, part, announced)
     hasher = Hasher(expected[0].algorithm, expected) if expected else None
+    if hasher is None and progress is not None:
+        chunks = _telling(shared, path, part, chunks, progress)
     begin = part.offset
     if hasher is not None:
         part.expect()
@@ -122,6 +132,20 @@ def _allowed(
         part.require_held()
         if chunk:  # otherwise nothing has arrived for a moment
             yield chunk
+
+
+def _telling(
+    shared: Shared, path: str, part: Part, chunks: Iterable[Chunk], progress: Progress
+) -> Iterator[Chunk]:
+    """Pass on chunks, and tell now and then how many bytes survive."""
+    told = time.monotonic()
+    for chunk in chunks:
+        # Those that were passed on before are written by now.
+        if time.monotonic() - told >= PROGRESS_PAUSE:
+            part.keep(path, sync=shared.sync)
+            progress(part.offset)
+            told = time.monotonic()
+        yield chunk
 
 
 def _require_digests(hasher: Hasher, offset: int) -> None:

@@ -16,7 +16,7 @@ from wsgi_store.uploads.finishing import Publishing, finish
 from wsgi_store.uploads.following import Follower
 from wsgi_store.uploads.listed import look
 from wsgi_store.uploads.part import Part, claim, last_of
-from wsgi_store.uploads.receiving import Shared, compare, follower_of, receive, require_room
+from wsgi_store.uploads.receiving import Progress, Shared, compare, follower_of, receive, require_room
 from wsgi_store.uploads.records import Announced
 
 
@@ -57,12 +57,14 @@ class Upload:
         complete: bool = False,
         expected: Sequence[Digest] = (),
         publishing: Publishing = None,
+        progress: Progress | None = None,
     ) -> State:
         """Append bytes at an offset, by default at the end, and store the file when it is complete.
 
         `incoming` is the number of bytes if it is known, `length` that of the file. `complete` says that
         these are its last bytes. With `expected`, their digests, they count only if they have them.
-        `publishing` is entered around the publication.
+        `publishing` is entered around the publication. `progress` is called now and then with an offset whose
+        bytes are safe.
 
         Bytes that arrived before an error count, too. A file that a killed request has left complete is
         stored first. Raises UploadLocked while another request uses the upload, or if storing it takes longer
@@ -92,7 +94,7 @@ class Upload:
                 require_room(self._shared, self._path, part, announced.length, incoming)
             if not expected:
                 self._announce(folder, announced)
-            follower = receive(self._shared, self._path, part, announced, chunks, expected)
+            follower = receive(self._shared, self._path, part, announced, chunks, expected, progress)
             if complete and announced.length is None:
                 announced = replace(announced, length=part.offset)
             part.keep(self._path, sync=self._shared.sync, complete=part.offset == announced.length)

@@ -59,6 +59,12 @@ class Dialect(Protocol):
         With status 200 the response to a POST or PATCH has the body of any other upload.
         """
 
+    def interim(self, offset: int, created: Outcome | None = None) -> Headers:
+        """Return the fields of an interim response (104); none if the client does not expect one.
+
+        It tells where the upload is if it was `created` just now, and afterwards how many bytes are safe.
+        """
+
     def translated(self, failure: WSGIStoreError) -> WSGIStoreError:
         """Return a failure of a handler as the protocol tells it.
 

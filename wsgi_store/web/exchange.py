@@ -27,6 +27,8 @@ class Exchange:
 
     It counts the bytes it sends, and logs the request and a response that breaks off.
     """
+    interim: Callable[[list[tuple[str, str]]], None] | None = None
+    """Sends an interim response with status 104 and these fields; None where that cannot be done."""
     count_sent: Callable[[int], None] | None = None
     """Counts bytes of response bodies in the metrics; None when metrics are off."""
     logged: bool = False

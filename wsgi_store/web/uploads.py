@@ -1,9 +1,10 @@
 """Handlers of resumable uploads: one resource, to which clients speak by one of several dialects."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 from wsgi_store.access.tickets import Ticket
 from wsgi_store.digest import Chunk
@@ -75,8 +76,10 @@ def create(request: Request) -> Response:
         )
         state = upload.state(_publishing(request, upload))
         if state.offset == 0 and state.receipt is None and incoming is not None:
+            if (send := request.exchange.interim) is not None:
+                send(dialect.interim(0, _outcome(request, upload, state, created=True)))
             try:
-                state = _append(request, upload, incoming)
+                state = _append(request, dialect, upload, incoming)
             except RESUMABLE as error:
                 error.evidence["upload"] = _location(request, upload)
                 raise
@@ -89,7 +92,7 @@ def append(request: Request, id_: str) -> Response:
     with _speaking(request) as dialect:
         upload = request.backend.uploads.find(request.grant.owner, id_)
         incoming = _incoming(request, dialect)
-        return _answer(request, dialect, upload, _append(request, upload, incoming))
+        return _answer(request, dialect, upload, _append(request, dialect, upload, incoming))
 
 
 def show(request: Request, id_: str) -> Response:
@@ -169,15 +172,7 @@ def _answer(
     request: Request, dialect: Dialect, upload: Upload, state: State, *, created: bool = False
 ) -> Response:
     result = state.receipt
-    outcome = Outcome(
-        state=state,
-        metadata=upload.announced.metadata,
-        location=_location(request, upload),
-        content_location=None if result is None else f"{request.mount}/{result.digest.hex}",
-        created=created,
-        max_size=request.config.max_size,
-    )
-    status, fields_ = dialect.answer(request.environ, outcome)
+    status, fields_ = dialect.answer(request.environ, _outcome(request, upload, state, created=created))
     asked = request.environ["REQUEST_METHOD"] in ("GET", "HEAD")
     if result is not None and not asked:
         if status == 200:
@@ -188,6 +183,18 @@ def _answer(
             return response
         note(request, result)
     return Response([] if asked or status == 204 else b"", status, [*fields_, ("Cache-Control", "no-store")])
+
+
+def _outcome(request: Request, upload: Upload, state: State, *, created: bool) -> Outcome:
+    result = state.receipt
+    return Outcome(
+        state=state,
+        metadata=upload.announced.metadata,
+        location=_location(request, upload),
+        content_location=None if result is None else f"{request.mount}/{result.digest.hex}",
+        created=created,
+        max_size=request.config.max_size,
+    )
 
 
 def _location(request: Request, upload: Upload) -> str:
@@ -209,8 +216,11 @@ def _incoming(request: Request, dialect: Dialect) -> Incoming:
     return Incoming(body, length, said)
 
 
-def _append(request: Request, upload: Upload, incoming: Incoming) -> State:
-    said = incoming.said
+def _append(request: Request, dialect: Dialect, upload: Upload, incoming: Incoming) -> State:
+    said, send = incoming.said, request.exchange.interim
+    progress = None
+    if send is not None and dialect.interim(0):
+        progress = partial(_tell, send, dialect)
     return upload.append(
         incoming.chunks,
         said.offset,
@@ -219,7 +229,12 @@ def _append(request: Request, upload: Upload, incoming: Incoming) -> State:
         complete=said.complete,
         expected=said.expected,
         publishing=_publishing(request, upload),
+        progress=progress,
     )
+
+
+def _tell(send: Callable[[Headers], None], dialect: Dialect, offset: int) -> None:
+    send(dialect.interim(offset))
 
 
 @contextmanager
