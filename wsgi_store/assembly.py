@@ -16,8 +16,8 @@ from wsgi_store.store.abilities import LocalPaths
 from wsgi_store.store.contract import Durability
 from wsgi_store.store.open import open_store
 from wsgi_store.uploads.events import Event
-from wsgi_store.uploads.room import Limits, Room
-from wsgi_store.uploads.uploads import Uploads, directory_of
+from wsgi_store.uploads.room import Limits, Room, directory_of
+from wsgi_store.uploads.uploads import Uploads
 from wsgi_store.web import uwsgi
 from wsgi_store.web.access_log import AccessLog
 from wsgi_store.web.application import Application

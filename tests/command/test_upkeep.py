@@ -161,7 +161,8 @@ def test_collect(here: Path) -> None:
     assert invoke("collect", "--older", "90d").stdout == f"{rows}removed {summary}"
     assert not any(path.exists() for path in old)
     assert invoke("collect", "--json", "--max-size", "8", "--quarantined-older", "0").stdout == (
-        '{"staged": 0, "upload": 0, "litter": 0, "quarantined": 0, "blob": 0, "name": 0, "bytes": 0, '
+        '{"staged": 0, "upload": 0, "expired": 0, "litter": 0, "quarantined": 0, "blob": 0, "name": 0, '
+        '"bytes": 0, '
         '"dry_run": false}\n'
     )
     assert invoke("collect").stdout == "removed nothing: 0 bytes\n"
@@ -172,7 +173,10 @@ def test_du(here: Path) -> None:
     flip(here / "store" / named(Algorithm.MD5, b"7"))
     invoke("verify", status=5)
     (here / "store" / ".staging" / ("0" * 32)).write_bytes(b"half")
-    assert invoke("du").stdout == "blobs\t9\t9\nnames\t0\t0\nstaged\t1\t4\nquarantined\t1\t1\n"
+    assert (
+        invoke("du").stdout
+        == "blobs\t9\t9\nnames\t0\t0\nstaged\t1\t4\nuploads\t0\t0\npromised\t0\t0\nquarantined\t1\t1\n"
+    )
 
 
 @pytest.mark.parametrize("algorithm", [Algorithm.MD5, Algorithm.SHA256])

@@ -16,7 +16,15 @@ from tests.support.wire import Connection, message
 
 MD5 = hashlib.md5(DATA).hexdigest()
 # Files that a store has, or may have, beside its blobs.
-HIDDEN = [".tickets/1-a", ".quarantine/a", ".verified.json", ".staging/a", "store.json", "ab/x"]
+HIDDEN = [
+    ".tickets/1-a",
+    f".uploads/{'a' * 32}/{'b' * 32}/0",
+    ".quarantine/a",
+    ".verified.json",
+    ".staging/a",
+    "store.json",
+    "ab/x",
+]
 SITE = "https://app.example"
 # Fields of the server or the connection, not of the blob.
 HOP = {"server", "date", "connection", "x-request-id"}

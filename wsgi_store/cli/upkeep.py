@@ -19,6 +19,7 @@ from wsgi_store.values import parse_size, parse_time
 THINGS = {
     collecting.Kind.STAGED: ("staged file",),
     collecting.Kind.UPLOAD: ("upload",),
+    collecting.Kind.EXPIRED: ("expired upload",),
     collecting.Kind.LITTER: ("lock or probe", "locks or probes"),
     collecting.Kind.QUARANTINED: ("quarantined blob",),
     collecting.Kind.BLOB: ("blob",),
@@ -33,14 +34,14 @@ THINGS = {
 @measure(
     "--uploads-older",
     parse_time,
-    "Abort uploads to an object store that have been idle for this long, and remove locks as old.",
-    default="1d",
+    "Also remove unfinished uploads that have been idle for this long, such as 1h. In an object store, parts "
+    "of uploads and locks go after 1d by default.",
 )
 @click.option("--dry-run", is_flag=True, help="Remove nothing; print what would be removed.")
 @root_option
 @json_option
 def collect(max_size: int | None, dry_run: bool, root: str, **older: Any) -> None:
-    """Remove what killed processes left of uploads, names of removed blobs and, if asked, old blobs.
+    """Remove expired uploads, what killed processes left, names of removed blobs and, if asked, old blobs.
 
     A blob that is uploaded again meanwhile stays.
     """
@@ -65,7 +66,10 @@ def collect(max_size: int | None, dry_run: bool, root: str, **older: Any) -> Non
 @root_option
 @json_option
 def du(root: str) -> None:
-    """Show the number and size of blobs, further names, staged files and quarantined blobs."""
+    """Show the number and size of blobs, further names, staged files, uploads and quarantined blobs.
+
+    `promised` is the room that is kept for the rest of unfinished uploads.
+    """
     used = usage(opened(root))
     Output(["kind", "count", "size"]).table(
         {"kind": kind, "count": count, "size": size}
@@ -73,6 +77,8 @@ def du(root: str) -> None:
             ("blobs", used.blobs, used.bytes),
             ("names", used.names, used.names_bytes),
             ("staged", used.staged, used.staged_bytes),
+            ("uploads", used.uploads, used.uploads_bytes),
+            ("promised", used.promised, used.promised_bytes),
             ("quarantined", used.quarantined, used.quarantined_bytes),
         )
     )

@@ -2,6 +2,7 @@
 
 import enum
 import heapq
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from wsgi_store.store.abilities import Leftovers, Names
 from wsgi_store.store.contract import Store
 from wsgi_store.store.staged import leftovers
 from wsgi_store.upkeep.ranges import every_blob
+from wsgi_store.uploads.room import Room, directory_of
 
 # Seconds. An upload in progress gets parts all the time; one that got none for a day is abandoned.
 DAY = 86400.0
@@ -24,6 +26,8 @@ class Kind(enum.Enum):
     """A staged file that no process uses any more."""
     UPLOAD = "upload"
     """Parts of an abandoned upload to an object store."""
+    EXPIRED = "expired"
+    """An unfinished upload of a client, or the result of a finished one, whose time is over."""
     LITTER = "litter"
     """A lock or test object in an object store that no process uses any more."""
     QUARANTINED = "quarantined"
@@ -49,14 +53,15 @@ def collect(  # pylint: disable=too-many-arguments
     older: float | None = None,
     max_bytes: int | None = None,
     quarantined_older: float | None = None,
-    uploads_older: float = DAY,
+    uploads_older: float | None = None,
     dry_run: bool = False,
 ) -> Iterator[Collected]:
     """Remove what is not needed, and yield each item after its removal; `dry_run` removes nothing.
 
-    Always removed: staged files that a killed process left, further names that lead nowhere or are not kept
-    any more, and in an object store uploads that got no part for `uploads_older` seconds, and locks and test
-    objects of that age, but at least an hour old.
+    Always removed: staged files that a killed process left, uploads of clients that have expired, further
+    names that lead nowhere or are not kept any more, and in an object store uploads that got no part for
+    `uploads_older` seconds, by default a day, and locks and test objects of that age, but at least an hour
+    old. Uploads of clients that got no byte for `uploads_older` seconds go, too, unless a request holds them.
 
     `older` removes blobs last added more than that many seconds ago. `max_bytes` then removes the oldest
     blobs until the others have at most that many bytes. `quarantined_older` removes what has been in
@@ -70,6 +75,10 @@ def collect(  # pylint: disable=too-many-arguments
     now = time.time()
     for size in leftovers(store.staging_directory, remove=not dry_run):
         yield Collected(Kind.STAGED, size)
+    idle = math.inf if uploads_older is None else uploads_older
+    expired = Room(directory_of(store)).sweep(older=idle, dry_run=dry_run)
+    yield from (Collected(Kind.EXPIRED, one.size) for one in expired)
+    uploads_older = DAY if uploads_older is None else uploads_older
     if quarantined_older is not None:
         yield from _collect_quarantined(store, now - quarantined_older, dry_run)
     # A younger blob may have been added again without a change of its time.

@@ -1,6 +1,7 @@
 """What a store holds: its size, and a list for other programs."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from wsgi_store.store.abilities import Names
 from wsgi_store.store.contract import Store
 from wsgi_store.store.staged import STAGED_NAME
 from wsgi_store.upkeep.ranges import every_blob
+from wsgi_store.uploads.room import Room, directory_of
 
 
 @dataclass
 class Usage:
-    """The numbers of blobs, names, files in quarantine and staged files, and their sizes in bytes."""
+    """The numbers of blobs, names, quarantined and staged files and uploads, and their sizes in bytes."""
 
     blobs: int = 0
     bytes: int = 0
@@ -29,6 +31,12 @@ class Usage:
     """Further names; those that lead nowhere count, too."""
     names_bytes: int = 0
     """What they take of the disk, apart from an inode for each."""
+    uploads: int = 0
+    """Unfinished uploads of clients."""
+    uploads_bytes: int = 0
+    promised: int = 0
+    """Those of them for whose rest room is kept."""
+    promised_bytes: int = 0
 
 
 def usage(store: Store) -> Usage:
@@ -53,6 +61,13 @@ def usage(store: Store) -> Usage:
             with suppress(FileNotFoundError):  # published or abandoned meanwhile
                 used.staged_bytes += os.stat(name, dir_fd=staging.fd, follow_symlinks=False).st_size
                 used.staged += 1
+    now = time.time()
+    for upload in Room(directory_of(store)).unfinished():
+        used.uploads += 1
+        used.uploads_bytes += upload.size
+        if promised := upload.promised(now):
+            used.promised += 1
+            used.promised_bytes += promised
     return used
 
 

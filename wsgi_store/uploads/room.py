@@ -10,6 +10,8 @@ from threading import Lock
 
 from wsgi_store.errors import StoreError, TooManyUploads
 from wsgi_store.filesystem import disk_errors
+from wsgi_store.store.contract import Store
+from wsgi_store.store.disk.capabilities import UPLOADS
 from wsgi_store.uploads import removal
 from wsgi_store.uploads.events import Event, Told, ignored
 from wsgi_store.uploads.listed import Listed, look, owners, paths
@@ -175,6 +177,11 @@ class Room:
             end + max(AGE, AGE_FACTOR * (end - begun)) if whole else last.until,
             end + PAUSE_FACTOR * (end - begun),
         )
+
+
+def directory_of(store: Store) -> str:
+    """Return the directory of the uploads of a store, on the file system of its staged files."""
+    return os.path.join(os.path.dirname(store.staging_directory), UPLOADS)
 
 
 def _stamp(directory: str) -> int:

@@ -30,7 +30,7 @@ from wsgi_store.uploads.listed import IDENTITY, paths
 from wsgi_store.uploads.part import make_part
 from wsgi_store.uploads.receiving import Shared
 from wsgi_store.uploads.records import Announced
-from wsgi_store.uploads.room import Limits, Room
+from wsgi_store.uploads.room import Limits, Room, directory_of
 from wsgi_store.uploads.upload import Upload
 
 # Creations whose directory may be removed meanwhile, because it is empty.
@@ -249,11 +249,6 @@ class Uploads:
 
     def _own(self, owner: str) -> str:
         return os.path.join(self._directory, hashlib.sha256(owner.encode()).hexdigest()[:32])
-
-
-def directory_of(store: Store) -> str:
-    """Return the directory of the uploads of a store, on the file system of its staged files."""
-    return os.path.join(os.path.dirname(store.staging_directory), ".uploads")
 
 
 def _lacking(directory: str) -> str | None:

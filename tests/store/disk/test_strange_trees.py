@@ -28,7 +28,7 @@ DATA = [b"", b"0", b"more bytes"]
 HASHES = [hashlib.md5(data).hexdigest() for data in DATA]
 # Seconds: before 1970, before the year 1, and after 9999 as far as a file system stores them.
 TIMES = [-1, -(10**11), 0, 10**9, 253402300800, 10**15, 2**62]
-SPECIAL = [".staging", ".quarantine", ".tickets", ".verified.json", "store.json"]
+SPECIAL = [".staging", ".quarantine", ".tickets", ".uploads", ".verified.json", "store.json"]
 NOTES = [
     b"{}",
     b"[" * 100_000,

@@ -15,6 +15,7 @@ from wsgi_store.store.staged import StagedFile
 SHARD = re.compile("[0-9a-f]{2}")
 STAGING = ".staging"
 QUARANTINE = ".quarantine"
+UPLOADS = ".uploads"
 # Errors of calls that a file system lacks or allows nobody.
 CANNOT = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK}
 
@@ -74,7 +75,7 @@ def require_directories(root: str) -> list[str]:
     found = []
     with Root(root) as around:
         for name in sorted(os.listdir(around.fd)):
-            if name in (STAGING, QUARANTINE) or SHARD.fullmatch(name):
+            if name in (STAGING, QUARANTINE, UPLOADS) or SHARD.fullmatch(name):
                 with suppress(FileNotFoundError):
                     mode = os.stat(name, dir_fd=around.fd, follow_symlinks=False).st_mode
                     if stat.S_ISLNK(mode):
