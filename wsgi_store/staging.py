@@ -69,7 +69,7 @@ class Promises(Protocol):
         """Return for how many bytes room is kept, apart from one promise."""
 
     def make_room(self) -> None:
-        """Remove what has expired, and look again what was promised; raises StoreError."""
+        """Remove expired uploads, and count again what was promised; raises StoreError."""
 
 
 class _Needed(Exception):

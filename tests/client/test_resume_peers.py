@@ -46,7 +46,7 @@ ELSEWHERE = problem("offset_mismatch", "409 Conflict", Upload_Offset="7")
 
 @pytest.fixture(autouse=True)
 def fixture_least(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small files are worth it, too, and nobody waits long."""
+    """Small files are sent in this way, too, and pauses are short."""
     monkeypatch.setattr(resume, "LEAST", 1 << 20)
     monkeypatch.setattr(retries, "LOOK", 0.01)
 

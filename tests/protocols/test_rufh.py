@@ -158,7 +158,7 @@ def test_the_version_is_echoed(application: Application, version: int) -> None:
 @pytest.mark.parametrize("version", [1, 2, 4, 7, 9, 0])
 @pytest.mark.parametrize("complete", ["?0", "?1"])
 def test_other_versions(application: Application, version: int, complete: str) -> None:
-    """A client of another version is told which ones are spoken, and nothing changes."""
+    """A client of another version gets the supported ones, and nothing changes."""
     answer = ask(
         application,
         "POST",
@@ -298,7 +298,7 @@ def test_a_length_that_nobody_told(application: Application) -> None:
 
 @every_version
 def test_an_unknown_length(application: Application, version: int | None) -> None:
-    """A client that does not know the length tells it with the last bytes."""
+    """A client that does not know the length sends it with the last bytes."""
     answer = ask(application, "POST", body=Body(HELLO[:5]), version=version, UPLOAD_COMPLETE="?0")
     path = answer.headers["Location"]
     assert "Upload-Length" not in ask(application, "HEAD", path, version=version).headers

@@ -109,7 +109,7 @@ class Protocol(RuleBasedStateMachine):
         return not faults
 
     def took(self, answer: Answer) -> None:
-        """Compare what an answer tells after bytes were taken."""
+        """Compare an answer after bytes were accepted."""
         assert answer.headers["Upload-Offset"] == str(len(self.upload.data))
         if self.upload.done:
             self.stored.add(hashlib.sha256(self.upload.data).hexdigest())
@@ -265,7 +265,7 @@ class Protocol(RuleBasedStateMachine):
 
     @invariant()
     def known(self) -> None:
-        """HEAD tells what the model knows, and what is complete is stored."""
+        """HEAD returns the offset of the model, and stores a complete file."""
         upload = self.upload
         answer: Any = tus(self.app, "HEAD", upload.path)
         if not self.exists:

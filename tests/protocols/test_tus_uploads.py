@@ -56,7 +56,7 @@ class Broken(Body):
 
 @pytest.mark.parametrize("sizes", [[11], [0, 11], [5, 6], [1] * 11, [5, 0, 0, 6]], ids=str)
 def test_pieces(application: Application, sizes: list[int]) -> None:
-    """A file sent in any pieces is stored, and each answer tells the new offset."""
+    """A file sent in any pieces is stored, and each answer has the new offset."""
     path = created(application, UPLOAD_LENGTH=11)
     at = 0
     for size in sizes:
@@ -69,7 +69,7 @@ def test_pieces(application: Application, sizes: list[int]) -> None:
 
 
 def test_the_result_is_told_until_the_upload_expires(application: Application) -> None:
-    """HEAD tells the blob and its digest, GET what a POST of the file is answered with."""
+    """HEAD has the URL and the digest of the blob, GET has the JSON that a POST would get."""
     path = created(application, UPLOAD_LENGTH=11, UPLOAD_METADATA="filename aC50eHQ=")
     tus(application, "PATCH", path, HELLO, UPLOAD_OFFSET=0)
     for _ in range(2):
@@ -86,7 +86,7 @@ def test_the_result_is_told_until_the_upload_expires(application: Application) -
 
 
 def test_bytes_for_a_file_that_is_stored(application: Application) -> None:
-    """A stored file gets no more bytes; the end of it may be sent again, and is told by 409."""
+    """A stored file gets no more bytes; a client that sends its end again gets 409."""
     path = created(application, UPLOAD_LENGTH=11)
     tus(application, "PATCH", path, HELLO, UPLOAD_OFFSET=0)
     again = tus(
@@ -153,7 +153,7 @@ def test_the_name_of_the_file(application: Application, value: str, name: str | 
 
 
 def test_a_length_that_is_told_later(application: Application) -> None:
-    """HEAD tells that the length is deferred until a PATCH tells it; then it never changes."""
+    """HEAD says that the length is deferred until a PATCH sends it; then it never changes."""
     path = created(application, UPLOAD_DEFER_LENGTH=1)
     tus(application, "PATCH", path, b"hello", UPLOAD_OFFSET=0)
     head = tus(application, "HEAD", path)
@@ -172,7 +172,7 @@ def test_a_length_that_is_told_later(application: Application) -> None:
 
 @pytest.mark.parametrize("rest", [b" world", b""], ids=["with the last bytes", "after them"])
 def test_the_end_of_a_file_of_unknown_length(application: Application, rest: bytes) -> None:
-    """The length can be told with the last bytes, or after them."""
+    """The length can be sent with the last bytes, or after them."""
     path = created(application, UPLOAD_DEFER_LENGTH=1)
     at = len(HELLO) - len(rest)
     tus(application, "PATCH", path, HELLO[:at], UPLOAD_OFFSET=0)
@@ -264,7 +264,7 @@ def test_a_wrong_checksum_of_the_last_bytes(application: Application) -> None:
 
 
 def test_a_creation_with_broken_bytes(application: Application) -> None:
-    """A client that still hears the answer is told where it can go on."""
+    """If the client still gets the answer, it has the URL where it can continue."""
     answer = tus(application, "POST", body=Broken(b"hello"), UPLOAD_LENGTH=11, CONTENT_LENGTH="11")
     assert answer.status == 400
     path = answer.headers["Location"]
@@ -274,7 +274,7 @@ def test_a_creation_with_broken_bytes(application: Application) -> None:
 
 @pytest.mark.parametrize("query", [True, False], ids=["hash", "Repr-Digest"])
 def test_a_creation_with_the_digest_of_the_file(application: Application, query: bool) -> None:
-    """A creation with the digest of an unfinished upload finds it: whoever lost its URL goes on."""
+    """A creation with the digest of an unfinished upload finds it, also for a client without its URL."""
     told = {"QUERY_STRING": f"hash={HASH}"} if query else {"REPR_DIGEST": DIGEST}
 
     def create(body: bytes | Body) -> Answer:
@@ -375,7 +375,7 @@ def test_a_read_only_store(config: Config) -> None:
 
 @pytest.mark.parametrize("path", ["/uploads", "/uploads/", f"/uploads/{'0' * 32}", "/uploads/x"])
 def test_what_the_server_can(config: Config, tmp_path: Path, path: str) -> None:
-    """OPTIONS tells versions, extensions and limits without a token, whatever the client's version."""
+    """OPTIONS has versions, extensions and limits, without a token and for every version."""
     api = maker(config, tmp_path / "tokens")(max_size=1000).app
     for version in (None, "0.2.2", "1.0.0"):
         answer = tus(api, "OPTIONS", path, TUS_RESUMABLE=version)

@@ -104,7 +104,7 @@ def test_a_stalled_client(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGHUP], ids=["stop", "reload"])
 def test_a_drain(signal_: signal.Signals, tmp_path: Path) -> None:
-    """A worker that stops cuts off what takes too long; the client goes on at the next one."""
+    """A worker that stops ends requests that take too long; the client continues at the next one."""
     with gunicorn(tmp_path, "--graceful-timeout", "1", workers=1, python=()) as server:
         server.expected = ["was sent SIGKILL!"]
         url = create(DRAFT, server.port, SIZE)

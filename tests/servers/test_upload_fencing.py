@@ -46,7 +46,7 @@ def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 @pytest.fixture(name="path")
 def fixture_path(server: Server) -> Iterator[str]:
-    """A new upload, of which nothing is left in the end but its result."""
+    """A new upload; in the end only its result is left."""
     yield create(server.port, SIZE)
     with Connection(server.port) as client:
         client.ask(message("DELETE", f"/{HASH}"))
@@ -73,7 +73,7 @@ def sending(server: Server, path: str, offset: int = 0, size: int = SIZE // 2) -
 
 
 def finish(server: Server, path: str) -> int:
-    """Send what is missing from another connection; returns where that began."""
+    """Send the rest on another connection; returns the offset where it began."""
     offset = offset_of(server.port, path)
     done = send(server.port, path, offset, DATA[offset:])
     assert (done.status, done.offset, done.blob) == (204, SIZE, HASH), done
@@ -92,7 +92,7 @@ def test_a_stopped_worker(server: Server, path: str) -> None:
 
 
 def test_peace(server: Server, path: str) -> None:
-    """Another connection is refused while bytes arrive, and 2 s after the last one it goes on."""
+    """Another connection is refused while bytes arrive, and takes over 2 s after the last one."""
     with sending(server, path, size=SOME) as client:
         refused = []
         for number in range(4):
@@ -123,7 +123,7 @@ def test_removal_ends_a_request(server: Server, path: str) -> None:
 
 
 def test_kills_of_a_worker_and_of_all(tmp_path: Path) -> None:
-    """After kill -9 of a worker, and then of the whole server, the upload goes on where it was."""
+    """After kill -9 of a worker, and then of the whole server, the upload continues where it stopped."""
     server = gunicorn(tmp_path)
     server.expected.append("was sent SIGKILL")
     path = create(server.port, SIZE)

@@ -18,7 +18,7 @@ LATE = float("inf")
 
 @dataclass
 class Begun:
-    """An upload and what its client was told of it."""
+    """An upload, and the last offset that its client got."""
 
     path: str
     data: bytes
@@ -66,7 +66,7 @@ class Interrupted(Client):
         self._begun.append(Begun(answer[1]["location"], data, told=answer[0].end))
 
     def _continue(self) -> None:
-        """Ask how far an upload is and send a piece, of which the line may break."""
+        """Ask for the offset and send a piece; the connection may break."""
         if not self._begun:
             return
         one = self._random.choice(self._begun)

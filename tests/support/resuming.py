@@ -43,7 +43,7 @@ def ask(port: int, path: str) -> Told:
 
 
 def offset_of(port: int, path: str) -> int:
-    """Ask how far an upload is until that is told."""
+    """Ask for the offset of an upload until there is an answer."""
     end = time.monotonic() + SECONDS
     while (found := ask(port, path)).status == 423:
         assert time.monotonic() < end, "the upload stayed locked"

@@ -44,7 +44,7 @@ def digest_of(data: bytes) -> Digest:
 
 
 class NoThread:
-    """A thread that cannot be started, so that its work is done by whoever wants to start it."""
+    """A thread that cannot be started; its caller does the work."""
 
     def __init__(self, **_: object) -> None:
         pass
@@ -103,7 +103,7 @@ class Sent:
         self.overrun = False
         """Whether somebody may have made it longer than DATA."""
         self.known = 0
-        """How many bytes clients were told that it has."""
+        """The last offset that a client got."""
         self.finished: State | None = None
         self.identity = ""
         if begin:
@@ -155,7 +155,7 @@ class Sent:
 
 
 class Sender:
-    """A process that serves a client, which sends DATA from where it is told to go on."""
+    """A process that serves a client, which sends DATA from the offset that it got."""
 
     def __init__(self, sent: Sent) -> None:
         self.sent = sent
@@ -171,7 +171,7 @@ class Sender:
         return self.uploads.find("me", self.sent.identity)
 
     def ask(self) -> State | None:
-        """Ask how far the upload is; None if that cannot be told now."""
+        """Ask for the offset of the upload; None if the server cannot say now."""
         known = self.sent.known
         try:
             return self.sent.tell(self.upload.state(), known)
@@ -184,7 +184,7 @@ class Sender:
     def send(
         self, offset: int, data: bytes, *, complete: bool, checked: bool = False, pieces: int = 1
     ) -> None:
-        """Append bytes; whether they were appended is told by the next answer."""
+        """Append bytes; the next answer says whether they count."""
         known = self.sent.known
         step = max(1, -(-len(data) // pieces))
         chunks = [data[start : start + step] for start in range(0, len(data), step)]
@@ -199,7 +199,7 @@ class Sender:
         self.sent.tell(state, known)
 
     def spoil(self, offset: int, size: int) -> None:
-        """Append bytes that are damaged on their way, which their digest tells."""
+        """Append bytes that were damaged on the way, with the digest of the right ones."""
         wanted = digest_of(DATA[offset : offset + size])
         try:
             self.upload.append([b"?" * size], offset, expected=(wanted,))
@@ -218,8 +218,8 @@ class Sender:
             self.upload.append(chunks(), offset)
 
     def overrun(self, size: int) -> None:
-        """Append bytes behind the end of the file, as a client does that was not told of its end."""
-        # Nobody was told of the end until the file is published.
+        """Append bytes behind the end of the file, as a client does that lost the last answer."""
+        # The end of the file is acknowledged only after it is published.
         self.sent.overrun |= self.sent.length is None
         try:
             state = self.upload.append([b"?" * size], len(DATA))

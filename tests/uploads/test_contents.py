@@ -265,7 +265,7 @@ def test_when_the_bytes_are_needed(kind: Kind, tmp_path: Path) -> None:
 
 
 def test_removed_while_it_is_renewed(store: Store, uploads: Uploads) -> None:
-    """A blob that is gone by then is not told to be held, and a ticket for it is not used up."""
+    """If the blob was removed meanwhile, the bytes are asked for, and a ticket stays valid."""
     digest = put(Staging(store), DATA).digest
     entered: list[object] = []
 
@@ -354,7 +354,7 @@ def test_a_store_that_cannot_renew(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scopes, held", [("write", False), ("read,write", True)])
 def test_only_who_may_read(make: Make, scopes: str, held: bool) -> None:
-    """A creation tells that the store holds a file only to who may read it."""
+    """Only callers who may read learn from a creation that the store holds a file."""
     client = make(line("t", scopes))
     client.post("/", DATA, headers=bearer("all"))
     fields = {**TUS, **bearer("t"), "Upload-Length": str(SIZE), **field(SHA256)}
@@ -384,7 +384,7 @@ def test_it_is_counted_as_held(tmp_path: Path) -> None:
 
 
 def test_files_with_the_same_md5(uploads: Uploads) -> None:
-    """A done upload of one is not told for the other one."""
+    """The result for one file is not returned for the other."""
     first, second = COLLIDING
     announced = Announced(length=len(first), expected=(digest_of(MD5, first),))
     assert uploads.create("me", announced, reads=True).append([first], 0).receipt
@@ -395,7 +395,7 @@ def test_files_with_the_same_md5(uploads: Uploads) -> None:
 
 
 def test_room_is_needed_only_for_new_uploads(store: Store) -> None:
-    """On a full disk an upload goes on, and a new one is refused; so it is above the number of uploads."""
+    """On a full disk and at the limit of uploads, only those that exist can be created again."""
     uploads = Uploads(Staging(store), store, Limits(count=1))
     announced = Announced(length=SIZE, expected=digests(SHA256))
     upload = uploads.create("me", announced)

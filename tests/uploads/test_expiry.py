@@ -44,7 +44,7 @@ def test_an_empty_one_counts_from_its_creation(service: Service) -> None:
 
 
 def test_the_time_told_at_the_creation_holds(service: Service, tmp_path: Path) -> None:
-    """A service with another setting keeps uploads as long as their clients were told."""
+    """A service with another setting keeps uploads as long as it said when they were created."""
     upload = service.begin()
     service.age(upload, 3000)
     other = Service(tmp_path / "store", Limits(expires=60))
@@ -160,7 +160,7 @@ def test_a_newcomer_behind_the_removal_tells_nothing(service: Service) -> None:
 
 
 def test_its_holder_learns_of_the_removal(service: Service) -> None:
-    """A request whose upload is removed ends, and tells of no byte."""
+    """A request whose upload is removed ends without acknowledging a byte."""
     upload = service.begin()
 
     def chunks() -> Iterator[bytes]:
@@ -219,7 +219,7 @@ def test_drafts_are_swept(service: Service) -> None:
 
 
 def test_a_directory_of_an_owner_may_be_swept_under_a_creation(service: Service) -> None:
-    """The owner's directory is made anew if a sweep removed the empty one."""
+    """If a sweep removed the empty directory of the owner, it is made again."""
     rename = os.rename
     swept: list[str] = []
 

@@ -31,7 +31,7 @@ DIGEST = SHA256.parse(hashlib.sha256(DATA).hexdigest())
 
 
 class Model(RuleBasedStateMachine):
-    """One file that is uploaded; `known` is what its client was told."""
+    """One file that is uploaded; `known` is the last offset that its client got."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Model(RuleBasedStateMachine):
         return self.processes[process].find("me", self.identity)
 
     def tell(self, state: State) -> None:
-        """Note what the client was told."""
+        """Remember the answer that the client got."""
         assert state.offset >= self.known
         self.known = state.offset
         if state.receipt is not None:
@@ -132,7 +132,7 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.known < SIZE)
     @rule(process=processes_, size=st.integers(1, 100))
     def send_damaged(self, process: int, size: int) -> None:
-        """Bytes are damaged on their way, and their digest tells."""
+        """Bytes that are damaged on the way are found by their digest."""
         data = DATA[self.known : self.known + size]
         expected = (SHA256.parse(hashlib.sha256(data).hexdigest()),)
         with pytest.raises((DigestMismatch, OffsetMismatch)):
@@ -178,7 +178,7 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def stored(self) -> None:
-        """What was told to be stored is."""
+        """Every file whose storing was acknowledged is in the store."""
         if self.told is not None:
             path = self.directory / "store" / DIGEST.hex[:2] / DIGEST.hex
             assert path.read_bytes() == DATA

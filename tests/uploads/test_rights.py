@@ -88,7 +88,7 @@ def test_another_caller(make: Make) -> None:
 
 
 def test_a_renewed_token(make: Make) -> None:
-    """A caller whose secret was replaced goes on with its uploads."""
+    """A caller with a new secret continues its uploads."""
     client = make(line("old", "write", "ann"))
     url = client.post("/uploads", headers={**LENGTH, **bearer("old")}).headers["Location"]
     patch(client, url, 0, 10, headers=bearer("old"))
@@ -131,7 +131,7 @@ def test_rights_that_end_meanwhile(make: Make, tmp_path: Path) -> None:
     "changed", [Grant(frozenset({"write"}), name="other"), Grant(frozenset(), name="me")]
 )
 def test_a_host_application(config: Config, changed: Grant) -> None:
-    """The grants of a host application decide, each time anew, and their names tell callers apart."""
+    """The grants of a host application decide each time; their names distinguish callers."""
     grants = {"me": Grant(frozenset({"write"}), name="me"), "you": Grant(frozenset({"write"}), name="you")}
     client = TestApp(create_app(config, authorize=lambda environ: grants[environ["HTTP_X_USER"]]))
     me, you = {"X-User": "me"}, {"X-User": "you"}
@@ -164,7 +164,7 @@ def ticket(**conditions: Any) -> str:
 
 
 def test_a_ticket_is_for_one_file(make: Make) -> None:
-    """It creates an upload, goes on with it, and is used up when the file is stored."""
+    """It creates an upload and continues it, and is used up when the file is stored."""
     client = make()
     query = ticket()
     url = client.post(f"/uploads{query}", headers=LENGTH).headers["Location"] + query
@@ -189,7 +189,7 @@ def test_the_answer_to_a_ticket_is_told_again(make: Make) -> None:
 
 
 def test_a_ticket_has_one_unfinished_upload(make: Make, config: Config) -> None:
-    """A new one replaces it: nobody goes on with an upload whose answer was lost."""
+    """A new one replaces it, since no client can continue an upload whose URL it never got."""
     client = make()
     query = ticket()
     first, second = (client.post(f"/uploads{query}", headers=LENGTH).headers["Location"] for _ in range(2))
@@ -219,7 +219,7 @@ def test_one_that_is_being_received(make: Make, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_a_ticket_limits(make: Make) -> None:
-    """Its largest size and its hash hold for uploads in pieces, also where the length is told later."""
+    """Its largest size and its hash hold for uploads in pieces, also if the length comes later."""
     client = make()
     query = ticket(max_size=len(DATA) - 1)
     client.post(f"/uploads{query}", headers=LENGTH, status=413)
@@ -240,7 +240,7 @@ def test_what_a_ticket_limits(make: Make) -> None:
 
 
 def test_a_ticket_that_expires_meanwhile(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An upload goes on after its ticket expired, for as long as a POST that began in time may end."""
+    """An upload continues after its ticket expired, for as long as a POST that began in time may last."""
     now = time.time()
     clock = SimpleNamespace(time=lambda: now, monotonic=time.monotonic, sleep=time.sleep)
     for name in ("access.grant", "access.signing", "access.tickets", "uploads.upload"):

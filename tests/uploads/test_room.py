@@ -91,7 +91,7 @@ def test_a_promise_lapses(root: Path) -> None:
 
 
 def test_a_promise_comes_back(root: Path) -> None:
-    """An upload that goes on has its room again, and other processes know it within a second."""
+    """An upload that continues is promised its room again, and other processes know within a second."""
     first, second = Service(root), Service(root)
     upload = first.begin(bytes(MIB), length=10 * MIB)
     first.age(upload, PROMISED + 1)
@@ -108,7 +108,7 @@ def test_a_promise_comes_back(root: Path) -> None:
 
 
 def test_a_length_that_is_told_later(root: Path) -> None:
-    """An upload has a promise from when its length is told, and only if there is room."""
+    """Room is promised when the length becomes known, and only if there is room."""
     first, second = Service(root), Service(root)
     upload = first.begin(bytes(MIB), length=None)
     assert second.room.promised() == 0
@@ -216,7 +216,7 @@ def test_the_number_is_limited(tmp_path: Path) -> None:
 
 
 def test_one_that_exists_is_found_at_the_limit(tmp_path: Path) -> None:
-    """A caller at its limit goes on with what it has."""
+    """A caller at its limit may continue its uploads."""
     service = Service(tmp_path / "store", Limits(count=1))
     expected = (Algorithm.SHA256.parse("0" * 64),)
     upload = service.begin(expected=expected)

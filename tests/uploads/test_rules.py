@@ -75,7 +75,7 @@ def test_rule_1_whoever_was_fenced_off_changes_nothing(memory: Path, rounds: int
 
 
 def test_rule_1_nobody_writes_to_a_published_file(memory: Path, rounds: int) -> None:
-    """A file is published once, with its bytes, whoever sends more behind its end or looks at its parts."""
+    """A file is published once, with its bytes, although others send more bytes or read its parts."""
 
     def one_round(one: Meeting) -> None:
         sent = begun(one)

@@ -57,7 +57,7 @@ def fixture_relay(server: Server) -> Iterator[Relay]:
 
 
 def stored(server: Server, file: File, last: dict[str, Any]) -> None:
-    """Check that the file is stored, and that the last answer tells its URL and digest."""
+    """Check that the file is stored, and that the last answer has its URL and digest."""
     assert last["event"] == "success", last
     assert file.hash in server.blobs()
     assert last["fields"]["content-location"] == f"/{file.hash}"
@@ -115,7 +115,7 @@ class TestSpeaker:
             assert client.requests() == [("POST", 0), ("PATCH", 9 * MIB)]
 
     def test_unknown_length(self, server: Server, file: File, version: int, protocol: str) -> None:
-        """The length of a stream is told with its last piece."""
+        """A stream sends its length with the last piece."""
         url = f"http://127.0.0.1:{server.port}"
         options = {"uploadLengthDeferred": True, "chunkSize": 9 * MIB}
         with self.start(version, protocol, file.path, url, options=options, stream=True) as client:
@@ -130,17 +130,17 @@ class TestSpeaker:
         assert hashlib.sha256().hexdigest() in server.blobs()
 
     def test_broken_line(self, server: Server, relay: Relay, file: File, version: int, protocol: str) -> None:
-        """After each broken connection the client goes on where the server is."""
+        """After each broken connection the client continues at the server's offset."""
         relay.break_after(Break.CUT, Way.UP, 2 * MIB, times=2)
         with self.start(version, protocol, file.path, relay.url, patience=20, delay=100) as client:
             stored(server, file, client.end())
             first, *others = sent(client)
         assert relay.breaks == 2 and first == 0 and others == sorted(others)
-        # What a broken connection had carried counts, up to what was on its way.
+        # Bytes that arrived before the connection broke count.
         assert others[0] >= MIB and others[1] >= 2.5 * MIB
 
     def test_lost_answer(self, server: Server, relay: Relay, file: File, version: int, protocol: str) -> None:
-        """If the last answer is lost, the next one tells the result."""
+        """If the last answer is lost, the next one has the result."""
         relay.break_after(Break.CUT, Way.DOWN, 600, times=1)
         with self.start(version, protocol, file.path, relay.url, patience=20, delay=100) as client:
             stored(server, file, client.end())
@@ -149,7 +149,7 @@ class TestSpeaker:
     def test_killed_client(
         self, server: Server, relay: Relay, file: File, version: int, protocol: str
     ) -> None:
-        """Another process goes on with an upload, by a URL that was remembered or passed to it."""
+        """Another process continues an upload by its URL."""
         storage = str(file.path.with_name("urls"))
         with self.start(version, protocol, file.path, relay.url, storage=storage) as client:
             arrived(server, created(client), 3 * MIB)
@@ -178,7 +178,7 @@ class TestSpeaker:
         assert set(server.root.glob(".uploads/*/*")) == before and file.hash not in server.blobs()
 
     def test_digest(self, server: Server, relay: Relay, file: File, version: int, protocol: str) -> None:
-        """With a digest another process goes on without any URL, and no byte of a stored file is sent."""
+        """With a digest another process continues without the URL, and no byte of a stored file is sent."""
         options = {"headers": {"Repr-Digest": file.digest}}
         with self.start(version, protocol, file.path, relay.url, options=options) as client:
             arrived(server, created(client), 3 * MIB)
@@ -208,7 +208,7 @@ def test_post_instead_of_patch(server: Server, file: File, version: int) -> None
 
 @pytest.mark.parametrize("version, protocol", [(4, TUS), (5, "ietf-draft-05")])
 def test_killed_server(tmp_path: Path, file: File, version: int, protocol: str) -> None:
-    """The client goes on after the server was killed with -9 and started again."""
+    """The client continues after the server was killed with -9 and started again."""
     (own := tmp_path / "own").mkdir()
     server = gunicorn(own)
     with Relay(server.port, SLOW) as relay:

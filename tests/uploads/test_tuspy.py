@@ -42,7 +42,7 @@ def fixture_relay(server: Server) -> Iterator[Relay]:
 
 
 def stored(server: Server, path: Path, uploader: Any) -> None:
-    """Check that the file is stored, and that the last answer told its URL."""
+    """Check that the file is stored, and that the last answer has its URL."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert digest in server.blobs()
     assert uploader.request.response_headers["content-location"] == f"/{digest}"
@@ -62,7 +62,7 @@ def test_upload(server: Server, path: Path, chunk_size: int, checksum: bool) -> 
 
 @pytest.mark.parametrize("checksum", [False, True])
 def test_retries(server: Server, relay: Relay, path: Path, checksum: bool) -> None:
-    """After a broken connection the client goes on where the server is."""
+    """After a broken connection the client continues at the server's offset."""
     relay.break_after(Break.CUT, Way.UP, 3 * MIB, times=1)
     client = TusClient(f"{relay.url}/uploads")
     uploader = client.uploader(str(path), retries=10, retry_delay=0.2, upload_checksum=checksum)
@@ -72,7 +72,7 @@ def test_retries(server: Server, relay: Relay, path: Path, checksum: bool) -> No
 
 
 def test_storage_of_urls(server: Server, relay: Relay, path: Path) -> None:
-    """Another client goes on with the URL that the first one remembered."""
+    """Another client continues with the URL that the first one stored."""
     job: dict[str, Any] = {"store_url": True, "url_storage": FileStorage(str(path.with_name("urls")))}
     job |= {"chunk_size": MIB}
     try:

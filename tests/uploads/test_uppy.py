@@ -140,7 +140,7 @@ def test_upload(visit: Visit, server: Server, path: Path) -> None:
 
 
 def test_offline(visit: Visit, server: Server, relay: Relay, path: Path) -> None:
-    """A tab that loses the network goes on when it is back."""
+    """A tab that loses the network continues when it is back."""
     tab = visit.open()
     visit.upload(tab, path)
     arrived(tab, 6 * MIB)
@@ -156,7 +156,7 @@ def test_offline(visit: Visit, server: Server, relay: Relay, path: Path) -> None
 
 
 def test_broken_line(visit: Visit, server: Server, relay: Relay, path: Path) -> None:
-    """After a broken connection the page goes on where the server is."""
+    """After a broken connection the page continues at the server's offset."""
     relay.break_after(Break.CUT, Way.UP, 5 * MIB, times=2)
     tab = visit.open()
     visit.upload(tab, path)
@@ -167,7 +167,7 @@ def test_broken_line(visit: Visit, server: Server, relay: Relay, path: Path) -> 
 
 
 def test_closed_tab(visit: Visit, server: Server, path: Path) -> None:
-    """After the tab was closed, choosing the file again goes on with its upload."""
+    """After the tab was closed, choosing the file again continues its upload."""
     tab = visit.open()
     visit.upload(tab, path)
     arrived(tab, 6 * MIB)

@@ -13,7 +13,7 @@ from wsgi_store.web.body import PACED_LEAST, PACED_SECONDS, READ_SIZE, open_uplo
 
 
 class Promptly(io.BytesIO):
-    """A body of which one piece after the other arrives, and nothing in between."""
+    """A body that arrives in pieces, with pauses between them."""
 
     def __init__(self, *arrivals: bytes) -> None:
         super().__init__()

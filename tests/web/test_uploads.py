@@ -29,7 +29,7 @@ def test_the_state_of_an_upload(application: Application) -> None:
 
 
 def test_who_speaks_no_protocol(application: Application) -> None:
-    """HEAD and DELETE need none, and HEAD answers in both; what sends bytes is told what to send."""
+    """HEAD and DELETE need none, and HEAD answers in both; POST and PATCH get 400."""
     path = created(application, UPLOAD_LENGTH=11, UPLOAD_METADATA="a YQ==")
     head = call(application, "HEAD", path)
     assert head.status == 204
@@ -72,7 +72,7 @@ def test_what_is_no_id(application: Application, text: str) -> None:
 
 @pytest.mark.parametrize("slash", ["/", "//"])
 def test_slashes_at_the_end(application: Application, slash: str) -> None:
-    """A slash at the end of a URL changes nothing and redirects nobody; more than one leads nowhere."""
+    """A slash at the end of a URL changes nothing and does not redirect; two get 404."""
     answer = tus(application, "POST", "/uploads" + slash, CONTENT_LENGTH="0", UPLOAD_LENGTH=11)
     assert answer.status == (201 if slash == "/" else 404)
     path = created(application, UPLOAD_LENGTH=11)

@@ -103,7 +103,7 @@ class UsedTickets:
 
 
 def _note(identity: str, upload: str, directory: int) -> None:
-    """Make the file of a used ticket: one that says for which upload, or an empty one."""
+    """Make the file of a used ticket: it has the id of the upload, or is empty."""
     if upload:
         # A link has its text as soon as it exists (symlink(7)).
         try:
@@ -117,7 +117,7 @@ def _note(identity: str, upload: str, directory: int) -> None:
 
 
 def _noted(identity: str, directory: int) -> str | None:
-    """Return for which upload a ticket was used, if that is known."""
+    """Return the id of the upload that used a ticket; None if it is not known."""
     with suppress(OSError):  # an ordinary file, or given back meanwhile
         return os.readlink(identity, dir_fd=directory)
     return None

@@ -120,7 +120,7 @@ class _Attempts:
         self.begun_at: int | None = None
         """How many bytes the server had at first; None if it needed none."""
         self.reached = 0
-        """The largest offset that the server has told."""
+        """The largest offset that the server has returned."""
 
     def __call__(self) -> dict[str, Any] | None:
         """Send what the server lacks; returns None if that is nothing, and it is forced to take the file.

@@ -40,7 +40,7 @@ class Spoken:
         raise BadRequest("send Tus-Resumable (tus 1.0) or Upload-Complete (Resumable Uploads for HTTP)")
 
     def options(self, max_size: int | None) -> Headers:
-        """Return the fields that tell what is spoken, and the largest file in bytes."""
+        """Return the fields with the supported protocols and the largest file in bytes."""
         from wsgi_store.protocols import rufh, tus
 
         return [

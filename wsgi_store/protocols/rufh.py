@@ -148,7 +148,7 @@ class Draft:
         return [*self._echo, ("Upload-Offset", str(offset))]
 
     def translated(self, failure: WSGIStoreError) -> WSGIStoreError:
-        """Return a failure as the draft tells it."""
+        """Return a failure with the status and the members that the draft defines."""
         evidence = dict(failure.evidence)
         if isinstance(failure, UploadLocked):
             return Taken(failure.message, **evidence)

@@ -101,7 +101,7 @@ class Tus:
         return []
 
     def translated(self, failure: WSGIStoreError) -> WSGIStoreError:
-        """Return a failure as tus tells it."""
+        """Return a failure with the status that tus defines."""
         if isinstance(failure, ChecksumMismatch):
             return Mismatch(failure.message, **failure.evidence)
         return failure

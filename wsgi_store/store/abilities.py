@@ -51,7 +51,7 @@ class EarlyUploads(Protocol):
 
 @runtime_checkable
 class Renewal(Protocol):
-    """A store in which a blob can count as added again without its bytes."""
+    """A store that can renew a blob, as if it were added again, without its bytes."""
 
     def renew(self, digest: Digest, size: int) -> Publication | None:
         """Do what `add` does for a file that the store holds; returns the names that are known without it.

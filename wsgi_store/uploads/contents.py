@@ -27,7 +27,7 @@ def noted(own: int, expected: Iterable[Digest]) -> Iterator[str]:
 
 
 def note(own: int, expected: Iterable[Digest], identity: str, *, sync: bool) -> None:
-    """Note for which upload these digests were announced; raises OSError."""
+    """Record the id of the upload for which these digests were announced; raises OSError."""
     for digest in expected:
         records.replace(_name(digest), identity.encode(), own, sync=sync)
 
@@ -36,7 +36,7 @@ def sweep(own: str) -> None:
     """Remove the records of uploads that are gone, unless one is being made; raises OSError."""
     with Directory(own) as place:
         found = [name for name in os.listdir(place.fd) if name.startswith(PREFIX)]
-        # Whoever creates an upload holds the lock until the records lead there.
+        # The creation of an upload holds the lock until the records lead there.
         with suppress(BlockingIOError), locked(place.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, needed=False):
             for name in found:
                 identity = _read(name, place.fd)

@@ -22,4 +22,4 @@ Told = Callable[[Event, str, int], object]
 
 
 def ignored(_event: Event, _identity: str, _size: int) -> None:
-    """Tell nobody."""
+    """Ignore an event."""

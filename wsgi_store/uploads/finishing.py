@@ -39,7 +39,7 @@ def finish(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     it lacks an expected digest, and what `Staging.publish` raises.
     """
     if part.number:
-        # Whoever was fenced off may still write to the parts.
+        # A process that was fenced off may still write to the parts.
         blocks = _counted(folder, part)
         return staging.receive(
             blocks, length=part.offset, expected=expected, ticket=publishing, promise=promise

@@ -1,4 +1,4 @@
-"""What is noted of a part beside its size: how much of it is synced, and what of it was verified."""
+"""The note of a part: how many of its bytes are synced, and which are not verified yet."""
 
 import os
 import struct
@@ -17,18 +17,18 @@ BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """The state of a part that its size does not tell; sizes in bytes from the beginning of the part."""
+    """The state of a part beside its size; numbers are bytes from the beginning of the part."""
 
     synced: int = 0
     """How much of the part survives a power failure."""
     unverified: int | None = None
-    """Where bytes begin that count only after their digest was verified."""
+    """Where the bytes begin that count only once their digest is verified."""
     complete: bool = False
     """Whether the last byte of the file was received."""
     key: bytes = b""
     """Differs from that of every other part, and of this one before bytes of it were dropped."""
     boot: bytes = b""
-    """The start of the system in which this was noted."""
+    """The boot id of the system when this was noted."""
     number: int = 0
 
     @classmethod
@@ -62,7 +62,7 @@ def _parse(record: bytes) -> Note | None:
 
 @cache
 def boot() -> bytes:
-    """Return what identifies this start of the system, or this process where that cannot be known.
+    """Return the boot id of the system; where there is none, an id of this process.
 
     Without /proc, and in containers with boot ids of their own, only synced bytes are passed on from one
     process to another.

@@ -4,8 +4,8 @@ The files of part 0 are `0`, its bytes; `0.note`, see Note; `0.fence`, a mark th
 more; and `0.end`, how many of its bytes count then. A newcomer that does not get the lock fences the part
 off and goes on in part 1, so that whatever the holder still writes has no effect.
 
-The newcomer makes the mark before it looks how many bytes count. The holder looks for the mark after it has
-noted what it will tell its client. So one of them sees what the other has done.
+The newcomer makes the mark before it reads how many bytes count. The holder looks for the mark after it has
+noted its bytes, before it acknowledges them. So at least one of them sees what the other has done.
 """
 
 import errno
@@ -53,7 +53,7 @@ class Part(StagedFile):
         self.number = number
         self.start = start
         self.taken_over = False
-        """Whether its holder was fenced off by whoever opened it."""
+        """Whether this request took the upload over from another one."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -73,7 +73,7 @@ class Part(StagedFile):
 
     @property
     def is_published(self) -> bool:
-        """Whether it is a blob, too, so that nobody may change it any more."""
+        """Whether it is a blob by now, so that it must not change."""
         status = os.fstat(self.fd)
         # Somebody may have linked it for a backup, but only a complete one is sealed.
         return status.st_nlink > 1 and stat.S_IMODE(status.st_mode) == SEALED
@@ -128,7 +128,7 @@ class Part(StagedFile):
         self._write(unverified=self.size)
 
     def keep(self, path: str, *, sync: bool, complete: bool = False) -> None:
-        """Make its bytes survive a power failure if `sync`, before anybody is told of them.
+        """Make its bytes survive a power failure if `sync`, before any answer acknowledges them.
 
         `path` is that of the upload. Raises UploadLocked if another process has taken over the upload.
         """
@@ -137,7 +137,7 @@ class Part(StagedFile):
             if sync:
                 self._sync()
                 if not synced:
-                    # Whoever made the names may have been stopped before it synced them.
+                    # The process that made the names may have been stopped before it synced them.
                     records.sync_names(path)
                 synced = size
             self._write(sync=sync, synced=synced, unverified=None, complete=complete)
@@ -226,7 +226,7 @@ def claim(folder: int, path: str, *, sync: bool) -> Part:
             except FileNotFoundError:
                 if not number or records.exists(records.DONE, folder):
                     raise
-                # Its predecessor has just been fenced off, or whoever did that was killed.
+                # The part before it was fenced off a moment ago, or by a process that was killed then.
                 make_part(folder, number, sync=sync)
                 continue
             held = part.lock(until)

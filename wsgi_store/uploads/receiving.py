@@ -51,7 +51,7 @@ def compare(
 
 
 def follower_of(shared: Shared, part: Part, announced: Announced) -> Follower:
-    """Return the hashes of what was received; only for the holder of the part."""
+    """Return the hashes of the bytes of a part; only for its holder."""
     follower = shared.followers.take(part.note.key)
     # After a takeover the file is hashed from the disk, when its parts are one.
     if follower is None or part.number or follower.position > part.size:
@@ -60,7 +60,7 @@ def follower_of(shared: Shared, part: Part, announced: Announced) -> Follower:
 
 
 def require_room(shared: Shared, path: str, part: Part, length: int | None, incoming: int | None) -> None:
-    """Raise StorageFull or TooManyUploads unless there is room for the rest, or for what comes now."""
+    """Raise StorageFull or TooManyUploads if there is no room for the rest of the file or request."""
     offset = part.offset
     size = max(length or 0, offset + (incoming or 0))
     if size > offset:

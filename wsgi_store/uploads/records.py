@@ -36,7 +36,7 @@ class Announced:
     until: float | None = None
     """When the upload expires at the latest, in seconds since the epoch."""
     kept: float = 86400.0
-    """Seconds for which it is kept after its last byte, and its result after that."""
+    """Seconds for which it is kept after its last byte, and its result after its end."""
 
     def expires(self, modified: float) -> float:
         """Return when an upload expires whose last byte arrived then, in seconds since the epoch."""

@@ -1,8 +1,8 @@
 """Removing uploads: those that expired or were cancelled, and what killed processes left of others.
 
-Whoever holds an upload while it is removed, or takes it over then, can acknowledge no more bytes of it: it
-is renamed first, and a newcomer that has got the lock looks whether its path still leads there; then the last
-part is fenced off, for which the holder looks before it tells its client anything.
+No request may acknowledge a byte of an upload that is being removed. The directory is renamed first: a
+newcomer that gets the lock checks that its path still leads to this directory. Then the last part is fenced
+off: the request that holds it looks for the fence before it answers.
 """
 
 import errno

@@ -29,7 +29,7 @@ class Limits:
     """What uploads may take."""
 
     expires: float = 86400.0
-    """Seconds for which an upload is kept after its last byte, and its result after that."""
+    """Seconds for which an upload is kept after its last byte, and a result after its end."""
     count: int = 1000
     """Unfinished uploads of one owner, and results of finished ones."""
     size: int | None = None
@@ -43,7 +43,7 @@ class View:
     seen: dict[str, Listed] = field(default_factory=dict)
     """By their paths."""
     promised: dict[str, int] = field(default_factory=dict)
-    """The bytes for which room is kept, by path."""
+    """The promised bytes of each upload, by its path."""
     total: int = 0
     stamp: int = -1
     """When uploads had last been created or removed by then, in nanoseconds; -1 if that is not certain."""
@@ -55,10 +55,10 @@ class View:
 
 
 class Room:
-    """The uploads in a directory, with what they take and were promised.
+    """The uploads in a directory, with the room that they take and that was promised to them.
 
-    They are looked up on the disk, where other processes change them, but not for every question: that takes
-    a hundredth of the time at most. Whether one was created or removed, the time of the directory tells.
+    Other processes change them, so this looks at the disk from time to time, for a hundredth of the time at
+    most. The time of the directory shows whether an upload was created or removed.
     """
 
     def __init__(self, directory: str, told: Told = ignored) -> None:
@@ -73,7 +73,7 @@ class Room:
         return view.total - view.promised.get(besides or "", 0)
 
     def make_room(self) -> None:
-        """Remove what has expired, and look at the others again."""
+        """Remove expired uploads, and look at the others again."""
         with suppress(StoreError):  # a shortage is the worse news
             if self.sweep():
                 self._view(whole=True)
@@ -81,7 +81,7 @@ class Room:
     def sweep(
         self, *, older: float = math.inf, receipts: int | None = None, dry_run: bool = False
     ) -> list[Listed]:
-        """Remove what has expired, and return it; raises StoreError.
+        """Remove expired uploads, and return them; raises StoreError.
 
         `older` overrides the times of the uploads if they are longer, in seconds after the last byte. Of the
         results, each owner keeps the last `receipts`.

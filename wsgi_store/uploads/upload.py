@@ -25,7 +25,7 @@ class State:
     """How far an upload is."""
 
     offset: int
-    """How many bytes it has, all of which survive; the client continues behind them."""
+    """How many bytes it has, all of them synced; the client continues there."""
     length: int | None
     """How many bytes it will have, if that is known."""
     expires: float
@@ -44,7 +44,7 @@ class Upload:
         self.announced = announced
 
     def state(self, publishing: Publishing = None) -> State:
-        """Make what was received survive, and return how far the upload is; raises what `append` raises."""
+        """Sync what was received, and return the state of the upload; raises what `append` raises."""
         return self.append((), None, publishing=publishing)
 
     def append(  # pylint: disable=too-many-arguments
@@ -84,7 +84,7 @@ class Upload:
             self._require_young(part.modified)
             self._reread(folder, part)
             if self._is_complete(part):
-                # From now on nobody takes over.
+                # No other request can take over from here on.
                 part.keep(self._path, sync=self._shared.sync, complete=True)
                 receipt = self._stored_aside(folder, part, stack.pop_all(), publishing)
                 compare(receipt.size, receipt.size, offset, incoming, length)
@@ -125,7 +125,7 @@ class Upload:
                 return None
             with suppress(FileNotFoundError):
                 return claim(folder, self._path, sync=self._shared.sync)
-        # Without syncs a power failure may have lost files of it, so that nobody can use it any more.
+        # Without syncs a power failure may have lost files of it, which makes it useless.
         if records.leads(self._path, folder):
             self.discard()
         raise UploadNotFound
@@ -163,7 +163,7 @@ class Upload:
             self.announced = replace(self.announced, length=part.offset)
 
     def _announce(self, folder: int, announced: Announced) -> None:
-        """Write down what was announced, if it says more than before."""
+        """Write what was announced to the disk, if it is new."""
         if announced != self.announced:
             records.write(announced, folder, sync=self._shared.sync)
             self.announced = announced
@@ -180,7 +180,7 @@ class Upload:
         return replace(self.announced, length=known)
 
     def _stored_aside(self, folder: int, part: Part, held: ExitStack, publishing: Publishing) -> Receipt:
-        """Store the file that a killed request left complete, in a thread that takes over what is held."""
+        """Store the complete file of a killed request, in a thread that gets the lock."""
         follower = follower_of(self._shared, part, self.announced)
 
         def store() -> Receipt:

@@ -74,7 +74,7 @@ class Uploads:
                 self.sweep()
 
     def sweep(self) -> None:
-        """Remove what has expired; raises StoreError."""
+        """Remove expired uploads; raises StoreError."""
         self._next_sweep = time.monotonic() + SWEEP_PAUSE
         self.room.sweep(receipts=self._limits.count)
 

@@ -36,7 +36,7 @@ TRUSTED = ("gunicorn/", "Werkzeug/", "Cheroot/", "gevent/")
 
 @runtime_checkable
 class Receiver(Protocol):
-    """A body of a server that hands on what has arrived."""
+    """A request body that returns bytes as soon as they arrive."""
 
     def receive(self, buffer: memoryview) -> int | None:
         """Receive what arrives within a moment; return the number of bytes, None for none, 0 at the end."""

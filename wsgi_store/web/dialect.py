@@ -1,4 +1,4 @@
-"""How the protocols of resumable uploads differ: what a request means, and how its outcome is told."""
+"""How the protocols of resumable uploads differ: in what requests mean, and in the answers."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appended:
-    """What a request says of the bytes that it appends."""
+    """What a request announces about the bytes that it appends."""
 
     offset: int
     length: int | None = None
-    """The length of the whole file, if it is told now."""
+    """The length of the whole file, if the request has it."""
     complete: bool = False
     """Whether these are the last bytes."""
     expected: tuple[Digest, ...] = ()
@@ -27,7 +27,7 @@ class Appended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a request about an upload."""
+    """The result of a request about an upload."""
 
     state: State
     metadata: str
@@ -42,7 +42,7 @@ class Outcome:
 
 
 class Dialect(Protocol):
-    """How a protocol says what a request means and what became of it."""
+    """How a protocol reads requests and writes answers."""
 
     def require_version(self, environ: "WSGIEnvironment") -> None:
         """Raise UnsupportedVersion if the client speaks another version."""
@@ -66,7 +66,7 @@ class Dialect(Protocol):
         """
 
     def translated(self, failure: WSGIStoreError) -> WSGIStoreError:
-        """Return a failure of a handler as the protocol tells it.
+        """Return the failure of a handler with the status that the protocol defines.
 
         `type` and `title` in its evidence replace those of the problem document.
         """
@@ -82,4 +82,4 @@ class Dialects(Protocol):
         """Return the one that a client speaks; raises BadRequest."""
 
     def options(self, max_size: int | None) -> Headers:
-        """Return the fields that tell what is spoken, and the largest file in bytes."""
+        """Return the fields with the supported protocols and the largest file in bytes."""

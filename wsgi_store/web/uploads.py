@@ -29,7 +29,7 @@ from wsgi_store.web.response import Headers, Response, json_response
 
 # The paths about uploads.
 OF_UPLOADS = re.compile(r"/uploads(?:/|\Z)")
-# What a client of tus cannot send everywhere; more would let a request pass for a safe one.
+# Methods that some networks block; any other could make a request look like a safe one.
 OVERRIDING = ("PATCH", "DELETE")
 
 # Failures after which the client can go on with an upload that it has just created.
@@ -96,7 +96,7 @@ def append(request: Request, id_: str) -> Response:
 
 
 def show(request: Request, id_: str) -> Response:
-    """Tell how far an upload is."""
+    """Answer with the state of an upload."""
     with _speaking(request) as dialect:
         upload = request.backend.uploads.find(request.grant.owner, id_)
         state = upload.state(_publishing(request, upload))
@@ -125,7 +125,7 @@ def remove(request: Request, id_: str) -> Response:
 
 
 def options(request: Request, allowed: str) -> Response:
-    """Tell which protocols are spoken, and their limits."""
+    """Answer with the supported protocols and their limits."""
     fields_ = request.backend.dialects.options(request.config.max_size)
     return Response([], 204, [("Allow", allowed), *fields_])
 
@@ -158,7 +158,7 @@ def override_method(request: Request) -> None:
 
 @contextmanager
 def _speaking(request: Request) -> Iterator[Dialect]:
-    """Yield the dialect of a client, and tell failures in its words."""
+    """Yield the dialect of a client, and translate failures into it."""
     request.require_short_fields(UPLOAD_FIELDS)
     dialect = request.backend.dialects.of(request.environ)
     dialect.require_version(request.environ)
@@ -211,7 +211,7 @@ def _incoming(request: Request, dialect: Dialect) -> Incoming:
         body, length = open_upload(environ)
     said = dialect.appended(environ, length)
     if said.complete and not announces_body(environ) and not environ.get("CONTENT_LENGTH"):
-        # Not every server tells the application of a body without a length.
+        # Some servers do not pass on a body without a length.
         raise LengthRequired("send Content-Length: 0 if these are the last bytes")
     return Incoming(body, length, said)
 

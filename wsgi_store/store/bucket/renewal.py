@@ -63,7 +63,7 @@ def _copied(bucket: MarkedBucket, at: Digest, there: Version, names: list[Digest
     with (
         suppress(BlobNotFound),
         copier.copying(key, there, key, attributes) as complete,
-        # Removing and expiring hold it, too: nobody comes between the look and the copy.
+        # Removing and expiring hold it, too: nothing changes between the look and the copy.
         locked(bucket, at.hex) as until,
     ):
         if look(bucket, key) != there or time.monotonic() >= until:
