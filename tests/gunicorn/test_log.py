@@ -288,6 +288,16 @@ def test_one_line_when_the_application_has_an_access_log(
     assert line(capsys)["bytes"] == 17
 
 
+def test_the_method_that_a_client_of_tus_names(
+    worker: RequestHandler, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line has the method in X-HTTP-Method-Override, where that counts."""
+    fields = "Tus-Resumable: 1.0.0\nX-HTTP-Method-Override: DELETE\nContent-Length: 0"
+    exchange(worker, f"POST /uploads/x HTTP/1.1\n{fields}\n\n")
+    found = line(capsys)
+    assert (found["method"], found["path"], found["status"]) == ("DELETE", "/uploads/x", 404)
+
+
 def test_one_line_when_the_application_logs_itself(
     worker: RequestHandler, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,6 +43,7 @@ REFUSED = {
     "contradiction": Upload(422, "POST", f"/?hash={HASH}", TOKEN | OTHER, chunked=True),
     "malformed digest": Upload(400, "POST", "/", TOKEN | {"Repr-Digest": "md5=:AAAA:"}),
     "method": Upload(405, "PATCH", "/", TOKEN),
+    "upload": Upload(415, "POST", "/uploads", TOKEN | {"Tus-Resumable": "1.0.0", "Upload-Length": f"{SIZE}"}),
 }
 
 

@@ -95,10 +95,9 @@ def test_a_file_with_that_name(application: Application) -> None:
 def test_a_part_of_a_file_elsewhere(application: Application, path: str) -> None:
     """A part of a file that is sent elsewhere is refused, not stored as if it were the file."""
     method = "POST" if path == "/" else "PUT"
-    for value in ("?0", " ?0", "?0;x=1"):
-        answer = call(
-            application, method, path, body=Untouched(), CONTENT_LENGTH="5", HTTP_UPLOAD_COMPLETE=value
-        )
+    parts = [{"HTTP_UPLOAD_COMPLETE": value} for value in ("?0", " ?0", "?0;x=1")]
+    for fields in (*parts, {"HTTP_TUS_RESUMABLE": "1.0.0", "HTTP_UPLOAD_LENGTH": "11"}):
+        answer = call(application, method, path, body=Untouched(), CONTENT_LENGTH="5", **fields)
         assert (answer.status, answer.json["code"]) == (400, "bad_request")
         assert "/uploads" in answer.json["detail"]
     whole = call(application, method, path, body=HELLO, CONTENT_LENGTH="11", HTTP_UPLOAD_COMPLETE="?1")

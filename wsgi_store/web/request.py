@@ -149,9 +149,9 @@ class Request:
         if "HTTP_CONTENT_RANGE" in self.environ:
             # The body is part of a file (RFC 9110 section 14.5); `curl -C 5 -T FILE` sends the rest of one.
             raise BadRequest("Content-Range: this is part of a file, and only whole files are stored")
-        if self.environ.get("HTTP_UPLOAD_COMPLETE", "").strip().startswith("?0"):
-            # A client of resumable uploads may have been sent here.
-            raise BadRequest("Upload-Complete: this is part of a file, which /uploads takes")
+        if "HTTP_TUS_RESUMABLE" in self.environ or self._is_incomplete():
+            # A client of resumable uploads came to the wrong URL; its part of a file is not the file.
+            raise BadRequest("send resumable uploads to /uploads")
         kind, options = parse_options_header(self.environ.get("CONTENT_TYPE"))
         is_form = kind.lower() == "multipart/form-data"
         if is_form and self.environ["REQUEST_METHOD"] == "PUT":
@@ -179,6 +179,10 @@ class Request:
             form.file(), expected=expected, max_size=grant.max_size, ticket=grant.ticket
         )
         return receipt, form.name
+
+    def _is_incomplete(self) -> bool:
+        field: str = self.environ.get("HTTP_UPLOAD_COMPLETE", "")
+        return field.strip().startswith("?0")
 
     def _digest_fields(self) -> list[Digest]:
         return [
