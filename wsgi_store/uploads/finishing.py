@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import replace
@@ -107,18 +107,11 @@ class Aside:
             future = self._works.get(key)
         if future is None:
             return None
-        try:
-            receipt = future.result(PATIENCE)
-        except TimeoutError:
-            if not future.done():
-                raise UploadLocked("the file is complete and is being stored") from None
-            raise
-        finally:
-            if future.done():
-                with self._lock:
-                    if self._works.get(key) is future:
-                        del self._works[key]
-        return receipt
+        if not wait([future], PATIENCE).done:
+            raise UploadLocked("the file is complete and is being stored")
+        with self._lock:
+            self._works.pop(key, None)
+        return future.result()
 
 
 def _run(work: Callable[[], Receipt], future: "Future[Receipt]") -> None:
