@@ -9,7 +9,7 @@
 #   make test races coverage COUNT=1             count the lines that both run, which have to be enough
 #   make clients                                 tests with foreign clients, browsers and servers
 #   make docs                                    the documents as a site, in build/site
-#   make soak                                    servers killed with -9 under load, for 15 minutes
+#   make soak                                    servers killed under load, uploads of 5 GiB cut, for 20 minutes
 #   make lazyfs                                  power cuts on LazyFS, which has no package
 #   make bench                                   measure this project and its peers
 #   make bench ARGS=--quick                      the same, quickly
@@ -76,11 +76,14 @@ docs: $(VENV)/.installed-docs
 	$(RUN) -m sphinx -W --keep-going --quiet docs build/site
 	@echo 'make: the site begins at build/site/index.html'
 
-# `make races` kills the servers only a few times, and migrates a small store. CRASH_SEED repeats a run.
+# `make races` kills the servers only a few times, migrates a small store and uploads 256 MiB. CRASH_SEED and
+# CUTS_SEED repeat a run.
 soak: export CRASH_KILLS ?= 200
 soak: export MIGRATION_BLOBS ?= 10000
-soak: $(VENV)/.installed-test
+soak: export UPLOAD_MIB ?= 5120
+soak: $(VENV)/.installed-clients $(MODULES)/.installed
 	$(TEST) --capture=no --verbose --timeout=3600 tests/servers/test_crash.py tests/servers/test_migration.py
+	$(TEST) --capture=no --verbose --timeout=3600 tests/uploads/test_ten_cuts.py
 	$(RUN) -m tests.support.siege
 	$(RUN) -m tests.support.siege --nginx bodies reads both
 

@@ -79,6 +79,13 @@ class Relay:
                 with contextlib.suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
 
+    def cut(self) -> None:
+        """Reset the open connections, and forward new ones unharmed."""
+        with self._lock:
+            self._plan = None
+            for one in self._open:
+                _reset(one)
+
     def _accept(self) -> None:
         while True:
             try:
@@ -161,6 +168,10 @@ class _Pair:
 
     def _reset(self) -> None:
         for one in self._ends[Way.UP]:
-            with contextlib.suppress(OSError):
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                one.shutdown(socket.SHUT_RDWR)
+            _reset(one)
+
+
+def _reset(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        one.shutdown(socket.SHUT_RDWR)
