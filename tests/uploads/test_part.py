@@ -24,7 +24,7 @@ from wsgi_store.errors import (
     WSGIStoreError,
 )
 from wsgi_store.store.contract import Durability
-from wsgi_store.uploads import note, part, records
+from wsgi_store.uploads import finishing, note, part, records, removal
 from wsgi_store.uploads.note import Note
 
 HALF = len(DATA) // 2
@@ -307,6 +307,24 @@ def test_whoever_fences_off_is_killed(sent: Sent) -> None:
     sent.process().upload.remove()
     with pytest.raises(UploadNotFound):
         sent.process().upload.state()
+
+
+@pytest.mark.usefixtures("silent")
+def test_a_removal_while_parts_are_joined(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that joins the parts of an upload which another process removes says that it is gone."""
+    sender = sent.process()
+    sender.send(0, DATA[:HALF], complete=False)
+    with stopped(sent):
+        sender.send(HALF, DATA[HALF:-1], complete=False)
+
+    def remove(*_: object) -> int:
+        removal.remove(str(sent.folder))
+        return HALF
+
+    monkeypatch.setattr(finishing, "end_of", remove)
+    with pytest.raises(UploadNotFound):
+        sender.upload.append([DATA[-1:]], len(DATA) - 1)
+    assert not list(sender.store.iterate())
 
 
 @pytest.mark.usefixtures("silent")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from threading import Lock, Thread
 
 from wsgi_store.digest import Digest
-from wsgi_store.errors import DigestMismatch, UploadLocked
+from wsgi_store.errors import DigestMismatch, UploadLocked, UploadNotFound
 from wsgi_store.filesystem import disk_errors
 from wsgi_store.hashing import BLOCK_SIZE
 from wsgi_store.staging import Receipt, Staging
@@ -61,7 +61,11 @@ def _counted(folder: int, last: Part) -> Iterator[bytes]:
     for number in range(last.number + 1):
         with disk_errors("cannot read the upload"):
             end = last.size if number == last.number else end_of(number, folder) or 0
-            with Part(folder, number, 0) as part:
+            try:
+                opened = Part(folder, number, 0)
+            except FileNotFoundError:  # it was removed meanwhile
+                raise UploadNotFound from None
+            with opened as part:
                 offset = 0
                 while offset < end:
                     block = os.pread(part.fd, min(BLOCK_SIZE, end - offset), offset)
