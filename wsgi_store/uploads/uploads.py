@@ -175,8 +175,9 @@ class Uploads:
             with removal.alone(self._directory):
                 self.room.refresh()
                 self._require_room(path, announced)
+                # First, so that an upload whose creation is killed is found by the next one.
+                contents.note(place.fd, announced.expected, os.path.basename(path), sync=self._shared.sync)
                 self._put(draft, path)
-            contents.note(place.fd, announced.expected, os.path.basename(path), sync=self._shared.sync)
         self._shared.told(Event.CREATED, os.path.basename(path), announced.length or 0)
         return Upload(self._shared, path, os.path.basename(path), announced)
 
