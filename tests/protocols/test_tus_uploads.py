@@ -19,6 +19,7 @@ from tests.support.calling import Answer, Body, Untouched, call, held
 from tests.support.resumable import TUS, checksum, created, offset, tus
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
+from wsgi_store.digest import Algorithm
 from wsgi_store.uploads import part
 from wsgi_store.web.application import Application
 
@@ -46,12 +47,12 @@ def used(application: Application, path: str) -> Iterator[None]:
 class Broken(Body):
     """A body whose connection breaks."""
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Return bytes while there are some."""
-        data = super().read(size)
-        if not data:
+    def readinto(self, buffer: Any, /) -> int:
+        """Read while there are bytes."""
+        count = super().readinto(buffer)
+        if not count:
             raise ConnectionResetError
-        return data
+        return count
 
 
 @pytest.mark.parametrize("sizes", [[11], [0, 11], [5, 6], [1] * 11, [5, 0, 0, 6]], ids=str)
@@ -390,3 +391,13 @@ def test_what_the_server_can(config: Config, tmp_path: Path, path: str) -> None:
         assert told["Tus-Max-Size"] == "1000"
         assert {"Upload-Limit", "Accept-Patch", "Allow"} <= set(told.keys())
     assert "Tus-Max-Size" not in tus(maker(config, tmp_path / "more")().app, "OPTIONS").headers
+
+
+def test_a_store_whose_algorithm_has_no_field(config: Config) -> None:
+    """Repr-Digest has no key for BLAKE2b, so that only Content-Location tells the hash."""
+    application = create_app(replace(config, hash=Algorithm.BLAKE2B, names=()))
+    path = created(application, UPLOAD_LENGTH=11)
+    done = tus(application, "PATCH", path, HELLO, UPLOAD_OFFSET=0)
+    for answer in (done, tus(application, "HEAD", path)):
+        assert answer.headers["Content-Location"] == f"/{hashlib.blake2b(HELLO).hexdigest()}"
+        assert "Repr-Digest" not in answer.headers

@@ -7,6 +7,9 @@ import pytest
 
 from tests.support.calling import Body, Untouched, call, held
 from tests.support.resumable import created, folders, tus
+from wsgi_store.access.grant import Grant
+from wsgi_store.assembly import create_app
+from wsgi_store.config import Config
 from wsgi_store.web.application import Application
 from wsgi_store.web.exchange import KEY, Exchange
 
@@ -132,3 +135,36 @@ def test_the_log_knows_what_was_stored(application: Application) -> None:
     assert exchange.hash is None
     tus(application, "PATCH", path, b" world", UPLOAD_OFFSET=5, **{KEY: exchange})
     assert (exchange.hash, exchange.size) == (HASH, 11)
+
+
+def test_the_last_bytes_need_a_length(application: Application) -> None:
+    """A request that completes a file says how long its body is: some servers pass on none without that."""
+    path = created(application, UPLOAD_DEFER_LENGTH=1)
+    fields = {"HTTP_UPLOAD_COMPLETE": "?1", "HTTP_UPLOAD_OFFSET": "0"}
+    fields["CONTENT_TYPE"] = "application/partial-upload"
+    answer = call(application, "PATCH", path, body=Untouched(), **fields)
+    assert (answer.status, answer.json["code"]) == (411, "length_required")
+    assert call(application, path=path).json["length"] is None
+
+
+def test_credentials_that_get_another_owner(config: Config) -> None:
+    """Whoever the credentials belong to at the end has to be whose upload it is; what arrived is kept."""
+    caller = "one"
+
+    class Renaming(Body):
+        """A body during which the host application gives the credentials to somebody else."""
+
+        def readinto(self, buffer: Any, /) -> int:
+            """Read a piece."""
+            nonlocal caller
+            caller = "two"
+            return super().readinto(buffer)
+
+    application = create_app(config, authorize=lambda _: Grant(frozenset({"write"}), name=caller))
+    path = created(application, UPLOAD_LENGTH=11)
+    answer = tus(application, "PATCH", path, Renaming(HELLO), UPLOAD_OFFSET=0, CONTENT_LENGTH="11")
+    assert (answer.status, answer.json["code"]) == (403, "denied")
+    assert not held(application)
+    assert tus(application, "HEAD", path).status == 404
+    caller = "one"
+    assert tus(application, "HEAD", path).headers["Content-Location"] == f"/{HASH}"
