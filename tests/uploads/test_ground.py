@@ -150,6 +150,7 @@ def test_without_locks_uploads_are_refused_at_once(tmp_path: Path) -> None:
                 answer = api.post("/uploads", headers=DRAFT, status=501)
                 assert answer.json["code"] == "unsupported"
                 assert "no locks" in answer.json["detail"]
+            assert "uploads" not in api.get("/").json["links"]
             assert api.post("/", b"bytes").json["created"] is True
     finally:
         logger.remove(sink)

@@ -170,9 +170,10 @@ def test_index(config: Config, max_size: int | None, algorithm: Algorithm) -> No
         "algorithm": algorithm.value,
         "names": [],
         "read_only": False,
-        "limits": {"max_size": max_size},
+        "limits": {"max_size": max_size, "upload_expires": 86400},
         "links": {
             "upload": "/",
+            "uploads": "/uploads",
             "files": "/files",
             "health": "/healthz",
             "ready": "/readyz",
@@ -181,7 +182,9 @@ def test_index(config: Config, max_size: int | None, algorithm: Algorithm) -> No
     }
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["Cache-Control"] == "no-store"
-    for link in answer.json["links"].values():
+    links = answer.json["links"]
+    assert call(application, "OPTIONS", links.pop("uploads")).status == 204
+    for link in links.values():
         assert call(application, path=link).status == 200
 
 

@@ -187,7 +187,8 @@ def directory_of(store: Store) -> str:
 def _stamp(directory: str) -> int:
     """Return when uploads were last created or removed, in nanoseconds since the epoch; 0 if never."""
     try:
-        return os.stat(directory).st_mtime_ns
+        # On most servers there are none, and an exception would take as long as the rest of the check.
+        return os.stat(directory).st_mtime_ns if os.access(directory, os.F_OK) else 0
     except OSError:
         return 0
 

@@ -4,6 +4,7 @@ import hashlib
 import time
 from contextlib import suppress
 from functools import lru_cache
+from math import ceil
 from pathlib import Path
 
 from wsgi_store.access.authorizer import Authorizer
@@ -45,9 +46,14 @@ def index(request: Request) -> Response:
             "names": [one.value for one in further],
             **({} if migrating is None else {"migrating": migrating.value}),
             "read_only": store.read_only,
-            "limits": {"max_size": request.config.max_size},
+            "limits": {
+                "max_size": request.config.max_size,
+                "upload_expires": ceil(request.config.upload_expires),
+            },
             "links": {
                 "upload": f"{mount}/",
+                # Without it no upload can be continued.
+                **({} if request.backend.uploads.lacks else {"uploads": f"{mount}/uploads"}),
                 "files": f"{mount}/files",
                 "health": f"{mount}/healthz",
                 "ready": f"{mount}/readyz",
