@@ -6,6 +6,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from wsgi_store.digest import Algorithm
-from wsgi_store.errors import DigestMismatch, IncompleteBody, OffsetMismatch
+from wsgi_store.errors import DigestMismatch, IncompleteBody, OffsetMismatch, UploadNotFound
 from wsgi_store.filesystem import Directory
 from wsgi_store.staging import Staging
 from wsgi_store.store.open import open_store
@@ -28,6 +30,20 @@ SIZE = 5000
 DATA = bytes(number % 251 for number in range(SIZE))
 SHA256 = Algorithm.SHA256
 DIGEST = SHA256.parse(hashlib.sha256(DATA).hexdigest())
+
+
+WHOLE = Announced(length=SIZE, expected=(DIGEST,))
+
+
+class Killed(BaseException):
+    """The process was killed at this point."""
+
+
+@contextmanager
+def killed() -> Iterator[None]:
+    """A publication before which the process is killed."""
+    raise Killed
+    yield
 
 
 class Model(RuleBasedStateMachine):
@@ -48,8 +64,9 @@ class Model(RuleBasedStateMachine):
         note.boot.cache_clear()
         self.store = open_store(str(self.directory / "store"), SHA256, create=True)
         self.processes = [self.start() for _ in range(2)]
-        self.identity, self.announces = "", False
+        self.identity, self.announces, self.found = "", False, False
         self.known = 0
+        self.ended = False
         self.stuck: list[int] = []
         self.told: State | None = None
 
@@ -70,7 +87,7 @@ class Model(RuleBasedStateMachine):
         """Begin the upload."""
         announced = Announced(length=SIZE if length else None, expected=(DIGEST,) if digest else ())
         self.identity = self.processes[0].create("me", announced).identity
-        self.announces = length
+        self.announces, self.found = length, digest
 
     def upload(self, process: int) -> Upload:
         """The upload as a process finds it."""
@@ -138,6 +155,73 @@ class Model(RuleBasedStateMachine):
         with pytest.raises((DigestMismatch, OffsetMismatch)):
             self.upload(process).append([bytes(len(data))[:-1] + b"?"], self.known, expected=expected)
 
+    @rule(process=processes_)
+    def create_again(self, process: int) -> None:
+        """Another tab announces the same file."""
+        self.tell(self.upload(process).state())
+        upload = self.processes[process].create("me", WHOLE)
+        if self.found and self.told is None:
+            assert upload.identity == self.identity
+            self.tell(upload.state())
+        else:
+            assert upload.identity != self.identity
+            upload.remove()
+
+    @precondition(lambda self: self.told is None)
+    @rule(process=processes_)
+    def kill_at_the_end(self, process: int) -> None:
+        """The process is killed when it has all bytes."""
+        with pytest.raises((Killed, OffsetMismatch)):
+            self.upload(process).append(
+                [DATA[self.known :]], self.known, length=SIZE, complete=True, publishing=killed()
+            )
+        self.ended = True
+
+    @rule(process=processes_)
+    def hold(self, process: int) -> None:
+        """Another client stores the file, and one that may read needs not send it."""
+        Staging(self.store).receive([DATA])
+        upload = self.processes[process].create("reader", WHOLE, reads=True)
+        receipt = upload.state().receipt
+        assert receipt is not None and not receipt.created
+        upload.remove()
+
+    @rule(process=processes_)
+    def announce_wrong(self, process: int) -> None:
+        """A client announces another digest than that of the file."""
+        upload = self.processes[process].create("liar", replace(WHOLE, expected=(SHA256.parse("0" * 64),)))
+        with pytest.raises(DigestMismatch):
+            upload.append([DATA], 0)
+        with pytest.raises(UploadNotFound):
+            self.processes[1 - process].find("liar", upload.identity)
+
+    @rule(process=processes_, length=st.booleans(), digest=st.booleans())
+    def cancel(self, process: int, length: bool, digest: bool) -> None:
+        """The client cancels the upload and begins again."""
+        self.upload(process).remove()
+        self.begin_again(length, digest)
+
+    @precondition(lambda self: not self.stuck)
+    @rule(process=processes_, length=st.booleans(), digest=st.booleans())
+    def expire(self, process: int, length: bool, digest: bool) -> None:
+        """The client comes back too late."""
+        # Without the bytes that a power failure has damaged.
+        self.tell(self.upload(process).state())
+        folder = next((self.directory / "store" / ".uploads").glob(f"*/{self.identity}"))
+        for path in folder.iterdir():
+            os.utime(path, (1, 1))
+        with pytest.raises(UploadNotFound):
+            self.upload(process).state()
+        self.begin_again(length, digest)
+
+    def begin_again(self, length: bool, digest: bool) -> None:
+        """Begin another upload, because this one is gone."""
+        with pytest.raises(UploadNotFound):
+            self.upload(0)
+        self.known, self.told, self.ended = 0, None, False
+        self.create(length, digest)
+
+    @precondition(lambda self: not self.ended)
     @rule(more=st.binary(max_size=100))
     def get_stuck(self, more: bytes) -> None:
         """A process stops while it holds the upload, and writes later what it had in its hands."""
@@ -185,4 +269,4 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=300, stateful_step_count=20, deadline=None)
+TestModel.settings = settings(max_examples=200, stateful_step_count=20, deadline=None)
