@@ -26,8 +26,10 @@ class Begun:
     """How many of its bytes were acknowledged."""
     sent: int = 0
     """How many of its bytes were sent, the last time they were."""
-    told: float = 0
-    """When its last byte was sent, by time.monotonic."""
+    begun: float = 0
+    """When the last request began that sent some, by time.monotonic."""
+    arrived: float = 0
+    """Its last byte arrived no earlier."""
     ending: float | None = None
     """When its last piece was first sent."""
 
@@ -63,7 +65,7 @@ class Interrupted(Client):
         if answer[0].status != 201:
             self._ledger.trouble.append(f"creation: {answer[0].status} {answer[0].body!r}")
             return
-        self._begun.append(Begun(answer[1]["location"], data, told=answer[0].end))
+        self._begun.append(Begun(answer[1]["location"], data, arrived=answer[0].begin))
 
     def _continue(self) -> None:
         """Ask for the offset and send a piece; the connection may break."""
@@ -84,30 +86,30 @@ class Interrupted(Client):
         answer = self._tus("PATCH", one.path, whole, fields)
         if answer is not None:
             one.sent = one.known + len(whole)
+            one.begun = answer[0].begin
             self._ledger.counts["pieces"] += 1
             self._ledger.counts["pieces cut by the client"] += len(whole) < len(piece)
             self._heard(one, *answer)
 
     def _heard(self, one: Begun, answer: Answer, fields: dict[str, str]) -> bool:
         """Compare an answer with what was acknowledged before; returns whether the upload can go on."""
-        before = one.told
         if answer.status is None or answer.status in LATER:
-            if answer.status is None:
-                one.told = answer.end
             return False
-        if answer.status == 404 and answer.end - before > self._kept:
+        if answer.status == 404 and answer.end - one.arrived > self._kept:
             self._ledger.counts["expired"] += 1
             self._give_up(one)
             self._begun.remove(one)
             return False
         offset = fields.get("upload-offset")
         if answer.status not in (200, 204) or offset is None or int(offset) < one.known:
-            self._ledger.trouble.append(f"{one}: {answer.status} {offset} {answer.body!r}"[:2000])
+            told = f"{answer.status} {offset} {answer.body!r}"
+            self._ledger.trouble.append(f"{one.path}: {told}, and {one.known} bytes before")
             self._begun.remove(one)
             return False
         self._ledger.counts["bytes sent twice"] += max(0, one.sent - int(offset))
+        if int(offset) > one.known:
+            one.arrived = one.begun
         one.known = one.sent = int(offset)
-        one.told = answer.end
         if one.known < len(one.data):
             return True
         self._begun.remove(one)
