@@ -67,12 +67,15 @@ def test_scopes_decide(make: Make, route: Any, scope: str) -> None:
         owner = bearer("this" if allowed else "all")
         path = client.post("/uploads", headers=TUS | owner, status=201).headers["Location"]
     body = b"hello" if route.method in ("POST", "PUT", "PATCH") else b""
-    client.request(path, method=route.method, body=body, headers=TUS, status=200 if needed is None else 401)
+    fields = TUS if path.startswith("/uploads") else {}
+    client.request(
+        path, method=route.method, body=body, headers=fields, status=200 if needed is None else 401
+    )
     answer = client.request(
         path,
         method=route.method,
         body=body,
-        headers=TUS | bearer("this"),
+        headers=fields | bearer("this"),
         status="2*" if allowed else 403,
     )
     if not allowed:
