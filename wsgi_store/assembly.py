@@ -10,7 +10,7 @@ from wsgi_store.access.grant import Authorize
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import ConfigError
 from wsgi_store.logs import logger
-from wsgi_store.protocols.dialects import Spoken
+from wsgi_store.protocols.dialects import AllDialects
 from wsgi_store.staging import Staging
 from wsgi_store.store.abilities import LocalPaths
 from wsgi_store.store.contract import Durability
@@ -99,7 +99,9 @@ def _backend(config: Config, authorize: Authorize | None) -> Backend:
     )
     if uploads.lacks is not None:
         logger.warning("uploads cannot be continued: the file system has no {}", uploads.lacks)
-    return Backend(config, store, staging, authorize, redirects, hashes, uploads, Spoken(), paths, metrics)
+    return Backend(
+        config, store, staging, authorize, redirects, hashes, uploads, AllDialects(), paths, metrics
+    )
 
 
 def _told(count: Callable[[str], object] | None, event: Event, identity: str, size: int) -> None:

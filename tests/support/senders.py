@@ -27,7 +27,7 @@ from wsgi_store.store.disk.store import LocalStore
 from wsgi_store.store.marker import Marker
 from wsgi_store.store.open import open_store
 from wsgi_store.uploads import finishing, note, part
-from wsgi_store.uploads.records import Announced
+from wsgi_store.uploads.records import FileInfo
 from wsgi_store.uploads.upload import State, Upload
 from wsgi_store.uploads.uploads import Uploads
 
@@ -97,7 +97,7 @@ class Sent:
         self.root = root
         self.durability = durability
         self.length = length
-        self.announced = Announced(length=length, expected=expected)
+        self.announced = FileInfo(length=length, expected=expected)
         self.removed = False
         """Whether somebody may have removed it."""
         self.overrun = False

@@ -8,7 +8,7 @@ from wsgi_store.digest import Algorithm
 from wsgi_store.staging import Staging
 from wsgi_store.store.open import open_store
 from wsgi_store.uploads.events import Event
-from wsgi_store.uploads.records import Announced
+from wsgi_store.uploads.records import FileInfo
 from wsgi_store.uploads.room import Limits, Room
 from wsgi_store.uploads.upload import Upload
 from wsgi_store.uploads.uploads import Uploads
@@ -35,7 +35,7 @@ class Service:
     def begin(self, data: bytes = DATA[:HALF], **announced: object) -> Upload:
         """An upload with its first bytes."""
         announced.setdefault("length", len(DATA))
-        upload = self.uploads.create("me", Announced(**announced))  # type: ignore[arg-type]
+        upload = self.uploads.create("me", FileInfo(**announced))  # type: ignore[arg-type]
         if data:
             upload.append([data], 0)
         return upload

@@ -20,7 +20,7 @@ from wsgi_store.store.contract import Added, Store
 from wsgi_store.store.open import open_store
 from wsgi_store.testing.helpers import COLLIDING
 from wsgi_store.uploads import contents, part
-from wsgi_store.uploads.records import Announced
+from wsgi_store.uploads.records import FileInfo
 from wsgi_store.uploads.upload import Upload
 from wsgi_store.uploads.uploads import Limits, Uploads
 
@@ -116,19 +116,19 @@ def test_the_same_content(
 
 def test_other_content(uploads: Uploads) -> None:
     """Other digests and lengths, and no digest, are other files; other owners have other uploads."""
-    first = uploads.create("me", Announced(length=SIZE, expected=digests(SHA256, SHA512)))
+    first = uploads.create("me", FileInfo(length=SIZE, expected=digests(SHA256, SHA512)))
     others = [
-        ("me", Announced(length=SIZE)),
-        ("me", Announced(length=SIZE, expected=(digest_of(SHA256, b"x"),))),
-        ("me", Announced(length=SIZE, expected=(*digests(SHA256), digest_of(SHA512, b"x")))),
-        ("me", Announced(length=SIZE, expected=digests(MD5))),
-        ("you", Announced(length=SIZE, expected=digests(SHA256))),
+        ("me", FileInfo(length=SIZE)),
+        ("me", FileInfo(length=SIZE, expected=(digest_of(SHA256, b"x"),))),
+        ("me", FileInfo(length=SIZE, expected=(*digests(SHA256), digest_of(SHA512, b"x")))),
+        ("me", FileInfo(length=SIZE, expected=digests(MD5))),
+        ("you", FileInfo(length=SIZE, expected=digests(SHA256))),
         # The last one is found from now on.
-        ("me", Announced(length=SIZE + 1, expected=digests(SHA256))),
+        ("me", FileInfo(length=SIZE + 1, expected=digests(SHA256))),
     ]
     found = [uploads.create(owner, announced).identity for owner, announced in others]
     assert len({first.identity, *found}) == 1 + len(others)
-    assert uploads.create("me", Announced(length=SIZE, expected=digests(SHA512))).identity == first.identity
+    assert uploads.create("me", FileInfo(length=SIZE, expected=digests(SHA512))).identity == first.identity
 
 
 def test_digests_that_contradict_each_other(client: TestApp) -> None:
@@ -139,9 +139,9 @@ def test_digests_that_contradict_each_other(client: TestApp) -> None:
 
 def test_everything_that_was_announced_is_checked(uploads: Uploads) -> None:
     """A digest that only the second creation announces counts, too, although the hashing has begun."""
-    upload = uploads.create("me", Announced(expected=digests(SHA256)))
+    upload = uploads.create("me", FileInfo(expected=digests(SHA256)))
     upload.append([DATA[:1000]], 0)
-    wrong = Announced(length=SIZE, expected=(*digests(SHA256), digest_of(SHA512, b"something else")))
+    wrong = FileInfo(length=SIZE, expected=(*digests(SHA256), digest_of(SHA512, b"something else")))
     again = uploads.create("me", wrong)
     assert again.identity == upload.identity
     with pytest.raises(DigestMismatch):
@@ -153,7 +153,7 @@ def test_everything_that_was_announced_is_checked(uploads: Uploads) -> None:
 def test_creations_at_once(store: Store) -> None:
     """Of many creations by several processes all get the same upload."""
     processes = [Uploads(Staging(store), store) for _ in range(4)]
-    announced = [Announced(length=SIZE, expected=digests(*some)) for some in [(SHA256,), (SHA512, SHA256)]]
+    announced = [FileInfo(length=SIZE, expected=digests(*some)) for some in [(SHA256,), (SHA512, SHA256)]]
 
     def create(number: int) -> str:
         for _ in range(100):
@@ -169,12 +169,12 @@ def test_creations_at_once(store: Store) -> None:
 
 def test_records_of_uploads_that_are_gone(uploads: Uploads, tmp_path: Path) -> None:
     """They are swept, and so are damaged ones; until then they lead nowhere."""
-    announced = Announced(length=SIZE, expected=digests(SHA256, MD5))
+    announced = FileInfo(length=SIZE, expected=digests(SHA256, MD5))
     uploads.create("me", announced).remove()
     (own,) = (tmp_path / "store" / ".uploads").glob("[!.]*")
     names = {one.name for one in own.iterdir()}
     assert {name.partition("-")[0] + "-" for name in names} == {contents.PREFIX}
-    kept = uploads.create("me", Announced(length=SIZE, expected=digests(SHA512)))
+    kept = uploads.create("me", FileInfo(length=SIZE, expected=digests(SHA512)))
     (own / f"{contents.PREFIX}sha1-{digests(SHA1)[0].hex}").write_text("../../store.json")
     uploads.sweep()
     assert {one.name for one in own.iterdir()} == {
@@ -182,7 +182,7 @@ def test_records_of_uploads_that_are_gone(uploads: Uploads, tmp_path: Path) -> N
         f"{contents.PREFIX}sha512-{digests(SHA512)[0].hex}",
     }
     (own / f"{contents.PREFIX}sha512-{digests(SHA512)[0].hex}").write_bytes(b"")
-    assert uploads.create("me", Announced(length=SIZE, expected=digests(SHA512))).identity != kept.identity
+    assert uploads.create("me", FileInfo(length=SIZE, expected=digests(SHA512))).identity != kept.identity
 
 
 # What the store holds already.
@@ -204,7 +204,7 @@ def test_what_the_store_holds(kind: Kind, tmp_path: Path) -> None:
     digest = put(staging, DATA).digest
     kind.age(root, digest)
     old = store.stat(digest).modified
-    announced = Announced(length=SIZE, expected=digests(SHA256))
+    announced = FileInfo(length=SIZE, expected=digests(SHA256))
     entered = []
 
     class Rights:
@@ -239,24 +239,24 @@ def test_when_the_bytes_are_needed(kind: Kind, tmp_path: Path) -> None:
     digest = put(staging, DATA).digest
     weak, strong = digests(MD5, SHA1), digests(SHA256)
     needed = [
-        Announced(length=SIZE, expected=weak),
-        Announced(length=SIZE),
-        Announced(length=SIZE, expected=digests(SHA512)),
-        Announced(length=SIZE + 1, expected=strong),
-        Announced(length=SIZE - 1, expected=strong),
-        Announced(expected=strong),
-        Announced(length=SIZE, expected=(*strong, digest_of(MD5, b"another"))),
-        Announced(length=7, expected=(digest_of(SHA256, b"another"),)),
+        FileInfo(length=SIZE, expected=weak),
+        FileInfo(length=SIZE),
+        FileInfo(length=SIZE, expected=digests(SHA512)),
+        FileInfo(length=SIZE + 1, expected=strong),
+        FileInfo(length=SIZE - 1, expected=strong),
+        FileInfo(expected=strong),
+        FileInfo(length=SIZE, expected=(*strong, digest_of(MD5, b"another"))),
+        FileInfo(length=7, expected=(digest_of(SHA256, b"another"),)),
     ]
     put(staging, b"another!")
     for number, announced in enumerate(needed):
         state = uploads.create(f"user {number}", announced, reads=True).state()
         assert (state.offset, state.receipt) == (0, None), announced
-    held = uploads.create("me", Announced(length=SIZE, expected=(*weak, *strong)), reads=True).state()
+    held = uploads.create("me", FileInfo(length=SIZE, expected=(*weak, *strong)), reads=True).state()
     assert held.receipt is not None
     assert held.receipt.names == (*strong, *weak)
     kind.damage(root, digest, DATA[:-1])
-    upload = uploads.create("other", Announced(length=SIZE, expected=strong), reads=True)
+    upload = uploads.create("other", FileInfo(length=SIZE, expected=strong), reads=True)
     assert upload.state().offset == 0
     state = upload.append([DATA], 0)
     assert state.receipt is not None
@@ -278,14 +278,14 @@ def test_removed_while_it_is_renewed(store: Store, uploads: Uploads) -> None:
         def __exit__(self, kind: object, *_: object) -> None:
             entered.append(kind)
 
-    announced = Announced(length=SIZE, expected=digests(SHA256))
+    announced = FileInfo(length=SIZE, expected=digests(SHA256))
     assert uploads.create("me", announced, reads=True, publishing=Ticket()).state().offset == 0
     assert entered != [None]
 
 
 def test_an_unfinished_upload_of_what_the_store_holds_by_now(store: Store, uploads: Uploads) -> None:
     """It is finished without the rest of its bytes, unless another request is sending them."""
-    announced = Announced(length=SIZE, expected=digests(SHA256))
+    announced = FileInfo(length=SIZE, expected=digests(SHA256))
     upload = uploads.create("me", announced)
     upload.append([DATA[:10]], 0)
     put(Staging(store), DATA)
@@ -297,7 +297,7 @@ def test_an_unfinished_upload_of_what_the_store_holds_by_now(store: Store, uploa
 def test_one_that_is_being_sent(store: Store, uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever sends bytes of it may go on."""
     monkeypatch.setattr(part, "PATIENCE", 0.0)
-    announced = Announced(length=SIZE, expected=digests(SHA256))
+    announced = FileInfo(length=SIZE, expected=digests(SHA256))
     upload = uploads.create("me", announced)
     put(Staging(store), DATA)
 
@@ -317,7 +317,7 @@ def test_one_that_is_stored_meanwhile(
 ) -> None:
     """Whoever waits for a request that sends the same file need not send it again."""
     monkeypatch.setattr(part, "PATIENCE", 20.0)
-    announced = Announced(length=SIZE, expected=digests(SHA256))
+    announced = FileInfo(length=SIZE, expected=digests(SHA256))
     upload = uploads.create("me", announced)
     other = Uploads(Staging(store), store)
     with ThreadPoolExecutor(1) as pool:
@@ -386,7 +386,7 @@ def test_it_is_counted_as_held(tmp_path: Path) -> None:
 def test_files_with_the_same_md5(uploads: Uploads) -> None:
     """The result for one file is not returned for the other."""
     first, second = COLLIDING
-    announced = Announced(length=len(first), expected=(digest_of(MD5, first),))
+    announced = FileInfo(length=len(first), expected=(digest_of(MD5, first),))
     assert uploads.create("me", announced, reads=True).append([first], 0).receipt
     again = uploads.create("me", announced, reads=True)
     assert again.state().offset == 0
@@ -397,8 +397,8 @@ def test_files_with_the_same_md5(uploads: Uploads) -> None:
 def test_room_is_needed_only_for_new_uploads(store: Store) -> None:
     """On a full disk and at the limit of uploads, only those that exist can be created again."""
     uploads = Uploads(Staging(store), store, Limits(count=1))
-    announced = Announced(length=SIZE, expected=digests(SHA256))
+    announced = FileInfo(length=SIZE, expected=digests(SHA256))
     upload = uploads.create("me", announced)
     with pytest.raises(TooManyUploads):
-        uploads.create("me", Announced(length=SIZE))
+        uploads.create("me", FileInfo(length=SIZE))
     assert uploads.create("me", announced).identity == upload.identity

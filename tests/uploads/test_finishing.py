@@ -32,7 +32,7 @@ from wsgi_store.store.open import open_store
 from wsgi_store.upkeep.migrate import Limits as MigrationLimits
 from wsgi_store.upkeep.migrate import migrate
 from wsgi_store.uploads import finishing, part, records
-from wsgi_store.uploads.records import Announced
+from wsgi_store.uploads.records import FileInfo
 from wsgi_store.uploads.upload import Upload
 from wsgi_store.uploads.uploads import Uploads
 
@@ -75,7 +75,7 @@ def raising(error: BaseException) -> Iterator[None]:
 
 def complete(uploads: Uploads, **announced: Any) -> Upload:
     """An upload whose last request was killed before it stored the file."""
-    upload = uploads.create("me", Announced(length=SIZE, **announced))
+    upload = uploads.create("me", FileInfo(length=SIZE, **announced))
     with pytest.raises(Killed):
         upload.append([DATA], 0, publishing=raising(Killed()))
     return uploads.find("me", upload.identity)
@@ -159,7 +159,7 @@ def test_a_failure_is_told_to_the_next_request(uploads: Uploads) -> None:
 )
 def test_failures_keep_the_upload(store: Store, uploads: Uploads, error: Exception) -> None:
     """Whatever keeps a file from being stored, the next request stores it."""
-    upload = uploads.create("me", Announced(length=SIZE))
+    upload = uploads.create("me", FileInfo(length=SIZE))
     expected = StoreUnavailable if isinstance(error, TimeoutError) else type(error)
     with pytest.raises(expected):
         upload.append([DATA], 0, publishing=raising(error))
@@ -173,14 +173,14 @@ def test_failures_keep_the_upload(store: Store, uploads: Uploads, error: Excepti
 def test_a_wrong_digest(uploads: Uploads, store: Store) -> None:
     """It removes the upload, also where the last request was killed."""
     wrong = digest_of(SHA256, b"something else")
-    upload = uploads.create("me", Announced(length=SIZE, expected=(wrong,)))
+    upload = uploads.create("me", FileInfo(length=SIZE, expected=(wrong,)))
     with pytest.raises(DigestMismatch):
         upload.append([DATA], 0)
     with pytest.raises(UploadNotFound):
         upload.state()
-    upload = uploads.create("me", Announced(length=SIZE))
+    upload = uploads.create("me", FileInfo(length=SIZE))
     upload.append([DATA[:-1]], 0)
-    upload.join(Announced(expected=(digest_of(SHA512, b"x"),)))
+    upload.join(FileInfo(expected=(digest_of(SHA512, b"x"),)))
     with pytest.raises(DigestMismatch):
         upload.append([DATA[-1:]], SIZE - 1)
     with pytest.raises(UploadNotFound):
@@ -233,7 +233,7 @@ def test_failures_nobody_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process keeps only some of them."""
     monkeypatch.setattr(finishing, "KEPT", 3)
     monkeypatch.setattr(finishing, "PATIENCE", 0.0)
-    aside = finishing.Aside(threads=True)
+    background = finishing.Background(threads=True)
 
     def fail() -> Any:
         time.sleep(0.01)
@@ -241,12 +241,12 @@ def test_failures_nobody_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for number in range(10):
         with pytest.raises((UploadLocked, Denied)):
-            aside.store(str(number), fail)
+            background.store(str(number), fail)
         time.sleep(0.03)
     kept = []
     for number in range(10):
         try:
-            aside.wait(str(number))
+            background.wait(str(number))
         except Denied:
             kept.append(number)
     assert kept == [6, 7, 8, 9]
@@ -260,7 +260,7 @@ def test_killed_after_the_publication(
     def kill(*_: object, **__: object) -> None:
         raise Killed
 
-    upload = uploads.create("me", Announced(length=SIZE))
+    upload = uploads.create("me", FileInfo(length=SIZE))
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(records, "finish", kill)
         upload.append([DATA], 0)
@@ -286,7 +286,7 @@ def test_a_damaged_blob_is_healed(
         raise Killed
 
     monkeypatch.setattr(records, "finish", kill)
-    upload = uploads.create("me", Announced(length=SIZE))
+    upload = uploads.create("me", FileInfo(length=SIZE))
     with pytest.raises(Killed):
         upload.append([DATA], 0)
     assert content(store, DIGEST) == DATA
@@ -300,7 +300,7 @@ def test_after_a_takeover(
 ) -> None:
     """The parts become one file, read once; limits are those of the whole file."""
     monkeypatch.setattr(part, "PEACE", -1.0)
-    upload = uploads.create("me", Announced(expected=(DIGEST,), max_size=SIZE))
+    upload = uploads.create("me", FileInfo(expected=(DIGEST,), max_size=SIZE))
 
     def chunks() -> Iterator[bytes]:
         yield DATA[:HALF]
@@ -344,7 +344,7 @@ def test_after_a_takeover(
 def test_a_part_that_was_cut(uploads: Uploads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts that are shorter than what was told are a failure, not a short file."""
     monkeypatch.setattr(part, "PEACE", -1.0)
-    upload = uploads.create("me", Announced(length=SIZE))
+    upload = uploads.create("me", FileInfo(length=SIZE))
 
     def chunks() -> Iterator[bytes]:
         yield DATA[:HALF]
@@ -362,7 +362,7 @@ def test_a_part_that_was_cut(uploads: Uploads, tmp_path: Path, monkeypatch: pyte
 
 def test_what_is_said_to_a_stored_file(uploads: Uploads) -> None:
     """Whoever lost the answer is told the result; more bytes are refused."""
-    upload = uploads.create("me", Announced(length=SIZE))
+    upload = uploads.create("me", FileInfo(length=SIZE))
     receipt = upload.append([DATA], 0).receipt
     assert upload.append((), SIZE).receipt == receipt
     assert upload.append((), SIZE, length=SIZE, complete=True).receipt == receipt
@@ -381,7 +381,7 @@ def test_lengths_that_contradict_each_other(uploads: Uploads) -> None:
         raise AssertionError("the body was touched")
         yield
 
-    upload = uploads.create("me", Announced(length=SIZE))
+    upload = uploads.create("me", FileInfo(length=SIZE))
     upload.append([DATA[:10]], 0)
     for offset, conditions in [
         (10, {"incoming": SIZE - 9}),
@@ -399,7 +399,7 @@ def test_lengths_that_contradict_each_other(uploads: Uploads) -> None:
     with pytest.raises(InconsistentLength, match="ends before"):
         upload.append([DATA[10:20]], 10, complete=True)
     assert upload.state().offset == 20
-    later = uploads.create("me", Announced(max_size=100))
+    later = uploads.create("me", FileInfo(max_size=100))
     later.append([DATA[:50]], 0)
     for conditions in ({"length": 101}, {"incoming": 51}):
         with pytest.raises(TooLarge):
@@ -412,7 +412,7 @@ def test_lengths_that_contradict_each_other(uploads: Uploads) -> None:
 
 def test_a_client_that_goes_away_with_the_last_byte(uploads: Uploads, store: Store) -> None:
     """Its file is stored all the same, and one whose length is not known waits for its last request."""
-    upload = uploads.create("me", Announced(length=SIZE))
+    upload = uploads.create("me", FileInfo(length=SIZE))
 
     def chunks() -> Iterator[bytes]:
         yield DATA
@@ -422,7 +422,7 @@ def test_a_client_that_goes_away_with_the_last_byte(uploads: Uploads, store: Sto
         upload.append(chunks(), 0)
     assert upload.state().receipt
     assert content(store, DIGEST) == DATA
-    upload = uploads.create("me", Announced())
+    upload = uploads.create("me", FileInfo())
     with pytest.raises(IncompleteBody):
         upload.append(chunks(), 0)
     assert upload.state().receipt is None
@@ -431,14 +431,14 @@ def test_a_client_that_goes_away_with_the_last_byte(uploads: Uploads, store: Sto
 
 def test_a_disk_that_is_not_mounted(tmp_path: Path, uploads: Uploads) -> None:
     """Uploads are not told to be gone, none is created in the empty directory, and they go on afterwards."""
-    upload = uploads.create("me", Announced(length=SIZE, expected=(DIGEST,)))
+    upload = uploads.create("me", FileInfo(length=SIZE, expected=(DIGEST,)))
     upload.append([DATA[:HALF]], 0)
     root, away = tmp_path / "store", tmp_path / "away"
     root.rename(away)
     root.mkdir()
     for ask in (
         lambda: uploads.find("me", upload.identity),
-        lambda: uploads.create("me", Announced(length=SIZE, expected=(DIGEST,))),
+        lambda: uploads.create("me", FileInfo(length=SIZE, expected=(DIGEST,))),
     ):
         with pytest.raises(StoreUnavailable):
             ask()
@@ -450,7 +450,7 @@ def test_a_disk_that_is_not_mounted(tmp_path: Path, uploads: Uploads) -> None:
 
 def test_a_store_that_vanishes_at_the_end(tmp_path: Path, uploads: Uploads) -> None:
     """The upload is kept if the store is not there when its file is complete."""
-    upload = uploads.create("me", Announced(length=SIZE))
+    upload = uploads.create("me", FileInfo(length=SIZE))
     marker = tmp_path / "store" / "store.json"
 
     class Away(nullcontext[None]):
@@ -471,7 +471,7 @@ def test_a_migration_meanwhile(tmp_path: Path, killed: bool) -> None:
     root = str(tmp_path / "store")
     store = open_store(root, Algorithm.MD5, create=True)
     uploads = Uploads(Staging(store), store)
-    upload = uploads.create("me", Announced(length=SIZE, expected=(DIGEST,)))
+    upload = uploads.create("me", FileInfo(length=SIZE, expected=(DIGEST,)))
     publishing = raising(Killed()) if killed else None
     upload.append([DATA[:HALF]], 0)
     for _ in migrate(open_store(root), SHA256, MigrationLimits()):
@@ -493,7 +493,7 @@ def test_servers_of_one_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     kind = BucketKind()
     stores = [kind.open(tmp_path / "store", SHA256) for _ in range(2)]
     first, second = (Uploads(kind.staging(one), one) for one in stores)
-    announced = Announced(length=SIZE, expected=(DIGEST,))
+    announced = FileInfo(length=SIZE, expected=(DIGEST,))
     upload = first.create("me", announced)
     upload.append([DATA[:1000]], 0)
 
@@ -522,7 +522,7 @@ def test_servers_of_one_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_the_hash_follows_another_process(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that goes on with an upload catches up while bytes arrive, and reads nothing twice."""
     first, second = (Uploads(Staging(store), store) for _ in range(2))
-    upload = first.create("me", Announced(length=SIZE))
+    upload = first.create("me", FileInfo(length=SIZE))
     cut = SIZE // 2
     upload.append([DATA[:cut]], 0)
     hashed: list[int] = []

@@ -20,7 +20,7 @@ from wsgi_store.errors import Unsupported, WrongStore
 from wsgi_store.logs import logger
 from wsgi_store.store.open import open_store
 from wsgi_store.uploads.listed import PROMISED
-from wsgi_store.uploads.records import Announced
+from wsgi_store.uploads.records import FileInfo
 from wsgi_store.upkeep.collect import Collected, Kind, collect
 from wsgi_store.upkeep.usage import usage
 
@@ -167,7 +167,7 @@ def test_a_disk_that_cannot_be_tried_is_tried_later(tmp_path: Path) -> None:
     with mock.patch("wsgi_store.store.staged.StagedFile.named", side_effect=OSError(errno.ENOSPC, "full")):
         service = Service(tmp_path / "store")
     with mock.patch("fcntl.flock", side_effect=OSError(errno.ENOLCK, "no")), pytest.raises(Unsupported):
-        service.uploads.create("me", Announced())
+        service.uploads.create("me", FileInfo())
 
 
 def test_the_log_tells_what_became_of_uploads(tmp_path: Path) -> None:

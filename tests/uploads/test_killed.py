@@ -17,14 +17,14 @@ from wsgi_store.digest import Algorithm
 from wsgi_store.errors import UploadNotFound
 from wsgi_store.staging import Staging
 from wsgi_store.store.open import open_store
-from wsgi_store.uploads.records import Announced
+from wsgi_store.uploads.records import FileInfo
 from wsgi_store.uploads.uploads import Uploads
 
 pytestmark = [pytest.mark.races, pytest.mark.uncounted]
 SHA256 = Algorithm.SHA256
 DATA = b"a file of three pieces" * 3
 PIECE = len(DATA) // 3
-ANNOUNCED = Announced(length=len(DATA), expected=(digest_of(SHA256, DATA),))
+ANNOUNCED = FileInfo(length=len(DATA), expected=(digest_of(SHA256, DATA),))
 PROGRAM = """
 import sys
 from tests.support.kinds import digest_of

@@ -22,7 +22,7 @@ from wsgi_store.filesystem import Directory
 from wsgi_store.staging import Staging
 from wsgi_store.store.open import open_store
 from wsgi_store.uploads import note, part
-from wsgi_store.uploads.records import Announced
+from wsgi_store.uploads.records import FileInfo
 from wsgi_store.uploads.upload import State, Upload
 from wsgi_store.uploads.uploads import Uploads
 
@@ -85,7 +85,7 @@ class Model(RuleBasedStateMachine):
     @initialize(length=st.booleans(), digest=st.booleans())
     def create(self, length: bool, digest: bool) -> None:
         """Begin the upload."""
-        announced = Announced(length=SIZE if length else None, expected=(DIGEST,) if digest else ())
+        announced = FileInfo(length=SIZE if length else None, expected=(DIGEST,) if digest else ())
         self.identity = self.processes[0].create("me", announced).identity
         self.announces, self.found = length, digest
 

@@ -17,7 +17,7 @@ from wsgi_store.errors import StorageFull, StoreError, TooLarge, TooManyUploads
 from wsgi_store.uploads import room
 from wsgi_store.uploads.events import Event
 from wsgi_store.uploads.listed import PROMISED
-from wsgi_store.uploads.records import Announced
+from wsgi_store.uploads.records import FileInfo
 from wsgi_store.uploads.room import Limits, Room
 
 MIB = 1 << 20
@@ -206,7 +206,7 @@ def test_the_number_is_limited(tmp_path: Path) -> None:
     with pytest.raises(TooManyUploads) as caught:
         service.begin()
     assert caught.value.evidence == {"limit": 3}
-    service.uploads.create("somebody else", Announced())
+    service.uploads.create("somebody else", FileInfo())
     uploads[0].append([DATA[HALF:]], HALF)
     service.begin()
     with pytest.raises(TooManyUploads):

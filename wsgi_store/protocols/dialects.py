@@ -16,7 +16,7 @@ OF_TUS = {"HTTP_TUS_RESUMABLE", "HTTP_UPLOAD_METADATA", "HTTP_UPLOAD_DEFER_LENGT
 OF_DRAFT = {"HTTP_UPLOAD_COMPLETE", "HTTP_UPLOAD_DRAFT_INTEROP_VERSION"}
 
 
-class Spoken:
+class AllDialects:
     """The dialects, each imported when it is needed: most processes never see an upload that is continued."""
 
     # pylint: disable=import-outside-toplevel

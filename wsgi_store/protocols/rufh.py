@@ -21,8 +21,8 @@ from wsgi_store.errors import (
     UploadLocked,
     WSGIStoreError,
 )
-from wsgi_store.uploads.records import Announced
-from wsgi_store.web.dialect import Appended, Outcome
+from wsgi_store.uploads.records import FileInfo
+from wsgi_store.web.dialect import AppendInfo, Outcome
 from wsgi_store.web.digest_fields import format_field, parse_field
 from wsgi_store.web.response import Headers
 
@@ -44,7 +44,7 @@ BOOLEAN = re.compile(rf"\?([01]){PARAMETERS}")
 PROBLEMS = "https://iana.org/assignments/http-problem-types#"
 
 
-class Taken(UploadLocked):
+class LockedConflict(UploadLocked):
     """UploadLocked with the status of a conflict."""
 
     status = 409
@@ -77,7 +77,7 @@ class Draft:
                 if f"HTTP_{name.upper().replace('-', '_')}" in environ:
                     raise BadRequest(f"{name}: not allowed in a {method}")
 
-    def announced(self, environ: "WSGIEnvironment") -> Announced:
+    def announced(self, environ: "WSGIEnvironment") -> FileInfo:
         """Read a creation."""
         if _complete(environ) is None:
             raise BadRequest("send Upload-Complete: ?1 or ?0")
@@ -87,13 +87,13 @@ class Draft:
         length = _length(environ, 0, body)
         digests = environ.get("HTTP_REPR_DIGEST")
         _, told = parse_options_header(environ.get("HTTP_CONTENT_DISPOSITION", ""))
-        return Announced(
+        return FileInfo(
             length=length,
             expected=tuple(parse_field(digests)) if digests else (),
             name=told.get("filename") or None,
         )
 
-    def appended(self, environ: "WSGIEnvironment", length: int | None) -> Appended:
+    def appended(self, environ: "WSGIEnvironment", length: int | None) -> AppendInfo:
         """Read an append, or the body of a creation."""
         offset = 0
         if environ["REQUEST_METHOD"] == "PATCH":
@@ -107,7 +107,7 @@ class Draft:
         if complete is None:
             raise BadRequest("send Upload-Complete: ?1 or ?0")
         digests = environ.get("HTTP_CONTENT_DIGEST")
-        return Appended(
+        return AppendInfo(
             offset=offset,
             length=_length(environ, offset, length),
             complete=complete,
@@ -151,7 +151,7 @@ class Draft:
         """Return a failure with the status and the members that the draft defines."""
         evidence = dict(failure.evidence)
         if isinstance(failure, UploadLocked):
-            return Taken(failure.message, **evidence)
+            return LockedConflict(failure.message, **evidence)
         if isinstance(failure, OffsetMismatch):
             if self._version < 7 and evidence.get("stored"):
                 return Completed(

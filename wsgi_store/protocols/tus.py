@@ -15,8 +15,8 @@ from wsgi_store.errors import (
     UnsupportedVersion,
     WSGIStoreError,
 )
-from wsgi_store.uploads.records import Announced
-from wsgi_store.web.dialect import Appended, Outcome
+from wsgi_store.uploads.records import FileInfo
+from wsgi_store.web.dialect import AppendInfo, Outcome
 from wsgi_store.web.digest_fields import format_field, parse_field
 from wsgi_store.web.response import Headers
 
@@ -46,7 +46,7 @@ class Tus:
         if environ.get("HTTP_TUS_RESUMABLE") != VERSION:
             raise UnsupportedVersion(f"send Tus-Resumable: {VERSION}")
 
-    def announced(self, environ: "WSGIEnvironment") -> Announced:
+    def announced(self, environ: "WSGIEnvironment") -> FileInfo:
         """Read a creation."""
         if "HTTP_UPLOAD_CONCAT" in environ:
             raise BadRequest("Upload-Concat: the extension concatenation is not supported")
@@ -56,14 +56,14 @@ class Tus:
             raise BadRequest("send either Upload-Length or Upload-Defer-Length: 1")
         metadata = environ.get("HTTP_UPLOAD_METADATA", "")
         digests = environ.get("HTTP_REPR_DIGEST")
-        return Announced(
+        return FileInfo(
             length=length,
             expected=tuple(parse_field(digests)) if digests else (),
             name=_name(metadata),
             metadata=metadata,
         )
 
-    def appended(self, environ: "WSGIEnvironment", _: int | None) -> Appended:
+    def appended(self, environ: "WSGIEnvironment", _: int | None) -> AppendInfo:
         """Read an append, or the body of a creation."""
         is_creation = environ["REQUEST_METHOD"] == "POST"
         kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
@@ -73,7 +73,7 @@ class Tus:
         if offset is None:
             raise BadRequest("send Upload-Offset")
         length = None if is_creation else _number(environ, "Upload-Length")
-        return Appended(offset=offset, length=length, expected=_checksum(environ))
+        return AppendInfo(offset=offset, length=length, expected=_checksum(environ))
 
     def answer(self, environ: "WSGIEnvironment", outcome: Outcome) -> tuple[int, Headers]:
         """Return the status and the fields of a response."""

@@ -18,7 +18,7 @@ class Event(enum.Enum):
 
 
 # Called with the id of the upload, and the bytes that it has or had.
-Told = Callable[[Event, str, int], object]
+EventHandler = Callable[[Event, str, int], object]
 
 
 def ignored(_event: Event, _identity: str, _size: int) -> None:

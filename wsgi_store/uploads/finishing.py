@@ -14,7 +14,7 @@ from wsgi_store.filesystem import disk_errors
 from wsgi_store.hashing import BLOCK_SIZE
 from wsgi_store.staging import Receipt, Staging
 from wsgi_store.store.contract import Added
-from wsgi_store.uploads.following import Follower
+from wsgi_store.uploads.following import RunningHash
 from wsgi_store.uploads.part import Part, end_of
 
 Publishing = AbstractContextManager[object] | None
@@ -29,7 +29,7 @@ def finish(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     folder: int,
     part: Part,
     expected: Iterable[Digest],
-    follower: Follower,
+    follower: RunningHash,
     publishing: Publishing,
     promise: str,
 ) -> Receipt:
@@ -75,7 +75,7 @@ def _counted(folder: int, last: Part) -> Iterator[bytes]:
                     offset += len(block)
 
 
-class Aside:
+class Background:
     """Stores files in threads of this process, because their requests might time out.
 
     A thread ends with its process, as if that had been killed: another request stores the file then.
@@ -121,5 +121,5 @@ class Aside:
 def _run(work: Callable[[], Receipt], future: "Future[Receipt]") -> None:
     try:
         future.set_result(work())
-    except BaseException as error:  # pylint: disable=broad-exception-caught  # raised by `Aside.wait`
+    except BaseException as error:  # pylint: disable=broad-exception-caught  # raised by `Background.wait`
         future.set_exception(error)

@@ -14,7 +14,7 @@ CATCHING_UP = 4
 KEPT = 1000
 
 
-class Follower:
+class RunningHash:
     """The hashes of the first `position` bytes of an upload."""
 
     def __init__(self, algorithms: Iterable[Algorithm], expected: Iterable[Digest]) -> None:
@@ -55,19 +55,19 @@ class Follower:
         return self._hasher.digests()
 
 
-class Followers:
+class HashCache:
     """The followers of this process that no request is using, by the keys of their parts."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._kept: OrderedDict[bytes, Follower] = OrderedDict()
+        self._kept: OrderedDict[bytes, RunningHash] = OrderedDict()
 
-    def take(self, key: bytes) -> Follower | None:
+    def take(self, key: bytes) -> RunningHash | None:
         """Return a follower, for one request alone."""
         with self._lock:
             return self._kept.pop(key, None)
 
-    def keep(self, key: bytes, follower: Follower) -> None:
+    def keep(self, key: bytes, follower: RunningHash) -> None:
         """Keep a follower for the next request."""
         with self._lock:
             self._kept[key] = follower

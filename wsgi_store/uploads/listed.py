@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from wsgi_store.filesystem import Directory, list_directory, read_file
 from wsgi_store.uploads import records
 from wsgi_store.uploads.part import last_of
-from wsgi_store.uploads.records import Announced
+from wsgi_store.uploads.records import FileInfo
 
 IDENTITY = re.compile("[0-9a-f]{32}")
 # Seconds after its last byte for which an upload is promised the room that was announced for it.
@@ -21,7 +21,7 @@ class Listed:
     """An upload as it was found."""
 
     path: str
-    announced: Announced
+    announced: FileInfo
     size: int = 0
     """The bytes that it takes."""
     modified: float = 0.0
@@ -60,7 +60,7 @@ def paths(own: str) -> Iterator[str]:
         yield os.path.join(own, name)
 
 
-def look(path: str, known: Announced | None = None) -> Listed:
+def look(path: str, known: FileInfo | None = None) -> Listed:
     """Look at an upload, of which `known` was announced; raises OSError, and ValueError if it is damaged."""
     names = os.listdir(path)
     if known is None or known.length is None:
@@ -79,8 +79,8 @@ def look(path: str, known: Announced | None = None) -> Listed:
     return Listed(path, known, start + status.st_size, status.st_mtime, joined=number > 0)
 
 
-def _announced(path: str) -> Announced:
+def _announced(path: str) -> FileInfo:
     # Without a file that can be read it cannot go on, and expires like others.
     with suppress(FileNotFoundError, records.Damaged):
         return records.announced(read_file(os.path.join(path, records.ANNOUNCED)))
-    return Announced()
+    return FileInfo()

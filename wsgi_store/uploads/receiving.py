@@ -9,11 +9,11 @@ from wsgi_store.errors import ChecksumMismatch, DigestMismatch, InconsistentLeng
 from wsgi_store.hashing import Hasher
 from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Store
-from wsgi_store.uploads.events import Told
-from wsgi_store.uploads.finishing import Aside
-from wsgi_store.uploads.following import Follower, Followers
+from wsgi_store.uploads.events import EventHandler
+from wsgi_store.uploads.finishing import Background
+from wsgi_store.uploads.following import HashCache, RunningHash
 from wsgi_store.uploads.part import Part
-from wsgi_store.uploads.records import Announced
+from wsgi_store.uploads.records import FileInfo
 from wsgi_store.uploads.room import Limits, Room
 
 # Called with the number of bytes that survive.
@@ -31,9 +31,9 @@ class Shared:
     room: Room
     limits: Limits
     sync: bool
-    told: Told
-    aside: Aside
-    followers: Followers = field(default_factory=Followers)
+    told: EventHandler
+    background: Background
+    followers: HashCache = field(default_factory=HashCache)
 
 
 def compare(
@@ -50,12 +50,12 @@ def compare(
         raise InconsistentLength("more bytes than were announced", expected=known, provided=end)
 
 
-def follower_of(shared: Shared, part: Part, announced: Announced) -> Follower:
+def follower_of(shared: Shared, part: Part, announced: FileInfo) -> RunningHash:
     """Return the hashes of the bytes of a part; only for its holder."""
     follower = shared.followers.take(part.note.key)
     # After a takeover the file is hashed from the disk, when its parts are one.
     if follower is None or part.number or follower.position > part.size:
-        follower = Follower(shared.store.algorithms, announced.expected)
+        follower = RunningHash(shared.store.algorithms, announced.expected)
     return follower
 
 
@@ -72,11 +72,11 @@ def receive(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     shared: Shared,
     path: str,
     part: Part,
-    announced: Announced,
+    announced: FileInfo,
     chunks: Iterable[Chunk],
     expected: Sequence[Digest],
     progress: Progress | None = None,
-) -> Follower:
+) -> RunningHash:
     """Append bytes to a part, and hash what counts; returns the hashes.
 
     With `expected`, their digests, they count only if they have them; otherwise raises ChecksumMismatch.

@@ -23,7 +23,7 @@ NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Announced:
+class FileInfo:
     """What a client says of a file before it sends it."""
 
     length: int | None = None
@@ -42,7 +42,7 @@ class Announced:
         """Return when an upload expires whose last byte arrived then, in seconds since the epoch."""
         return modified + self.kept if self.until is None else min(modified + self.kept, self.until)
 
-    def fits(self, other: "Announced") -> bool:
+    def fits(self, other: "FileInfo") -> bool:
         """Whether both have a digest in common and nothing that contradicts the other one."""
         mine, theirs = ({one.algorithm: one for one in each.expected} for each in (self, other))
         common = mine.keys() & theirs.keys()
@@ -55,7 +55,7 @@ class Announced:
         """Whether a digest proves what the file is."""
         return any(digest.algorithm.collision_resistant for digest in self.expected)
 
-    def joined(self, other: "Announced") -> "Announced":
+    def joined(self, other: "FileInfo") -> "FileInfo":
         """Return what both say of one file."""
         expected = tuple(dict.fromkeys((*self.expected, *other.expected)))
         length = other.length if self.length is None else self.length
@@ -66,15 +66,15 @@ class Damaged(ValueError):
     """A record is not as it was written; without syncs, a power failure may damage it."""
 
 
-def announced(data: bytes) -> Announced:
+def announced(data: bytes) -> FileInfo:
     """Read what was announced; raises Damaged."""
     with _undamaged():
         fields = json.loads(data)
         expected = tuple(_digest(text) for text in fields.pop("expected"))
-        return Announced(expected=expected, **fields)
+        return FileInfo(expected=expected, **fields)
 
 
-def write(what: Announced, folder: int, *, sync: bool) -> None:
+def write(what: FileInfo, folder: int, *, sync: bool) -> None:
     """Write what was announced, in one step; raises OSError."""
     fields = {one.name: getattr(what, one.name) for one in dataclasses.fields(what)}
     fields["expected"] = [str(digest) for digest in what.expected]

@@ -13,7 +13,7 @@ from wsgi_store.filesystem import disk_errors
 from wsgi_store.store.contract import Store
 from wsgi_store.store.disk.capabilities import UPLOADS
 from wsgi_store.uploads import removal
-from wsgi_store.uploads.events import Event, Told, ignored
+from wsgi_store.uploads.events import Event, EventHandler, ignored
 from wsgi_store.uploads.listed import Listed, look, owners, paths
 
 # Seconds for which a look at all uploads is good, and how many times longer than it took.
@@ -61,7 +61,7 @@ class Room:
     most. The time of the directory shows whether an upload was created or removed.
     """
 
-    def __init__(self, directory: str, told: Told = ignored) -> None:
+    def __init__(self, directory: str, told: EventHandler = ignored) -> None:
         self.directory = directory
         self._told = told
         self._lock = Lock()

@@ -13,11 +13,11 @@ from wsgi_store.staging import Receipt
 from wsgi_store.uploads import records, removal
 from wsgi_store.uploads.events import Event
 from wsgi_store.uploads.finishing import Publishing, finish
-from wsgi_store.uploads.following import Follower
+from wsgi_store.uploads.following import RunningHash
 from wsgi_store.uploads.listed import look
 from wsgi_store.uploads.part import Part, claim, last_of
 from wsgi_store.uploads.receiving import Progress, Shared, compare, follower_of, receive, require_room
-from wsgi_store.uploads.records import Announced
+from wsgi_store.uploads.records import FileInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class State:
 class Upload:
     """One upload."""
 
-    def __init__(self, shared: Shared, path: str, identity: str, announced: Announced) -> None:
+    def __init__(self, shared: Shared, path: str, identity: str, announced: FileInfo) -> None:
         self._shared = shared
         self._path = path
         self.identity = identity
@@ -72,7 +72,7 @@ class Upload:
         StoreError and whatever `chunks` and `publishing` raise. The upload is removed if the file lacks an
         announced digest.
         """
-        self._shared.aside.wait(self._path)
+        self._shared.background.wait(self._path)
         with ExitStack() as stack:
             folder = stack.enter_context(self._opened()).fd
             part = self._claimed(folder)
@@ -81,12 +81,12 @@ class Upload:
             stack.enter_context(part)
             if part.taken_over:
                 self._shared.told(Event.TAKEN_OVER, self.identity, part.offset)
-            self._require_young(part.modified)
+            self._require_unexpired(part.modified)
             self._reread(folder, part)
             if self._is_complete(part):
                 # No other request can take over from here on.
                 part.keep(self._path, sync=self._shared.sync, complete=True)
-                receipt = self._stored_aside(folder, part, stack.pop_all(), publishing)
+                receipt = self._stored_in_background(folder, part, stack.pop_all(), publishing)
                 compare(receipt.size, receipt.size, offset, incoming, length)
                 return self._told(receipt, time.time())
             announced = self._agreed(part, offset, incoming, length)
@@ -133,7 +133,7 @@ class Upload:
     def _done(self, folder: int, offset: int | None, incoming: int | None, length: int | None) -> State:
         """Tell the result of an upload that is done."""
         finished = os.stat(records.DONE, dir_fd=folder).st_mtime
-        self._require_young(finished)
+        self._require_unexpired(finished)
         records.clear(folder)  # whoever finished it may have been killed
         try:
             receipt = records.receipt(folder)
@@ -145,7 +145,7 @@ class Upload:
         compare(receipt.size, receipt.size, offset, incoming, length)
         return self._told(receipt, finished)
 
-    def _require_young(self, modified: float) -> None:
+    def _require_unexpired(self, modified: float) -> None:
         """Remove the upload and raise UploadNotFound if it has expired."""
         if self.announced.expires(modified) < time.time():
             self.discard(Event.EXPIRED)
@@ -162,7 +162,7 @@ class Upload:
             # Its last byte may have been published.
             self.announced = replace(self.announced, length=part.offset)
 
-    def _announce(self, folder: int, announced: Announced) -> None:
+    def _announce(self, folder: int, announced: FileInfo) -> None:
         """Write what was announced to the disk, if it is new."""
         if announced != self.announced:
             records.write(announced, folder, sync=self._shared.sync)
@@ -171,7 +171,7 @@ class Upload:
     def _is_complete(self, part: Part) -> bool:
         return part.offset == self.announced.length
 
-    def _agreed(self, part: Part, offset: int | None, incoming: int | None, length: int | None) -> Announced:
+    def _agreed(self, part: Part, offset: int | None, incoming: int | None, length: int | None) -> FileInfo:
         """Compare what the client says with what is known; returns both."""
         known = self.announced.length
         compare(part.offset, known, offset, incoming, length)
@@ -179,7 +179,9 @@ class Upload:
         self._shared.staging.limit(max(part.offset + (incoming or 0), known or 0), self.announced.max_size)
         return replace(self.announced, length=known)
 
-    def _stored_aside(self, folder: int, part: Part, held: ExitStack, publishing: Publishing) -> Receipt:
+    def _stored_in_background(
+        self, folder: int, part: Part, held: ExitStack, publishing: Publishing
+    ) -> Receipt:
         """Store the complete file of a killed request, in a thread that gets the lock."""
         follower = follower_of(self._shared, part, self.announced)
 
@@ -187,9 +189,9 @@ class Upload:
             with held:
                 return self._stored(folder, part, follower, publishing)
 
-        return self._shared.aside.store(self._path, store)
+        return self._shared.background.store(self._path, store)
 
-    def _stored(self, folder: int, part: Part, follower: Follower, publishing: Publishing) -> Receipt:
+    def _stored(self, folder: int, part: Part, follower: RunningHash, publishing: Publishing) -> Receipt:
         shared = self._shared
         try:
             expected = self.announced.expected
@@ -201,7 +203,7 @@ class Upload:
         shared.told(Event.FINISHED, self.identity, receipt.size)
         return receipt
 
-    def join(self, announced: Announced) -> bool:
+    def join(self, announced: FileInfo) -> bool:
         """Note what else was announced for the same file; False if the upload is done.
 
         Raises UploadLocked, UploadNotFound and StoreError.
@@ -211,7 +213,7 @@ class Upload:
             if part is None:
                 return False
             with part:
-                self._require_young(part.modified)
+                self._require_unexpired(part.modified)
                 self._reread(folder.fd, part)
                 both = self.announced.joined(announced)
                 if both != self.announced:
@@ -232,7 +234,7 @@ class Upload:
         with self._opened() as folder:
             part = self._claimed(folder.fd)
             if part is None:
-                self._require_young(os.stat(records.DONE, dir_fd=folder.fd).st_mtime)
+                self._require_unexpired(os.stat(records.DONE, dir_fd=folder.fd).st_mtime)
                 return False
             with part:
                 self.discard()

@@ -24,12 +24,12 @@ from wsgi_store.staging import Receipt, Staging
 from wsgi_store.store.contract import Store
 from wsgi_store.store.staged import StagedFile
 from wsgi_store.uploads import contents, records, removal
-from wsgi_store.uploads.events import Event, Told, ignored
-from wsgi_store.uploads.finishing import Aside, Publishing
+from wsgi_store.uploads.events import Event, EventHandler, ignored
+from wsgi_store.uploads.finishing import Background, Publishing
 from wsgi_store.uploads.listed import IDENTITY, paths
 from wsgi_store.uploads.part import make_part
 from wsgi_store.uploads.receiving import Shared
-from wsgi_store.uploads.records import Announced
+from wsgi_store.uploads.records import FileInfo
 from wsgi_store.uploads.room import Limits, Room, directory_of
 from wsgi_store.uploads.upload import Upload
 
@@ -55,7 +55,7 @@ class Uploads:
         *,
         room: Room | None = None,
         sync: bool = True,
-        told: Told = ignored,
+        told: EventHandler = ignored,
         threads: bool = True,
     ) -> None:
         self._staging = staging
@@ -63,7 +63,7 @@ class Uploads:
         self._ground = store.staging_directory
         self.room = room or Room(directory_of(store), told)
         self._directory = self.room.directory
-        self._shared = Shared(staging, store, self.room, limits, sync, told, Aside(threads=threads))
+        self._shared = Shared(staging, store, self.room, limits, sync, told, Background(threads=threads))
         self._next_sweep = 0.0
         self.lacks: str | None = None
         """What the file system lacks for uploads that can be continued."""
@@ -88,7 +88,7 @@ class Uploads:
     def create(
         self,
         owner: str,
-        announced: Announced,
+        announced: FileInfo,
         *,
         alone: bool = False,
         reads: bool = False,
@@ -123,13 +123,13 @@ class Uploads:
                     return upload or self._new(own, announced, alone=alone)
         raise UploadLocked("other requests keep creating and removing this upload")
 
-    def _renewed(self, announced: Announced, publishing: Publishing) -> Receipt | None:
+    def _renewed(self, announced: FileInfo, publishing: Publishing) -> Receipt | None:
         if announced.length is None:
             return None
         return self._staging.renew(announced.expected, announced.length, publishing)
 
     def _unfinished(
-        self, own: str, announced: Announced, renew: Callable[[], Receipt | None]
+        self, own: str, announced: FileInfo, renew: Callable[[], Receipt | None]
     ) -> Upload | None:
         """Return the unfinished upload with this content; `renew` tells what the store holds after that.
 
@@ -142,7 +142,7 @@ class Uploads:
                 raise
             return None
 
-    def _of_content(self, own: str, announced: Announced) -> Upload | None:
+    def _of_content(self, own: str, announced: FileInfo) -> Upload | None:
         """Return the unfinished upload of an owner with this content, which may say more of it now."""
         with Directory(own) as place:
             for identity in contents.noted(place.fd, announced.expected):
@@ -153,7 +153,7 @@ class Uploads:
                         return upload
         return None
 
-    def _held(self, own: str, announced: Announced, receipt: Receipt, upload: Upload | None) -> Upload:
+    def _held(self, own: str, announced: FileInfo, receipt: Receipt, upload: Upload | None) -> Upload:
         """Return an upload that is done because the store holds the blob."""
         with suppress(UploadLocked, UploadNotFound):
             if upload is not None:
@@ -164,7 +164,7 @@ class Uploads:
             self._put(draft, path)
         return Upload(self._shared, path, os.path.basename(path), announced)
 
-    def _new(self, own: str, announced: Announced, *, alone: bool) -> Upload:
+    def _new(self, own: str, announced: FileInfo, *, alone: bool) -> Upload:
         """Create an upload, unless another request has done so; raises FileNotFoundError if `own` is gone."""
         path = os.path.join(own, secrets.token_hex(16))
         # Creations of one owner look one after another, so that both find the same upload.
@@ -181,7 +181,7 @@ class Uploads:
         self._shared.told(Event.CREATED, os.path.basename(path), announced.length or 0)
         return Upload(self._shared, path, os.path.basename(path), announced)
 
-    def _repeated(self, own: str, announced: Announced) -> Upload | None:
+    def _repeated(self, own: str, announced: FileInfo) -> Upload | None:
         """Make way for the only upload of an owner; returns the one that is done, if it has this content."""
         for path in paths(own):
             with suppress(UploadNotFound):
@@ -196,14 +196,14 @@ class Uploads:
         for path in (self._directory, own):
             make_directory(path, 0o700)
 
-    def _require_room(self, path: str, announced: Announced) -> None:
+    def _require_room(self, path: str, announced: FileInfo) -> None:
         """Raise TooManyUploads, TooLarge or StorageFull if there may not be another upload."""
         length = announced.length or 0
         self._staging.admit(length, announced.max_size, files=FILES)
         self.room.require(self._limits, path, length, new=True)
 
     @contextmanager
-    def _draft(self, announced: Announced, receipt: Receipt | None = None) -> Iterator[str]:
+    def _draft(self, announced: FileInfo, receipt: Receipt | None = None) -> Iterator[str]:
         """Yield the path of a new upload that is not yet found; it is removed unless it gets another."""
         path = os.path.join(self._directory, f".{secrets.token_hex(16)}")
         try:
@@ -244,7 +244,7 @@ class Uploads:
         except (FileNotFoundError, NotADirectoryError, records.Damaged):
             # Without syncs a power failure may have damaged it, so that nobody can use it any more.
             with suppress(FileNotFoundError, NotADirectoryError):
-                Upload(self._shared, path, identity, Announced()).discard()
+                Upload(self._shared, path, identity, FileInfo()).discard()
             raise UploadNotFound from None
         return Upload(self._shared, path, identity, announced)
 

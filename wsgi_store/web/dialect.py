@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from wsgi_store.digest import Digest
 from wsgi_store.errors import WSGIStoreError
-from wsgi_store.uploads.records import Announced
+from wsgi_store.uploads.records import FileInfo
 from wsgi_store.uploads.upload import State
 from wsgi_store.web.response import Headers
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Appended:
+class AppendInfo:
     """What a request announces about the bytes that it appends."""
 
     offset: int
@@ -47,10 +47,10 @@ class Dialect(Protocol):
     def require_version(self, environ: "WSGIEnvironment") -> None:
         """Raise UnsupportedVersion if the client speaks another version."""
 
-    def announced(self, environ: "WSGIEnvironment") -> Announced:
+    def announced(self, environ: "WSGIEnvironment") -> FileInfo:
         """Read the request that creates an upload; raises RequestError."""
 
-    def appended(self, environ: "WSGIEnvironment", length: int | None) -> Appended:
+    def appended(self, environ: "WSGIEnvironment", length: int | None) -> AppendInfo:
         """Read a request that appends `length` bytes; raises RequestError."""
 
     def answer(self, environ: "WSGIEnvironment", outcome: Outcome) -> tuple[int, Headers]:

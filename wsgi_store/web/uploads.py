@@ -23,7 +23,7 @@ from wsgi_store.errors import (
 from wsgi_store.uploads.upload import State, Upload
 from wsgi_store.web.blobs import note, stored, told
 from wsgi_store.web.body import announces_body, open_upload
-from wsgi_store.web.dialect import Appended, Dialect, Outcome
+from wsgi_store.web.dialect import AppendInfo, Dialect, Outcome
 from wsgi_store.web.request import UPLOAD_FIELDS, Request
 from wsgi_store.web.response import Headers, Response, json_response
 
@@ -42,7 +42,7 @@ class Incoming:
 
     chunks: Iterator[Chunk]
     length: int | None
-    said: Appended
+    said: AppendInfo
 
 
 def create(request: Request) -> Response:
