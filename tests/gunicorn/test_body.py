@@ -213,9 +213,9 @@ EXPECTING = LENGTH[:-2] + b"Expect: 100-continue\r\n\r\n"
 
 
 def received(body: Body, size: int = 100_000) -> bytes | None:
-    """What `receive` returns: the bytes, or None if nothing has arrived."""
+    """What `receive_into` returns: the bytes, or None if nothing has arrived."""
     buffer = memoryview(bytearray(size))
-    count = body.receive(buffer)
+    count = body.receive_into(buffer)
     return None if count is None else bytes(buffer[:count])
 
 
@@ -230,7 +230,7 @@ def received(body: Body, size: int = 100_000) -> bytes | None:
     ids=["length", "chunks", "lines", "pieces"],
 )
 def test_what_has_arrived(head: bytes, frames: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    """`receive` returns what has arrived, wherever the client pauses, and None while it is silent."""
+    """`receive_into` returns what has arrived, wherever the client pauses, and None while it is silent."""
     monkeypatch.setattr("wsgi_store.gunicorn.body.MOMENT", 0.05)
     with closing(Sent(head, b"", end=False)) as sent:
         assert received(sent.body) is None
@@ -250,7 +250,7 @@ def test_what_has_arrived(head: bytes, frames: list[bytes], monkeypatch: pytest.
 
 
 def test_a_slow_client_gives_its_bytes_soon() -> None:
-    """`receive` hands on what has arrived within about a second, however slowly more arrives."""
+    """`receive_into` hands on what has arrived within about a second, however slowly more arrives."""
     with closing(Sent(LENGTH, b"Hello", end=False)) as sent:
         assert received(sent.body, 2) == b"He"
         timers = [Timer(MOMENT * share, sent.client.send, [b"!"]) for share in (0.3, 0.6, 0.9, 1.2)]
@@ -271,7 +271,7 @@ def test_a_slow_client_gives_its_bytes_soon() -> None:
 def test_what_arrived_before_a_break(
     head: bytes, frame: bytes, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`receive` returns what arrived before the connection broke or the client fell silent."""
+    """`receive_into` returns what arrived before the connection broke or the client fell silent."""
     monkeypatch.setattr("wsgi_store.gunicorn.body.MOMENT", 0.05)
     with closing(Sent(head, frame, end=way == "end")) as sent:
         sent.unreader.sock.settimeout(0.2)
@@ -292,7 +292,7 @@ def test_what_arrived_before_a_break(
 
 
 def test_what_arrives_after_continue() -> None:
-    """`receive` asks for the body first where the client waits for that."""
+    """`receive_into` asks for the body first where the client waits for that."""
     with closing(Sent(EXPECTING, b"", end=False)) as sent:
         sent.body.reader = Continue(sent.request, sent.unreader.sock)
         assert received(sent.body) is None

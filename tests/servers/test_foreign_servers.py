@@ -17,9 +17,11 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.support import speakers
 from tests.support.exchanges import DATA, HASH, SIZE, form, told
 from tests.support.foreign import SERVERS
 from tests.support.servers import PROJECT, Server, gunicorn, start, until, uwsgi
+from tests.support.speakers import SPEAKERS, Speaker, create, finish, offset, received
 from tests.support.wire import Connection, chunked, message
 
 pytestmark = pytest.mark.clients
@@ -198,6 +200,24 @@ def test_put(at: tuple[Server, Seen]) -> None:
             if status == 200:
                 assert told(answer) == (HASH, SIZE, False)
             assert json.loads(answer.body).get("name") == ("ä b\n.txt" if "%" in target else None)
+
+
+@pytest.mark.parametrize("speaker", SPEAKERS, ids=str)
+def test_resumable_uploads(at: tuple[Server, Seen], speaker: Speaker) -> None:
+    """An upload that broke off goes on where it broke off, in both protocols."""
+    server, _ = at
+    if server.log.stem in NO_HEAD:
+        return  # nor a response without a body
+    url = create(speaker, server.port, SIZE)
+    with Connection(server.port) as connection:
+        connection.send(speaker.patch(url, 0, Content_Length=SIZE), DATA[: SIZE // 2])
+        with suppress(AssertionError):
+            until(lambda: received(server, url) > SIZE // 2 - (1 << 20), "bytes to be written", 2)
+        kept = received(server, url)
+        connection.reset()
+    until(lambda: speakers.head(speaker, server.port, url).status in (200, 204), "the end of the request")
+    assert offset(speaker, server.port, url) >= kept
+    assert finish(speaker, server.port, url, DATA) == HASH
 
 
 def test_short_length(at: tuple[Server, Seen]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.exchanges import DATA, HASH, SIZE, told
+from tests.support.exchanges import DATA, HASH, SIZE, form, told
 from tests.support.servers import Server, gunicorn, nginx, start, uwsgi
 from tests.support.speakers import DRAFT, TUS, create, finish, offset
 from tests.support.wire import Connection, chunked, message
@@ -116,6 +116,45 @@ def test_other_clients(server: Server) -> None:
         assert connection.ask(creation().replace(b"HTTP/1.1", b"HTTP/1.0"), DATA).status == 200
     with Connection(server.port) as connection:
         assert connection.ask(message("POST", "/", DATA)).status == 200
+
+
+def test_a_plain_upload(server: Server) -> None:
+    """A plain upload whose client asks for it can be continued, and is answered as it always was."""
+    with Connection(server.port) as connection:
+        head = creation().replace(b"/uploads", b"/")
+        connection.send(head, DATA[:HALF])
+        first = connection.receive()
+        assert first.status == 104
+        connection.send(DATA[HALF:])
+        final = connection.receive()
+        assert told(final)[0] == HASH
+        assert final.fields["upload-complete"] == "?1"
+    with Connection(server.port) as connection:
+        connection.send(head, DATA[:HALF])
+        url = connection.receive().fields["location"]
+        connection.reset()
+    assert finish(DRAFT, server.port, url, DATA) == HASH
+    with Connection(server.port) as connection:
+        options = connection.ask(message("OPTIONS", "/"))
+    assert options.fields["upload-limit"] == "min-size=0"
+    assert "tus-version" not in options.fields
+
+
+@pytest.mark.parametrize("version", [None, 4])
+def test_a_plain_upload_of_another_version(server: Server, version: int | None) -> None:
+    """Without a version that is spoken, a plain upload stays one."""
+    with Connection(server.port) as connection:
+        answer = connection.ask(creation(version).replace(b"/uploads", b"/"), DATA)
+        assert told(answer)[0] == HASH
+        assert "upload-complete" not in answer.fields
+
+
+def test_a_form(server: Server) -> None:
+    """A form stays one, whatever its client asks for."""
+    head, _, body = form("name", DATA).partition(b"\r\n\r\n")
+    fields = b"\r\nUpload-Complete: ?1\r\nUpload-Draft-Interop-Version: 8\r\n\r\n"
+    with Connection(server.port) as connection:
+        assert told(connection.ask(head + fields + body))[0] == HASH
 
 
 def test_a_client_that_does_not_wait(server: Server) -> None:

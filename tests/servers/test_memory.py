@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.exchanges import told
-from tests.support.servers import Server, gunicorn
+from tests.support.servers import Server, gunicorn, uwsgi
+from tests.support.speakers import DRAFT, create
 from tests.support.wire import Connection, message
 
 SIZE = int(os.environ.get("TEST_FILE_SIZE", 256 << 20))
@@ -68,6 +69,37 @@ def form(port: int, size: int) -> str:
         return told(connection.receive())[0]
 
 
+def patch(port: int, size: int) -> str:
+    """Upload `size` bytes in one piece of a resumable upload."""
+    url = create(DRAFT, port, size)
+    with Connection(port) as connection:
+        connection.send(DRAFT.patch(url, 0, Content_Length=size))
+        for _ in range(size // len(BLOCK)):
+            connection.send(BLOCK)
+        return told(connection.receive())[0]
+
+
+def tiny(port: int, size: int) -> str:
+    """Upload `size` bytes, at most 1 MiB, of a resumable upload in chunks of one byte."""
+    size = min(size, 1 << 20)
+    url = create(DRAFT, port, size)
+    with Connection(port) as connection:
+        connection.send(DRAFT.patch(url, 0, Transfer_Encoding="chunked"))
+        connection.send(b"1\r\na\r\n" * size, b"0\r\n\r\n")
+        return told(connection.receive())[0]
+
+
+def opened(port: int, _: int) -> str:
+    """Create 1,000 resumable uploads."""
+    with Connection(port) as connection:
+        for _ in range(1000):
+            answer = connection.ask(DRAFT.creation(1000))
+            assert answer.status == 201, answer
+            if answer.fields.get("connection") == "close":
+                return ""
+    return answer.fields["location"]
+
+
 def download(port: int, hash_: str, **fields: str) -> int:
     """Download a blob, or part of it; return the number of bytes received, header included."""
     with Connection(port) as connection:
@@ -78,23 +110,33 @@ def download(port: int, hash_: str, **fields: str) -> int:
     return received
 
 
-UPLOADS: dict[str, Callable[[int, int], str]] = {"raw": raw, "chunked": chunked, "form": form}
+UPLOADS: dict[str, Callable[[int, int], str]] = {
+    "raw": raw,
+    "chunked": chunked,
+    "form": form,
+    "patch": patch,
+    "tiny": tiny,
+}
 
 
 class Peak:
     """The rise of a worker's peak resident memory from now on, in bytes (proc(5))."""
 
     def __init__(self, server: Server) -> None:
-        (self._pid,) = server.processes()
+        self._pids = server.processes()
         # 5 resets the high-water mark to the current resident memory.
-        Path(f"/proc/{self._pid}/clear_refs").write_text("5", encoding="ascii")
+        for pid in self._pids:
+            Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
         self._before = self._mark()
 
     def _mark(self) -> int:
-        status = Path(f"/proc/{self._pid}/status").read_text(encoding="ascii")
-        match = re.search(r"VmHWM:\s+(\d+) kB", status)
-        assert match is not None
-        return int(match[1]) << 10
+        total = 0
+        for pid in self._pids:
+            status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+            match = re.search(r"VmHWM:\s+(\d+) kB", status)
+            assert match is not None
+            total += int(match[1]) << 10
+        return total
 
     def growth(self, what: str) -> int:
         """Return the rise so far, and print it for pytest -rP."""
@@ -109,6 +151,25 @@ def test_upload(server: Server, way: str) -> None:
     peak = Peak(server)
     UPLOADS[way](server.port, SIZE)
     assert peak.growth(f"{way} upload") <= LIMIT
+
+
+def test_open_uploads(server: Server) -> None:
+    """Many unfinished uploads take little memory."""
+    peak = Peak(server)
+    assert opened(server.port, 0)
+    assert peak.growth("1,000 uploads") <= LIMIT
+
+
+def test_uwsgi() -> None:
+    """A resumable upload of any size takes little memory under uWSGI, too."""
+    with tempfile.TemporaryDirectory(dir=DIRECTORY) as directory, uwsgi(Path(directory)) as server:
+        for _ in range(4):  # each of its processes gets some
+            patch(server.port, 3 << 20)
+            tiny(server.port, 32 << 10)
+        peak = Peak(server)
+        patch(server.port, SIZE)
+        tiny(server.port, 32 << 10)
+        assert peak.growth("uploads by uWSGI") <= LIMIT
 
 
 @pytest.mark.parametrize(

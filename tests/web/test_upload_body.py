@@ -19,7 +19,7 @@ class Promptly(io.BytesIO):
         super().__init__()
         self._arrivals = itertools.chain.from_iterable((None, data) for data in arrivals)
 
-    def receive(self, buffer: memoryview) -> int | None:
+    def receive_into(self, buffer: memoryview) -> int | None:
         """Give the next piece."""
         data = next(self._arrivals, b"")
         if data is None:

@@ -17,7 +17,7 @@ BETWEEN = re.compile(rb"\r\n([0-9a-fA-F]{1,15})\r\n")
 LAST = re.compile(rb"\r\n0+[ \t]*(;[^\r]*)?\r\n")
 # A buffer with less room than this, in bytes, counts as full: a system call for a few bytes is not worth it.
 ROOM = 4096
-# `receive` returns what has arrived after this many seconds.
+# `receive_into` returns what has arrived after this many seconds.
 MOMENT = 0.5
 
 
@@ -197,7 +197,7 @@ class Body(body.Body):  # type: ignore[misc]
 
     transfer: Transfer | None = None
     _silent_since: float | None = None
-    """Since when nothing has arrived for a caller of `receive` (monotonic time)."""
+    """Since when nothing has arrived for a caller of `receive_into` (monotonic time)."""
 
     def received(self) -> int:
         """Return how many bytes have been received; 0 where the reader does not count."""
@@ -241,7 +241,7 @@ class Body(body.Body):  # type: ignore[misc]
             self._check()
         return count
 
-    def receive(self, buffer: memoryview) -> int | None:
+    def receive_into(self, buffer: memoryview) -> int | None:
         """Receive what arrives within a moment; return the number of bytes, None for none, 0 at the end.
 
         Raises TimeoutError if nothing has arrived for as long as the timeout of the socket.

@@ -38,7 +38,8 @@ TRUSTED = ("gunicorn/", "Werkzeug/", "Cheroot/", "gevent/")
 class Receiver(Protocol):
     """A request body that returns bytes as soon as they arrive."""
 
-    def receive(self, buffer: memoryview) -> int | None:
+    # Bodies of a2wsgi have a `receive` of another kind.
+    def receive_into(self, buffer: memoryview) -> int | None:
         """Receive what arrives within a moment; return the number of bytes, None for none, 0 at the end."""
 
 
@@ -93,7 +94,9 @@ def _in_turns(stream: Any, prompt: bool, whole: bool) -> Read:
 
     A chunk stays valid until two more chunks have been requested.
     """
-    fill = stream.receive if prompt and isinstance(stream, Receiver) else getattr(stream, "readinto", None)
+    fill = (
+        stream.receive_into if prompt and isinstance(stream, Receiver) else getattr(stream, "readinto", None)
+    )
     if fill is None:
         read: Callable[[int], bytes] = stream.read
         return read

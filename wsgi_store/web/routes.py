@@ -111,12 +111,14 @@ def match(request: Request) -> tuple[Route, dict[str, str]]:
         also |= {"POST", "PUT"}
         if method in ("GET", "HEAD") and request.args.get("filename"):
             extra["filename"] = request.args["filename"]
+    if path == "/" and method == "POST" and uploads.is_upgrade(request):
+        path = "/uploads"
     if method == "CONNECT":
         raise errors.MethodNotAllowed(allowed=sorted(METHODS))
     if request.environ.get("PATH_INFO") == "*":  # the server as a whole (RFC 9110 section 9.3.7)
         path, also = NOWHERE, METHODS
     if method == "OPTIONS":
-        if uploads.OF_UPLOADS.match(path):
+        if uploads.OF_UPLOADS.match(path) or (path == "/" and request.config.interim):
             return UPLOAD_OPTIONS, {"allowed": ", ".join(sorted(also.union(URL_MAP.allowed_methods(path))))}
         return OPTIONS, {"allowed": ", ".join(sorted(also.union(URL_MAP.allowed_methods(path))))}
     try:

@@ -127,7 +127,18 @@ def remove(request: Request, id_: str) -> Response:
 def options(request: Request, allowed: str) -> Response:
     """Answer with the supported protocols and their limits."""
     fields_ = request.backend.dialects.options(request.config.max_size)
+    if not OF_UPLOADS.match(request.path):  # only clients of the IETF's draft can upload there
+        fields_ = [field for field in fields_ if field[0] == "Upload-Limit"]
     return Response([], 204, [("Allow", allowed), *fields_])
+
+
+def is_upgrade(request: Request) -> bool:
+    """Whether a plain upload can become a resumable one: the client learns meanwhile where it may go on."""
+    environ = request.environ
+    if request.exchange.interim is None or "HTTP_UPLOAD_COMPLETE" not in environ:
+        return False
+    is_form = environ.get("CONTENT_TYPE", "").lower().startswith("multipart/form-data")
+    return not is_form and bool(request.backend.dialects.of(environ).interim(0))
 
 
 def fields(request: Request, failure: WSGIStoreError | None) -> Headers:
