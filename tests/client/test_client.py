@@ -24,7 +24,7 @@ from tests.support.exchanges import DATA, HASH, SIZE
 from tests.support.kinds import digest_of
 from tests.support.servers import Server, gunicorn
 from wsgi_store.assembly import create_app
-from wsgi_store.client import Client, RemoteBlob, Uploaded
+from wsgi_store.client import Client, RemoteBlob, Uploaded, resume
 from wsgi_store.client.refusals import refusal
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
@@ -122,8 +122,9 @@ def test_blake3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not (tmp_path / "again").exists()
 
 
-def test_a_prefix(config: Config, tmp_path: Path) -> None:
-    """The client works with a store mounted under a prefix."""
+def test_a_prefix(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client works with a store mounted under a prefix, also where it can continue uploads."""
+    monkeypatch.setattr(resume, "LEAST", 1 << 20)
     app = DispatcherMiddleware(NotFound(), {"/a/b": create_app(config)})
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = Thread(target=server.serve_forever)
@@ -135,6 +136,9 @@ def test_a_prefix(config: Config, tmp_path: Path) -> None:
                 assert blob.url == f"http://127.0.0.1:{server.port}/a/b/{blob.hash}"
                 assert [blob.hash] == [listed.hash for listed in client.list()]
                 client.get(blob.hash, tmp_path / "file", force=True)
+                assert client.put(DATA).url == f"http://127.0.0.1:{server.port}/a/b/{HASH}"
+                assert client.resumes
+                client.delete(HASH)
     finally:
         server.shutdown()
         thread.join()

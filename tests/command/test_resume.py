@@ -9,7 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from tests.support.cli_service import objects, run
 from tests.support.commands import environment, install
@@ -17,7 +19,10 @@ from tests.support.commands import run as run_program
 from tests.support.peers import reply, saying
 from tests.support.relay import Relay
 from tests.support.servers import Server, gunicorn, until
-from wsgi_store.cli.upload import _Upload
+from wsgi_store.cli import upload
+from wsgi_store.cli.main import main
+from wsgi_store.cli.output import Output
+from wsgi_store.cli.upload import _Upload, put
 from wsgi_store.client import Client, resume
 
 # Above what the client sends in one request without more ado.
@@ -46,6 +51,10 @@ def fixture_big(program: Path, request: pytest.FixtureRequest) -> Path:
     path = program.parent / "big"
     path.write_bytes(Random(request.node.name).randbytes(SIZE))
     return path
+
+
+class Stop(Exception):
+    """Ends an upload, as the end of its process would."""
 
 
 def hash_of(path: Path) -> str:
@@ -152,6 +161,33 @@ def test_a_file_that_changes(server: Server, tmp_path: Path, monkeypatch: pytest
         path.write_bytes(Random(least).randbytes(3_000_000))
         result = run("put", str(path), "--url", f"http://127.0.0.1:{server.port}", status=5)
         assert result.stderr == f"wsgi-store: {path}: the file changed while it was sent\n"
+
+
+def test_continued(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command says where a file continued that another client began."""
+    monkeypatch.setattr(resume, "LEAST", 1 << 20)
+    path = tmp_path / "file"
+    path.write_bytes(Random(4).randbytes(3_000_000))
+    url = f"http://127.0.0.1:{server.port}"
+
+    def stop(done: int) -> None:
+        if done > 2_000_000:
+            raise Stop
+
+    with Client(url) as client, pytest.raises(Stop):
+        client.put(path, progress=stop)
+    result = CliRunner().invoke(main, ["put", str(path), "--url", url])
+    assert (result.exit_code, result.stdout.split()[0]) == (0, hash_of(path))
+    assert result.stderr.endswith(f"wsgi-store: {path}: continued at 1.0 MB\n")
+
+
+@pytest.mark.parametrize("continues", [True, False])
+def test_a_sentence_about_interruptions(continues: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is said only if another start can continue."""
+    with click.Context(put), pytest.raises(KeyboardInterrupt):
+        with upload.told_of_interruption(lambda: continues, Output([])):
+            raise KeyboardInterrupt
+    assert capsys.readouterr().err == (MORE.decode() if continues else "")
 
 
 def test_force(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

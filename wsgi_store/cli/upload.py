@@ -100,7 +100,7 @@ def put(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
             raise MalformedHash(f"malformed hash: {error}") from None
         upload = _Upload(client, hashing, sending, wanted, force=force, dry_run=dry_run)
         paths = find(files, recursive, excluded, output.failed, output.note)
-        with _told_of_interruption(upload, output):
+        with told_of_interruption(upload.can_continue, output):
             for done in in_parallel(upload, paths, jobs):
                 rows: list[dict[str, object]] = []
                 try:
@@ -115,11 +115,12 @@ def put(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
 
 
 @contextmanager
-def _told_of_interruption(upload: "_Upload", output: Output) -> Iterator[None]:
+def told_of_interruption(can_continue: Callable[[], bool], output: Output) -> Iterator[None]:
+    """After Ctrl-C, say that another start continues, if it can."""
     try:
         yield
     except KeyboardInterrupt:
-        if upload.can_continue:
+        if can_continue():
             output.note("interrupted", "start the command again to continue where it stopped")
         raise
 
@@ -175,7 +176,6 @@ class _Upload:
         self._may_ask = not force
         self._large: set[int] = set()
 
-    @property
     def can_continue(self) -> bool:
         """Whether another start continues an upload that is running now."""
         return bool(self._large) and self._client.resumes
