@@ -12,6 +12,7 @@ import pytest
 from tests.support.calling import held
 from tests.support.resumable import TUS, checksum, created, folders, offset, tus
 from wsgi_store.config import Config
+from wsgi_store.store.contract import Durability
 from wsgi_store.web.application import Application
 
 HELLO = b"hello world"
@@ -22,8 +23,8 @@ MAX = 1000
 
 @pytest.fixture(name="config")
 def fixture_config(root: Path) -> Config:
-    """A service with a largest file."""
-    return Config(root=str(root), min_free=0, max_size=MAX)
+    """A service with a largest file, which does not wait for the disk."""
+    return Config(root=str(root), min_free=0, max_size=MAX, durability=Durability.NONE)
 
 
 class Case(NamedTuple):

@@ -287,4 +287,4 @@ class Protocol(RuleBasedStateMachine):
 
 
 TestProtocol = Protocol.TestCase
-TestProtocol.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestProtocol.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
