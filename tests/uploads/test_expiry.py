@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -131,7 +132,23 @@ def test_bytes_that_arrive_before_the_lock_is_free_count(service: Service) -> No
     upload_path = service.path(upload)
     os.utime(upload_path / "0")
     service.uploads.sweep()
+    assert not removal.expire(str(upload_path), time.time())
     assert upload.state().offset == HALF
+
+
+def test_a_removal_spares_a_successor(service: Service) -> None:
+    """Of two removals the slower one leaves the directory that took the place of the upload."""
+    path = service.path(service.begin())
+
+    @contextmanager
+    def late(_: str) -> Iterator[None]:
+        path.rename(path.with_name("before"))
+        path.mkdir()
+        yield
+
+    with mock.patch.object(removal, "alone", late), pytest.raises(FileNotFoundError):
+        removal.remove(str(path))
+    assert path.is_dir()
 
 
 def test_a_newcomer_behind_the_removal_tells_nothing(service: Service) -> None:

@@ -1,5 +1,6 @@
 """Announced lengths are promised room, and each caller has limits."""
 
+import os
 import shutil
 import threading
 import time
@@ -304,23 +305,37 @@ def test_a_look_is_seldom(tmp_path: Path) -> None:
         assert lists.call_count <= 1
 
 
-def test_two_threads_share_a_look(tmp_path: Path) -> None:
-    """Who asks while another thread looks gets the view before, and who needs a new one shares it."""
+def test_threads_share_a_look(tmp_path: Path) -> None:
+    """Who asks while another thread looks gets the view before; those who need a new one share the next."""
     service = Service(tmp_path / "store")
     service.begin(b"", length=90)
-    until(lambda: service.room.promised() == 90, "a first look")
     looking, go_on = threading.Event(), threading.Event()
+    looks: list[str] = []
 
     def slow(path: str, *known: object) -> object:
+        looks.append(path)
         looking.set()
         assert go_on.wait(10)
         return real(path, *known)  # type: ignore[arg-type]
 
     real = room.look
-    with mock.patch.object(room, "look", slow), mock.patch.object(room, "_stamp", lambda _: 1):
-        thread = threading.Thread(target=service.room.make_room)
-        thread.start()
-        assert looking.wait(10)
-        assert service.room.promised() == 90
-        go_on.set()
-        thread.join()
+    with mock.patch.multiple(room, AGE=0.0, AGE_FACTOR=0, PAUSE_FACTOR=0):
+        until(lambda: service.room.promised() == 90, "a first look")
+        threads = [threading.Thread(target=service.room.make_room) for _ in range(3)]
+        with mock.patch.object(room, "look", slow):
+            threads[0].start()
+            assert looking.wait(10)
+            for thread in threads[1:]:
+                thread.start()
+            assert service.room.promised() == 90
+            time.sleep(0.1)  # the others wait for the first
+            go_on.set()
+            for thread in threads:
+                thread.join()
+    assert len(looks) == 2
+
+
+def test_a_directory_that_vanishes_has_no_uploads(tmp_path: Path) -> None:
+    """A disk that is unmounted between two calls has no uploads."""
+    with mock.patch.object(os, "access", lambda *_: True):
+        assert Room(str(tmp_path / "nowhere")).promised() == 0
