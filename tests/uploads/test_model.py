@@ -32,7 +32,7 @@ SHA256 = Algorithm.SHA256
 DIGEST = SHA256.parse(hashlib.sha256(DATA).hexdigest())
 
 
-WHOLE = Announced(length=SIZE, expected=(DIGEST,))
+WHOLE = FileInfo(length=SIZE, expected=(DIGEST,))
 
 
 class Killed(BaseException):
