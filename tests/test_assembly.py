@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.calling import call
 from wsgi_store.assembly import create_app
-from wsgi_store.config import Config, Redirect
+from wsgi_store.choices import Redirect
+from wsgi_store.config import Config
 
 pytestmark = pytest.mark.every_store
 

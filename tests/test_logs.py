@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from loguru import logger
 
 from wsgi_store import logs
-from wsgi_store.config import LogFormat, LogLevel
+from wsgi_store.choices import LogFormat, LogLevel
 
 LINES = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TEXT = re.compile(

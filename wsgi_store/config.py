@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, Self, get_type_hints
 
 from wsgi_store.authority import parse_host, parse_origin
+from wsgi_store.choices import LogFormat, LogLevel, Redirect, Sendfile
 from wsgi_store.digest import Algorithm, require_distinct
 from wsgi_store.errors import ConfigError
 from wsgi_store.store.contract import Durability, Remote
@@ -38,17 +39,6 @@ MAX_TIMEOUT = 24 * 86400
 MAX_KEPT = 366 * 86400
 
 
-class Sendfile(enum.Enum):
-    """Which server sends the bytes of blobs."""
-
-    OFF = "off"
-    """This server."""
-    X_SENDFILE = "x-sendfile"
-    """The server in front, told by X-Sendfile (Apache, lighttpd)."""
-    X_ACCEL = "x-accel"
-    """The server in front, told by X-Accel-Redirect (nginx)."""
-
-
 class MetricsAccess(enum.Enum):
     """Who may read the metrics for Prometheus."""
 
@@ -58,30 +48,6 @@ class MetricsAccess(enum.Enum):
     """Tokens with the scope admin; everybody if there are no tokens."""
     PUBLIC = "public"
     """Everybody."""
-
-
-class Redirect(enum.Enum):
-    """Which blobs clients download from the object store, by a signed URL."""
-
-    NEVER = "never"
-    LARGE = "large"
-    ALWAYS = "always"
-
-
-class LogFormat(enum.Enum):
-    """How a log line is written."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-class LogLevel(enum.Enum):
-    """The least severe messages that are logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
 
 
 def _check(name: str, values: tuple[str, ...], parse: Callable[[str], object]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from wsgi_store.config import LogFormat, LogLevel
+from wsgi_store.choices import LogFormat, LogLevel
 
 if TYPE_CHECKING:
     from loguru import Message

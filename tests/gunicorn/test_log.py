@@ -23,7 +23,8 @@ from loguru import logger
 from tests.support.calling import call
 from tests.support.calling import request as environ_of
 from wsgi_store.assembly import create_app
-from wsgi_store.config import Config, LogFormat, LogLevel
+from wsgi_store.choices import LogFormat, LogLevel
+from wsgi_store.config import Config
 from wsgi_store.gunicorn.connection import Connection
 from wsgi_store.gunicorn.log import Logger
 from wsgi_store.gunicorn.request_handler import RequestHandler

@@ -14,7 +14,7 @@ PACKAGE = Path(wsgi_store.__file__).parent
 LAYERS = (
     ("version", "errors", "filesystem", "authority", "digest", "hashing"),
     ("store",),
-    ("staging", "readiness", "uploads", "upkeep", "config", "values"),
+    ("staging", "readiness", "uploads", "upkeep", "config", "choices", "values"),
     ("access", "metrics", "logs"),
     ("web",),
     ("protocols",),

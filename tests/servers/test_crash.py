@@ -20,8 +20,8 @@ import pytest
 from tests.support.crowds import running
 from tests.support.fleet import TARGETS, Fleet
 from tests.support.histories import Operation, Outcome, linearisable
-from tests.support.kinds import KINDS, LocalKind
 from tests.support.interrupted import Interrupted
+from tests.support.kinds import KINDS, LocalKind
 from tests.support.load import Ledger
 from tests.support.servers import Server
 from tests.support.wire import Connection

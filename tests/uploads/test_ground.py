@@ -19,10 +19,10 @@ from wsgi_store.config import Config
 from wsgi_store.errors import Unsupported, WrongStore
 from wsgi_store.logs import logger
 from wsgi_store.store.open import open_store
-from wsgi_store.uploads.listed import PROMISED
-from wsgi_store.uploads.records import FileInfo
 from wsgi_store.upkeep.collect import Collected, Kind, collect
 from wsgi_store.upkeep.usage import usage
+from wsgi_store.uploads.listed import PROMISED
+from wsgi_store.uploads.records import FileInfo
 
 TUS = {"Tus-Resumable": "1.0.0"}
 DRAFT = {"Upload-Complete": "?0", "Upload-Length": "20"}

@@ -16,7 +16,8 @@ from webtest import TestApp
 
 from tests.support.calling import Answer, call, request, start
 from wsgi_store.assembly import create_app
-from wsgi_store.config import Config, Sendfile
+from wsgi_store.choices import Sendfile
+from wsgi_store.config import Config
 from wsgi_store.digest import Digest
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.store.contract import Blob

@@ -21,7 +21,8 @@ from tests.support.kinds import BucketKind
 from wsgi_store import errors
 from wsgi_store.access.signing import Signer
 from wsgi_store.assembly import create_app
-from wsgi_store.config import Config, Sendfile
+from wsgi_store.choices import Sendfile
+from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.store.abilities import Adopted, Hashed, Names
 from wsgi_store.store.open import open_store

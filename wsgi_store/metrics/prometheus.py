@@ -26,13 +26,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from wsgi_store.digest import Algorithm, Chunk
-from wsgi_store.errors import (
-    DigestCollision,
-    StorageFull,
-    StoreError,
-    StoreUnavailable,
-    WSGIStoreError,
-)
+from wsgi_store.errors import DigestCollision, StorageFull, StoreError, StoreUnavailable, WSGIStoreError
 from wsgi_store.metrics.shared import Counts, Durations, Key, Number
 from wsgi_store.staging import Receipt, Staging
 from wsgi_store.store.contract import Added, Store

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from wsgi_store import logs
-from wsgi_store.config import LogFormat, LogLevel
+from wsgi_store.choices import LogFormat, LogLevel
 from wsgi_store.web.exchange import Exchange, exchange_of
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from werkzeug.http import http_date
 from werkzeug.wsgi import FileWrapper, wrap_file
 
-from wsgi_store.config import Sendfile
+from wsgi_store.choices import Sendfile
 from wsgi_store.digest import Digest
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.store.contract import Blob, BlobReader

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache, partial
 
-from wsgi_store.config import Redirect
+from wsgi_store.choices import Redirect
 from wsgi_store.digest import Digest
 from wsgi_store.logs import logger
 from wsgi_store.store.abilities import SignedURLs

@@ -20,8 +20,9 @@ from tests.support import ceph
 from tests.support.buckets import KIND, serving
 from tests.support.calling import Answer, call
 from wsgi_store.assembly import create_app
+from wsgi_store.choices import Redirect
 from wsgi_store.client import Client
-from wsgi_store.config import Config, Redirect
+from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
 from wsgi_store.logs import logger
 from wsgi_store.store.abilities import Names

@@ -1,0 +1,38 @@
+"""Settings that are one of a few words."""
+
+import enum
+
+
+class Sendfile(enum.Enum):
+    """Which server sends the bytes of blobs."""
+
+    OFF = "off"
+    """This server."""
+    X_SENDFILE = "x-sendfile"
+    """The server in front, told by X-Sendfile (Apache, lighttpd)."""
+    X_ACCEL = "x-accel"
+    """The server in front, told by X-Accel-Redirect (nginx)."""
+
+
+class Redirect(enum.Enum):
+    """Which blobs clients download from the object store, by a signed URL."""
+
+    NEVER = "never"
+    LARGE = "large"
+    ALWAYS = "always"
+
+
+class LogFormat(enum.Enum):
+    """How a log line is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(enum.Enum):
+    """The least severe messages that are logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
