@@ -494,6 +494,9 @@ def test_bytes_after_the_end(application: Application, version: int | None) -> N
         answer = rest(application, path, version, UPLOAD_OFFSET=str(at), UPLOAD_COMPLETE="?0")
         assert answer.status in (400, 409)
         assert answer.headers["Upload-Complete"] == "?0"
+        if version in OLD:
+            # Version 6: if the upload is already complete, the server MUST respond with 400.
+            is_problem(answer, 400, "completed-upload")
     assert held(application) == [HASH]
     assert ask(application, "HEAD", path, version=version).headers["Upload-Complete"] == "?1"
 

@@ -152,11 +152,10 @@ class Draft:
         evidence = dict(failure.evidence)
         if isinstance(failure, UploadLocked):
             return LockedConflict(failure.message, **evidence)
+        if evidence.pop("stored", False) and self._version < 7:
+            problem = f"{PROBLEMS}completed-upload"
+            return Completed(failure.message, type=problem, title="upload is already completed")
         if isinstance(failure, OffsetMismatch):
-            if self._version < 7 and evidence.get("stored"):
-                return Completed(
-                    failure.message, type=f"{PROBLEMS}completed-upload", title="upload is already completed"
-                )
             evidence["expected-offset"] = evidence["expected"]
             evidence["provided-offset"] = evidence["provided"]
             return OffsetMismatch(

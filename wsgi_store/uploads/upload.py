@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from wsgi_store.digest import Chunk, Digest
-from wsgi_store.errors import DigestMismatch, InconsistentLength, UploadNotFound
+from wsgi_store.errors import DigestMismatch, InconsistentLength, OffsetMismatch, UploadNotFound
 from wsgi_store.filesystem import Directory, disk_errors
 from wsgi_store.staging import Receipt
 from wsgi_store.uploads import records, removal
@@ -142,7 +142,11 @@ class Upload:
             receipt = None
         if receipt is None:
             raise UploadNotFound
-        compare(receipt.size, receipt.size, offset, incoming, length)
+        try:
+            compare(receipt.size, receipt.size, offset, incoming, length)
+        except (OffsetMismatch, InconsistentLength) as error:
+            error.evidence["stored"] = True
+            raise
         return self._told(receipt, finished)
 
     def _require_unexpired(self, modified: float) -> None:
