@@ -12,8 +12,8 @@ from wsgi_store.filesystem import Directory
 from wsgi_store.staging import Staging
 from wsgi_store.store.open import open_store
 from wsgi_store.uploads import following, records
-from wsgi_store.uploads.following import Follower, Followers
-from wsgi_store.uploads.records import Announced
+from wsgi_store.uploads.following import HashCache, RunningHash
+from wsgi_store.uploads.records import FileInfo
 from wsgi_store.uploads.uploads import Uploads
 
 SHA256 = Algorithm.SHA256
@@ -23,7 +23,7 @@ def test_what_was_announced_is_damaged_meanwhile(tmp_path: Path) -> None:
     """The upload is removed: nobody knows any more what it is."""
     store = open_store(str(tmp_path / "store"), SHA256, create=True)
     uploads = Uploads(Staging(store), store)
-    upload = uploads.create("me", Announced(length=5))
+    upload = uploads.create("me", FileInfo(length=5))
     (path,) = (tmp_path / "store" / ".uploads").glob("*/*/upload.json")
     path.write_bytes(b"")
     with pytest.raises(UploadNotFound):
@@ -59,7 +59,7 @@ def test_a_file_that_is_shorter(tmp_path: Path) -> None:
     """A hash never skips bytes that should be there."""
     path = tmp_path / "file"
     path.write_bytes(b"12345")
-    follower = Follower([SHA256], [])
+    follower = RunningHash([SHA256], [])
     with path.open("rb") as file:
         with pytest.raises(OSError, match="shorter"):
             follower.catch_up(file.fileno(), 6)
@@ -71,8 +71,8 @@ def test_a_file_that_is_shorter(tmp_path: Path) -> None:
 def test_the_hashes_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process keeps those of the uploads that were used last, each for one request at a time."""
     monkeypatch.setattr(following, "KEPT", 2)
-    followers = Followers()
-    mine = [Follower([SHA256], []) for _ in range(3)]
+    followers = HashCache()
+    mine = [RunningHash([SHA256], []) for _ in range(3)]
     for number, one in enumerate(mine):
         followers.keep(b"%d" % number, one)
     assert [followers.take(b"%d" % number) for number in range(3)] == [None, *mine[1:]]
