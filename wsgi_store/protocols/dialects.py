@@ -24,11 +24,17 @@ class AllDialects:
     def of(self, environ: "WSGIEnvironment") -> Dialect:
         """Return the one that a client speaks; raises BadRequest."""
         kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
-        if kind == TUS or not OF_TUS.isdisjoint(environ):
+        # tus-js-client sends fields of tus in the requests of the draft, too.
+        of_draft = kind == DRAFT or not OF_DRAFT.isdisjoint(environ)
+        if (
+            kind == TUS
+            or "HTTP_TUS_RESUMABLE" in environ
+            or (not of_draft and not OF_TUS.isdisjoint(environ))
+        ):
             from wsgi_store.protocols.tus import Tus
 
             return Tus()
-        if kind == DRAFT or not OF_DRAFT.isdisjoint(environ):
+        if of_draft:
             from wsgi_store.protocols.rufh import Draft
 
             return Draft(environ)
