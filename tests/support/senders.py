@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random
 from unittest import mock
 
-from tests.support.kinds import content
 from tests.support.rounds import SEED, Round
 from tests.support.turns import APPENDING, Turns
 from wsgi_store.digest import Algorithm, Digest
@@ -34,6 +33,8 @@ from wsgi_store.uploads.uploads import Uploads
 SHA256 = Algorithm.SHA256
 DATA = bytes(range(60))
 DIGEST = SHA256.parse(hashlib.sha256(DATA).hexdigest())
+# How often another process has its turn: a request makes some 100 calls.
+RATES = (0.01, 0.03, 0.1, 0.3)
 # Requests of a client in one round.
 REQUESTS = 4
 
@@ -122,7 +123,8 @@ class Sent:
         assert self.removed or state.offset >= known, f"{state.offset} of {known} acknowledged bytes"
         self.known = max(self.known, state.offset)
         if state.receipt is not None:
-            data = content(self.process().store, state.receipt.digest)
+            hash_ = state.receipt.digest.hex
+            data = (self.root / hash_[:2] / hash_).read_bytes()
             assert state.receipt.digest == digest_of(data)
             assert data == DATA or self.overrun
             self.finished = state
@@ -259,7 +261,7 @@ class Meeting(Round):
     def __init__(self, directory: Path, number: int, name: str) -> None:
         super().__init__(directory, number, Marker(SHA256))
         self.choice = Random(f"{SEED}-{name}-{number}")
-        self.turns = Turns(self.choice, more=APPENDING)
+        self.turns = Turns(self.choice, more=APPENDING, rates=RATES)
 
     def kill_some(self, acts: int, rate: float, most: int = 60) -> dict[int, int]:
         """Which act to kill, and at which of its changes."""

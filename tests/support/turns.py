@@ -73,7 +73,7 @@ class Actor(threading.Thread):
 class Turns:
     """Runs acts at once, one call of one of them at a time. `choice` decides whose call is next.
 
-    `more` are further calls that look and that change something.
+    `more` are further calls that look and that change something. `rates` are how often the turn may change.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Turns:
         choice: Random,
         at_kill: Callable[[], object] = lambda: None,
         more: tuple[Sequence[str], Sequence[str]] = ((), ()),
+        rates: Sequence[float] = (0.03, 0.1, 0.3, 1.0),
     ) -> None:
         self._calls = (*LOOKS, *more[0], *CHANGES, *more[1])
         self._changes = {*CHANGES, *more[1]}
@@ -90,14 +91,21 @@ class Turns:
         """Called in the moment in which an act is killed."""
         self._choice = choice
         # How often the turn changes: a bug may need one act to be left in the middle for long.
-        self._rate = choice.choice([0.03, 0.1, 0.3, 1.0])
+        self._rate = choice.choice(rates)
         self._actors: list[Actor] = []
         self._done = threading.Semaphore(0)
         self._stuck = False
         self.killed = 0
         """How many acts were killed."""
-        self.trace: list[str] = []
+        self._calls_made: list[tuple[int, Actor, str, tuple[object, ...]]] = []
+
+    @property
+    def trace(self) -> list[str]:
         """The calls in the order in which they were made, with the number of the act."""
+        return [
+            f"{moment}: {self._actors.index(actor)} {name}({', '.join(map(str, arguments))})"
+            for moment, actor, name, arguments in self._calls_made
+        ]
 
     def tick(self) -> int:
         """Return a moment that is later than all before."""
@@ -182,8 +190,7 @@ class Turns:
                     raise Stuck from None
 
     def _trace(self, actor: Actor, real: Callable[..., Any], *arguments: object) -> None:
-        told = ", ".join(map(str, arguments))
-        self.trace.append(f"{self.moment}: {self._actors.index(actor)} {real.__name__}({told})")
+        self._calls_made.append((self.moment, actor, real.__name__, arguments))
 
     def _sleep(self, real: Callable[[float], None], seconds: float) -> None:
         actor = threading.current_thread()
