@@ -264,6 +264,18 @@ def test_a_wrong_checksum_of_the_last_bytes(application: Application) -> None:
     assert tus(application, "PATCH", path, HELLO, UPLOAD_OFFSET=0).status == 204
 
 
+@pytest.mark.parametrize("sent", [b"", HELLO], ids=["empty", "stored"])
+def test_a_checksum_of_nothing(application: Application, sent: bytes) -> None:
+    """The checksum of an empty request is checked, too, although the file is stored already."""
+    path = created(application, UPLOAD_LENGTH=len(sent))
+    if sent:
+        assert tus(application, "PATCH", path, sent, UPLOAD_OFFSET=0).status == 204
+    for data, status in ((b"x", 460), (b"", 204)):
+        fields = {"UPLOAD_OFFSET": len(sent), "UPLOAD_CHECKSUM": checksum(data)}
+        answer = tus(application, "PATCH", path, b"", **fields)
+        assert (answer.status, answer.headers["Upload-Offset"]) == (status, str(len(sent)))
+
+
 def test_a_creation_with_broken_bytes(application: Application) -> None:
     """If the client still gets the answer, it has the URL where it can continue."""
     answer = tus(application, "POST", body=Broken(b"hello"), UPLOAD_LENGTH=11, CONTENT_LENGTH="11")

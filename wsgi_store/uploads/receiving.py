@@ -148,6 +148,12 @@ def _telling(
         yield chunk
 
 
+def require_empty(expected: Sequence[Digest], offset: int) -> None:
+    """Raise ChecksumMismatch if a request that needs no bytes has digests of some."""
+    if expected:
+        _require_digests(Hasher(expected[0].algorithm, expected), offset)
+
+
 def _require_digests(hasher: Hasher, offset: int) -> None:
     """Raise ChecksumMismatch if the bytes from the offset on lack a digest."""
     try:

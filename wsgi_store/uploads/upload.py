@@ -16,7 +16,15 @@ from wsgi_store.uploads.finishing import Publishing, finish
 from wsgi_store.uploads.following import RunningHash
 from wsgi_store.uploads.listed import look
 from wsgi_store.uploads.part import Part, claim, last_of
-from wsgi_store.uploads.receiving import Progress, Shared, compare, follower_of, receive, require_room
+from wsgi_store.uploads.receiving import (
+    Progress,
+    Shared,
+    compare,
+    follower_of,
+    receive,
+    require_empty,
+    require_room,
+)
 from wsgi_store.uploads.records import FileInfo
 
 
@@ -77,7 +85,7 @@ class Upload:
             folder = stack.enter_context(self._opened()).fd
             part = self._claimed(folder)
             if part is None:
-                return self._done(folder, offset, incoming, length)
+                return self._done(folder, offset, incoming, length, expected)
             stack.enter_context(part)
             if part.taken_over:
                 self._shared.told(Event.TAKEN_OVER, self.identity, part.offset)
@@ -88,6 +96,7 @@ class Upload:
                 part.keep(self._path, sync=self._shared.sync, complete=True)
                 receipt = self._stored_in_background(folder, part, stack.pop_all(), publishing)
                 compare(receipt.size, receipt.size, offset, incoming, length)
+                require_empty(expected, receipt.size)
                 return self._told(receipt, time.time())
             announced = self._agreed(part, offset, incoming, length)
             if offset is not None:
@@ -130,7 +139,14 @@ class Upload:
             self.discard()
         raise UploadNotFound
 
-    def _done(self, folder: int, offset: int | None, incoming: int | None, length: int | None) -> State:
+    def _done(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+        self,
+        folder: int,
+        offset: int | None,
+        incoming: int | None,
+        length: int | None,
+        expected: Sequence[Digest],
+    ) -> State:
         """Tell the result of an upload that is done."""
         finished = os.stat(records.DONE, dir_fd=folder).st_mtime
         self._require_unexpired(finished)
@@ -147,6 +163,7 @@ class Upload:
         except (OffsetMismatch, InconsistentLength) as error:
             error.evidence["stored"] = True
             raise
+        require_empty(expected, receipt.size)
         return self._told(receipt, finished)
 
     def _require_unexpired(self, modified: float) -> None:
