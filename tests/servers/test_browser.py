@@ -4,7 +4,6 @@ import contextlib
 import http.server
 import json
 import struct
-import threading
 import zlib
 from collections.abc import Iterator
 from functools import partial
@@ -18,6 +17,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.support.chromium import chromium
 from tests.support.servers import Server, gunicorn
+from tests.support.sites import site
 from tests.support.wire import Connection, message
 
 # Seconds, more than any script needs to start; the control tests wait as long.
@@ -84,14 +84,8 @@ def fixture_other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for kind, data in KINDS.items():
         (directory / f"x.{kind}").write_bytes(data)
     handler = partial(Quiet, directory=str(directory))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
-        thread = threading.Thread(target=site.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{site.server_port}"
-        finally:
-            site.shutdown()
-            thread.join()
+    with site(handler) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def upload(server: Server, data: bytes) -> str:

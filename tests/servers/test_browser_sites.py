@@ -14,6 +14,7 @@ from selenium import webdriver
 from werkzeug.serving import make_server
 
 from examples import flask_app
+from tests.support import sites
 from tests.support.access import ALL, line
 from tests.support.chromium import chromium
 from tests.support.servers import Server, gunicorn, until
@@ -66,14 +67,8 @@ def fixture_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdri
 @pytest.fixture(scope="module", name="site")
 def fixture_site() -> Iterator[int]:
     """The port of the other sites' server."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as site:
-        thread = threading.Thread(target=site.serve_forever)
-        thread.start()
-        try:
-            yield site.server_port
-        finally:
-            site.shutdown()
-            thread.join()
+    with sites.site(Site) as port:
+        yield port
 
 
 @pytest.fixture(scope="module", name="server")

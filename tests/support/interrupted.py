@@ -1,13 +1,12 @@
 """Clients that also upload in pieces by tus, break off, and continue on any server."""
 
-import contextlib
 import http.client
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.support.histories import Outcome
-from tests.support.load import SECONDS, SIZES, Answer, Client, Ledger, hashed
+from tests.support.load import SIZES, Answer, Client, Ledger, hashed
 
 # Uploads that a client may have begun and not finished.
 OPEN = 4
@@ -137,15 +136,11 @@ class Interrupted(Client):
         self, method: str, target: str, body: bytes | None, fields: dict[str, str]
     ) -> tuple[Answer, dict[str, str]] | None:
         """Send a request; returns None when no server accepted it."""
-        port = self._random.choice(self._ledger.ports)
         headers = {"Tus-Resumable": "1.0.0", **fields}
         if body is not None:
             headers["Content-Type"] = "application/offset+octet-stream"
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)) as connection:
-            try:
-                connection.connect()
-            except OSError:
-                self._ledger.end.wait(0.01)  # until another server is started
+        with self._connected() as connection:
+            if connection is None:
                 return None
             begin = time.monotonic()
             try:

@@ -174,12 +174,8 @@ class Client(threading.Thread):
         self, method: str, target: str, body: bytes | Iterator[bytes] | None = None, /, **fields: str
     ) -> Answer | None:
         """Send a request on a new connection; returns None when no server accepted it."""
-        port = self._random.choice(self._ledger.ports)
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)) as connection:
-            try:
-                connection.connect()
-            except OSError:
-                self._ledger.end.wait(0.01)  # until another server is started
+        with self._connected() as connection:
+            if connection is None:
                 return None
             begin = time.monotonic()
             headers = {name.replace("_", "-"): value for name, value in fields.items()}
@@ -193,3 +189,16 @@ class Client(threading.Thread):
             except (OSError, http.client.HTTPException):
                 # The server's process is dead and can no longer change the store.
                 return Answer(begin, time.monotonic(), None, b"")
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[http.client.HTTPConnection | None]:
+        """A new connection to any server; None when no server accepted it."""
+        port = self._random.choice(self._ledger.ports)
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)) as connection:
+            try:
+                connection.connect()
+            except OSError:
+                self._ledger.end.wait(0.01)  # until another server is started
+                yield None
+            else:
+                yield connection

@@ -3,7 +3,6 @@
 import hashlib
 import http.server
 import os
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from selenium import webdriver
 
+from tests.support import sites
 from tests.support.access import ALL, line
 from tests.support.chromium import chromium
 from tests.support.relay import Break, Relay, Way
@@ -43,14 +43,8 @@ class Site(http.server.BaseHTTPRequestHandler):
 @pytest.fixture(name="site", scope="module")
 def fixture_site() -> Iterator[str]:
     """The URL of another site."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as site:
-        thread = threading.Thread(target=site.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{site.server_port}"
-        finally:
-            site.shutdown()
-            thread.join()
+    with sites.site(Site) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(name="server", scope="module")
