@@ -101,6 +101,15 @@ class MemoryStore:
             self._modified[digest] = time.time()
         return Publication(added, (digest,))
 
+    def renew(self, digest: Digest, size: int) -> Publication | None:
+        """Make a blob of this size count as added now."""
+        with self._lock:
+            data = self.blobs.get(digest)
+            if data is None or len(data) != size:
+                return None
+            self._modified[digest] = time.time()
+        return Publication(Added.HELD, (digest,))
+
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
         """Remove a blob that `check` does not keep."""
         with self._lock:
