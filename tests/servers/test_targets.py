@@ -9,7 +9,7 @@ import pytest
 from tests.support.servers import Server, gunicorn, uwsgi, waitress
 from tests.support.wire import Connection, message
 
-EVERYTHING = "DELETE, GET, HEAD, OPTIONS, POST, PUT"
+EVERYTHING = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 
 
 @pytest.mark.parametrize("start", [gunicorn, uwsgi, waitress], ids=lambda start: start.__name__)
