@@ -368,7 +368,7 @@ def test_what_is_said_to_a_stored_file(uploads: Uploads) -> None:
     assert upload.append((), SIZE, length=SIZE, complete=True).receipt == receipt
     with pytest.raises(OffsetMismatch) as caught:
         upload.append([DATA[HALF:]], HALF, incoming=SIZE - HALF)
-    assert caught.value.evidence == {"expected": SIZE, "provided": HALF}
+    assert caught.value.evidence == {"expected": SIZE, "provided": HALF, "stored": True}
     for more in ({"incoming": 3}, {"length": SIZE + 1}):
         with pytest.raises(InconsistentLength):
             upload.append([b"abc"], SIZE, **more)
