@@ -23,7 +23,7 @@ from tests.support.commands import environment, install
 from tests.support.faults import disk
 from tests.support.node import TusJs
 from tests.support.relay import Relay
-from tests.support.resuming import holder
+from tests.support.resuming import holder, holders, is_stopped
 from tests.support.servers import Server, gunicorn, until
 
 MIB = 1 << 20
@@ -153,14 +153,25 @@ class Cuts:
         # Not a request that is about to end, because of the cut before.
         before = self.received()
         self._await(lambda: self.received() > before)
-        pid = holder(self.server)
+        pid = self._stopped()
         parts = len(self.parts())
-        os.kill(pid, signal.SIGSTOP)
         try:
             self.relay.cut()
             self._await(lambda: len(self.parts()) > parts or self.client.succeeded() is True)
         finally:
             os.kill(pid, signal.SIGCONT)
+
+    def _stopped(self) -> int:
+        """Stop a process while it receives the upload; returns its id."""
+        for _ in range(20):
+            pid = holder(self.server)
+            os.kill(pid, signal.SIGSTOP)
+            # It goes on for a moment, and its request may end.
+            until(lambda pid=pid: is_stopped(pid), "the process to stop")  # type: ignore[misc]
+            if holders(self.server) == {pid}:
+                return pid
+            os.kill(pid, signal.SIGCONT)
+        raise AssertionError("no process was stopped while it received the upload")
 
     def fill_disk(self) -> None:
         """The disk is full, until an upload was refused for that."""
@@ -200,7 +211,9 @@ class Cuts:
         try:
             for number, act in enumerate(acts):
                 moment = SIZE * (number + self._choice.random()) / (len(acts) + 1)
-                self._await(lambda moment=moment: self.received() >= moment)  # type: ignore[misc]
+                self._await(  # type: ignore[misc]
+                    lambda moment=moment: self.received() >= moment or client.succeeded() is True
+                )
                 assert client.succeeded() is None, f"it ended before {act.__name__}"
                 self.counts[act.__name__] += 1
                 act()
