@@ -98,7 +98,7 @@ class MemoryStore:
             if added is not Added.HELD:
                 self.blobs[digest] = data
                 self._quarantine.pop(digest, None)
-            self._modified[digest] = time.time()
+            self._touch(digest)
         return Publication(added, (digest,))
 
     def renew(self, digest: Digest, size: int) -> Publication | None:
@@ -107,8 +107,11 @@ class MemoryStore:
             data = self.blobs.get(digest)
             if data is None or len(data) != size:
                 return None
-            self._modified[digest] = time.time()
+            self._touch(digest)
         return Publication(Added.HELD, (digest,))
+
+    def _touch(self, digest: Digest) -> None:
+        self._modified[digest] = time.time()
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
         """Remove a blob that `check` does not keep."""

@@ -21,8 +21,8 @@ WRONG = {
         "test_add_tells_what_is_new",
     ),
     "never renewed": (
-        "            self._modified[digest] = time.time()",
-        "            self._modified.setdefault(digest, time.time())",
+        "        self._modified[digest] = time.time()",
+        "        self._modified.setdefault(digest, time.time())",
         "test_add_tells_what_is_new",
     ),
     "visible too early": (
