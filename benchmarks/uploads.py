@@ -1,8 +1,8 @@
-"""`python -m benchmarks.uploads MODULES`: what it costs to send a file in pieces, by tus.
+"""`python -m benchmarks.uploads`: what it costs to send a file in pieces, by tus.
 
-MODULES is a directory in which `npm install @tus/server @tus/file-store` was run. All servers run at once and
-do the same work, one after the other in an order that changes from round to round; ratios are taken within
-each round. @tus/server neither hashes nor syncs, so the server that is compared with it does not sync either.
+`make clients` installs @tus/server. All servers run at once and do the same work, one after the other in an
+order that changes from round to round; ratios are taken within each round. @tus/server neither hashes nor
+syncs, so the server that is compared with it does not sync either.
 """
 
 import argparse
@@ -29,6 +29,8 @@ from benchmarks.work import Bench, Key, Work, add_size, rounds, upload
 ROUNDS = 9
 CHUNK = 5 * MIB
 OPEN = 1000
+# The programs of Node that `make clients` installs.
+NODE = Path(__file__).parent.parent / "tests/node"
 MEMORY, DISK = "uploads", "uploads, on disk"
 TITLES = {
     "upload": "POST, MB/s",
@@ -45,12 +47,10 @@ class TusServer(Server):
     title = "@tus/server"
     takes = frozenset({"tus"})
     ready = "/uploads/none"
-    modules = Path()
 
     def command(self) -> list[str]:
         """Return the command: one process, as it is documented."""
-        script = Path(__file__).parent / "peers/tus_server.mjs"
-        return ["node", str(script), str(self.modules), str(self.port), str(self.data)]
+        return [str(node()), str(NODE / "peer.mjs"), str(self.data), str(self.port)]
 
     def target(self, name: str) -> Target:
         """Raise NotImplementedError, because it takes tus only."""
@@ -76,6 +76,11 @@ class BareLoop(Server):
     def target(self, name: str) -> Target:
         """Raise NotImplementedError, because nothing is sent."""
         raise NotImplementedError
+
+
+def node() -> Path | None:
+    """Return the program of Node that npm has installed for this machine, if it has."""
+    return next(NODE.glob("node_modules/node-*/bin/node"), None)
 
 
 def goals() -> Iterator[Goal]:
@@ -218,7 +223,6 @@ def arguments() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("modules", type=Path, metavar="MODULES")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
     parser.add_argument("--seconds", type=int, default=2, help="of each load by wrk; default: %(default)s")
     add_size(parser)
@@ -241,8 +245,9 @@ def measure(place: str, kinds: list[type[Server]], at: Path, bench: Bench) -> No
 def main() -> None:
     """Measure and print two tables."""
     options = arguments()
-    needs.require("benchmarks.uploads", ["node", "wrk"])
-    TusServer.modules = options.modules.resolve()
+    needs.require("benchmarks.uploads", ["wrk"])
+    if node() is None:
+        sys.exit("benchmarks.uploads needs the packages of tests/node: run npm ci there")
     # SystemExit stops the servers and removes the directories.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with ExitStack() as stack:

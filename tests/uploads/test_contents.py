@@ -45,18 +45,6 @@ def digests(*algorithms: Algorithm) -> tuple[Digest, ...]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty store."""
-    return open_store(str(tmp_path / "store"), SHA256, create=True)
-
-
-@pytest.fixture
-def uploads(store: Store) -> Uploads:
-    """Its uploads."""
-    return Uploads(Staging(store), store)
-
-
-@pytest.fixture
 def client(tmp_path: Path) -> TestApp:
     """An open service."""
     return TestApp(create_app(Config(root=str(tmp_path / "store"))))

@@ -47,18 +47,6 @@ class Killed(BaseException):
     """The process was killed at this point."""
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty store."""
-    return open_store(str(tmp_path / "store"), SHA256, create=True)
-
-
-@pytest.fixture
-def uploads(store: Store) -> Uploads:
-    """Its uploads."""
-    return Uploads(Staging(store), store)
-
-
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests wait less than on a server."""
