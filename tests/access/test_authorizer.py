@@ -45,7 +45,7 @@ REQUESTS = {
     ("/<segment:filename>", "PUT"): "write",
 }
 
-# What requests about uploads need beside a token.
+# The fields that requests about uploads need beside a token.
 TUS = {
     "Tus-Resumable": "1.0.0",
     "Upload-Length": "10",

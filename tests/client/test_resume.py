@@ -279,7 +279,7 @@ def test_a_store_that_is_read_only(tmp_path: Path, data: bytes) -> None:
 
 
 def test_a_pipe(client: Client, data: bytes) -> None:
-    """What cannot be rewound is sent as before."""
+    """A source that cannot be rewound is sent in one request."""
     file = io.BytesIO(data)
     file.seekable = lambda: False  # type: ignore[method-assign]
     told: list[int] = []

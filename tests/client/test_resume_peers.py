@@ -103,7 +103,7 @@ def test_version_0_1_0() -> None:
 
 
 def test_too_many_uploads(caplog: pytest.LogCaptureFixture) -> None:
-    """Where the server keeps no more of them, the file is sent in one request, and this is said."""
+    """A server that keeps no more uploads gets the file in one request, and the client says so."""
     many = problem("too_many_uploads", "429 Too Many Requests", Retry_After="100")
     with saying(many, result(), DONE, index=INDEX) as peer, hurried(peer.url) as client:
         assert client.put(DATA).hash == HASH

@@ -91,7 +91,7 @@ class Course:
         until(finds, "the process that receives the file")
         return found[0]
 
-    # What happens meanwhile.
+    # The faults that happen meanwhile.
 
     def cut(self) -> None:
         """Close the connection, and reset the next one."""

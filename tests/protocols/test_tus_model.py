@@ -29,7 +29,7 @@ METADATA = {
 
 @dataclass
 class Model:
-    """What the server has to know of an upload."""
+    """The state of an upload that the server has to know."""
 
     path: str
     length: int | None
@@ -227,7 +227,7 @@ class Protocol(RuleBasedStateMachine):
             return  # a request of the other protocol, which lacks Upload-Complete
         right = self.check(answer, faults or late, 204)
         if right or (not faults and missing and sums is None):
-            # What arrived before the connection broke counts, unless it has a checksum.
+            # Bytes that arrived before the connection broke count, unless they have a checksum.
             upload.length = told if isinstance(told, int) else upload.length
             upload.data += body
         if right:

@@ -333,7 +333,7 @@ def test_an_upload_that_another_request_uses(
             assert answer.headers["Retry-After"] == "1"
             assert answer.headers["Tus-Resumable"] == "1.0.0"
             assert "Upload-Offset" not in answer.headers
-        # Whoever ends it does not wait for the other.
+        # The request that ends it does not wait for the other.
         assert tus(application, "DELETE", path).status == 204
     assert tus(application, "HEAD", path).status == 404
 

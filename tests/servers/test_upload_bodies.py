@@ -57,7 +57,7 @@ def test_a_slow_client(server: Server, speaker: Speaker, coded: bool) -> None:
 @pytest.mark.parametrize("way", ["end", "reset"])
 @pytest.mark.parametrize("speaker", SPEAKERS, ids=str)
 def test_a_broken_line(server: Server, speaker: Speaker, way: str, coded: bool) -> None:
-    """What has arrived before the line breaks is kept, and the client goes on behind it."""
+    """The server keeps the bytes that arrived before the line broke, and the client continues there."""
     url = create(speaker, server.port, SIZE)
     with Connection(server.port) as connection:
         connection.send(*begun(speaker, url, coded, DATA[:HALF]))

@@ -35,7 +35,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Case:
-    """What a protocol or an extension of it says, and how that is tried."""
+    """A statement of a protocol or of its extension, and how it is tried."""
 
     extension: str
     says: str

@@ -36,7 +36,7 @@ class Relay:
     def __init__(self, port: int, rate: float = float("inf")) -> None:
         self._rate = rate
         self._line = threading.Lock()
-        # Where the next connections lead.
+        # The port to which the next connections lead.
         self.target = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         if rate < float("inf"):

@@ -94,7 +94,7 @@ def test_a_bad_copy(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_other_engines(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a copy keeps the time of the object, an upload has to send its bytes."""
+    """An upload has to send its bytes to stores whose copies keep the time of the object."""
     monkeypatch.setattr(store._bucket, "scheme", "gs")
     assert store.renew(DIGEST, len(DATA)) is None
     put(Staging(store), DATA)
