@@ -11,11 +11,14 @@ import pytest
 
 from tests.support import ceph
 from tests.support.buckets import KIND, TIMEOUT, environ, held, serving
+from tests.support.calling import call
 from tests.support.exchanges import told
 from tests.support.faults import UNAVAILABLE, fresh, hash_of, ready, refused, stored, upload
 from tests.support.relay import Break, Relay, Way
 from tests.support.servers import DEPLOY, Server, gunicorn, refusal, uwsgi, waitress
 from tests.support.wire import Answer, Connection, message
+from wsgi_store.assembly import create_app
+from wsgi_store.config import Config
 
 pytestmark = pytest.mark.long(130)
 SMALL, LARGE = 100_000, 20 << 20
@@ -151,6 +154,16 @@ def test_a_gateway_that_hangs(server: Server) -> None:
     """While the object store accepts connections but never answers, the server answers 503 in time."""
     hung = ceph.cluster().hung()
     suffers(server, "hung", hung.__enter__, lambda: hung.__exit__(None, None, None))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+def test_a_gateway_that_hangs_for_a_new_process(tmp_path: Path, method: str) -> None:
+    """A process that has never reached the object store answers 503 in time, too."""
+    config = Config(root=KIND.url(tmp_path / "store"), s3_staging=str(tmp_path / "store"), s3_timeout=TIMEOUT)
+    with ceph.cluster().hung():
+        application = create_app(config)
+        with within(TIMEOUT + 1, method):
+            assert call(application, method, "/" + 64 * "0").status == 503
 
 
 def test_a_clock_that_is_wrong(server: Server, tmp_path: Path) -> None:

@@ -22,6 +22,10 @@ from wsgi_store.store.marker import NAME, Marker, Wanted, check_unmarked, read
 if TYPE_CHECKING:
     from obstore import GetResult
 
+UNREAD = "cannot read the store's marker"
+# Seconds for which a process that has not checked the marker does not ask again after a failure. One request
+# needs the marker several times, and would wait each time for an object store that does not answer.
+PAUSE = 0.5
 # When the store was made, in the metadata of a marker that was changed and does not say it.
 MADE = "made"
 
@@ -42,6 +46,7 @@ class MarkedBucket(Bucket):
         self._url = url
         self._wanted = wanted
         self._verified = 0  # the process that has checked the marker
+        self._failed: tuple[float, BaseException | None] = (float("-inf"), None)  # when and why it could not
         self._engine = Engine(self, url)
         self.last = wanted.new
         """The marker that was read last, or that of the store that would be made."""
@@ -82,13 +87,17 @@ class MarkedBucket(Bucket):
         """Check the marker; raises StoreUnavailable, and WrongStore for lasting errors."""
         if self._verified == os.getpid():
             return
+        when, why = self._failed
+        if time.monotonic() < when + PAUSE:
+            raise StoreUnavailable(UNREAD) from why
         try:
-            with asking("cannot read the store's marker"):
+            with asking(UNREAD):
                 marker = self._found_or_made()
         except StoreUnavailable as error:
             failure = error.__cause__
             if isinstance(failure, Failure) and failure.lasting:  # pylint: disable=no-member
                 raise WrongStore(f"{self._url} cannot be opened: {failure}") from error
+            self._failed = time.monotonic(), failure
             raise
         self._wanted.require(marker, self._url)
         self.last = marker
@@ -97,7 +106,7 @@ class MarkedBucket(Bucket):
     def refresh(self) -> Marker:
         """Read the marker anew; raises StoreUnavailable: a missing bucket is not an empty store."""
         self.require()
-        with asking("cannot read the store's marker"):
+        with asking(UNREAD):
             content = bytes(obstore.get(self.client, NAME).bytes())
         try:
             self.last = marker = read(content, self._url)
@@ -107,7 +116,7 @@ class MarkedBucket(Bucket):
 
     def made(self) -> float:
         """Return when the store was made, in seconds since the epoch; raises StoreUnavailable."""
-        with asking("cannot read the store's marker"):
+        with asking(UNREAD):
             return _made(obstore.get(self.client, NAME), self.refresh())
 
     def change(self, change: Callable[[Marker], Marker]) -> Marker:
@@ -140,7 +149,7 @@ class MarkedBucket(Bucket):
             obstore.put(client, NAME, self._wanted.new.text(), mode="create")
 
     def _read_existing(self) -> None:
-        with asking("cannot read the store's marker"):
+        with asking(UNREAD):
             try:
                 self.last = _read(self.client, self._url)
             except FileNotFoundError:
