@@ -25,12 +25,11 @@ from benchmarks.report import figures_table, print_goals
 from benchmarks.servers import Server, Target, head
 from benchmarks.targets import Goal
 from benchmarks.work import Bench, Key, Work, add_size, rounds, upload
+from tests.support.node import installed, node
 
 ROUNDS = 9
 CHUNK = 5 * MIB
 OPEN = 1000
-# The programs of Node that `make clients` installs.
-NODE = Path(__file__).parent.parent / "tests/node"
 MEMORY, DISK = "uploads", "uploads, on disk"
 TITLES = {
     "upload": "POST, MB/s",
@@ -50,7 +49,7 @@ class TusServer(Server):
 
     def command(self) -> list[str]:
         """Return the command: one process, as it is documented."""
-        return [str(node()), str(NODE / "peer.mjs"), str(self.data), str(self.port)]
+        return node("peer.mjs", str(self.data), str(self.port))
 
     def target(self, name: str) -> Target:
         """Raise NotImplementedError, because it takes tus only."""
@@ -76,11 +75,6 @@ class BareLoop(Server):
     def target(self, name: str) -> Target:
         """Raise NotImplementedError, because nothing is sent."""
         raise NotImplementedError
-
-
-def node() -> Path | None:
-    """Return the program of Node that npm has installed for this machine, if it has."""
-    return next(NODE.glob("node_modules/node-*/bin/node"), None)
 
 
 def goals() -> Iterator[Goal]:
@@ -246,7 +240,7 @@ def main() -> None:
     """Measure and print two tables."""
     options = arguments()
     needs.require("benchmarks.uploads", ["wrk"])
-    if node() is None:
+    if installed() is None:
         sys.exit("benchmarks.uploads needs the packages of tests/node: run npm ci there")
     # SystemExit stops the servers and removes the directories.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from tests.support.fuzzing import HELD_HASH
 from tests.support.wire import chunked, message
 
-
 NUMBERS = st.sampled_from(
     ["0", "3", "5", "7", "-1", "+5", "5_0", "0x5", "05", "5,5", "", " ", "9" * 30, "\xb2"]
 )

@@ -14,13 +14,16 @@ from tests.support.servers import PROJECT, Server, start
 DIRECTORY = PROJECT / "tests" / "node"
 
 
+def installed() -> Path | None:
+    """The program of Node that npm has installed for this machine, if it has."""
+    return next(DIRECTORY.glob("node_modules/node-*/bin/node"), None)
+
+
 def node(program: str, *arguments: str) -> list[str]:
     """The command that runs a program of tests/node."""
-    # npm installs the package that fits the machine.
-    programs = list(DIRECTORY.glob("node_modules/node-*/bin/node"))
-    if not programs:
+    if (runtime := installed()) is None:
         pytest.skip("the packages of tests/node are not installed: `make clients` does that if there is npm")
-    return [str(programs[0]), str(DIRECTORY / program), *arguments]
+    return [str(runtime), str(DIRECTORY / program), *arguments]
 
 
 class TusJs:
