@@ -224,6 +224,10 @@ class Config:  # pylint: disable=too-many-instance-attributes
             "or `*`.",
         ),
     )
+    page: bool = field(
+        default=True,
+        metadata=_row(flag, "Whether browsers get a page for people at `/`: `on` or `off`."),
+    )
     metrics: MetricsAccess = field(
         default=MetricsAccess.OFF,
         metadata=_row(

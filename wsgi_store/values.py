@@ -42,10 +42,15 @@ def parse_time(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
+SWITCHES = {"1": True, "true": True, "yes": True, "on": True} | dict.fromkeys(
+    ("0", "false", "no", "off"), False
+)
+
+
 def flag(text: str) -> bool:
-    """Read yes or no; raises ValueError."""
+    """Read yes or no, or on or off; raises ValueError."""
     try:
-        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
+        return SWITCHES[text.lower()]
     except KeyError:
         raise ValueError("expected yes or no") from None
 

@@ -9,7 +9,7 @@ from werkzeug import exceptions
 from werkzeug.routing import BaseConverter, Map, Rule
 
 from wsgi_store import errors
-from wsgi_store.web import blobs, service, uploads
+from wsgi_store.web import blobs, page, service, uploads
 from wsgi_store.web.download import download
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import Headers, Response
@@ -38,6 +38,7 @@ URLS = [
     Route("/healthz", "GET", service.healthy, None),
     Route("/readyz", "GET", service.ready, None),
     Route("/openapi.json", "GET", service.openapi, None),
+    Route("/page/<string:version>/<name:name>", "GET", page.file, None),
     Route("/metrics", "GET", service.metrics, "admin"),
     Route("/uploads", "POST", uploads.create, "write", uploads.fields),
     Route("/uploads/<string:id_>", "GET", uploads.show, "write", uploads.fields, True),

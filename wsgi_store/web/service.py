@@ -13,7 +13,7 @@ from wsgi_store.errors import NotFound, StoreUnavailable
 from wsgi_store.store.abilities import Names
 from wsgi_store.store.contract import Blob
 from wsgi_store.version import __version__
-from wsgi_store.web import conditional
+from wsgi_store.web import conditional, page
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import NO_SNIFFING, Response, json_response
 
@@ -38,29 +38,30 @@ def index(request: Request) -> Response:
     algorithm, *further = store.algorithms
     # Only a store with further names can be in a migration: others need not be asked.
     migrating = store.marker().migrating if further and isinstance(store, Names) else None
-    return json_response(
-        {
-            "service": "wsgi_store",
-            "version": __version__,
-            "algorithm": algorithm.value,
-            "names": [one.value for one in further],
-            **({} if migrating is None else {"migrating": migrating.value}),
-            "read_only": store.read_only,
-            "limits": {
-                "max_size": request.config.max_size,
-                "upload_expires": ceil(request.config.upload_expires),
-            },
-            "links": {
-                "upload": f"{mount}/",
-                # Without it no upload can be continued.
-                **({} if request.backend.uploads.lacks else {"uploads": f"{mount}/uploads"}),
-                "files": f"{mount}/files",
-                "health": f"{mount}/healthz",
-                "ready": f"{mount}/readyz",
-                "openapi": f"{mount}/openapi.json",
-            },
-        }
-    )
+    described = {
+        "service": "wsgi_store",
+        "version": __version__,
+        "algorithm": algorithm.value,
+        "names": [one.value for one in further],
+        **({} if migrating is None else {"migrating": migrating.value}),
+        "read_only": store.read_only,
+        "limits": {
+            "max_size": request.config.max_size,
+            "upload_expires": ceil(request.config.upload_expires),
+        },
+        "links": {
+            "upload": f"{mount}/",
+            # Without it no upload can be continued.
+            **({} if request.backend.uploads.lacks else {"uploads": f"{mount}/uploads"}),
+            "files": f"{mount}/files",
+            "health": f"{mount}/healthz",
+            "ready": f"{mount}/readyz",
+            "openapi": f"{mount}/openapi.json",
+        },
+    }
+    if page.is_wanted(request):
+        return page.document(request, described)
+    return json_response(described, [page.VARY])
 
 
 def healthy(request: Request) -> Response:  # pylint: disable=unused-argument
