@@ -40,7 +40,7 @@ LAUNCH: dict[str, dict[str, Any]] = {
 # Tells what the policy of the page forbade: only Chromium says so in its console.
 WATCH = """() => addEventListener("securitypolicyviolation", (event) =>
     console.error(`forbidden by ${event.effectiveDirective}: ${event.blockedURI} ${event.sample}`))"""
-# Chromium reports each answer above 399 as an error, whether the page expects it or not. Firefox reports none.
+# Chromium reports each answer above 399 as an error, expected or not. Firefox reports none.
 REFUSED = re.compile(r"Failed to load resource: (the server responded with a status of \d+|net::ERR_)")
 # Chromium says so of each page over plain HTTP that has the field.
 NEEDS_HTTPS = re.compile("The Cross-Origin-Opener-Policy header has been ignored")
