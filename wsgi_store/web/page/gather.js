@@ -1,0 +1,110 @@
+// @ts-check
+
+/**
+ * A file to upload. `file` is null where the browser could not read it, or the folder of that name.
+ *
+ * @typedef {{file: File | null, name: string}} Found
+ */
+
+/**
+ * Yield every file of a drop, a paste or a chooser. A file in a folder has its path in its name.
+ *
+ * Call it within the event: a browser empties a drop as soon as its handlers have returned.
+ *
+ * @param {DataTransfer | FileList} source
+ * @returns {AsyncGenerator<Found>}
+ */
+export function gather(source) {
+    if (source instanceof FileList) {
+        return files([...source]);
+    }
+    const items = [...source.items].filter((item) => item.kind === "file");
+    const taken = items.map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile());
+    // A file of the clipboard may have no entry.
+    return taken.length > 0 ? walk(taken) : files([...source.files]);
+}
+
+/** @param {File[]} list @returns {AsyncGenerator<Found>} */
+async function* files(list) {
+    for (const file of list) {
+        yield { file, name: file.webkitRelativePath || file.name };
+    }
+}
+
+/** @param {(FileSystemEntry | File | null)[]} taken @returns {AsyncGenerator<Found>} */
+async function* walk(taken) {
+    // Not recursive: folders may be nested deeper than generators.
+    const ahead = taken.reverse();
+    while (ahead.length > 0) {
+        const entry = ahead.pop();
+        if (!entry) {
+            continue;
+        }
+        if (entry instanceof File) {
+            yield { file: entry, name: entry.name };
+            continue;
+        }
+        const name = entry.fullPath.replace(/^\//, "");
+        try {
+            if (entry.isDirectory) {
+                ahead.push(...(await children(/** @type {FileSystemDirectoryEntry} */ (entry))).reverse());
+            } else {
+                const file = await new Promise((resolve, reject) => {
+                    /** @type {FileSystemFileEntry} */ (entry).file(resolve, reject);
+                });
+                yield { file, name };
+            }
+        } catch {
+            yield { file: null, name };
+        }
+    }
+}
+
+/** @param {FileSystemDirectoryEntry} folder @returns {Promise<FileSystemEntry[]>} */
+async function children(folder) {
+    const reader = folder.createReader();
+    const found = [];
+    // Chromium hands out a hundred at a time.
+    for (;;) {
+        /** @type {FileSystemEntry[]} */
+        const some = await new Promise((resolve, reject) => {
+            reader.readEntries(resolve, reject);
+        });
+        if (some.length === 0) {
+            return found;
+        }
+        for (const one of some) {
+            found.push(one);
+        }
+    }
+}
+
+/**
+ * The text of a clipboard as a file, and a name for a picture that has none.
+ *
+ * @param {DataTransfer} clipboard
+ * @param {(what: "picture" | "text", time: string) => string} named
+ * @returns {AsyncGenerator<Found> | null} null if there is nothing to upload
+ */
+export function pasted(clipboard, named) {
+    const now = new Date();
+    const local = new Date(now.getTime() - now.getTimezoneOffset() * 60_000);
+    // Windows allows no colon in a name.
+    const time = local.toISOString().slice(0, 19).replace("T", " ").replaceAll(":", ".");
+    const [only] = clipboard.files;
+    // Browsers call every picture of a clipboard image.png.
+    if (clipboard.files.length === 1 && /^image\.\w+$/.test(only.name)) {
+        return one(only, `${named("picture", time)}.${only.name.split(".").pop()}`);
+    }
+    if (clipboard.files.length > 0) {
+        return gather(clipboard);
+    }
+    const text = clipboard.getData("text/plain");
+    const name = `${named("text", time)}.txt`;
+    return text === "" ? null : one(new File([text], name, { type: "text/plain" }), name);
+}
+
+/** @param {File} file @param {string} name @returns {AsyncGenerator<Found>} */
+async function* one(file, name) {
+    yield { file, name };
+}

@@ -1,0 +1,61 @@
+// @ts-check
+import { write } from "./text.js";
+
+/**
+ * Make an element.
+ *
+ * @template {keyof HTMLElementTagNameMap} T
+ * @param {T} tag
+ * @param {string} classes
+ * @param {...(Node | string)} children
+ * @returns {HTMLElementTagNameMap[T]}
+ */
+export function make(tag, classes = "", ...children) {
+    const element = document.createElement(tag);
+    if (classes !== "") {
+        element.className = classes;
+    }
+    element.append(...children);
+    return element;
+}
+
+/** A picture from app.css, for the eye alone. @param {string} name */
+export function icon(name) {
+    const element = make("span", `icon icon-${name}`);
+    element.setAttribute("aria-hidden", "true");
+    return element;
+}
+
+/**
+ * Give a button its picture and its words; the element and its focus stay.
+ *
+ * @param {HTMLButtonElement} element
+ * @param {string} picture
+ * @param {() => string} label
+ */
+export function relabel(element, picture, label) {
+    const [drawn, words] = /** @type {HTMLElement[]} */ ([...element.children]);
+    drawn.className = `icon icon-${picture}`;
+    if (words) {
+        write(words, label);
+    } else {
+        write(element, label, "label");
+        write(element, label, "title");
+    }
+}
+
+/**
+ * Make a button: with words, or with a picture alone that has its words as a label.
+ *
+ * @param {{icon: string, label: () => string, words?: boolean, kind?: string, onClick: (event: MouseEvent) => void}} how
+ */
+export function button({ icon: picture, label, words = false, kind = "", onClick }) {
+    const element = make("button", `button ${words ? "" : "only-icon"} ${kind}`.trim(), icon(picture));
+    element.type = "button";
+    if (words) {
+        element.append(make("span"));
+    }
+    relabel(element, picture, label);
+    element.addEventListener("click", onClick);
+    return element;
+}
