@@ -60,11 +60,12 @@ class Grant:
             raise Denied(f"this needs the scope {scope}", scope=scope)
         if scope == "write" and not continues and self.begin_by is not None:
             if time.time() >= self.begin_by:
-                raise Denied("this ticket has expired")
+                raise Denied("this ticket has expired", reason="expired")
         if hash_ is not None and self.hash is not None and not self._is_for(scope, hash_.lower()):
-            raise Denied(f"this {'ticket' if scope == 'write' else 'link'} is for another blob")
+            kind = "ticket" if scope == "write" else "link"
+            raise Denied(f"this {kind} is for another blob", reason="hash")
         if filename is not None and self.filename not in (None, filename):
-            raise Denied("this link is for another file name")
+            raise Denied("this link is for another file name", reason="filename")
 
     @property
     def may_read(self) -> bool:

@@ -82,7 +82,7 @@ class Signer:
         try:
             return serializer.loads(text)
         except BadData:
-            raise Denied("invalid signature") from None
+            raise Denied("invalid signature", reason="signature") from None
 
 
 def _finite(expires: float) -> float:
@@ -93,4 +93,4 @@ def _finite(expires: float) -> float:
 
 def _check_expiry(expires: float, kind: str) -> None:
     if time.time() >= expires:
-        raise Denied(f"this {kind} has expired")
+        raise Denied(f"this {kind} has expired", reason="expired")

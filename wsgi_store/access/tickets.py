@@ -44,7 +44,7 @@ class Ticket:
 
     def __enter__(self) -> None:
         if time.time() >= self.end_by:
-            raise Denied("this ticket has expired")
+            raise Denied("this ticket has expired", reason="expired")
         self._used.add(self._identity, self._expires, self._upload)
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
@@ -76,7 +76,7 @@ class UsedTickets:
                         _note(identity, upload, own.fd)
                     except FileExistsError:
                         if not upload or _noted(identity, own.fd) != upload:
-                            raise Denied("this ticket has been used") from None
+                            raise Denied("this ticket has been used", reason="used") from None
         self._sweep()
 
     def discard(self, identity: str, expires: int) -> None:

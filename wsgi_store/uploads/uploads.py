@@ -189,7 +189,7 @@ class Uploads:
                 if not upload.make_way():
                     if upload.announced.fits(announced) and announced.is_proven:
                         return upload
-                    raise Denied("this ticket has been used")
+                    raise Denied("this ticket has been used", reason="used")
         return None
 
     def _make_directories(self, own: str) -> None:
