@@ -32,13 +32,15 @@ export function icon(name) {
  * @param {HTMLButtonElement} element
  * @param {string} picture
  * @param {() => string} label
+ * @param {() => string} [words] what is to be seen, if that is less than the label
  */
-export function relabel(element, picture, label) {
-    const [drawn, words] = /** @type {HTMLElement[]} */ ([...element.children]);
+export function relabel(element, picture, label, words) {
+    const [drawn, text] = /** @type {HTMLElement[]} */ ([...element.children]);
     drawn.className = `icon icon-${picture}`;
-    if (words) {
-        write(words, label);
-    } else {
+    if (text) {
+        write(text, words ?? label);
+    }
+    if (words || !text) {
         write(element, label, "label");
         write(element, label, "title");
     }
