@@ -171,7 +171,8 @@ function ofHash(hash) {
 
 /** Newest first. @param {Remembered} a @param {Remembered} b */
 function compare(a, b) {
-    const order = (/** @type {string} */ one, /** @type {string} */ other) => Number(one < other) - Number(one > other);
+    /** @param {string} one @param {string} other */
+    const order = (one, other) => Number(one < other) - Number(one > other);
     return b.time - a.time || order(a.hash, b.hash) || order(a.name, b.name);
 }
 

@@ -38,8 +38,8 @@ const BY_ENDING = {
 };
 for (const ending of (
     "txt text log md rst csv tsv json jsonl yaml yml toml ini cfg conf env properties diff patch sql srt vtt tex " +
-    "c h cc cpp hpp cs go rs java kt swift py pyi js mjs cjs ts jsx tsx css scss rb php pl lua r sh bash zsh bat ps1 " +
-    "md5 sha1 sha256 sha512 asc pem crt"
+    "c h cc cpp hpp cs go rs java kt swift py pyi js mjs cjs ts jsx tsx css scss rb php pl lua r sh bash zsh bat " +
+    "ps1 md5 sha1 sha256 sha512 asc pem crt"
 ).split(" ")) {
     BY_ENDING[ending] = TEXT;
 }

@@ -49,11 +49,15 @@ export function relabel(element, picture, label, words) {
 /**
  * Make a button: with words, or with a picture alone that has its words as a label.
  *
- * @param {{icon: string, label: () => string, words?: boolean, kind?: string, onClick: (event: MouseEvent) => void}} how
+ * @param {{icon: string, label: () => string, words?: boolean, kind?: string, does?: string,
+ *     onClick: (event: MouseEvent) => void}} how `does` is its name in any language
  */
-export function button({ icon: picture, label, words = false, kind = "", onClick }) {
+export function button({ icon: picture, label, words = false, kind = "", does, onClick }) {
     const element = make("button", `button ${words ? "" : "only-icon"} ${kind}`.trim(), icon(picture));
     element.type = "button";
+    if (does !== undefined) {
+        element.dataset.do = does;
+    }
     if (words) {
         element.append(make("span"));
     }

@@ -126,6 +126,11 @@ export function date(epoch) {
  */
 export function sentenceFor(problem) {
     const { code, status, evidence } = problem ?? {};
+    // Links and tickets are refused for reasons of their own.
+    const refused = `refused.${evidence?.reason}`;
+    if (`${refused}.what` in sentences) {
+        return { what: t(`${refused}.what`), next: t(`${refused}.next`) };
+    }
     const known = `error.${code}.what` in sentences ? code : "internal_error";
     // Not every 413 tells its limit.
     const limit = typeof evidence?.limit === "number" ? size(evidence.limit) : undefined;
