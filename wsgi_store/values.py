@@ -52,7 +52,7 @@ def flag(text: str) -> bool:
     try:
         return SWITCHES[text.lower()]
     except KeyError:
-        raise ValueError("expected yes or no") from None
+        raise ValueError("expected yes or no, on or off") from None
 
 
 def parse_keys(text: str) -> tuple[str, ...]:

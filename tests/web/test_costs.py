@@ -19,6 +19,8 @@ from wsgi_store.web.request import FIELDS, MAX_ACCEPT, MAX_FIELD, UPLOAD_FIELDS
 PACKAGE = Path(wsgi_store.__file__).parent
 # Why the length of these fields costs nothing.
 SHORT = {
+    "HTTP_ACCEPT_ENCODING": "MAX_ACCEPT characters are looked at",
+    "HTTP_ACCEPT_LANGUAGE": "MAX_ACCEPT characters are looked at",
     "HTTP_X_REQUEST_ID": "64 characters are looked at",
     "HTTP_RANGE": "its items are counted first",
     "HTTP_HOST": "512 characters are looked at",

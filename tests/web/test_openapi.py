@@ -44,6 +44,7 @@ OPERATIONS = {
     "getIndex",
     "getMetrics",
     "getOpenAPI",
+    "getPageFile",
     "getReadiness",
     "getUpload",
     "headBlob",
@@ -53,6 +54,7 @@ OPERATIONS = {
     "headMetrics",
     "headNamedBlob",
     "headOpenAPI",
+    "headPageFile",
     "headReadiness",
     "headUpload",
     "listBlobs",
@@ -241,7 +243,7 @@ def fits(method: str, path: str, answer: Answer) -> None:
         assert set(answer.headers.keys()) <= {*headers, *every}
     if method == "HEAD" or answer.status in (201, 204, 304) and not answer.body:
         assert not answer.body
-    elif kind in response["content"] and "json" in kind:
+    elif kind in response["content"] and "json" in kind and "Content-Encoding" not in answer.headers:
         conforms(response["content"][kind]["schema"], answer.json)
     else:
         assert kind in response["content"] or "*/*" in response["content"]
@@ -304,6 +306,28 @@ def test_answers_are_as_described(application: Application) -> None:
         (404, blob, "PUT", f"/{HASH}00", {"body": DATA}),
         (200, blob, "DELETE", f"/{HASH}", {}),
         (404, blob, "DELETE", f"/{HASH}", {}),
+    ]:
+        answer = call(application, method, path, **extra)
+        assert answer.status == status, (method, path, extra)
+        fits(method, described, answer)
+
+
+def test_the_page_is_as_described(application: Application) -> None:
+    """The page, its files and its answer to a form are as described."""
+    form = b'--b\r\nContent-Disposition: form-data; name="f"; filename="n"\r\n\r\nhello\r\n--b--\r\n'
+    html, packed = {"HTTP_ACCEPT": "text/html"}, {"HTTP_ACCEPT_ENCODING": "gzip"}
+    script = urljoin("/", re.findall('src="(.*?)"', call(application, **html).body.decode())[0])
+    for status, described, method, path, extra in [
+        (200, "/", "GET", "/", html),
+        (200, "/", "HEAD", "/", html | packed),
+        (200, "/", "POST", "/", {"body": form, "CONTENT_TYPE": "multipart/form-data; boundary=b", **html}),
+        (200, "/page/{version}/{name}", "GET", script, {}),
+        (200, "/page/{version}/{name}", "GET", script, packed),
+        (200, "/page/{version}/{name}", "HEAD", script, packed),
+        (304, "/page/{version}/{name}", "GET", script, {"HTTP_IF_NONE_MATCH": "*"}),
+        (412, "/page/{version}/{name}", "GET", script, {"HTTP_IF_MATCH": '"x"'}),
+        (404, "/page/{version}/{name}", "GET", f"{script}.map", {}),
+        (200, "/openapi.json", "GET", "/openapi.json", packed),
     ]:
         answer = call(application, method, path, **extra)
         assert answer.status == status, (method, path, extra)

@@ -47,7 +47,7 @@ UPLOAD_FIELDS = tuple(
         "UPLOAD_METADATA UPLOAD_OFFSET WANT_REPR_DIGEST"
     ).split()
 )
-# Characters of an Accept field that are parsed: each of its items takes as long as a small answer.
+# Characters of a list of preferences that are parsed: each of its items takes as long as a small answer.
 MAX_ACCEPT = 1000
 ESCAPED = re.compile("[\udc80-\udcff]")
 
@@ -82,8 +82,12 @@ class Request:
 
     @property
     def accept(self) -> str:
-        """The Accept field, cut after the last whole item within MAX_ACCEPT characters."""
-        field: str = self.environ.get("HTTP_ACCEPT", "")
+        """The Accept field, as far as it is read."""
+        return self.listed("HTTP_ACCEPT")
+
+    def listed(self, name: str) -> str:
+        """Return a list of preferences, cut after the last whole item within MAX_ACCEPT characters."""
+        field: str = self.environ.get(name, "")
         return field if len(field) <= MAX_ACCEPT else field[:MAX_ACCEPT].rpartition(",")[0]
 
     @cached_property

@@ -54,6 +54,8 @@ URLS = [
 ]
 # Answers at every path.
 OPTIONS = Route("*", "OPTIONS", service.options, None)
+# The files of the page, which can be off.
+PAGE = "/page/"
 UPLOAD_OPTIONS = Route("/uploads", "OPTIONS", uploads.options, None)
 METHODS = {"HEAD", "OPTIONS", *(route.method for route in URLS)}
 HASH = re.compile("[0-9a-fA-F]{32,128}")
@@ -114,6 +116,8 @@ def match(request: Request) -> tuple[Route, dict[str, str]]:
             extra["filename"] = request.args["filename"]
     if path == "/" and method == "POST" and uploads.is_upgrade(request):
         path = "/uploads"
+    if not request.config.page and path.startswith(PAGE):
+        path = NOWHERE
     if method == "CONNECT":
         raise errors.MethodNotAllowed(allowed=sorted(METHODS))
     if request.environ.get("PATH_INFO") == "*":  # the server as a whole (RFC 9110 section 9.3.7)

@@ -1,35 +1,38 @@
 """Handlers about the service itself: index, health, readiness, metrics, API description."""
 
-import hashlib
-import time
 from contextlib import suppress
 from functools import lru_cache
 from math import ceil
 from pathlib import Path
 
 from wsgi_store.access.authorizer import Authorizer
-from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import NotFound, StoreUnavailable
 from wsgi_store.store.abilities import Names
-from wsgi_store.store.contract import Blob
 from wsgi_store.version import __version__
-from wsgi_store.web import conditional, page
+from wsgi_store.web import page
+from wsgi_store.web.document import Document
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import NO_SNIFFING, Response, json_response
 
 
 # Read at the first request: most processes never need it.
 @lru_cache(1)
-def _description() -> tuple[bytes, Blob]:
-    """The OpenAPI document, and a blob by which to evaluate the conditions of a request."""
-    data = Path(__file__).with_name("openapi.json").read_bytes()
-    digest = Digest(Algorithm.SHA256, hashlib.sha256(data).digest())
-    # Each process has its own time, so none is sent as Last-Modified. Now is safe for dates that a client
-    # has from elsewhere.
-    return data, Blob(digest, size=len(data), modified=time.time())
+def _description() -> Document:
+    """The OpenAPI document."""
+    # Browsers would save the media type that is drafted for OpenAPI, and show JSON.
+    return Document("application/json", Path(__file__).with_name("openapi.json").read_bytes())
 
 
 def index(request: Request) -> Response:
+    """Send the page to a person, and a description of the service to a program."""
+    if page.is_wanted(request):
+        return page.index(request, _described(request))
+    # Without the page nothing chooses.
+    chosen = [("Vary", ", ".join(page.VARY))] if request.config.page else []
+    return json_response(_described(request), chosen)
+
+
+def _described(request: Request) -> dict[str, object]:
     """Describe the service, with links to its parts."""
     mount, store = request.mount, request.store
     # Clients ask again when they meet a hash by another algorithm than they know.
@@ -38,7 +41,7 @@ def index(request: Request) -> Response:
     algorithm, *further = store.algorithms
     # Only a store with further names can be in a migration: others need not be asked.
     migrating = store.marker().migrating if further and isinstance(store, Names) else None
-    described = {
+    return {
         "service": "wsgi_store",
         "version": __version__,
         "algorithm": algorithm.value,
@@ -59,9 +62,6 @@ def index(request: Request) -> Response:
             "openapi": f"{mount}/openapi.json",
         },
     }
-    if page.is_wanted(request):
-        return page.document(request, described)
-    return json_response(described, [page.VARY])
 
 
 def healthy(request: Request) -> Response:  # pylint: disable=unused-argument
@@ -85,12 +85,7 @@ def ready(request: Request) -> Response:
 
 def openapi(request: Request) -> Response:
     """Send the OpenAPI 3.1 description of this API; raises PreconditionFailed."""
-    data, blob = _description()
-    headers = [("ETag", f'"{blob.digest.hex}"'), ("Cache-Control", "no-cache")]
-    if conditional.not_modified(request.environ, blob):
-        return Response([], 304, headers)
-    # Browsers would save the media type that is drafted for OpenAPI, and show JSON.
-    return Response(data, 200, [("Content-Type", "application/json"), NO_SNIFFING, *headers])
+    return _description().answer(request, [("Cache-Control", "no-cache")])
 
 
 def metrics(request: Request) -> Response:
