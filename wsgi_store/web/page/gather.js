@@ -24,10 +24,10 @@ export function gather(source) {
     return taken.length > 0 ? walk(taken) : files([...source.files]);
 }
 
-/** @param {File[]} list @returns {AsyncGenerator<Found>} */
-async function* files(list) {
+/** @param {File[]} list @param {string} [name] @returns {AsyncGenerator<Found>} */
+async function* files(list, name) {
     for (const file of list) {
-        yield { file, name: file.webkitRelativePath || file.name };
+        yield { file, name: name ?? (file.webkitRelativePath || file.name) };
     }
 }
 
@@ -80,31 +80,27 @@ async function children(folder) {
 }
 
 /**
- * The text of a clipboard as a file, and a name for a picture that has none.
+ * What was pasted: its text as a file, or its files, of which a picture may need a name.
  *
  * @param {DataTransfer} clipboard
- * @param {(what: "picture" | "text", time: string) => string} named
+ * @param {{picture: (time: string) => string, text: (time: string) => string}} names of what has none
  * @returns {AsyncGenerator<Found> | null} null if there is nothing to upload
  */
-export function pasted(clipboard, named) {
+export function pasted(clipboard, names) {
     const now = new Date();
     const local = new Date(now.getTime() - now.getTimezoneOffset() * 60_000);
     // Windows allows no colon in a name.
     const time = local.toISOString().slice(0, 19).replace("T", " ").replaceAll(":", ".");
-    const [only] = clipboard.files;
-    // Browsers call every picture of a clipboard image.png.
-    if (clipboard.files.length === 1 && /^image\.\w+$/.test(only.name)) {
-        return one(only, `${named("picture", time)}.${only.name.split(".").pop()}`);
-    }
-    if (clipboard.files.length > 0) {
+    const text = clipboard.getData("text/plain");
+    const [first, ...others] = clipboard.files;
+    // Browsers call every picture of a clipboard image.png. Office programs add a picture of copied text.
+    const isPicture = first !== undefined && others.length === 0 && /^image\.\w+$/.test(first.name);
+    if (first !== undefined && !isPicture) {
         return gather(clipboard);
     }
-    const text = clipboard.getData("text/plain");
-    const name = `${named("text", time)}.txt`;
-    return text === "" ? null : one(new File([text], name, { type: "text/plain" }), name);
-}
-
-/** @param {File} file @param {string} name @returns {AsyncGenerator<Found>} */
-async function* one(file, name) {
-    yield { file, name };
+    if (text !== "") {
+        const name = `${names.text(time)}.txt`;
+        return files([new File([text], name, { type: "text/plain" })]);
+    }
+    return isPicture ? files([first], `${names.picture(time)}.${first.name.split(".").pop()}`) : null;
 }
