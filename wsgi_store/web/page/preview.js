@@ -50,15 +50,25 @@ export async function preview(service, blob) {
         }
     } catch (problem) {
         if (!closed.signal.aborted) {
-            const { what, next } = problem instanceof Unshown
-                ? { what: t(problem.message), next: t("preview.download") } : sentenceFor(problem);
-            write(note, () => `${what} ${next}`);
+            write(note, () => reason(problem, blob));
         }
     }
 }
 
 /** The message is the key of a sentence. */
 class Unshown extends Error {}
+
+/** @param {any} problem @param {Shown} blob */
+function reason(problem, { hash, name }) {
+    if (problem instanceof Unshown) {
+        return `${t(problem.message)} ${t("preview.download")}`;
+    }
+    if (problem.code === "blob_not_found") {
+        return t("line.was_gone", { name: shownName(name || hash) });
+    }
+    const { what, next } = sentenceFor(problem);
+    return `${what} ${next}`;
+}
 
 /**
  * @param {Service} service

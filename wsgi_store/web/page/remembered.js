@@ -18,6 +18,8 @@ export class RememberedView {
     constructor(around) {
         this.around = around;
         this.wanted = PAGE;
+        /** @type {Map<string, HTMLElement>} */
+        this.lines = new Map();
         this.list = make("ul", "files");
         this.more = button({ icon: "next", label: () => t("remembered.more"), words: true, does: "more",
             onClick: () => this.showMore() });
@@ -42,24 +44,29 @@ export class RememberedView {
                 this.load();
             }, PAUSE);
         });
-        around.access.addEventListener("changed", () => this.load());
+        around.access.addEventListener("changed", () => {
+            this.lines.clear();
+            this.load();
+        });
     }
 
-    /** Draw what is remembered now. */
+    /** Draw what is remembered now; what is shown already stays as it is. */
     async load() {
         const found = await this.around.device.list({ limit: this.wanted + 1 });
-        const focus = /** @type {HTMLElement | null} */ (document.activeElement);
-        if (this.list.contains(focus) && focus?.closest(".ask, .below")) {
-            // Somebody is answering a question there.
-            return;
-        }
+        const wanted = new Map(found.slice(0, this.wanted).map((one) => [keyOf(one), one]));
         this.more.hidden = found.length <= this.wanted;
-        this.element.hidden = found.length === 0;
-        const hadFocus = this.element.contains(focus);
-        this.list.replaceChildren(...found.slice(0, this.wanted).map((one) => this.line(one)));
-        if (hadFocus && !focus?.isConnected) {
-            this.heading.focus();
+        const shown = [...this.lines].filter(([, line]) => line.isConnected).map(([key]) => key);
+        if (shown.join() !== [...wanted.keys()].join()) {
+            const hadFocus = this.list.contains(document.activeElement);
+            const lines = [...wanted].map(([key, one]) => /** @type {[string, HTMLElement]} */ (
+                [key, this.lines.get(key) ?? this.line(one)]));
+            this.lines = new Map(lines);
+            this.list.replaceChildren(...this.lines.values());
+            if (hadFocus) {
+                this.heading.focus();
+            }
         }
+        this.element.hidden = this.list.childElementCount === 0;
     }
 
     async showMore() {
@@ -106,4 +113,9 @@ export class RememberedView {
         this.head.replaceChildren(this.heading, group);
         no.focus();
     }
+}
+
+/** @param {Remembered} one */
+function keyOf({ hash, name, time }) {
+    return JSON.stringify([hash, name, time]);
 }
