@@ -3,6 +3,7 @@
 import random
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from werkzeug.http import http_date
 from wsgi_store import errors
 from wsgi_store.config import MetricsAccess
 from wsgi_store.staging import Receipt
-from wsgi_store.web import service, uploads, uwsgi
+from wsgi_store.web import page, page_answers, service, uploads, uwsgi
 from wsgi_store.web.access_log import AccessLog
 from wsgi_store.web.backend import Backend
 from wsgi_store.web.body import Source, chunks_of
@@ -74,11 +75,11 @@ class Application:
                 )
             response = route.handler(request, **arguments)
         except errors.WSGIStoreError as error:
-            failure, response = error, problem(error, identity)
+            failure, response = error, _refusal(request, error, identity)
         # Some servers close the connection without an answer when an exception reaches them.
         except Exception as error:  # pylint: disable=broad-exception-caught
             failure = errors.WSGIStoreError("internal error; see the server log")
-            response = problem(failure, identity, unforeseen=error)
+            response = _refusal(request, failure, identity, error)
         fields = route.fields if route is not None else fields_at(request.path)
         if fields is not None:
             response.headers += fields(request, failure)
@@ -87,7 +88,7 @@ class Application:
             body = response(environ, start_response)
         except errors.Busy as error:  # the server has no free thread for a long response
             response.close()
-            failure, response = error, problem(error, identity)
+            failure, response = error, _refusal(request, error, identity)
             self._complete(environ, response, identity)
             body = response(environ, start_response)
         if (metrics := self.backend.metrics) is not None:
@@ -169,6 +170,18 @@ class Application:
 
     def _is_public(self, route: Route) -> bool:
         return route.handler is service.metrics and self.config.metrics is MetricsAccess.PUBLIC
+
+
+def _refusal(
+    request: Request, error: errors.WSGIStoreError, identity: str, unforeseen: Exception | None = None
+) -> Response:
+    """Return an error in the form that the caller prefers."""
+    response = problem(error, identity, unforeseen=unforeseen)
+    if page.is_wanted(request):
+        # What failed may be reading files, and the page has some.
+        with suppress(OSError):
+            return page_answers.problem(request, error)
+    return response
 
 
 def _request_id(environ: "WSGIEnvironment") -> str:

@@ -11,7 +11,7 @@ from wsgi_store.digest import Digest
 from wsgi_store.errors import BadRequest, BlobNotFound
 from wsgi_store.logs import logger
 from wsgi_store.staging import Receipt
-from wsgi_store.web import conditional
+from wsgi_store.web import conditional, page, page_answers
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import NO_SNIFFING, Response, json_response
 
@@ -52,6 +52,8 @@ def stored(request: Request, receipt: Receipt, name: str | None, status: int = 2
     url = _url(request, hash_)
     # A CGI server would follow Location and send the blob instead (RFC 3875 section 6.2.2).
     headers = [] if "GATEWAY_INTERFACE" in request.environ else [("Location", url)]
+    if request.is_form and page.is_wanted(request):
+        return page_answers.stored(request, told(request, receipt, name), headers)
     if _prefers_text(request.accept):
         plain = [("Content-Type", PLAIN), ("Cache-Control", "no-store"), NO_SNIFFING]
         return Response(f"{hash_}\n".encode(), status, plain + headers)
@@ -109,17 +111,17 @@ def list_files(request: Request) -> Response:
     after = None
     if "after" in request.args:
         after = request.digest(request.args["after"], "after")
-    page: list[dict[str, object]] = []
+    files: list[dict[str, object]] = []
     following = None
     for blob in request.store.iterate(after):
-        if len(page) == limit:
-            following = f"{request.mount}/files?after={page[-1]['hash']}&limit={limit}"
+        if len(files) == limit:
+            following = f"{request.mount}/files?after={files[-1]['hash']}&limit={limit}"
             break
         hash_ = blob.digest.hex
-        page.append(
+        files.append(
             {"hash": hash_, "names": _names(blob.names), "size": blob.size, "url": _url(request, hash_)}
         )
-    return json_response({"files": page, "next": following})
+    return json_response({"files": files, "next": following})
 
 
 # Parsing takes as long as the rest of the answer, and clients send few different values.

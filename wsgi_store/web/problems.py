@@ -3,7 +3,7 @@
 from wsgi_store import errors
 from wsgi_store.access.grant import SCOPES
 from wsgi_store.logs import logger, trace
-from wsgi_store.web.response import NO_SNIFFING, PHRASES, Response, to_json
+from wsgi_store.web.response import NO_SNIFFING, PHRASES, Headers, Response, to_json
 
 # RFC 6750 section 3.
 BEARER = 'Bearer realm="wsgi_store"'
@@ -27,22 +27,31 @@ def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exceptio
         "detail": error.message,
         **error.evidence,
     }
-    headers = [("Content-Type", "application/problem+json"), ("Cache-Control", "no-store"), NO_SNIFFING]
+    kind = ("Content-Type", "application/problem+json")
+    return Response(
+        to_json(body), status, [kind, ("Cache-Control", "no-store"), NO_SNIFFING, *fields_of(error)]
+    )
+
+
+def fields_of(error: errors.WSGIStoreError) -> Headers:
+    """Return the fields that belong to an error in any form."""
     if isinstance(error, errors.MethodNotAllowed):
-        headers.append(("Allow", ", ".join(error.allowed)))
-    elif isinstance(error, errors.RangeNotSatisfiable):
-        headers.append(("Content-Range", f"bytes */{error.size}"))
-    elif isinstance(error, errors.Unauthenticated):
-        said = f', error="{error.bearer_error}"' if error.bearer_error else ""
-        headers += [("WWW-Authenticate", f"{BEARER}{said}"), ("WWW-Authenticate", 'Basic realm="wsgi_store"')]
-    elif isinstance(error, errors.Denied) and error.evidence.get("scope") in SCOPES:
+        return [("Allow", ", ".join(error.allowed))]
+    if isinstance(error, errors.RangeNotSatisfiable):
+        return [("Content-Range", f"bytes */{error.size}")]
+    if isinstance(error, errors.Unauthenticated):
+        if error.bearer_error:
+            # A Basic challenge would make a browser ask for a password beside the page that sent the token.
+            return [("WWW-Authenticate", f'{BEARER}, error="{error.bearer_error}"')]
+        return [("WWW-Authenticate", BEARER), ("WWW-Authenticate", 'Basic realm="wsgi_store"')]
+    if isinstance(error, errors.Denied) and error.evidence.get("scope") in SCOPES:
         said = f'error="insufficient_scope", scope="{error.evidence["scope"]}"'
-        headers.append(("WWW-Authenticate", f"{BEARER}, {said}"))
-    elif isinstance(error, SOON):
-        headers.append(("Retry-After", "1"))
-    elif isinstance(error, errors.StoreUnavailable):
-        headers.append(("Retry-After", RETRY_AFTER))
-    return Response(to_json(body), status, headers)
+        return [("WWW-Authenticate", f"{BEARER}, {said}")]
+    if isinstance(error, SOON):
+        return [("Retry-After", "1")]
+    if isinstance(error, errors.StoreUnavailable):
+        return [("Retry-After", RETRY_AFTER)]
+    return []
 
 
 def status_of(error: errors.WSGIStoreError) -> tuple[int, str]:

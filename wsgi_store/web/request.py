@@ -100,6 +100,15 @@ class Request:
         pairs = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
         return MultiDict((_quoted(name), _quoted(value)) for name, value in pairs)
 
+    @cached_property
+    def _content_type(self) -> tuple[str, dict[str, str]]:
+        return parse_options_header(self.environ.get("CONTENT_TYPE"))
+
+    @property
+    def is_form(self) -> bool:
+        """Whether the body is a form with a file in it (RFC 7578)."""
+        return self._content_type[0].lower() == "multipart/form-data"
+
     @property
     def mount(self) -> str:
         """The prefix under which the application is mounted, quoted for a URL."""
@@ -156,9 +165,7 @@ class Request:
         if "HTTP_TUS_RESUMABLE" in self.environ or self._is_incomplete():
             # A client of resumable uploads came to the wrong URL; its part of a file is not the file.
             raise BadRequest("send resumable uploads to /uploads")
-        kind, options = parse_options_header(self.environ.get("CONTENT_TYPE"))
-        is_form = kind.lower() == "multipart/form-data"
-        if is_form and self.environ["REQUEST_METHOD"] == "PUT":
+        if self.is_form and self.environ["REQUEST_METHOD"] == "PUT":
             raise UnsupportedMediaType("the body of a PUT is the file itself; send a form by POST")
         grant = self.grant
         wanted = self.args.getlist("hash") + ([grant.hash] if grant.hash is not None else [])
@@ -166,7 +173,7 @@ class Request:
         digests = self._digest_fields()
         expected += [digest] if digest is not None else []
         read, length = open_body(self.environ, announced=bool(expected or digests))
-        if not is_form:
+        if not self.is_form:
             receipt = self.backend.staging.receive(
                 chunks(read, length) if check is None else _checked(check, chunks(read, length)),
                 length=length,
@@ -178,7 +185,7 @@ class Request:
             return receipt, None
         self.backend.staging.admit(max(0, (length or 0) - FORM_OVERHEAD), grant.max_size)
         # Digest fields cover the whole body (RFC 9530), `hash` covers the file in it.
-        form = Form(checked(chunks(read, length), digests), options.get("boundary", ""))
+        form = Form(checked(chunks(read, length), digests), self._content_type[1].get("boundary", ""))
         receipt = self.backend.staging.receive(
             form.file(), expected=expected, max_size=grant.max_size, ticket=grant.ticket
         )
