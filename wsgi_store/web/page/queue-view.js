@@ -37,10 +37,12 @@ export function showQueue(root, queue, { pausable, result }) {
     // Whether everything that is unfinished pauses.
     let halted = false;
 
-    const pause = button({ icon: "pause", words: true, label: () => t("queue.pause"),
+    const pause = button({ icon: "pause", words: true, does: "pause-all", label: () => t("queue.pause"),
         onClick: () => (halted ? queue.goOnAll() : queue.pauseAll()) });
-    const retry = button({ icon: "retry", words: true, label: () => t("queue.retry"), onClick: () => queue.retryAll() });
-    const clear = button({ icon: "check", words: true, label: () => t("queue.clear"), onClick: () => queue.clear() });
+    const retry = button({ icon: "retry", words: true, does: "retry-all", label: () => t("queue.retry"),
+        onClick: () => queue.retryAll() });
+    const clear = button({ icon: "check", words: true, does: "clear", label: () => t("queue.clear"),
+        onClick: () => queue.clear() });
     part("actions").append(pause, retry, clear);
 
     /** @param {Upload} upload */
@@ -170,6 +172,7 @@ export function showQueue(root, queue, { pausable, result }) {
         if (halted !== (paused && !running)) {
             halted = !halted;
             const [picture, key] = halted ? ["play", "queue.go_on"] : ["pause", "queue.pause"];
+            pause.dataset.do = halted ? "go-on-all" : "pause-all";
             relabel(pause, picture, () => t(key));
         }
         offer(pause, active && count > 1);
@@ -184,7 +187,7 @@ export function showQueue(root, queue, { pausable, result }) {
     queue.addEventListener("changed", (event) => {
         const { detail: upload } = /** @type {CustomEvent<Upload>} */ (event);
         changed.add(upload);
-        chooseAgain ||= shown.get(upload)?.row?.drawn !== upload.state;
+        chooseAgain ||= shown.get(upload)?.row?.element.dataset.state !== upload.state;
         plan();
     });
     queue.addEventListener("totals", drawTotals);

@@ -13,14 +13,14 @@ const ICONS = {
     failed: "alert",
 };
 
-/** @typedef {{icon: string, key: string, act: (queue: Queue, upload: Upload) => void}} Action */
+/** @typedef {{icon: string, key: string, does: string, act: (queue: Queue, upload: Upload) => void}} Action */
 
 /** @type {Action} */
-const PAUSE = { icon: "pause", key: "file.pause", act: (queue, upload) => queue.pause(upload) };
+const PAUSE = { icon: "pause", key: "file.pause", does: "pause", act: (queue, upload) => queue.pause(upload) };
 /** @type {Action} */
-const GO_ON = { icon: "play", key: "file.go_on", act: (queue, upload) => queue.goOn(upload) };
+const GO_ON = { icon: "play", key: "file.go_on", does: "go-on", act: (queue, upload) => queue.goOn(upload) };
 /** @type {Action} */
-const RETRY = { icon: "retry", key: "file.retry", act: (queue, upload) => queue.retry(upload) };
+const RETRY = { icon: "retry", key: "file.retry", does: "retry", act: (queue, upload) => queue.retry(upload) };
 
 /** An upload in the list. Its element, its buttons and their focus stay while its state changes. */
 export class Row {
@@ -43,7 +43,7 @@ export class Row {
         write(this.progress, () => t("file.progress", { name: this.name }), "label");
         this.main = button({ icon: "pause", label: () => "", words: true,
             onClick: () => this.action.act(this.queue, this.upload) });
-        this.end = button({ icon: "close", label: () => "", onClick: () => this.cancel() });
+        this.end = button({ icon: "close", label: () => "", does: "cancel", onClick: () => this.cancel() });
         this.element = make(
             "li", "file", this.icon,
             make(
@@ -55,7 +55,7 @@ export class Row {
             ),
             make("div", "file-actions", this.main, this.end),
         );
-        this.drawn = "";
+        this.element.dataset.upload = String(upload.id);
     }
 
     /** The label of a button: several rows have the same, so each tells its file. @param {string} key */
@@ -79,7 +79,7 @@ export class Row {
     draw() {
         const { upload } = this;
         const { state, sent, hashed, size: whole, speed } = upload;
-        if (state !== this.drawn) {
+        if (state !== this.element.dataset.state) {
             this.drawState(state);
         }
         const sending = state === "sending";
@@ -98,12 +98,12 @@ export class Row {
 
     /** @param {string} state */
     drawState(state) {
-        this.drawn = state;
-        this.element.className = `file ${state}`;
+        this.element.dataset.state = state;
         this.icon.firstElementChild?.setAttribute("class", `icon icon-${ICONS[state]}`);
         write(this.state, () => t(`state.${state}`));
         const { action } = this;
         relabel(this.main, action.icon, () => this.label(action.key), () => t(action.key));
+        this.main.dataset.do = action.does;
         // What is wrong is mended by one button, which stands out.
         this.main.className = action === RETRY ? "button again" : "button only-icon";
         this.main.hidden = action === PAUSE && (state === "storing" || (state === "sending" && !this.pausable));
