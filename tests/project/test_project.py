@@ -112,13 +112,15 @@ def test_the_changelog_has_the_version() -> None:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    """The wheel has every module, py.typed and the OpenAPI description, and no tests."""
+    """The wheel has every module, py.typed, the OpenAPI description and the page, and no tests."""
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         fields = message_from_bytes(archive.read(metadata))
+    page = [str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("web/page/**/*") if path.is_file()]
+    assert {"web/page/index.html", "web/page/main.js", "web/page/ru.json"} <= set(page)
     assert names == {
-        f"wsgi_store/{name}" for name in [*sources(), "__init__.py", "web/openapi.json", "py.typed"]
+        f"wsgi_store/{name}" for name in [*sources(), "__init__.py", "web/openapi.json", "py.typed", *page]
     }
     assert fields["Version"] == wsgi_store.__version__
     assert fields["Requires-Python"] == ">=3.11"

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from werkzeug.datastructures import Accept
-from werkzeug.http import parse_accept_header
+from werkzeug.wrappers import Request as Fields
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.store.contract import Blob
@@ -65,4 +64,4 @@ class Document:
 # Clients send few different values.
 @lru_cache(64)
 def _takes_gzip(accept: str) -> bool:
-    return parse_accept_header(accept, Accept)["gzip"] > 0
+    return Fields({"HTTP_ACCEPT_ENCODING": accept}).accept_encodings["gzip"] > 0

@@ -4,8 +4,7 @@ import hashlib
 import json
 from functools import lru_cache
 
-from werkzeug.datastructures import MIMEAccept
-from werkzeug.http import parse_accept_header
+from werkzeug.wrappers import Request as Fields
 
 from wsgi_store.errors import NotFound
 from wsgi_store.web import page_text
@@ -112,7 +111,7 @@ def _prefers_html(accept: str) -> bool:
     # Programs that name no type, or send `*/*`, get JSON.
     if "text/html" not in accept.lower():
         return False
-    asked = parse_accept_header(accept, MIMEAccept)
+    asked = Fields({"HTTP_ACCEPT": accept}).accept_mimetypes
     # Also with its parameter, which a client may name.
     html = max(asked["text/html"], asked[HTML])
     return html > 0 and all(html >= asked[other] for other in OTHERS)

@@ -8,8 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from werkzeug.datastructures import LanguageAccept
-from werkzeug.http import parse_accept_header
+from werkzeug.wrappers import Request as Fields
 
 from wsgi_store.web.request import Request
 
@@ -68,4 +67,4 @@ def _translated(name: str, language: str) -> str:
 # Browsers of one language send the same field.
 @lru_cache(64)
 def _preferred(accept: str) -> str:
-    return parse_accept_header(accept, LanguageAccept).best_match(LANGUAGES, "en")
+    return Fields({"HTTP_ACCEPT_LANGUAGE": accept}).accept_languages.best_match(LANGUAGES, "en")

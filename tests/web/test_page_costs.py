@@ -1,0 +1,83 @@
+"""What the page costs those who do not open it: nothing."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers import PROJECT
+from tests.support.tracing import strace
+
+# Coverage makes system calls of its own.
+pytestmark = pytest.mark.uncounted
+# Starts a service, stores a blob, and asks for things, each behind a mark that strace shows.
+PROGRAM = """
+import os, sys
+from tests.support.calling import call
+from wsgi_store import Config, create_app
+
+def mark(name):
+    try:
+        os.stat(f"/-mark-/{name}")
+    except OSError:
+        pass
+
+mark("start")
+application = create_app(Config(root=sys.argv[1], page=sys.argv[2] == "on", min_free=0))
+mark("store")
+hash_ = call(application, "POST", body=b"x" * 100_000).json["hash"]
+browser = {"HTTP_ACCEPT": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+for accept in ({}, browser):
+    for method, path in (("GET", f"/{hash_}"), ("HEAD", f"/{hash_}/a.txt"), ("GET", f"/{'0' * 64}")):
+        for time in ("first", "second"):
+            mark(f"{method} {path} {time} {accept}")
+            call(application, method, path, **accept)
+mark("modules")
+print(*sorted(sys.modules))
+"""
+
+
+def followed(directory: Path, page: str) -> tuple[dict[str, list[str]], str]:
+    """The system calls behind each mark, and the modules that were loaded."""
+    directory.mkdir()
+    output = directory / "calls"
+    # A fixed seed, so that sets are walked in the same order.
+    done = subprocess.run(
+        [strace(), "-f", "-o", output, sys.executable, "-c", PROGRAM, directory / "store", page],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    calls: dict[str, list[str]] = {}
+    behind = "the interpreter"
+    for text in output.read_text().splitlines():
+        if mark := re.search('"/-mark-/(.*?)"', text):
+            behind = mark[1]
+        # How much memory an allocator needs depends on addresses.
+        elif (call := re.search(r"^\d+ +(\w+)\(", text)) and call[1] not in ("brk", "mmap", "munmap"):
+            calls.setdefault(behind, []).append(call[1])
+    return calls, done.stdout
+
+
+def test_whoever_does_not_open_the_page_pays_nothing(tmp_path: Path) -> None:
+    """The start, uploads and blobs make the same system calls with the page as without it."""
+    (with_, modules), (without, fewer) = (followed(tmp_path / page, page) for page in ("on", "off"))
+    assert modules == fewer
+    assert with_.keys() == without.keys()
+    missing = [name for name in with_ if "0000" in name]
+    assert len(missing) == 4
+    for name, calls in without.items():
+        if name == "the interpreter":
+            continue
+        # A missing blob is answered by a page for a browser, whose files are read once.
+        if name in missing and "first" in name and "html" in name:
+            assert len(with_[name]) > len(calls)
+        else:
+            assert with_[name] == calls, name
+    assert any("openat" in calls for name, calls in with_.items() if name.startswith("GET"))
