@@ -1,6 +1,7 @@
 // @ts-check
 import { Problem } from "./api.js";
 import { digestOf } from "./hash.js";
+import { linkName } from "./names.js";
 import { patience } from "./patience.js";
 
 // One request is cheaper than asking first.
@@ -235,7 +236,7 @@ export class Upload extends EventTarget {
     async ask(signal) {
         const { headers } = await this.service.request(this.withHash("uploads"), {
             method: "POST",
-            headers: { ...TUS, "Upload-Length": String(this.size), "Upload-Metadata": `filename ${base64(this.name)}` },
+            headers: { ...TUS, "Upload-Length": String(this.size), "Upload-Metadata": `filename ${base64(linkName(this.name))}` },
             signal,
         });
         return {
