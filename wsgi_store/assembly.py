@@ -7,6 +7,7 @@ from functools import partial
 
 from wsgi_store.access.authorizer import authorizer
 from wsgi_store.access.grant import Authorize
+from wsgi_store.access.signing import Signer
 from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.errors import ConfigError
 from wsgi_store.logs import logger
@@ -84,8 +85,9 @@ def _backend(config: Config, authorize: Authorize | None) -> Backend:
         promises=room,
     )
     tickets = os.path.join(os.path.dirname(store.staging_directory), ".tickets")
-    authorize = authorize or authorizer(config, tickets)
-    redirects = Redirects(config.redirect, store)
+    # A host application that authorizes requests itself reads no links of ours.
+    signer = Signer(list(config.signing_keys)) if config.signing_keys and authorize is None else None
+    authorize = authorize or authorizer(config, signer, tickets)
     paths = store if isinstance(store, LocalPaths) else None
     hashes = Hashes(store, metrics.count_asked if metrics else None)
     uploads = Uploads(
@@ -100,7 +102,17 @@ def _backend(config: Config, authorize: Authorize | None) -> Backend:
     if uploads.lacks is not None:
         logger.warning("uploads cannot be continued: the file system has no {}", uploads.lacks)
     return Backend(
-        config, store, staging, authorize, redirects, hashes, uploads, AllDialects(), paths, metrics
+        config,
+        store,
+        staging,
+        authorize,
+        Redirects(config.redirect, store),
+        hashes,
+        uploads,
+        AllDialects(),
+        paths,
+        metrics,
+        signer,
     )
 
 

@@ -33,10 +33,10 @@ from wsgi_store.values import (
 PREFIX = "WSGI_STORE_"
 # Variables of the command `wsgi-store` as a client, which may be set where it is a server.
 CLIENT = {f"{PREFIX}URL", f"{PREFIX}TOKEN"}
-# Seconds: poll(2) takes milliseconds in 31 bits.
-MAX_TIMEOUT = 24 * 86400
-# Seconds.
-MAX_KEPT = 366 * 86400
+# The longest times in seconds. poll(2) takes milliseconds in 31 bits.
+LONGEST = dict.fromkeys(("idle_timeout", "s3_timeout"), (24 * 86400, "24d")) | dict.fromkeys(
+    ("upload_expires", "link_expires"), (366 * 86400, "366d")
+)
 
 
 class MetricsAccess(enum.Enum):
@@ -208,6 +208,13 @@ class Config:  # pylint: disable=too-many-instance-attributes
             secret=True,
         ),
     )
+    link_expires: float = field(
+        default=7 * 86400.0,
+        metadata=_row(
+            parse_time,
+            "How long the links and tickets that `POST /links` makes may last, such as `24h` or `7d`.",
+        ),
+    )
     hosts: tuple[str, ...] = field(
         default=(),
         metadata=_row(
@@ -263,11 +270,9 @@ class Config:  # pylint: disable=too-many-instance-attributes
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"{PREFIX}{name.upper()}: must not be negative")
-        for name in ("idle_timeout", "s3_timeout"):
-            if not 0 < getattr(self, name) <= MAX_TIMEOUT:
-                raise ConfigError(f"{PREFIX}{name.upper()}: must be greater than 0 and at most 24d")
-        if not 0 < self.upload_expires <= MAX_KEPT:
-            raise ConfigError(f"{PREFIX}UPLOAD_EXPIRES: must be greater than 0 and at most 366d")
+        for name, (most, days) in LONGEST.items():
+            if not 0 < getattr(self, name) <= most:
+                raise ConfigError(f"{PREFIX}{name.upper()}: must be greater than 0 and at most {days}")
         if self.upload_count < 1:
             raise ConfigError(f"{PREFIX}UPLOAD_COUNT: must be at least 1")
         try:
@@ -287,6 +292,7 @@ class Config:  # pylint: disable=too-many-instance-attributes
         needed = {
             "public_read": (self.tokens, f"{PREFIX}TOKENS"),
             "signing_keys": (self.tokens, f"{PREFIX}TOKENS"),
+            "link_expires": (self.signing_keys, f"{PREFIX}SIGNING_KEYS"),
             "accel_location": (self.sendfile is Sendfile.X_ACCEL, f"{PREFIX}SENDFILE=x-accel"),
             "s3_staging": (bucket, f"a bucket as {PREFIX}ROOT"),
             "s3_timeout": (bucket, f"a bucket as {PREFIX}ROOT"),

@@ -64,12 +64,11 @@ def _token(field: str) -> bytes | None:
     return None
 
 
-def authorizer(config: Config, tickets: str) -> Authorize:
+def authorizer(config: Config, signer: Signer | None, tickets: str) -> Authorize:
     """Return what authorizes requests by the settings; `tickets` is the directory for used tickets.
 
     Raises ConfigError.
     """
     if config.tokens is None:
         return lambda environ: EVERYTHING
-    signer = Signer(list(config.signing_keys)) if config.signing_keys else None
     return Authorizer(Tokens(config.tokens), signer, UsedTickets(tickets), public_read=config.public_read)

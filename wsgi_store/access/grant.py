@@ -8,7 +8,7 @@ from typing import Any
 
 from wsgi_store.errors import Denied, Unauthenticated
 
-SCOPES = frozenset({"read", "write", "delete", "list", "admin"})
+SCOPES = frozenset({"read", "write", "delete", "list", "link", "admin"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from wsgi_store.access.grant import Authorize
+from wsgi_store.access.signing import Signer
 from wsgi_store.config import Config
 from wsgi_store.staging import Staging
 from wsgi_store.store.abilities import LocalPaths
@@ -50,3 +51,5 @@ class Backend:
     """The store, if a front server can read its files."""
     metrics: Metrics | None = None
     """None when WSGI_STORE_METRICS is off."""
+    signer: Signer | None = None
+    """What signs links and tickets, if callers may have some."""
