@@ -19,6 +19,7 @@ from loguru import logger
 from webtest import TestApp
 
 from examples import django_app, fastapi_app, flask_app, pyramid_app
+from tests.support.pages import require_page
 
 EXAMPLES = {"flask": flask_app, "django": django_app, "pyramid": pyramid_app, "fastapi": fastapi_app}
 # Larger than what a server sends from memory.
@@ -89,6 +90,18 @@ def test_urls_carry_the_prefix(host: TestApp, outer: str) -> None:
     assert page["next"].startswith(f"{outer}/blobs/files?after=")
     links = host.get("/blobs/", extra_environ=environ).json["links"]
     assert links and all(link.startswith(f"{outer}/blobs/") for link in links.values())
+
+
+def test_the_page_goes_through_the_host(host: TestApp, request: pytest.FixtureRequest) -> None:
+    """A browser gets the page under the prefix, with or without a slash, and all that it loads."""
+
+    def get(path: str, accept: str) -> tuple[int, dict[str, str], bytes]:
+        answer = host.get(path, headers={"Accept": accept}, status="*")
+        return answer.status_int, {name.lower(): value for name, value in answer.headers.items()}, answer.body
+
+    # Starlette redirects to the slash. Not every host tells the target as the browser wrote it.
+    for path in ["/blobs/"] if request.node.callspec.id == "fastapi" else ["/blobs/", "/blobs"]:
+        require_page(get, path, "a/b")
 
 
 def test_the_prefix_without_a_slash(host: TestApp, request: pytest.FixtureRequest) -> None:

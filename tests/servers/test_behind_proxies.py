@@ -10,6 +10,7 @@ import pytest
 from gunicorn.config import Config
 
 from tests.support.access import bearer, line
+from tests.support.pages import over, require_page
 from tests.support.servers import PROJECT, Server, gunicorn, nginx
 from tests.support.wire import Connection, message
 from wsgi_store.gunicorn.proxies import TrustedProxies
@@ -130,6 +131,7 @@ def test_a_prefix_that_is_set(tmp_path: Path, name: str) -> None:
     with gunicorn(tmp_path, workers=1, SCRIPT_NAME=name) as server:
         for path in ("/", "/blobs", "/blobs/"):
             assert told(server, path) == (200, "/blobs/files")
+            require_page(over(server.port), path)
         for path in ("/files", "/blobs/files", "/healthz", "/blobs/healthz"):
             assert told(server, path)[0] == 200
         assert told(server, "/blobsx")[0] == 404
@@ -149,7 +151,18 @@ def test_a_prefix_behind_nginx(server: Server, tmp_path: Path, stripped: bool) -
         assert told(proxy, "/blobs/") == (200, "/blobs/files")
         assert told(proxy, "/blobs/", X_Forwarded_Prefix="/evil") == (200, "/blobs/files")
         assert told(proxy, "/", X_Forwarded_Prefix="/evil") == (200, "/files")
+        for path in ("/", "/blobs/"):
+            require_page(over(proxy.port), path)
         with Connection(proxy.port) as connection:
             fields = {"X_Forwarded_For": FAR, "X_Request_ID": f"through-{stripped}"}
             assert connection.ask(message("GET", "/blobs/healthz", **fields)).status == 200
         assert f"client={FAR} " in server.await_log(f"id=through-{stripped}")[0].string
+
+
+def test_the_page_behind_a_prefix_that_nobody_tells(server: Server, tmp_path: Path) -> None:
+    """The page works behind a proxy that removes a prefix and keeps it for itself."""
+    locations = "location /blobs/ { proxy_pass http://wsgi_store/; }"
+    with nginx(tmp_path, server, direct=False, locations=locations) as proxy:
+        assert told(proxy, "/blobs/") == (200, "/files")
+        # nginx passes on `%2F` as `/` here.
+        require_page(over(proxy.port), "/blobs/", "a/b")

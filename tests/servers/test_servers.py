@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.exchanges import DATA, HASH, RANGES, SIZE, form, parts, told
+from tests.support.pages import over, require_page
 from tests.support.servers import Server, gunicorn, nginx, uwsgi, waitress
 from tests.support.wire import Connection, chunked, message
 
@@ -79,6 +80,11 @@ def test_head(port: int) -> None:
         same = ["content-length", "content-type", "etag", "repr-digest", "last-modified", "cache-control"]
         assert [answer.fields[name] for name in same] == [told_by_get[name] for name in same]
         assert connection.ask(message("GET", "/healthz")).status == 200
+
+
+def test_the_page(port: int) -> None:
+    """A browser gets the page, its files, and a page for what is not there."""
+    require_page(over(port), "/")
 
 
 @pytest.mark.parametrize("name", RANGES)

@@ -4,16 +4,15 @@ import gzip
 import json
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
-from html.parser import HTMLParser
 from urllib.parse import urljoin
 
 import pytest
 
 from tests.support.access import ALL, bearer, line
 from tests.support.calling import Answer, call
+from tests.support.pages import Document
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.web import page, page_text
@@ -55,38 +54,6 @@ def opened(application: Application, query: str = "", **extra: str | None) -> An
     answer = call(application, query=query, **{**HTML, **extra})
     assert (answer.status, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     return answer
-
-
-class Document(HTMLParser):
-    """What an HTML document loads and holds."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.blocks: dict[str, str] = {}
-        self._block: str | None = None
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep an element, and where a data block begins."""
-        self.tags.append((tag, dict(attrs)))
-        self._block = dict(attrs).get("id") if tag == "script" else None
-
-    def handle_data(self, data: str) -> None:
-        """Keep the text of a data block."""
-        if self._block is not None:
-            self.blocks[self._block] = self.blocks.get(self._block, "") + data
-
-    def handle_endtag(self, tag: str) -> None:
-        """The block ends."""
-        self._block = None
-
-    def loaded(self) -> Iterator[str]:
-        """The URLs that a browser loads with the document."""
-        for tag, attributes in self.tags:
-            url = attributes.get("src") or (attributes.get("href") if tag == "link" else None)
-            if url and not url.startswith("data:"):
-                yield url
 
 
 @pytest.mark.parametrize("accept", BROWSERS)
