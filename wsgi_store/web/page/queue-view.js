@@ -9,6 +9,8 @@ const URGENT = 120;
 const RECENT = 40;
 // Choosing rows among ten thousand uploads for every one that ends would take the time of a frame.
 const CHOOSE_EVERY = 300;
+// What the first moments tell of the time that is left is wrong.
+const KNOWN_AFTER = 3000;
 const FOCUSABLE = "button:not([hidden]), a[href]";
 const UNDER_WAY = new Set(["hashing", "sending", "storing", "retrying"]);
 
@@ -34,6 +36,7 @@ export function showQueue(root, queue, { pausable, result }) {
     let chosenAt = -Infinity;
     let chooseAgain = false;
 
+    let since = Infinity;
     // Whether everything that is unfinished pauses.
     let halted = false;
 
@@ -153,12 +156,14 @@ export function showQueue(root, queue, { pausable, result }) {
         const paused = queue.uploads.some(({ state }) => state === "paused");
         const active = done + failed < count;
         const running = queue.uploads.some(({ state }) => state === "waiting" || UNDER_WAY.has(state));
+        since = running ? Math.min(since, performance.now()) : Infinity;
+        const isKnown = performance.now() - since > KNOWN_AFTER;
         const states = [
             () => (active ? t("queue.done_of", { done, count }) : done > 0 ? t("queue.all_done", { count: done }) : ""),
             () => (failed > 0 ? t("queue.failed", { count: failed }) : ""),
             () => (active ? t("queue.sent_of", { sent: size(sent), size: size(bytes) }) : size(bytes)),
             () => (running && speed > 0 ? rate(speed) : ""),
-            () => (running && left > 0 && Number.isFinite(left) ? t("queue.left", { time: duration(left) }) : ""),
+            () => (isKnown && left > 0 && Number.isFinite(left) ? t("queue.left", { time: duration(left) }) : ""),
         ];
         while (facts.children.length < states.length) {
             facts.append(make("span"));
@@ -182,6 +187,7 @@ export function showQueue(root, queue, { pausable, result }) {
 
     queue.addEventListener("added", () => {
         chooseAgain = true;
+        drawTotals();
         plan();
     });
     queue.addEventListener("changed", (event) => {

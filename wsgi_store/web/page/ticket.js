@@ -3,11 +3,14 @@
 import { spoken, worded } from "./dialog.js";
 import { notify } from "./notices.js";
 import { make } from "./parts.js";
-import { sentenceFor, t, write } from "./text.js";
+import { apply, sentenceFor, t, write } from "./text.js";
 
 /** @typedef {import("./api.js").Service} Service */
 /** @typedef {import("./queue.js").Queue} Queue */
 /** @typedef {import("./upload.js").Upload} Upload */
+
+// What the page says of several files, and of one.
+const ONE = [["add.drop", "ticket.drop"], ["add.choose", "form.choose"], ["add.files", "form.choose"]];
 
 /** @param {string} id */
 const part = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
@@ -23,6 +26,10 @@ export class TicketPage {
         const title = worded("h2", "ticket.title");
         part("add").before(make("section", "panel ticket", title, this.why, this.told));
         document.body.classList.add("one-file");
+        for (const [several, one] of ONE) {
+            part("add").querySelector(`[data-text="${several}"]`)?.setAttribute("data-text", one);
+        }
+        apply(part("add"));
         for (const input of document.querySelectorAll("input[type=file]")) {
             /** @type {HTMLInputElement} */ (input).multiple = false;
         }
