@@ -123,6 +123,10 @@ showQueue(part("queue"), queue, {
 });
 speakOf(queue);
 queue.addEventListener("totals", showProgress);
+device.addEventListener("gone", (event) => {
+    const { detail } = /** @type {CustomEvent<string>} */ (event);
+    queue.uploads.filter(({ result }) => result?.hash === detail).forEach((upload) => queue.cancel(upload));
+});
 queue.addEventListener("needs-token", async () => {
     if (await access.ask("write")) {
         queue.retryRefused();
