@@ -2,6 +2,7 @@
 
 import { Problem } from "./api.js";
 import { openDialog, spoken, worded } from "./dialog.js";
+import { notify } from "./notices.js";
 import { button, make } from "./parts.js";
 import { say } from "./speak.js";
 import { sentenceFor, t } from "./text.js";
@@ -40,6 +41,7 @@ export class Access extends EventTarget {
                 await this.use(token);
             } catch (problem) {
                 if (isRefusal(problem)) {
+                    notify(() => t("access.kept_refused"), "bad");
                     await this.forget();
                 }
             }

@@ -1,7 +1,7 @@
 // @ts-check
 
 import { button, make } from "./parts.js";
-import { t, write } from "./text.js";
+import { sentenceFor, t, write } from "./text.js";
 
 /**
  * Make an element with words in the language of the page.
@@ -27,6 +27,19 @@ export function spoken(role, classes) {
     const element = make("p", classes);
     element.setAttribute("role", role);
     return element;
+}
+
+// Only uploads are tried again without being asked.
+const PASSING = new Set(["network", "busy", "store_unavailable", "upload_locked"]);
+
+/**
+ * What happened and what to do next, where nothing is tried again by itself.
+ *
+ * @param {any} problem
+ */
+export function wordsFor(problem) {
+    const { what, next } = sentenceFor(problem);
+    return `${what} ${PASSING.has(problem.code) ? t("again.next") : next}`;
 }
 
 let number = 0;

@@ -2,7 +2,7 @@
 
 import { Problem } from "./api.js";
 import { copyButton } from "./copy.js";
-import { spoken, worded } from "./dialog.js";
+import { spoken, wordsFor, worded } from "./dialog.js";
 import { FITS, download } from "./download.js";
 import { linkFor } from "./links.js";
 import { addressOf, shownName } from "./names.js";
@@ -10,7 +10,7 @@ import { button, icon, make } from "./parts.js";
 import { isShowable, preview } from "./preview.js";
 import { addressField, shareBlob } from "./share.js";
 import { say } from "./speak.js";
-import { date, percent, sentenceFor, size, t, write } from "./text.js";
+import { date, percent, size, t, write } from "./text.js";
 
 /** @typedef {import("./api.js").Service} Service */
 
@@ -177,8 +177,7 @@ class Line {
             this.leave("line.was_gone");
             return;
         }
-        const { what, next } = sentenceFor(problem);
-        write(this.problem, () => `${what} ${next}`);
+        write(this.problem, () => wordsFor(problem));
         if (problem instanceof Problem && (problem.code === "unauthenticated" || problem.code === "denied")) {
             await this.around.access.ask();
         }

@@ -84,7 +84,7 @@ function showProgress() {
 
 function describe() {
     const { algorithm, limits, read_only: isReadOnly } = service.description;
-    part("add").hidden = isReadOnly;
+    part("add").hidden = isReadOnly || (ticketPage?.isClosed ?? false);
     part("read-only").hidden = !isReadOnly;
     part("limits").hidden = limits.max_size === null;
     write(part("limits"), () => t("add.limit", { size: size(limits.max_size) }));

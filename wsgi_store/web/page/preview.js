@@ -1,12 +1,12 @@
 // @ts-check
 
-import { openDialog, spoken } from "./dialog.js";
+import { openDialog, spoken, wordsFor } from "./dialog.js";
 import { read } from "./download.js";
 import { kindOfBytes, kindOfName, textOf } from "./kinds.js";
 import { ownAddress } from "./links.js";
 import { shownName } from "./names.js";
 import { make } from "./parts.js";
-import { sentenceFor, size as sizeOf, t, write } from "./text.js";
+import { size as sizeOf, t, write } from "./text.js";
 
 /** @typedef {import("./api.js").Service} Service */
 /** @typedef {import("./kinds.js").Kind} Kind */
@@ -66,8 +66,7 @@ function reason(problem, { hash, name }) {
     if (problem.code === "blob_not_found") {
         return t("line.was_gone", { name: shownName(name || hash) });
     }
-    const { what, next } = sentenceFor(problem);
-    return `${what} ${next}`;
+    return wordsFor(problem);
 }
 
 /**

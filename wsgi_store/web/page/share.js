@@ -1,11 +1,11 @@
 // @ts-check
 
 import { copyButton } from "./copy.js";
-import { openDialog, spoken, worded } from "./dialog.js";
+import { openDialog, spoken, wordsFor, worded } from "./dialog.js";
 import { linkFor, ticketFor } from "./links.js";
 import { shownName } from "./names.js";
 import { make } from "./parts.js";
-import { date, duration, sentenceFor, t, write } from "./text.js";
+import { date, duration, t, write } from "./text.js";
 
 /** @typedef {import("./api.js").Service} Service */
 /** @typedef {import("./links.js").Link} Link */
@@ -49,7 +49,7 @@ export function shareTicket(service) {
  */
 function openForm(service, title, fields, sign) {
     const lifetime = make("select");
-    const longest = service.description.limits.link_expires;
+    const longest = service.description.limits.link_expires ?? DAY;
     for (const seconds of [...LIFETIMES.filter((one) => one < longest), longest]) {
         const option = make("option");
         write(option, () => duration(seconds));
@@ -66,13 +66,12 @@ function openForm(service, title, fields, sign) {
     /** @type {HTMLElement} */ (form.querySelector("input, select")).focus();
     form.addEventListener("submit", async (event) => {
         event.preventDefault();
-        problem.textContent = "";
+        write(problem, () => "");
         send.disabled = true;
         try {
             show(made, await sign(Number(lifetime.value)));
         } catch (error) {
-            const { what, next } = sentenceFor(/** @type {any} */ (error));
-            problem.textContent = `${what} ${next}`;
+            write(problem, () => wordsFor(error));
         } finally {
             send.disabled = false;
         }

@@ -1,10 +1,10 @@
 // @ts-check
 
-import { spoken, worded } from "./dialog.js";
+import { spoken, wordsFor, worded } from "./dialog.js";
 import { resultLine } from "./line.js";
 import { prefixOf } from "./names.js";
 import { button, make } from "./parts.js";
-import { sentenceFor, t, write } from "./text.js";
+import { t, write } from "./text.js";
 
 /** @typedef {import("./line.js").Around} Around */
 /** @typedef {import("./line.js").Result} Result */
@@ -183,10 +183,7 @@ export class StoredView {
     /** @param {any} problem */
     fail(problem) {
         const words = make("p");
-        write(words, () => {
-            const { what, next } = sentenceFor(problem);
-            return `${what} ${next}`;
-        });
+        write(words, () => wordsFor(problem));
         words.setAttribute("role", "alert");
         const isRefused = problem.code === "unauthenticated" || problem.code === "denied";
         const act = isRefused ? () => this.around.access.ask("list") : () => this.load();

@@ -21,6 +21,8 @@ export class TicketPage {
     constructor(service, queue) {
         this.service = service;
         this.queue = queue;
+        /** Whether nothing more can be sent. */
+        this.isClosed = false;
         this.why = worded("p", "ticket.why", "muted");
         this.told = spoken("status", "ticket-told");
         const title = worded("h2", "ticket.title");
@@ -92,8 +94,9 @@ export class TicketPage {
         }
     }
 
-    /** Nothing more can be sent. @param {() => string} words */
+    /** @param {() => string} words */
     close(words) {
+        this.isClosed = true;
         part("add").hidden = true;
         this.why.hidden = true;
         write(this.told, words);
