@@ -37,6 +37,12 @@ const BY_STATUS = {
 
 /** @typedef {{status: number, headers: {get: (name: string) => string | null}, json?: any, blob?: Blob}} Answer */
 
+// Milliseconds. A line that is gone without a word, as after sleep, is noticed by its silence.
+const SILENCE = 60_000;
+const ANSWERING = 120_000;
+// Storing a large file takes a while after its last byte; whether an upload in pieces is stored can be asked.
+const STORING = 900_000;
+
 /** The service whose page this is. */
 export class Service {
     /**
@@ -121,21 +127,26 @@ function parsed(text) {
 
 /** @param {URL} url @param {Record<string, string>} headers @param {Options} options @returns {Promise<Answer>} */
 async function fetched(url, headers, { method = "GET", body, signal, onReceived }) {
+    const silent = new AbortController();
+    const timer = setTimeout(() => silent.abort(), ANSWERING);
     try {
         const answer = await fetch(url, {
             method,
             headers,
             body,
-            signal,
+            signal: signal ? AbortSignal.any([signal, silent.signal]) : silent.signal,
             cache: "no-store",
             // A browser would show its own window for the password that it may send.
             credentials: "omit",
         });
+        clearTimeout(timer);
         const blob = onReceived ? await received(answer, onReceived) : await answer.blob();
         return { status: answer.status, headers: answer.headers, blob };
     } catch (error) {
         signal?.throwIfAborted();
         throw new Problem("network", 0, { reason: String(error) });
+    } finally {
+        clearTimeout(timer);
     }
 }
 
@@ -152,11 +163,6 @@ async function received(answer, onReceived) {
     return new Response(answer.body?.pipeThrough(counting), { headers }).blob();
 }
 
-// Milliseconds. A line that is gone without a word, as after sleep, is noticed by its silence.
-const SILENCE = 60_000;
-// Storing a large file takes a while after its last byte.
-const STORING = 900_000;
-
 /**
  * Send a body and tell how much of it was sent, as `fetch` cannot.
  *
@@ -168,6 +174,7 @@ const STORING = 900_000;
 function sent(url, headers, { method = "POST", body, signal, onProgress }) {
     return new Promise((resolve, reject) => {
         const request = new XMLHttpRequest();
+        const storing = method === "PATCH" ? ANSWERING : STORING;
         /** @type {ReturnType<typeof setTimeout>} */
         let silent;
         const fail = () => {
@@ -196,10 +203,10 @@ function sent(url, headers, { method = "POST", body, signal, onProgress }) {
             request.setRequestHeader(name, value);
         }
         request.upload.onprogress = ({ loaded, total }) => {
-            watch(loaded < total ? SILENCE : STORING);
+            watch(loaded < total ? SILENCE : storing);
             onProgress?.(loaded);
         };
-        request.upload.onload = () => watch(STORING);
+        request.upload.onload = () => watch(storing);
         request.onerror = fail;
         request.onload = () => {
             end();

@@ -6,6 +6,8 @@ const CREATE = {
     blake3: "createBLAKE3",
 };
 
+const UNREADABLE = "file_unreadable";
+
 /** @typedef {{job: number, algorithm?: string, chunk?: Blob, finish?: boolean, forget?: boolean}} Order */
 
 /** @type {Map<number, {tail: Promise<void>, hasher: any}>} */
@@ -24,12 +26,10 @@ async function follow({ job, algorithm, chunk, finish }, read) {
         return;
     }
     if (algorithm) {
-        own.hasher = await hasher(algorithm).catch(() => {
-            throw new Error("hash_unavailable");
-        });
+        own.hasher = await hasher(algorithm);
     } else if (chunk && read) {
         const data = await read.catch(() => {
-            throw new Error("file_unreadable");
+            throw new Error(UNREADABLE);
         });
         own.hasher.update(new Uint8Array(data));
         postMessage({ job, hashed: chunk.size });
@@ -55,7 +55,7 @@ addEventListener("message", ({ data }) => {
         read?.catch(() => {});
         own.tail = own.tail.then(() => follow(order, read)).catch((error) => {
             jobs.delete(job);
-            postMessage({ job, failure: error.message });
+            postMessage({ job, failure: error.message === UNREADABLE ? UNREADABLE : "hash_unavailable" });
         });
     }
 });

@@ -2,7 +2,7 @@
 import { Problem } from "./api.js";
 
 // WebCrypto needs the whole file in memory.
-const IN_MEMORY = 32 << 20;
+const IN_MEMORY = 16 << 20;
 const CHUNK = 4 << 20;
 // The worker reads one chunk while it hashes another.
 const AHEAD = 3;
@@ -33,6 +33,7 @@ export async function digestOf(file, algorithm, options) {
         const data = await file.arrayBuffer().catch(unreadable);
         options.signal.throwIfAborted();
         const digest = new Uint8Array(await crypto.subtle.digest(WEB_CRYPTO[algorithm], data));
+        options.signal.throwIfAborted();
         options.onProgress?.(file.size);
         return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
     }
@@ -57,7 +58,12 @@ const policy = /** @type {any} */ (globalThis).trustedTypes?.createPolicy("page"
 
 function start() {
     const url = policy ? policy.createScriptURL("") : new URL("./hash-worker.js", import.meta.url);
-    const started = new Worker(url, { type: "module" });
+    let started;
+    try {
+        started = new Worker(url, { type: "module" });
+    } catch {
+        throw new Problem("hash_unavailable");
+    }
     started.onmessage = ({ data }) => jobs.get(data.job)?.answered(data);
     started.onerror = () => {
         worker = undefined;

@@ -1,30 +1,31 @@
 // @ts-check
 import { Problem } from "./api.js";
 
-/** @typedef {import("./upload.js").Upload} Upload */
+/** @typedef {import("./sender.js").Sender} Sender */
 
 // Seconds.
 const LONGEST = 30;
-// A server that fails will rarely succeed later.
+// What fails for a reason that is not known will rarely succeed later.
 const FAILURES = 3;
 // What ends by itself: an upload in use by another request, a service or a proxy that is busy or restarts.
-const PASSING = new Set([408, 409, 423, 425, 429, 502, 503, 504]);
+const PASSING = new Set([408, 423, 425, 429, 502, 503, 504]);
 
 /**
- * Do something again and again until it succeeds; rejects with a Problem that only a person can end.
+ * Send again and again until it succeeds; rejects with a Problem that only a person can solve.
  *
- * @param {Upload} upload
+ * @param {Sender} sender
  * @param {AbortSignal} signal
- * @param {() => Promise<string>} work
+ * @param {() => Promise<string>} send
  * @returns {Promise<string>}
  */
-export async function patience(upload, signal, work) {
+export async function patience(sender, signal, send) {
+    const { upload } = sender;
     let failures = 0;
     let waits = 0;
     let reached = 0;
     for (;;) {
         try {
-            return await work();
+            return await send();
         } catch (reason) {
             signal.throwIfAborted();
             if (!(reason instanceof Problem)) {
@@ -33,27 +34,43 @@ export async function patience(upload, signal, work) {
             if (upload.sent > reached) {
                 [failures, waits, reached] = [0, 0, upload.sent];
             }
-            await requireReadable(upload.file);
+            await requireUnchanged(upload.file);
             // A proxy's limit; the service tells its own.
-            if (reason.status === 413 && reason.code === "unreadable" && upload.shrink()) {
+            if (reason.status === 413 && reason.code === "unreadable" && sender.shrink(true)) {
                 continue;
             }
-            const passes = reason.code === "network" || PASSING.has(reason.status);
-            if (!passes && !(reason.status === 500 && ++failures < FAILURES)) {
+            if (reason.code === "upload_not_found") {
+                sender.lose();
+            }
+            if (!passes(reason) && !(mayPass(reason) && ++failures < FAILURES)) {
                 throw reason;
             }
-            upload.become("retrying", reason);
+            upload.enter("retrying", signal, reason);
+            if (reason.code === "network" && waits > 0) {
+                // A proxy that collects requests loses the whole piece each time.
+                sender.shrink(false);
+            }
             await pause(reason.retryAfter ?? Math.min(2 ** waits, LONGEST), signal);
             waits++;
         }
     }
 }
 
+/** @param {Problem} problem */
+function passes({ code, status }) {
+    return code === "network" || code === "offset_mismatch" || PASSING.has(status);
+}
+
+/** @param {Problem} problem */
+function mayPass({ code, status }) {
+    return status === 500 || code === "upload_not_found" || code === "incomplete_body";
+}
+
 /** Browsers tell a file that changed or went like a broken line. @param {File} file */
-async function requireReadable(file) {
-    try {
-        await file.slice(0, 1).arrayBuffer();
-    } catch {
+async function requireUnchanged(file) {
+    const ends = [file.slice(0, 1), file.slice(-1)];
+    const read = await Promise.all(ends.map((end) => end.arrayBuffer())).catch(() => []);
+    if (read.length === 0 || read.some(({ byteLength }) => byteLength !== Math.min(file.size, 1))) {
         throw new Problem("file_changed");
     }
 }

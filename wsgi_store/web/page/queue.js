@@ -10,6 +10,8 @@ const UNDER_WAY = new Set(["hashing", "sending", "storing", "retrying"]);
 const REFUSED = new Set(["unauthenticated", "denied"]);
 const WRONG = new Set(["hash_mismatch", "digest_mismatch", "file_changed", "upload_not_found"]);
 
+/** @typedef {{state: string, bytes: number, sent: number, moved: number, left: number}} Counted */
+
 /**
  * The uploads of this page.
  *
@@ -34,20 +36,22 @@ export class Queue extends EventTarget {
         this.running = new Set();
         /** @type {Upload | null} */
         this.ahead = null;
-        this.counts = { done: 0, failed: 0, waiting: 0 };
-        this.bytes = { all: 0, sent: 0 };
-        /** @type {WeakMap<Upload, {state: string, sent: number}>} what of an upload is in the sums */
+        // Whether the service refuses the caller: what waits would be refused, too.
+        this.refused = false;
+        this.sums = { done: 0, failed: 0, waiting: 0, bytes: 0, sent: 0, moved: 0, left: 0 };
+        /** @type {WeakMap<Upload, Counted>} what of an upload is in the sums */
         this.counted = new WeakMap();
         this.speed = 0;
-        this.measured = { time: 0, sent: 0 };
+        this.measured = { time: 0, moved: 0 };
         /** @type {ReturnType<typeof setTimeout> | undefined} */
         this.telling = undefined;
     }
 
     get totals() {
-        const { all, sent } = this.bytes;
-        const left = this.speed > 0 ? (all - sent) / this.speed : Infinity;
-        return { count: this.uploads.length, ...this.counts, bytes: all, sent, speed: this.speed, left };
+        const { done, failed, waiting, bytes, sent, left } = this.sums;
+        const { speed } = this;
+        const time = speed > 0 ? left / speed : Infinity;
+        return { count: this.uploads.length, done, failed, waiting, bytes, sent, speed, left: time };
     }
 
     /** @param {{file: File | null, name: string}[]} found */
@@ -61,7 +65,7 @@ export class Queue extends EventTarget {
             }
         }
         this.dispatchEvent(new Event("added"));
-        this.start();
+        this.permit();
     }
 
     /** @param {Upload} upload */
@@ -73,31 +77,22 @@ export class Queue extends EventTarget {
 
     /** @param {Upload} upload */
     goOn(upload) {
-        if (upload.state === "paused") {
-            this.wait(upload);
-            this.start();
-        }
+        this.wait([upload], "paused");
     }
 
     /** @param {Upload} upload */
     retry(upload) {
-        if (upload.state === "failed") {
-            if (WRONG.has(upload.problem?.code ?? "")) {
-                upload.restart();
-            }
-            this.wait(upload);
-            this.start();
-        }
+        this.wait([upload], "failed");
     }
 
     /** Stop an upload and take it off the list. @param {Upload} upload */
     cancel(upload) {
-        const place = this.uploads.indexOf(upload);
-        if (place >= 0) {
+        const place = this.placeOf(upload);
+        if (this.uploads[place] === upload) {
             this.uploads.splice(place, 1);
             this.next -= Number(place < this.next);
-            upload.cancel();
             this.uncount(upload);
+            upload.cancel();
             this.dispatchEvent(new Event("added"));
             this.tell();
             this.start();
@@ -109,16 +104,16 @@ export class Queue extends EventTarget {
     }
 
     goOnAll() {
-        this.uploads.forEach((upload) => this.goOn(upload));
+        this.wait(this.uploads, "paused");
     }
 
     retryAll() {
-        this.uploads.forEach((upload) => this.retry(upload));
+        this.wait(this.uploads, "failed");
     }
 
-    /** Try again what needed a token. */
+    /** Go on after the caller got other rights. */
     retryRefused() {
-        this.uploads.filter(({ problem }) => REFUSED.has(problem?.code ?? "")).forEach((upload) => this.retry(upload));
+        this.wait(this.uploads.filter(({ problem }) => REFUSED.has(problem?.code ?? "")), "failed");
     }
 
     /** Take what is stored off the list. */
@@ -132,33 +127,64 @@ export class Queue extends EventTarget {
         this.tell();
     }
 
-    /** @param {Upload} upload */
-    wait(upload) {
-        this.next = Math.min(this.next, this.uploads.indexOf(upload));
-        upload.become("waiting");
+    /** Let uploads in a state wait for their turn. @param {Upload[]} uploads @param {"paused" | "failed"} state */
+    wait(uploads, state) {
+        for (const upload of uploads) {
+            if (upload.state === state) {
+                if (WRONG.has(upload.problem?.code ?? "")) {
+                    upload.restart();
+                }
+                upload.become("waiting");
+                this.next = Math.min(this.next, this.placeOf(upload));
+            }
+        }
+        this.permit();
+    }
+
+    /** The place of an upload in the list, or the one where it would be. @param {Upload} upload */
+    placeOf({ id }) {
+        let [from, to] = [0, this.uploads.length];
+        while (from < to) {
+            const middle = (from + to) >> 1;
+            if (this.uploads[middle].id < id) {
+                from = middle + 1;
+            } else {
+                to = middle;
+            }
+        }
+        return from;
+    }
+
+    /** Start again what was held back when the service refused the caller. */
+    permit() {
+        this.refused = false;
+        this.start();
     }
 
     start() {
-        while (this.running.size < AT_ONCE) {
+        while (this.running.size < AT_ONCE && !this.refused) {
             const upload = this.following();
             if (upload === undefined) {
-                return;
+                break;
             }
+            this.next++;
             this.running.add(upload);
+            const { token } = this.service.credentials;
             void upload.run().finally(() => {
                 this.running.delete(upload);
-                this.ended(upload);
+                this.ended(upload, token);
                 this.start();
             });
         }
         this.hashAhead();
     }
 
+    /** The upload that is next. */
     following() {
         for (; this.next < this.uploads.length; this.next++) {
             const upload = this.uploads[this.next];
             if (upload.state === "waiting" && !this.running.has(upload)) {
-                return this.uploads[this.next++];
+                return upload;
             }
         }
         return undefined;
@@ -166,8 +192,8 @@ export class Queue extends EventTarget {
 
     /** Hash the file that is next while others are sent. */
     hashAhead() {
-        const upload = this.uploads[this.next];
-        if (this.ahead === null && upload?.state === "waiting" && upload.hashing === undefined) {
+        const upload = this.following();
+        if (this.ahead === null && upload !== undefined && upload.hashing === undefined && !this.refused) {
             this.ahead = upload;
             void upload.computed().catch(() => {}).finally(() => {
                 this.ahead = null;
@@ -175,16 +201,26 @@ export class Queue extends EventTarget {
         }
     }
 
-    /** @param {Upload} upload */
-    ended(upload) {
+    /** @param {Upload} upload @param {string | undefined} token with which it was begun */
+    ended(upload, token) {
+        const { credentials } = this.service;
         if (upload.state === "done" && upload.result !== null) {
             void this.device.remember(upload.result);
-        } else if (REFUSED.has(upload.problem?.code ?? "") && this.service.credentials.ticket === undefined) {
-            this.dispatchEvent(new Event("needs-token"));
+        } else if (upload.state === "waiting") {
+            // It went on while its last request ended.
+            this.next = Math.min(this.next, this.placeOf(upload));
+        } else if (REFUSED.has(upload.problem?.code ?? "") && credentials.ticket === undefined) {
+            this.refuse(upload, credentials.token !== token);
         }
-        // It went on while its last request ended.
-        if (upload.state === "waiting") {
-            this.next = Math.min(this.next, this.uploads.indexOf(upload));
+    }
+
+    /** @param {Upload} upload @param {boolean} isOld whether the caller has another token by now */
+    refuse(upload, isOld) {
+        if (isOld) {
+            this.retry(upload);
+        } else if (!this.refused) {
+            this.refused = true;
+            this.dispatchEvent(new Event("needs-token"));
         }
     }
 
@@ -199,28 +235,33 @@ export class Queue extends EventTarget {
 
     /** @param {Upload} upload */
     count(upload) {
-        const { state, sent, size } = upload;
-        this.sum(state, size, sent, 1);
-        this.counted.set(upload, { state, sent });
+        const { state, sent, moved, size } = upload;
+        const isLeft = state === "waiting" || UNDER_WAY.has(state);
+        const counted = { state, bytes: size, sent, moved, left: isLeft ? size - sent : 0 };
+        this.sum(counted, 1);
+        this.counted.set(upload, counted);
         this.tell();
     }
 
     /** @param {Upload} upload */
     uncount(upload) {
-        const was = this.counted.get(upload);
-        if (was !== undefined) {
-            this.sum(was.state, upload.size, was.sent, -1);
+        const counted = this.counted.get(upload);
+        if (counted !== undefined) {
+            this.sum(counted, -1);
             this.counted.delete(upload);
         }
     }
 
-    /** @param {string} state @param {number} size @param {number} sent @param {1 | -1} sign */
-    sum(state, size, sent, sign) {
+    /** @param {Counted} counted @param {1 | -1} sign */
+    sum({ state, bytes, sent, moved, left }, sign) {
+        const { sums } = this;
         if (state === "done" || state === "failed" || state === "waiting") {
-            this.counts[state] += sign;
+            sums[state] += sign;
         }
-        this.bytes.all += sign * size;
-        this.bytes.sent += sign * sent;
+        sums.bytes += sign * bytes;
+        sums.sent += sign * sent;
+        sums.moved += sign * moved;
+        sums.left += sign * left;
     }
 
     tell() {
@@ -228,18 +269,22 @@ export class Queue extends EventTarget {
             this.telling = undefined;
             this.measure();
             this.dispatchEvent(new Event("totals"));
+            // A line that is silent changes the speed and nothing else.
+            if (this.running.size > 0) {
+                this.tell();
+            }
         }, TELL_EVERY);
     }
 
     measure() {
-        const now = { time: performance.now(), sent: this.bytes.sent };
+        const now = { time: performance.now(), moved: this.sums.moved };
         const seconds = (now.time - this.measured.time) / 1000;
         if (this.running.size === 0) {
             this.speed = 0;
-        } else if (seconds > 5 || now.sent < this.measured.sent) {
+        } else if (seconds > 5 || now.moved < this.measured.moved) {
             this.measured = now;
         } else if (seconds >= 0.5) {
-            const speed = (now.sent - this.measured.sent) / seconds;
+            const speed = (now.moved - this.measured.moved) / seconds;
             this.speed = this.speed === 0 ? speed : 0.8 * this.speed + 0.2 * speed;
             this.measured = now;
         }
