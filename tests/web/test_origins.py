@@ -317,7 +317,7 @@ def test_answers_that_a_page_may_read(config: Config, setting: str) -> None:
 
 def test_answers_that_a_page_may_not_read(config: Config) -> None:
     """For any other origin, or none, an answer only has `Vary: Origin`."""
-    application = create_app(replace(config, cors_origins=(PAGE,)))
+    application = create_app(replace(config, cors_origins=(PAGE,), page=False))
     for fields in ({}, {"HTTP_ORIGIN": "http://app.example"}, {"HTTP_ORIGIN": "null"}, {"HTTP_ORIGIN": "*"}):
         for method in ("GET", "POST", "OPTIONS"):
             answer = call(application, method, "/", body=b"", **fields, **ASKING)

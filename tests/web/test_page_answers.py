@@ -303,6 +303,28 @@ def test_a_wrong_token_of_the_page(config: Config, tmp_path: Path, accept: str |
         assert answer.headers.get_all("WWW-Authenticate") == [challenge]
 
 
+@pytest.mark.parametrize("page", [True, False])
+def test_who_is_asked_for_a_password(config: Config, tmp_path: Path, page: bool) -> None:
+    """Programs and plain forms get a Basic challenge, and scripts in a browser do not."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(line("secret", "read"))
+    application = create_app(replace(config, tokens=str(tokens), page=page))
+    own = {"HTTP_ORIGIN": "http://store.example", "HTTP_HOST": "store.example"}
+    for fields, asked in (
+        ({}, True),
+        (HTML, True),
+        (HTML | own, True),
+        (own, False),
+        (own | {"HTTP_ACCEPT": "*/*"}, False),
+        (own | {"HTTP_ACCEPT": "application/json"}, False),
+    ):
+        for method, path in (("POST", "/"), ("POST", "/uploads"), ("GET", "/files")):
+            answer = call(application, method, path, **fields)
+            assert answer.status == 401
+            challenges = answer.headers.get_all("WWW-Authenticate")
+            assert challenges == ['Bearer realm="wsgi_store"', *['Basic realm="wsgi_store"'] * asked]
+
+
 @pytest.mark.parametrize(
     "fields, status",
     [

@@ -176,7 +176,9 @@ def _refusal(
     request: Request, error: errors.WSGIStoreError, identity: str, unforeseen: Exception | None = None
 ) -> Response:
     """Return an error in the form that the caller prefers."""
-    response = problem(error, identity, unforeseen=unforeseen)
+    # Browsers send Origin with what a script uploads, and with a plain form, whose sender wants HTML.
+    by_script = "HTTP_ORIGIN" in request.environ and not page.prefers_html(request.accept)
+    response = problem(error, identity, unforeseen=unforeseen, by_script=by_script)
     if page.is_wanted(request):
         # What failed may be reading files, and the page has some.
         with suppress(OSError):

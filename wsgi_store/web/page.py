@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from functools import lru_cache
+from urllib.parse import quote
 
 from werkzeug.wrappers import Request as Fields
 
@@ -42,13 +43,16 @@ OF_PAGE: Headers = [("Cache-Control", "no-cache"), ("Content-Security-Policy", P
 
 def is_wanted(request: Request) -> bool:
     """Return whether a person reads the answer: whether the caller asks for HTML before anything else."""
-    return request.config.page and _prefers_html(request.accept)
+    return request.config.page and prefers_html(request.accept)
 
 
 def index(request: Request, service: object) -> Response:
     """Send the page; `service` describes the service to its scripts. Raises PreconditionFailed."""
-    language = page_text.language_of(request)
-    return _page(language, files_url(request), json.dumps(service)).answer(request, OF_PAGE, VARY)
+    ticket = request.args.get("ticket")
+    # The links to other languages keep it.
+    kept = "" if ticket is None else f"&ticket={quote(ticket)}"
+    document = _page(page_text.language_of(request), files_url(request), json.dumps(service), kept)
+    return document.answer(request, OF_PAGE, VARY)
 
 
 def file(request: Request, version: str, name: str) -> Response:
@@ -105,10 +109,11 @@ def _without_comments(script: bytes) -> bytes:
 
 # One for each language; the rest rarely changes.
 @lru_cache(16)
-def _page(language: str, files: str, service: str) -> Document:
+def _page(language: str, files: str, service: str, ticket: str) -> Document:
     sentences = json.dumps(page_text.sentences(language), ensure_ascii=False, separators=(",", ":"))
     values = {
         "files": page_text.escaped(files),
+        "ticket": page_text.escaped(ticket),
         "service": page_text.embedded(service),
         "sentences": page_text.embedded(sentences),
     }
@@ -117,7 +122,8 @@ def _page(language: str, files: str, service: str) -> Document:
 
 # Parsing takes as long as a small answer, and clients send few different values.
 @lru_cache(64)
-def _prefers_html(accept: str) -> bool:
+def prefers_html(accept: str) -> bool:
+    """Return whether an Accept field asks for HTML before anything else."""
     # Programs that name no type, or send `*/*`, get JSON.
     if "text/html" not in accept.lower():
         return False

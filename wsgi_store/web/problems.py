@@ -12,8 +12,17 @@ RETRY_AFTER = "5"  # seconds; a guess at how soon a disk or a mount is back
 SOON = (errors.Busy, errors.UploadLocked)
 
 
-def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exception | None = None) -> Response:
-    """Return an error as application/problem+json (RFC 9457), and log it if it is the server's fault."""
+def problem(
+    error: errors.WSGIStoreError,
+    identity: str,
+    *,
+    unforeseen: Exception | None = None,
+    by_script: bool = False,
+) -> Response:
+    """Return an error as application/problem+json (RFC 9457), and log it if it is the server's fault.
+
+    `by_script` says that a script in a browser made the request.
+    """
     status, code = status_of(error)
     if status >= 500 and not isinstance(error, (errors.RequestError, errors.Busy)):
         # The cause may contain paths, which clients must not see.
@@ -28,22 +37,21 @@ def problem(error: errors.WSGIStoreError, identity: str, *, unforeseen: Exceptio
         **error.evidence,
     }
     kind = ("Content-Type", "application/problem+json")
-    return Response(
-        to_json(body), status, [kind, ("Cache-Control", "no-store"), NO_SNIFFING, *fields_of(error)]
-    )
+    fields = fields_of(error, by_script)
+    return Response(to_json(body), status, [kind, ("Cache-Control", "no-store"), NO_SNIFFING, *fields])
 
 
-def fields_of(error: errors.WSGIStoreError) -> Headers:
+def fields_of(error: errors.WSGIStoreError, by_script: bool = False) -> Headers:
     """Return the fields that belong to an error in any form."""
     if isinstance(error, errors.MethodNotAllowed):
         return [("Allow", ", ".join(error.allowed))]
     if isinstance(error, errors.RangeNotSatisfiable):
         return [("Content-Range", f"bytes */{error.size}")]
     if isinstance(error, errors.Unauthenticated):
-        if error.bearer_error:
-            # A Basic challenge would make a browser ask for a password beside the page that sent the token.
-            return [("WWW-Authenticate", f'{BEARER}, error="{error.bearer_error}"')]
-        return [("WWW-Authenticate", BEARER), ("WWW-Authenticate", 'Basic realm="wsgi_store"')]
+        said = f', error="{error.bearer_error}"' if error.bearer_error else ""
+        # For a Basic challenge browsers open a window of their own, over the page that asks for a token.
+        basic = [] if said or by_script else [("WWW-Authenticate", 'Basic realm="wsgi_store"')]
+        return [("WWW-Authenticate", f"{BEARER}{said}"), *basic]
     if isinstance(error, errors.Denied) and error.evidence.get("scope") in SCOPES:
         said = f'error="insufficient_scope", scope="{error.evidence["scope"]}"'
         return [("WWW-Authenticate", f"{BEARER}, {said}")]
