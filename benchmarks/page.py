@@ -1,7 +1,7 @@
 """`python -m benchmarks.page`: what the page costs a person, and what it costs a service that has it.
 
-A page in Chromium hashes a file, sends it by a bare `fetch`, and sends it as a person would; one after the other
-in an order that changes from round to round, so that ratios are taken within each round.
+A page in Chromium hashes a file, sends it by a bare `fetch`, and sends it as a person would; one after the
+other in an order that changes from round to round, so that ratios are taken within each round.
 """
 
 import argparse

@@ -82,8 +82,8 @@ def test_scopes_decide(make: Make, route: Any, scope: str) -> None:
         method=route.method,
         body=body,
         headers=fields | bearer("this"),
-        # No keys are set that could sign.
-        status=403 if not allowed else 404 if path == "/links" else "2*",
+        # The body is not JSON.
+        status=403 if not allowed else 415 if path == "/links" else "2*",
     )
     if not allowed:
         assert code(answer) == "denied"
