@@ -13,7 +13,7 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 
 from tests.support.access import ALL, KEY, line, soon
-from tests.support.calling import Answer, Untouched, call
+from tests.support.calling import Answer, Untouched, call, request
 from tests.web.test_openapi import ERRORS
 from wsgi_store import Signer, errors
 from wsgi_store.access.grant import Grant
@@ -323,6 +323,9 @@ def test_who_is_asked_for_a_password(config: Config, tmp_path: Path, page: bool)
             assert answer.status == 401
             challenges = answer.headers.get_all("WWW-Authenticate")
             assert challenges == ['Bearer realm="wsgi_store"', *['Basic realm="wsgi_store"'] * asked]
+        # Views of a host application answer alike.
+        of_view = application.problem(request(**fields), errors.Unauthenticated("who are you?"))
+        assert [value for name, value in of_view.headers if name == "WWW-Authenticate"] == challenges
 
 
 @pytest.mark.parametrize(

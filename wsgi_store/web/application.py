@@ -164,7 +164,7 @@ class Application:
     def problem(self, environ: "WSGIEnvironment", error: errors.WSGIStoreError) -> Response:
         """Answer the request of a view with an error, in the form that the service itself uses."""
         identity = _request_id(environ)
-        response = problem(error, identity)
+        response = problem(error, identity, by_script=_is_by_script(Request(environ, self.backend)))
         response.headers.append(("X-Request-ID", identity))
         return response
 
@@ -176,14 +176,17 @@ def _refusal(
     request: Request, error: errors.WSGIStoreError, identity: str, unforeseen: Exception | None = None
 ) -> Response:
     """Return an error in the form that the caller prefers."""
-    # Browsers send Origin with what a script uploads, and with a plain form, whose sender wants HTML.
-    by_script = "HTTP_ORIGIN" in request.environ and not page.prefers_html(request.accept)
-    response = problem(error, identity, unforeseen=unforeseen, by_script=by_script)
+    response = problem(error, identity, unforeseen=unforeseen, by_script=_is_by_script(request))
     if page.is_wanted(request):
         # What failed may be reading files, and the page has some.
         with suppress(OSError):
             return page_answers.problem(request, error)
     return response
+
+
+def _is_by_script(request: Request) -> bool:
+    # Browsers send Origin with what a script uploads, and with a plain form, whose sender wants HTML.
+    return "HTTP_ORIGIN" in request.environ and not page.prefers_html(request.accept)
 
 
 def _request_id(environ: "WSGIEnvironment") -> str:
