@@ -3,11 +3,14 @@ import { button, make, relabel } from "./parts.js";
 import { duration, rate, size, t, write } from "./text.js";
 import { Row } from "./upload-row.js";
 
-// A browser lays out two hundred rows within a frame, and nobody looks through more.
+// Short lists keep the order in which files were added; in longer ones it is better to see what is going on.
+const SHORT = 20;
+// Nobody looks through more.
 const MOST = 200;
-const URGENT = 120;
-const RECENT = 40;
-// Choosing rows among ten thousand uploads for every one that ends would take the time of a frame.
+const MOST_HALTED = 90;
+const LEAST_WAITING = 50;
+// Milliseconds. Small files end faster than a browser can draw them one by one.
+const DRAW_EVERY = 100;
 const CHOOSE_EVERY = 300;
 // What the first moments tell of the time that is left is wrong.
 const KNOWN_AFTER = 3000;
@@ -16,6 +19,8 @@ const UNDER_WAY = new Set(["hashing", "sending", "storing", "retrying"]);
 
 /** @typedef {import("./upload.js").Upload} Upload */
 /** @typedef {import("./queue.js").Queue} Queue */
+
+/** @typedef {{element: HTMLElement, row: Row | null, rank: number}} Shown */
 
 /**
  * Draw the uploads: a summary with what can be done to all, and a row for each of the most important.
@@ -28,11 +33,13 @@ export function showQueue(root, queue, { pausable, result }) {
     /** @param {string} name @returns {any} */
     const part = (name) => root.querySelector(`#queue-${name}`);
     const [title, list, rest, facts, progress] = ["title", "files", "rest", "facts", "progress"].map(part);
-    /** @type {Map<Upload, {element: HTMLElement, row: Row | null}>} */
+    /** @type {Map<Upload, Shown>} */
     const shown = new Map();
     /** @type {Set<Upload>} */
     const changed = new Set();
-    let frame = 0;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let planned;
+    let drawnAt = -Infinity;
     let chosenAt = -Infinity;
     let chooseAgain = false;
 
@@ -48,30 +55,25 @@ export function showQueue(root, queue, { pausable, result }) {
         onClick: () => queue.clear() });
     part("actions").append(pause, retry, clear);
 
-    /** @param {Upload} upload */
+    /** @param {Upload} upload @returns {Shown} */
     function show(upload) {
         const before = shown.get(upload);
-        if (upload.state === "done") {
-            if (before?.row === null) {
-                return before.element;
-            }
-            const element = result(upload);
-            const focused = before?.element.contains(document.activeElement);
-            before?.element.replaceWith(element);
-            if (focused) {
-                (element.querySelector(FOCUSABLE) ?? title).focus();
-            }
-            shown.set(upload, { element, row: null });
-            return element;
+        const isStored = upload.state === "done";
+        if (before !== undefined && isStored === (before.row === null)) {
+            before.row?.draw();
+            return before;
         }
-        let { row } = before ?? { row: null };
-        if (row === null) {
-            row = new Row(upload, queue, pausable);
-            before?.element.replaceWith(row.element);
-            shown.set(upload, { element: row.element, row });
+        const row = isStored ? null : new Row(upload, queue, pausable);
+        const element = row?.element ?? result(upload);
+        row?.draw();
+        const hadFocus = before?.element.contains(document.activeElement);
+        before?.element.replaceWith(element);
+        if (hadFocus) {
+            (element.querySelector(FOCUSABLE) ?? title).focus();
         }
-        row.draw();
-        return row.element;
+        const now = { element, row, rank: before?.rank ?? -1 };
+        shown.set(upload, now);
+        return now;
     }
 
     function choose() {
@@ -79,26 +81,33 @@ export function showQueue(root, queue, { pausable, result }) {
         chosenAt = performance.now();
         const wanted = chosen(queue.uploads);
         const keep = new Set(wanted);
-        const focused = [...list.children].findIndex((element) => element.contains(document.activeElement));
-        for (const [upload, { element }] of shown) {
+        const rank = queue.uploads.length > SHORT ? rankOf : () => 0;
+        const focus = /** @type {HTMLElement} */ (document.activeElement);
+        const place = [...list.children].findIndex((element) => element.contains(focus));
+        // What stays in the list and keeps its rank is not moved: it need not be laid out anew.
+        for (const [upload, one] of shown) {
             if (!keep.has(upload)) {
-                element.remove();
+                one.element.remove();
                 shown.delete(upload);
+            } else if (one.rank !== rank(upload)) {
+                one.element.remove();
             }
         }
-        // The order never changes: what is there already is not moved, and keeps its focus.
         let next = list.firstElementChild;
         for (const upload of wanted) {
-            const element = shown.get(upload)?.element ?? show(upload);
+            const one = shown.get(upload) ?? show(upload);
+            const { element } = one;
+            one.rank = rank(upload);
             if (element === next) {
                 next = next.nextElementSibling;
             } else {
                 list.insertBefore(element, next);
             }
         }
-        if (focused >= 0 && !list.contains(document.activeElement)) {
-            const near = list.children[Math.min(focused, list.children.length - 1)];
-            (near?.querySelector(FOCUSABLE) ?? title).focus();
+        if (place >= 0 && document.activeElement !== focus) {
+            const near = list.children[Math.min(place, list.children.length - 1)];
+            const one = focus.isConnected ? focus : near?.querySelector(FOCUSABLE) ?? title;
+            one.focus({ preventScroll: true });
         }
         root.hidden = queue.uploads.length === 0;
         document.body.classList.toggle("busy", !root.hidden);
@@ -123,7 +132,8 @@ export function showQueue(root, queue, { pausable, result }) {
     }
 
     function draw() {
-        frame = 0;
+        planned = undefined;
+        drawnAt = performance.now();
         for (const upload of changed) {
             if (shown.has(upload)) {
                 show(upload);
@@ -140,7 +150,8 @@ export function showQueue(root, queue, { pausable, result }) {
     }
 
     function plan() {
-        frame ||= requestAnimationFrame(draw);
+        const wait = Math.max(0, drawnAt + DRAW_EVERY - performance.now());
+        planned ??= setTimeout(() => requestAnimationFrame(draw), wait);
     }
 
     /** @param {HTMLButtonElement} one @param {boolean} is */
@@ -199,25 +210,33 @@ export function showQueue(root, queue, { pausable, result }) {
     queue.addEventListener("totals", drawTotals);
 }
 
+/** What is under way stands first, then what failed, what waits and what is stored. @param {Upload} upload */
+function rankOf({ state }) {
+    // What somebody pauses stays under the pointer.
+    return state === "failed" ? 1 : state === "waiting" ? 2 : state === "done" ? 3 : 0;
+}
+
 /**
- * The uploads that deserve a row, in the order in which they were added: those that are under way, that failed or
- * that pause, then the latest that are stored and the next that wait.
+ * The uploads that have a row, in order.
  *
  * @param {Upload[]} uploads
  * @returns {Upload[]}
  */
 export function chosen(uploads) {
-    if (uploads.length <= MOST) {
+    if (uploads.length <= SHORT) {
         return uploads;
     }
     /** @type {Upload[][]} */
-    const [active, urgent, recent, waiting] = [[], [], [], []];
+    const ranks = [[], [], [], []];
     for (const upload of uploads) {
-        const { state } = upload;
-        (UNDER_WAY.has(state) ? active : state === "done" ? recent : state === "waiting" ? waiting : urgent).push(upload);
+        ranks[rankOf(upload)].push(upload);
     }
-    const first = [...active, ...urgent.slice(0, URGENT), ...recent.slice(-RECENT), ...waiting];
-    const more = first.length < MOST ? [...recent.slice(0, -RECENT).reverse(), ...urgent.slice(URGENT)] : [];
-    const keep = new Set([...first, ...more].slice(0, MOST));
-    return uploads.filter((upload) => keep.has(upload));
+    const [begun, failed, waiting, stored] = ranks;
+    const active = begun.filter(({ state }) => state !== "paused");
+    const first = begun.length > MOST_HALTED
+        ? [...active, ...begun.filter(({ state }) => state === "paused").slice(0, MOST_HALTED)] : begun;
+    first.push(...failed.slice(0, MOST_HALTED));
+    const room = MOST - first.length;
+    const recent = stored.reverse().slice(0, Math.max(0, room - Math.min(waiting.length, LEAST_WAITING)));
+    return [...first, ...waiting.slice(0, room - recent.length), ...recent];
 }
