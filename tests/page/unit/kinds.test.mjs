@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { kindOfBytes, kindOfName, textOf } from "../../../wsgi_store/web/page/kinds.js";
+import { kindOfBytes, kindOfName, textOf } from "../../../wsgi_store/web/page/names.js";
 
 const bytes = (/** @type {string} */ text) => Uint8Array.from(text, (letter) => letter.charCodeAt(0));
 const utf8 = (/** @type {string} */ text) => new TextEncoder().encode(text);

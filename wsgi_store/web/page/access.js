@@ -1,10 +1,7 @@
 // @ts-check
-
 import { Problem } from "./api.js";
-import { openDialog, spoken, worded } from "./dialog.js";
-import { notify } from "./notices.js";
-import { button, make } from "./parts.js";
-import { say } from "./speak.js";
+import { button, make, notify, openDialog, spoken, worded } from "./parts.js";
+import { say } from "./say.js";
 import { sentenceFor, t } from "./text.js";
 
 /** @typedef {import("./api.js").Service} Service */

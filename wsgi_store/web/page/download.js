@@ -1,8 +1,7 @@
 // @ts-check
-
-import { make } from "./parts.js";
-import { ownAddress } from "./links.js";
 import { linkName } from "./names.js";
+import { make } from "./parts.js";
+import { ownAddress } from "./share.js";
 
 /** @typedef {import("./api.js").Service} Service */
 

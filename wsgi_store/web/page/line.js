@@ -1,15 +1,11 @@
 // @ts-check
-
 import { Problem } from "./api.js";
-import { copyButton } from "./copy.js";
-import { spoken, wordsFor, worded } from "./dialog.js";
-import { FITS, download } from "./download.js";
-import { linkFor } from "./links.js";
+import { download, FITS } from "./download.js";
 import { addressOf, shownName } from "./names.js";
-import { button, icon, make } from "./parts.js";
+import { button, copyButton, icon, make, spoken, worded, wordsFor } from "./parts.js";
 import { isShowable, preview } from "./preview.js";
-import { addressField, shareBlob } from "./share.js";
-import { say } from "./speak.js";
+import { say } from "./say.js";
+import { addressField, linkFor, shareBlob } from "./share.js";
 import { date, percent, size, t, write } from "./text.js";
 
 /** @typedef {import("./api.js").Service} Service */

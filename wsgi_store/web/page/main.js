@@ -2,19 +2,17 @@
 import { Access } from "./access.js";
 import { Service } from "./api.js";
 import { Device } from "./device.js";
-import { offerDoors } from "./doors.js";
-import { takeFiles } from "./intake.js";
-import { offerLanguages } from "./languages.js";
+import { takeFiles } from "./gather.js";
 import { removeLinesOfDeleted, resultLine } from "./line.js";
 import { shownName } from "./names.js";
-import { notify } from "./notices.js";
-import { speakOf } from "./queue-speech.js";
+import { notify } from "./parts.js";
 import { showQueue } from "./queue-view.js";
 import { Queue } from "./queue.js";
 import { RememberedView } from "./remembered.js";
-import { say } from "./speak.js";
+import { say, speakOf } from "./say.js";
+import { offerDoors } from "./share.js";
 import { StoredView } from "./stored.js";
-import { apply, percent, size, t, write } from "./text.js";
+import { apply, offerLanguages, percent, size, t, write } from "./text.js";
 import { TicketPage } from "./ticket.js";
 
 // Adding thousands of files in one go would stop the page for a moment.
@@ -114,7 +112,7 @@ function showStore() {
 
 apply(document);
 describe();
-offerLanguages(showProgress);
+offerLanguages(showProgress, () => notify(() => t("language.failed"), "bad"));
 takeFiles(take, () => !part("add").hidden);
 showQueue(part("queue"), queue, {
     pausable: "uploads" in service.description.links,

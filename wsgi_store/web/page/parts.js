@@ -1,5 +1,6 @@
 // @ts-check
-import { write } from "./text.js";
+import { say } from "./say.js";
+import { sentenceFor, t, write } from "./text.js";
 
 /**
  * Make an element.
@@ -64,4 +65,185 @@ export function button({ icon: picture, label, words = false, kind = "", does, o
     relabel(element, picture, label);
     element.addEventListener("click", onClick);
     return element;
+}
+
+const SHOWN_FOR = 2000;
+
+/**
+ * Copy text; false if the browser does not allow it.
+ *
+ * @param {string} text
+ * @param {Element} near the element in use: a field for copying can only have the focus beside it
+ * @returns {Promise<boolean>}
+ */
+export async function copy(text, near) {
+    try {
+        // Missing on plain http.
+        await navigator.clipboard.writeText(text);
+        return true;
+    } catch {
+        return copySelected(text, near);
+    }
+}
+
+/** @param {string} text @param {Element} near */
+function copySelected(text, near) {
+    const focused = document.activeElement;
+    const field = document.createElement("textarea");
+    field.className = "visually-hidden";
+    field.readOnly = true;
+    field.value = text;
+    near.after(field);
+    field.focus({ preventScroll: true });
+    field.setSelectionRange(0, text.length);
+    try {
+        return document.execCommand("copy");
+    } catch {
+        return false;
+    } finally {
+        field.remove();
+        if (focused instanceof HTMLElement) {
+            focused.focus({ preventScroll: true });
+        }
+    }
+}
+
+/**
+ * Make a button that copies, and shows and says that it did.
+ *
+ * @param {{label: () => string, does: string, icon?: string, words?: boolean, text: () => string | Promise<string>,
+ *     copied?: () => void, failed: (problem: unknown, text?: string) => void}} how `failed` gets text that could not
+ *     be copied, or the problem of making it
+ * @returns {HTMLButtonElement}
+ */
+export function copyButton({ label, does, icon = "copy", words = false, text, copied = tell, failed }) {
+    /** @type {ReturnType<typeof setTimeout>} */
+    let timer;
+    const onClick = async () => {
+        let found;
+        try {
+            found = await text();
+        } catch (problem) {
+            failed(problem);
+            return;
+        }
+        if (!await copy(found, made)) {
+            failed(null, found);
+            return;
+        }
+        relabel(made, "check", () => t("copy.copied"));
+        copied();
+        clearTimeout(timer);
+        timer = setTimeout(() => relabel(made, icon, label), SHOWN_FOR);
+    };
+    const made = button({ icon, label, words, does, onClick });
+    return made;
+}
+
+function tell() {
+    say(() => t("copy.copied"));
+}
+
+/**
+ * Make an element with words in the language of the page.
+ *
+ * @template {keyof HTMLElementTagNameMap} T
+ * @param {T} tag
+ * @param {string} key of its sentence
+ * @param {string} [classes]
+ */
+export function worded(tag, key, classes = "") {
+    const element = make(tag, classes);
+    write(element, () => t(key));
+    return element;
+}
+
+/**
+ * A line that is read out when it gets words, also in a dialog: what lies behind one is not read.
+ *
+ * @param {"status" | "alert"} role
+ * @param {string} classes
+ */
+export function spoken(role, classes) {
+    const element = make("p", classes);
+    element.setAttribute("role", role);
+    return element;
+}
+
+// Only uploads are tried again without being asked.
+const PASSING = new Set(["network", "busy", "store_unavailable", "upload_locked"]);
+
+/**
+ * What happened and what to do next, where nothing is tried again by itself.
+ *
+ * @param {any} problem
+ */
+export function wordsFor(problem) {
+    const { what, next } = sentenceFor(problem);
+    return `${what} ${PASSING.has(problem.code) ? t("again.next") : next}`;
+}
+
+let number = 0;
+
+/**
+ * Open a dialog over the page; it closes by its button, by Escape and by a click beside it.
+ *
+ * @param {string} kind a class
+ * @param {() => string} title
+ * @param {...Node} children
+ * @returns {HTMLDialogElement} removed when it closes
+ */
+export function openDialog(kind, title, ...children) {
+    const heading = make("h2");
+    heading.id = `dialog-${number += 1}`;
+    write(heading, title);
+    const close = button({
+        icon: "close", label: () => t("dialog.close"), does: "close", onClick: () => dialog.close(),
+    });
+    const frame = make("div", "frame", make("div", "dialog-head", heading, close), ...children);
+    const dialog = make("dialog", kind, frame);
+    dialog.setAttribute("aria-labelledby", heading.id);
+    dialog.addEventListener("close", () => dialog.remove());
+    // A press within that ends beside it is a selection of text.
+    dialog.addEventListener("pointerdown", (event) => {
+        if (event.target === dialog) {
+            dialog.addEventListener("click", (click) => {
+                if (click.target === dialog) {
+                    dialog.close();
+                }
+            }, { once: true });
+        }
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+    return dialog;
+}
+
+/**
+ * Show a message above everything else until it is closed, and say it.
+ *
+ * @param {() => string} words
+ * @param {"" | "bad"} [kind]
+ */
+export function notify(words, kind = "") {
+    const place = /** @type {HTMLElement} */ (document.getElementById("notices"));
+    const text = make("p");
+    const notice = make("div", `notice ${kind}`.trim(), icon("alert"), text);
+    write(text, words);
+    notice.append(button({
+        icon: "close",
+        label: () => t("notice.close"),
+        onClick: () => {
+            notice.remove();
+            /** @type {HTMLElement | null} */ (document.querySelector("main :is(button, a[href]):not([hidden])"))?.focus();
+        },
+    }));
+    // The same message twice is one message.
+    for (const other of place.children) {
+        if (other.textContent === notice.textContent) {
+            other.remove();
+        }
+    }
+    place.append(notice);
+    say(words);
 }

@@ -1,15 +1,12 @@
 // @ts-check
-
-import { openDialog, spoken, wordsFor } from "./dialog.js";
 import { read } from "./download.js";
-import { kindOfBytes, kindOfName, textOf } from "./kinds.js";
-import { ownAddress } from "./links.js";
-import { shownName } from "./names.js";
-import { make } from "./parts.js";
+import { kindOfBytes, kindOfName, shownName, textOf } from "./names.js";
+import { make, openDialog, spoken, wordsFor } from "./parts.js";
+import { ownAddress } from "./share.js";
 import { size as sizeOf, t, write } from "./text.js";
 
 /** @typedef {import("./api.js").Service} Service */
-/** @typedef {import("./kinds.js").Kind} Kind */
+/** @typedef {import("./names.js").Kind} Kind */
 /** @typedef {{hash: string, name?: string, size: number}} Shown */
 
 const BEGINNING = 64 << 10;

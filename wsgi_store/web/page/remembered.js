@@ -1,10 +1,8 @@
 // @ts-check
-
-import { worded } from "./dialog.js";
 import { resultLine } from "./line.js";
 import { shownName } from "./names.js";
-import { button, make } from "./parts.js";
-import { say } from "./speak.js";
+import { button, make, worded } from "./parts.js";
+import { say } from "./say.js";
 import { t, write } from "./text.js";
 
 /** @typedef {import("./device.js").Remembered} Remembered */

@@ -1,14 +1,89 @@
 // @ts-check
-
-import { copyButton } from "./copy.js";
-import { openDialog, spoken, wordsFor, worded } from "./dialog.js";
-import { linkFor, ticketFor } from "./links.js";
-import { shownName } from "./names.js";
-import { make } from "./parts.js";
+import { addressOf, linkName, shownName } from "./names.js";
+import { button, copyButton, make, openDialog, spoken, worded, wordsFor } from "./parts.js";
 import { date, duration, t, write } from "./text.js";
 
 /** @typedef {import("./api.js").Service} Service */
-/** @typedef {import("./links.js").Link} Link */
+
+/** A link for somebody else: with `isClosed` they need a token; `expires` is in seconds since the epoch.
+ *
+ * @typedef {{url: string, expires?: number, isClosed?: boolean}} Link
+ */
+
+/**
+ * Make a signed link or a ticket.
+ *
+ * @param {Service} service
+ * @param {object} wanted what POST /links takes
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<{url: string, expires: number}>}
+ */
+async function signed(service, wanted, signal) {
+    const answer = await service.request("links", {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify(wanted),
+        signal,
+    });
+    return answer.json;
+}
+
+/**
+ * The address of a blob for this page itself: signed if reading needs a token and the caller may sign.
+ *
+ * Null if only a request with the token can read it.
+ *
+ * @param {Service} service
+ * @param {string} hash
+ * @param {string} [name]
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<string | null>}
+ */
+export async function ownAddress(service, hash, name, signal) {
+    if (service.everybodyMay("read")) {
+        return addressOf(service.base, hash, name);
+    }
+    return service.may("link") ? (await linkFor(service, hash, name, 3600, signal)).url : null;
+}
+
+/**
+ * A link that can be given to others; it lasts as long as the service allows without `lifetime` (in seconds).
+ *
+ * @param {Service} service
+ * @param {string} hash
+ * @param {string} [name]
+ * @param {number} [lifetime]
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Link>}
+ */
+export async function linkFor(service, hash, name, lifetime, signal) {
+    if (service.everybodyMay("read")) {
+        return { url: addressOf(service.base, hash, name) };
+    }
+    if (!service.may("link") || !service.may("read")) {
+        return { url: addressOf(service.base, hash, name), isClosed: true };
+    }
+    const filename = linkName(name ?? "") || undefined;
+    const { url, expires } = await signed(service, { hash, filename, expires_in: lifetime }, signal);
+    // The service may not know under which address people reach it.
+    const link = new URL(url, service.base).searchParams.get("link") ?? "";
+    return { url: addressOf(service.base, hash, filename, link), expires };
+}
+
+/**
+ * A link to a page that takes one file.
+ *
+ * @param {Service} service
+ * @param {{lifetime?: number, maxSize?: number}} wanted seconds and bytes
+ * @returns {Promise<Link>}
+ */
+export async function ticketFor(service, { lifetime, maxSize }) {
+    const wanted = { ticket: true, expires_in: lifetime, max_size: maxSize };
+    const { url, expires } = await signed(service, wanted);
+    const own = new URL(service.base);
+    own.searchParams.set("ticket", new URL(url, own).searchParams.get("ticket") ?? "");
+    return { url: own.href, expires };
+}
 
 const HOUR = 3600;
 const DAY = 24 * HOUR;
@@ -111,4 +186,24 @@ export function addressField(text) {
     write(field, () => t("share.address"), "label");
     field.addEventListener("focus", () => field.select());
     return field;
+}
+
+/**
+ * Offer in the head of the page what only some need: a token, and asking somebody for a file.
+ *
+ * @param {HTMLElement} place
+ * @param {import("./line.js").Around} around
+ */
+export function offerDoors(place, { service, access }) {
+    const ask = button({ icon: "upload", label: () => t("share.ticket"), words: true, kind: "quiet", does: "ticket",
+        onClick: () => shareTicket(service) });
+    const token = button({ icon: "key", label: () => t("access.token"), words: true, kind: "quiet", does: "token",
+        onClick: () => access.ask() });
+    const draw = () => {
+        ask.hidden = !(service.may("link") && service.may("write"));
+        token.hidden = !access.isUseful;
+    };
+    place.append(ask, token);
+    access.addEventListener("changed", draw);
+    draw();
 }

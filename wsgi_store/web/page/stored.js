@@ -1,9 +1,7 @@
 // @ts-check
-
-import { spoken, wordsFor, worded } from "./dialog.js";
 import { resultLine } from "./line.js";
 import { prefixOf } from "./names.js";
-import { button, make } from "./parts.js";
+import { button, make, spoken, worded, wordsFor } from "./parts.js";
 import { t, write } from "./text.js";
 
 /** @typedef {import("./line.js").Around} Around */

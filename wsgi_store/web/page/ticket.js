@@ -1,8 +1,5 @@
 // @ts-check
-
-import { spoken, worded } from "./dialog.js";
-import { notify } from "./notices.js";
-import { make } from "./parts.js";
+import { make, notify, spoken, worded } from "./parts.js";
 import { apply, sentenceFor, t, write } from "./text.js";
 
 /** @typedef {import("./api.js").Service} Service */

@@ -1,7 +1,7 @@
 // @ts-check
 import { shownName } from "./names.js";
 import { button, icon, make, relabel } from "./parts.js";
-import { say } from "./speak.js";
+import { say } from "./say.js";
 import { duration, rate, sentenceFor, size, t, write } from "./text.js";
 
 /** @typedef {import("./upload.js").Upload} Upload */
