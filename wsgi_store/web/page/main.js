@@ -85,6 +85,7 @@ function describe() {
     part("add").hidden = isReadOnly || (ticketPage?.isClosed ?? false);
     part("read-only").hidden = !isReadOnly;
     part("limits").hidden = limits.max_size === null;
+    part("needs-token").hidden = service.may("write");
     write(part("limits"), () => t("add.limit", { size: size(limits.max_size) }));
     write(part("named"), () => t("foot.named", { algorithm: ALGORITHMS[algorithm] ?? algorithm }));
 }

@@ -62,6 +62,7 @@ export class Queue extends EventTarget {
                 upload.addEventListener("changed", () => this.changed(upload));
                 this.uploads.push(upload);
                 this.count(upload);
+                upload.check();
             }
         }
         this.dispatchEvent(new Event("added"));

@@ -6,6 +6,8 @@ import { percent, sentenceFor, t } from "./text.js";
 const PAUSE = 3000;
 // Long enough to be read by whoever finds the region by hand, too short to be met as news.
 const KEPT = 15000;
+// Nobody listens to more sentences in one go.
+const MOST = 3;
 
 /** @type {(() => string)[]} */
 let waiting = [];
@@ -20,7 +22,9 @@ let last = -Infinity;
  */
 export function say(make) {
     waiting.push(make);
-    if (waiting.length === 1) {
+    if (waiting.length > MOST) {
+        waiting.shift();
+    } else if (waiting.length === 1) {
         clearTimeout(timer);
         // Not at once: what happens together should be heard together.
         timer = setTimeout(speak, Math.max(150, last + PAUSE - performance.now()));
@@ -29,8 +33,7 @@ export function say(make) {
 
 function speak() {
     const region = /** @type {HTMLElement} */ (document.getElementById("spoken"));
-    // More than a few sentences in one go are not listened to.
-    const sentences = [...new Set(waiting.map((make) => make()))].slice(-3);
+    const sentences = [...new Set(waiting.map((make) => make()))];
     waiting = [];
     last = performance.now();
     region.textContent = sentences.join(" ");

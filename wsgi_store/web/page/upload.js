@@ -140,13 +140,26 @@ export class Upload extends EventTarget {
 
     /** Refuse what the server would refuse after bytes were sent. */
     requireAllowed() {
-        const { description, credentials } = this.service;
-        const { limits: { max_size: limit }, scopes } = description;
-        if (limit !== null && this.size > limit) {
-            throw new Problem("too_large", 413, { limit });
-        }
+        const { description: { scopes }, credentials } = this.service;
+        this.requireFits();
         if (scopes?.includes("write") === false && !credentials.token && !credentials.ticket) {
             throw new Problem("unauthenticated", 401);
+        }
+    }
+
+    /** Fail at once, not at its turn, if the file is too large. */
+    check() {
+        try {
+            this.requireFits();
+        } catch (problem) {
+            this.become("failed", /** @type {Problem} */ (problem));
+        }
+    }
+
+    requireFits() {
+        const limit = this.service.description.limits.max_size;
+        if (limit !== null && this.size > limit) {
+            throw new Problem("too_large", 413, { limit });
         }
     }
 
