@@ -42,7 +42,7 @@ test("sizes, rates and times are rounded as people say them", async () => {
         [0, 1, 999, 1000, 999_499, 999_500, 1_234_567, 5e9, 2 ** 63].map(size),
         ["0 bytes", "1 byte", "999 bytes", "1 kB", "999 kB", "1 MB", "1.23 MB", "5 GB", "9,220 PB"],
     );
-    assert.equal(rate(12_345_678), "12 MB/s");
+    assert.deepEqual([7, 1500, 12_345_678].map(rate), ["7 byte/s", "1.5 kB/s", "12 MB/s"]);
     assert.deepEqual(
         [0, 0.2, 9.1, 42, 89, 91, 3599, 5400, 5460, 200_000].map(duration),
         ["1 sec", "1 sec", "10 sec", "45 sec", "90 sec", "2 min", "60 min", "1 hr 30 min", "1 hr 31 min", "2 days"],

@@ -134,6 +134,13 @@ function takeChosen(take) {
             void take(found);
         });
     }
+    // Whoever sees a large field clicks into it.
+    part("add").addEventListener("click", (/** @type {MouseEvent} */ { target }) => {
+        // The choosers themselves are within it.
+        if (target instanceof Element && !target.closest("button, form, input")) {
+            part("files").click();
+        }
+    });
     part("choose-folder").hidden = !("webkitdirectory" in HTMLInputElement.prototype);
 }
 

@@ -90,7 +90,7 @@ export function size(bytes) {
 
 /** @param {number} bytes each second */
 export function rate(bytes) {
-    const [value, unit] = scaled(bytes);
+    const [value, unit] = bytes < 1000 ? [bytes, "byte"] : scaled(bytes);
     return measured(value, `${unit}-per-second`, { maximumSignificantDigits: 2 });
 }
 
