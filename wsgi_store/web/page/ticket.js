@@ -7,7 +7,7 @@ import { apply, sentenceFor, t, write } from "./text.js";
 /** @typedef {import("./upload.js").Upload} Upload */
 
 // What the page says of several files, and of one.
-const ONE = [["add.drop", "ticket.drop"], ["add.choose", "form.choose"], ["add.files", "form.choose"]];
+const ONE = [["add.drop", "ticket.drop"], ["add.choose", "form.choose"], ["add.files", "ticket.choose"]];
 
 /** @param {string} id */
 const part = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
