@@ -66,12 +66,12 @@ export class TicketPage {
     }
 
     /** @param {Upload} upload */
-    follow({ state, problem, hash }) {
+    follow({ state, problem }) {
         if (state === "done") {
             this.close(() => t("ticket.arrived"));
         } else if (state === "failed" && problem) {
-            // The bytes are what the browser read: only the ticket wants others.
-            const isOther = problem.code === "digest_mismatch" && problem.evidence.actual?.includes(hash);
+            // The page announces what the browser read: it is the ticket that wants another hash.
+            const isOther = problem.code === "digest_mismatch";
             this.tell(isOther ? { code: "denied", evidence: { reason: "hash" } } : problem);
         } else {
             this.told.textContent = "";
