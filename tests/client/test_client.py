@@ -30,6 +30,7 @@ from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import (
     BY_CODE,
+    BadRequest,
     BlobNotFound,
     ConfigError,
     Denied,
@@ -194,6 +195,11 @@ def test_pages(client: Client) -> None:
     hashes = sorted(client.put(bytes([number])).hash for number in range(5))
     assert [blob.hash for blob in client.list(page_size=2)] == hashes
     assert [blob.hash for blob in client.list(after=hashes[1], page_size=2)] == hashes[2:]
+    for prefix in (hashes[0][0], hashes[1].upper(), "", hashes[2][:3], "0" * 64):
+        begins = [one for one in hashes if one.startswith(prefix.lower())]
+        assert [blob.hash for blob in client.list(prefix=prefix, page_size=1)] == begins
+    with pytest.raises(BadRequest):
+        list(client.list(prefix="é"))
     for limit in range(7):
         assert [blob.hash for blob in client.list(limit=limit, page_size=2)] == hashes[:limit]
 

@@ -23,7 +23,7 @@ from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.digest import Algorithm
 from wsgi_store.web import routes, service
 from wsgi_store.web.application import REQUEST_ID, Application
-from wsgi_store.web.blobs import MAX_PAGE, PAGE
+from wsgi_store.web.listing import MAX_PAGE, PAGE
 from wsgi_store.web.problems import problem
 
 OPENAPI = Path(service.__file__).with_name("openapi.json").read_bytes()
@@ -222,6 +222,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     schemas, parameters = COMPONENTS["schemas"], COMPONENTS["parameters"]
     assert schemas["Hash"]["pattern"] == f"^{routes.HASH.pattern}$"
     assert schemas["Algorithm"]["enum"] == [algorithm.value for algorithm in Algorithm]
+    assert schemas["Scope"]["enum"] == sorted(SCOPES)
     limit = parameters["Limit"]["schema"]
     assert (limit["minimum"], limit["default"], limit["maximum"]) == (1, PAGE, MAX_PAGE)
     assert schemas["Page"]["properties"]["files"]["maxItems"] == MAX_PAGE
@@ -276,7 +277,9 @@ def test_answers_are_as_described(application: Application) -> None:
         (405, "/", "DELETE", "/", {}),
         (200, "/files", "GET", "/files", {}),
         (200, "/files", "HEAD", "/files", {}),
+        (200, "/files", "GET", "/files", {"query": f"prefix={HASH[:3]}&limit=1"}),
         (400, "/files", "GET", "/files", {"query": "limit=0"}),
+        (400, "/files", "GET", "/files", {"query": "prefix=x"}),
         (200, "/healthz", "GET", "/healthz", {}),
         (200, "/readyz", "GET", "/readyz", {}),
         (404, "/metrics", "GET", "/metrics", {}),

@@ -12,6 +12,7 @@ from webtest import TestApp
 
 from tests.support.calling import call, held, quick
 from wsgi_store import __version__
+from wsgi_store.access.grant import SCOPES
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm, Digest
@@ -54,7 +55,13 @@ def test_page(api: TestApp) -> None:
     hashes = sorted(api.post("/", data).json["hash"] for data in (b"", HELLO))
     sizes = {hashlib.sha256(b"").hexdigest(): 0, HELLO_HASH: 6}
     files = [
-        {"hash": hash_, "names": {"sha256": hash_}, "size": sizes[hash_], "url": f"/{hash_}"}
+        {
+            "hash": hash_,
+            "names": {"sha256": hash_},
+            "size": sizes[hash_],
+            "modified": int(api.get(f"/{hash_}").last_modified.timestamp()),
+            "url": f"/{hash_}",
+        }
         for hash_ in hashes
     ]
     assert api.get("/files").json == {"files": files, "next": None}
@@ -170,6 +177,7 @@ def test_index(config: Config, max_size: int | None, algorithm: Algorithm) -> No
         "algorithm": algorithm.value,
         "names": [],
         "read_only": False,
+        "scopes": sorted(SCOPES),
         "limits": {"max_size": max_size, "upload_expires": 86400},
         "links": {
             "upload": "/",

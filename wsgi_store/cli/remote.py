@@ -41,12 +41,13 @@ def stat(hashes: tuple[str, ...], **options: Any) -> None:
 
 @click.command()
 @click.option("--after", metavar="HASH", help="List only hashes greater than this one.")
+@click.option("--prefix", metavar="DIGITS", default="", help="List only hashes that begin with these digits.")
 @click.option("--limit", type=click.IntRange(min=0), help="List at most this many.")
 @remote
-def ls(after: str | None, limit: int | None, **options: Any) -> None:
+def ls(after: str | None, prefix: str, limit: int | None, **options: Any) -> None:
     """List the blobs of a server, in the order of their hashes, with their sizes in bytes."""
     with connect(**options) as client:
-        Output(["hash", "size"]).table(_row(blob) for blob in client.list(after, limit))
+        Output(["hash", "size"]).table(_row(blob) for blob in client.list(after, limit, prefix=prefix))
 
 
 def _row(blob: "RemoteBlob") -> dict[str, object]:

@@ -207,24 +207,27 @@ class Client:
         return blob_in(told, self._transport, self._kept).names
 
     def list(
-        self, after: str | None = None, limit: int | None = None, *, page_size: int = 1000
+        self, after: str | None = None, limit: int | None = None, *, prefix: str = "", page_size: int = 1000
     ) -> Iterator[RemoteBlob]:
-        """Yield the blobs whose hashes are greater than `after`, in order, at most `limit`.
+        """Yield the blobs whose hashes are greater than `after` and begin with `prefix`, at most `limit`.
 
-        The hashes are those by the algorithm of `after`; without it by the primary algorithm or,
-        while the server is migrated, by the one before. It asks for `page_size` blobs at a time; the
-        server accepts 1 to 1000.
+        They come in order. The hashes are those by the algorithm of `after`; without it by the primary
+        algorithm or, while the server is migrated, by the one before. It asks for `page_size` blobs at a
+        time; the server accepts 1 to 1000.
         """
+        begins = f"&prefix={quote(prefix)}" if prefix else ""
         while limit is None or limit > 0:
             asked = page_size if limit is None else min(limit, page_size)
             behind = f"&after={quote(after)}" if after else ""
-            told = self._transport.ask("GET", f"files?limit={asked}{behind}")
+            told = self._transport.ask("GET", f"files?limit={asked}{behind}{begins}")
             entries = told.get("files")
             if not isinstance(entries, list):
                 raise self._transport.strange()
             before = after
             for entry in entries:
                 blob = blob_in(entry, self._transport, self._kept)
+                if not blob.hash.startswith(prefix.lower()):
+                    raise self._transport.strange()
                 yield blob
                 after = blob.hash
             if told.get("next") is None:

@@ -1,4 +1,4 @@
-"""Handlers of blobs: upload, delete, list."""
+"""Handlers of blobs: upload, delete."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -8,7 +8,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.sansio.request import Request as Fields
 
 from wsgi_store.digest import Digest
-from wsgi_store.errors import BadRequest, BlobNotFound
+from wsgi_store.errors import BlobNotFound
 from wsgi_store.logs import logger
 from wsgi_store.staging import Receipt
 from wsgi_store.web import conditional, page, page_answers
@@ -16,8 +16,6 @@ from wsgi_store.web.request import Request
 from wsgi_store.web.response import NO_SNIFFING, Response, json_response
 
 PLAIN = "text/plain; charset=utf-8"
-PAGE = 100
-MAX_PAGE = 1000
 
 
 def upload(request: Request, filename: str | None = None) -> Response:
@@ -49,7 +47,7 @@ def stored(request: Request, receipt: Receipt, name: str | None, status: int = 2
     """Answer an upload whose file is stored."""
     hash_ = receipt.digest.hex
     note(request, receipt)
-    url = _url(request, hash_)
+    url = url_of(request, hash_)
     # A CGI server would follow Location and send the blob instead (RFC 3875 section 6.2.2).
     headers = [] if "GATEWAY_INTERFACE" in request.environ else [("Location", url)]
     if request.is_form and page.is_wanted(request):
@@ -76,9 +74,9 @@ def told(request: Request, receipt: Receipt, name: str | None) -> dict[str, obje
     answer: dict[str, object] = {
         "hash": receipt.digest.hex,
         "algorithm": receipt.digest.algorithm.value,
-        "names": _names(receipt.names),
+        "names": names_of(receipt.names),
         "size": receipt.size,
-        "url": _url(request, receipt.digest.hex),
+        "url": url_of(request, receipt.digest.hex),
         "created": receipt.created,
     }
     if receipt.healed:
@@ -98,30 +96,7 @@ def delete(request: Request, hash_: str) -> Response:
     blob = request.store.remove(digest, partial(conditional.not_modified, request.environ, others=others))
     hash_ = blob.names[0].hex
     request.exchange.hash, request.exchange.size = hash_, blob.size
-    return json_response({"hash": hash_, "names": _names(blob.names), "size": blob.size})
-
-
-def list_files(request: Request) -> Response:
-    """List a page of blobs, in the order of their hashes by the algorithm of `after`."""
-    request.allow_time()
-    text = request.args.get("limit", str(PAGE))
-    limit = int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
-    if not 1 <= limit <= MAX_PAGE:
-        raise BadRequest(f"limit: expected a number from 1 to {MAX_PAGE}", limit=MAX_PAGE)
-    after = None
-    if "after" in request.args:
-        after = request.digest(request.args["after"], "after")
-    files: list[dict[str, object]] = []
-    following = None
-    for blob in request.store.iterate(after):
-        if len(files) == limit:
-            following = f"{request.mount}/files?after={files[-1]['hash']}&limit={limit}"
-            break
-        hash_ = blob.digest.hex
-        files.append(
-            {"hash": hash_, "names": _names(blob.names), "size": blob.size, "url": _url(request, hash_)}
-        )
-    return json_response({"files": files, "next": following})
+    return json_response({"hash": hash_, "names": names_of(blob.names), "size": blob.size})
 
 
 # Parsing takes as long as the rest of the answer, and clients send few different values.
@@ -133,9 +108,11 @@ def _prefers_text(accept: str) -> bool:
     return wanted in ("text/plain", PLAIN)
 
 
-def _names(digests: Iterable[Digest]) -> dict[str, str]:
+def names_of(digests: Iterable[Digest]) -> dict[str, str]:
+    """Return hashes by their algorithms."""
     return {digest.algorithm.value: digest.hex for digest in digests}
 
 
-def _url(request: Request, hash_: str) -> str:
+def url_of(request: Request, hash_: str) -> str:
+    """Return the URL of a blob."""
     return f"{request.mount}/{hash_}"

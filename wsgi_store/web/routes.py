@@ -11,6 +11,7 @@ from werkzeug.routing import BaseConverter, Map, Rule
 from wsgi_store import errors
 from wsgi_store.web import blobs, links, page, service, uploads
 from wsgi_store.web.download import download
+from wsgi_store.web.listing import list_files
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import Headers, Response
 
@@ -34,7 +35,7 @@ URLS = [
     Route("/", "GET", service.index, None),
     Route("/", "POST", blobs.upload, "write"),
     Route("/", "PUT", blobs.upload, "write"),
-    Route("/files", "GET", blobs.list_files, "list"),
+    Route("/files", "GET", list_files, "list"),
     Route("/links", "POST", links.create, "link"),
     Route("/healthz", "GET", service.healthy, None),
     Route("/readyz", "GET", service.ready, None),

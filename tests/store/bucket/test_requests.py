@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.calling import call
 from tests.support.engines import Between
 from tests.support.kinds import BucketKind, content, digest_of, put
 from tests.support.stops import Server
+from wsgi_store.assembly import create_app
+from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound
 from wsgi_store.staging import Staging
@@ -94,6 +97,19 @@ def test_requests_of_a_migration(tmp_path: Path, proxy: Between, requests: Reque
         server.make(Marker(Algorithm.SHA256, names, Algorithm.MD5))
         server.put_stray(Algorithm.MD5, SMALL)
         assert requests(server.adopt_all) == expected + 2 + len(names)
+
+
+def test_a_list_that_begins_with_a_prefix(tmp_path: Path, proxy: Between) -> None:
+    """The engine begins its list at the prefix: no page before it is asked for, and none behind it."""
+    remote = {"s3_staging": str(tmp_path), "s3_endpoint": proxy.url}
+    application = create_app(Config(root=BucketKind().url(tmp_path), min_free=0, **remote))
+    hashes = sorted(call(application, "POST", body=b"%d" % number).json["hash"] for number in range(20))
+    for prefix in (hashes[10][:4], hashes[10], "f" * 64):
+        proxy.seen.clear()
+        found = call(application, path="/files", query=f"prefix={prefix}").json["files"]
+        assert [one["hash"] for one in found] == [one for one in hashes if one.startswith(prefix)]
+        lists = [one.path for one in proxy.seen if "list-type=2" in one.path]
+        assert len(lists) == 1 and "start-after=" in lists[0]
 
 
 def absent(store: Store, digest: Digest) -> None:

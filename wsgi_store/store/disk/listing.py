@@ -61,10 +61,11 @@ class Listing:
             yield describe(digest, status, at)
 
     def shards(self, last: str = "") -> list[str]:
-        """Return the shards in order, beginning with that of the name `last`; raises StoreUnavailable."""
+        """Return the shards in order that may have names behind `last`; raises StoreUnavailable."""
         with disk_errors("cannot list the store"):
             names = list_directory(self._tree.root, Root)
-        return [name for name in names if SHARD.fullmatch(name) and name >= last[:2]]
+        end = "f" * (len(last) - 2)
+        return [name for name in names if SHARD.fullmatch(name) and name + end > last]
 
     def entries(self, algorithm: Algorithm, after: Digest | None) -> Iterator[Entry]:
         """Yield the files and links under names by `algorithm`, in order; raises StoreUnavailable."""
