@@ -65,9 +65,7 @@ class Application:
             if route.scope in WRITES and self.store.read_only:
                 raise errors.ReadOnly
             if route.scope is not None and not self._is_public(route):
-                request.grant = self.backend.authorize(environ)
-                request.exchange.user = request.grant.name
-                request.grant.require(
+                request.authorize().require(
                     route.scope,
                     arguments.get("hash_"),
                     arguments.get("filename"),

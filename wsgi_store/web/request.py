@@ -12,7 +12,7 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.http import parse_options_header
 from werkzeug.wsgi import get_path_info
 
-from wsgi_store.access.grant import EVERYTHING
+from wsgi_store.access.grant import EVERYTHING, Grant
 from wsgi_store.authority import authority_of
 from wsgi_store.digest import Chunk, Digest
 from wsgi_store.errors import BadRequest, BlobNotFound, HeadTooLarge, UnsupportedMediaType
@@ -71,6 +71,17 @@ class Request:
         if (authority := authority_of(path)) is not None:
             path = path.partition("://")[2][len(authority) :]
         return "/" + path.lstrip("/")
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether the request has a token, a link or a ticket."""
+        return "HTTP_AUTHORIZATION" in self.environ or not self.args.keys().isdisjoint(("link", "ticket"))
+
+    def authorize(self) -> Grant:
+        """Look at the credentials, and return what the caller may do; raises Unauthenticated and Denied."""
+        self.grant = self.backend.authorize(self.environ)
+        self.exchange.user = self.grant.name
+        return self.grant
 
     def require_short_fields(self, names: Iterable[str] = FIELDS) -> None:
         """Raise HeadTooLarge for a field that would take long to parse."""

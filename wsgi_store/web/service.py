@@ -6,13 +6,18 @@ from math import ceil
 from pathlib import Path
 
 from wsgi_store.access.authorizer import Authorizer
-from wsgi_store.errors import NotFound, StoreUnavailable
+from wsgi_store.access.grant import Grant
+from wsgi_store.errors import Denied, NotFound, StoreUnavailable, Unauthenticated
 from wsgi_store.store.abilities import Names
 from wsgi_store.version import __version__
 from wsgi_store.web import page
 from wsgi_store.web.document import Document
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import NO_SNIFFING, Response, json_response
+
+NOTHING = Grant(frozenset())
+# What a browser sends by itself, and the scripts of the page do not.
+CREDENTIALS = frozenset({"HTTP_AUTHORIZATION", "HTTP_COOKIE"})
 
 
 # Read at the first request: most processes never need it.
@@ -26,14 +31,37 @@ def _description() -> Document:
 def index(request: Request) -> Response:
     """Send the page to a person, and a description of the service to a program."""
     if page.is_wanted(request):
-        return page.index(request, _described(request))
+        return page.index(request, _described(request, _of_everybody(request)))
     # Without the page nothing chooses.
     chosen = [("Vary", ", ".join(page.VARY))] if request.config.page else []
-    return json_response(_described(request), chosen)
+    return json_response(_described(request, _of_caller(request)), chosen)
 
 
-def _described(request: Request) -> dict[str, object]:
-    """Describe the service, with links to its parts."""
+def _of_caller(request: Request) -> Grant:
+    """Return what the caller may do; raises Unauthenticated and Denied if credentials are refused."""
+    try:
+        grant = request.authorize()
+        if "write" in grant.scopes:
+            grant.require("write")  # a ticket may have expired
+    except (Unauthenticated, Denied):
+        if request.has_credentials:
+            raise
+        # A host application may refuse whoever has none; the index describes the service to them, too.
+        return NOTHING
+    return grant
+
+
+def _of_everybody(request: Request) -> Grant:
+    """Return what anybody may do; the scripts of the page ask again with the credentials that they have."""
+    own = {name: value for name, value in request.environ.items() if name not in CREDENTIALS}
+    try:
+        return request.backend.authorize({**own, "QUERY_STRING": ""})
+    except (Unauthenticated, Denied):
+        return NOTHING
+
+
+def _described(request: Request, grant: Grant) -> dict[str, object]:
+    """Describe the service to a caller, with links to its parts."""
     mount, store = request.mount, request.store
     # Clients ask again when they meet a hash by another algorithm than they know.
     with suppress(StoreUnavailable):
@@ -41,6 +69,7 @@ def _described(request: Request) -> dict[str, object]:
     algorithm, *further = store.algorithms
     # Only a store with further names can be in a migration: others need not be asked.
     migrating = store.marker().migrating if further and isinstance(store, Names) else None
+    limits = (request.config.max_size, grant.max_size)
     return {
         "service": "wsgi_store",
         "version": __version__,
@@ -48,8 +77,9 @@ def _described(request: Request) -> dict[str, object]:
         "names": [one.value for one in further],
         **({} if migrating is None else {"migrating": migrating.value}),
         "read_only": store.read_only,
+        "scopes": sorted(grant.scopes),
         "limits": {
-            "max_size": request.config.max_size,
+            "max_size": min((one for one in limits if one is not None), default=None),
             "upload_expires": ceil(request.config.upload_expires),
         },
         "links": {

@@ -1,0 +1,116 @@
+"""The index tells every caller what it may do, and how large an upload of its own may be."""
+
+import time
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from webtest import TestApp
+
+from tests.support.access import ALL, HELLO, KEY, Make, bearer, code, line, soon
+from wsgi_store.access.grant import SCOPES, Grant
+from wsgi_store.access.signing import Signer
+from wsgi_store.assembly import create_app
+from wsgi_store.config import Config
+from wsgi_store.errors import Denied, Unauthenticated
+
+BROWSER = {"Accept": "text/html"}
+
+
+def scopes(client: TestApp, query: str = "", **headers: str) -> list[str]:
+    """The scopes that the index tells."""
+    told = client.get(f"/{query}", headers=headers).json["scopes"]
+    assert isinstance(told, list)
+    assert client.head(f"/{query}", headers=headers).status_int == 200
+    return told
+
+
+def test_of_a_token(make: Make) -> None:
+    """A token has the scopes of its line, sorted; with public reading, too."""
+    for public in (False, True):
+        client = make(line("some", "write,list"), public_read=public)
+        assert scopes(client, **bearer("all")) == sorted(ALL.split(","))
+        assert scopes(client, **bearer("some")) == ["list", "write"]
+        assert scopes(client) == (["read"] if public else [])
+
+
+def test_without_tokens(config: Config) -> None:
+    """Where anybody may do everything, everybody has all scopes, whatever they send."""
+    client = TestApp(create_app(config))
+    assert scopes(client) == scopes(client, "?ticket=x&link=y", **bearer("unknown")) == sorted(SCOPES)
+
+
+def test_of_a_link_and_a_ticket(make: Make) -> None:
+    """A link reads, a ticket writes; a token goes before both."""
+    client, signer = make(), Signer([KEY])
+    link, ticket = signer.link(HELLO, soon()), signer.ticket(soon())
+    assert scopes(client, f"?link={link}") == ["read"]
+    assert scopes(client, f"?ticket={ticket}") == ["write"]
+    assert scopes(client, f"?ticket={ticket}", **bearer("all")) == sorted(ALL.split(","))
+
+
+@pytest.mark.parametrize(
+    "own, limit, told", [(5, None, 5), (5, 9, 5), (9, 5, 5), (None, 5, 5), (None, None, None)]
+)
+def test_the_size_of_an_upload(make: Make, own: int | None, limit: int | None, told: int | None) -> None:
+    """`limits.max_size` is the smaller one of the service's limit and the ticket's."""
+    client = make(max_size=limit)
+    ticket = Signer([KEY]).ticket(soon(), max_size=own)
+    assert client.get(f"/?ticket={ticket}").json["limits"]["max_size"] == told
+    assert client.get("/", headers=bearer("all")).json["limits"]["max_size"] == limit
+
+
+def test_refused_credentials(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials that are refused elsewhere are refused here, with the same code."""
+    client, now = make(), time.time()
+    signer = Signer([KEY])
+    ticket, link = signer.ticket(now + 60), signer.link(HELLO, now + 60)
+    for query, headers, status in (
+        ("", bearer("unknown"), 401),
+        ("", {"Authorization": "Basic !"}, 401),
+        ("?link=forged", {}, 403),
+        ("?ticket=forged", {}, 403),
+    ):
+        answer = client.get(f"/{query}", headers=headers, status=status)
+        assert code(answer) == {401: "unauthenticated", 403: "denied"}[status]
+    later = SimpleNamespace(time=lambda: now + 61, monotonic=time.monotonic)
+    for module in ("grant", "signing", "tickets"):
+        monkeypatch.setattr(f"wsgi_store.access.{module}.time", later)
+    for query in (f"?link={link}", f"?ticket={ticket}"):
+        answer = client.get(f"/{query}", status=403)
+        assert (code(answer), answer.json["reason"]) == ("denied", "expired")
+
+
+def test_the_page_is_for_everybody(make: Make) -> None:
+    """The page has the scopes of callers without credentials, also with a token or a wrong ticket."""
+    client = make(public_read=True)
+    own = client.get("/", headers=BROWSER)
+    for query, headers in (
+        ("", bearer("all")),
+        ("", bearer("unknown")),
+        ("?ticket=forged", {}),
+        ("?link=x", {}),
+    ):
+        assert client.get(f"/{query}", headers={**BROWSER, **headers}).body == own.body
+    assert b'"scopes": ["read"]' in own.body
+
+
+def test_a_host_application_decides(config: Config) -> None:
+    """A host application's own authorize tells the scopes; whoever it refuses has none."""
+
+    def authorize(environ: Mapping[str, Any]) -> Grant:
+        user = environ.get("HTTP_COOKIE", environ.get("HTTP_AUTHORIZATION"))
+        if user is None:
+            raise Unauthenticated("log in first")
+        if user == "nobody":
+            raise Denied("not you")
+        return Grant(frozenset({user, "read"}), name="host", max_size=7)
+
+    client = TestApp(create_app(config, authorize))
+    assert scopes(client) == scopes(client, Cookie="nobody") == []
+    assert scopes(client, Cookie="list") == ["list", "read"]
+    assert client.get("/", headers={"Cookie": "list"}).json["limits"]["max_size"] == 7
+    client.get("/", headers={"Authorization": "nobody"}, status=403)
+    for cookie in ("nobody", "list"):
+        assert b'"scopes": []' in client.get("/", headers={**BROWSER, "Cookie": cookie}).body
