@@ -1,5 +1,7 @@
 """The index tells every caller what it may do, and how large an upload of its own may be."""
 
+import json
+import re
 import time
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -26,6 +28,13 @@ def scopes(client: TestApp, query: str = "", **headers: str) -> list[str]:
     return told
 
 
+def embedded(page: str) -> Any:
+    """What the page tells its scripts about the service."""
+    match = re.search('<script[^>]*id="service"[^>]*>(.*?)</script>', page, re.S)
+    assert match
+    return json.loads(match[1])
+
+
 def test_of_a_token(make: Make) -> None:
     """A token has the scopes of its line, sorted; with public reading, too."""
     for public in (False, True):
@@ -38,7 +47,19 @@ def test_of_a_token(make: Make) -> None:
 def test_without_tokens(config: Config) -> None:
     """Where anybody may do everything, everybody has all scopes, whatever they send."""
     client = TestApp(create_app(config))
-    assert scopes(client) == scopes(client, "?ticket=x&link=y", **bearer("unknown")) == sorted(SCOPES)
+    assert (
+        scopes(client) == scopes(client, "?ticket=x&link=y", **bearer("unknown")) == sorted(SCOPES - {"link"})
+    )
+
+
+def test_who_may_sign(make: Make) -> None:
+    """The scope `link` and the longest life of a link are told where the service signs."""
+    client = make(line("some", "link,read"), link_expires=90.5)
+    assert scopes(client, **bearer("some")) == ["link", "read"]
+    assert client.get("/").json["limits"]["link_expires"] == 90
+    client = make(line("some", "link,read"), signing_keys=())
+    assert scopes(client, **bearer("some")) == ["read"]
+    assert "link_expires" not in client.get("/").json["limits"]
 
 
 def test_of_a_link_and_a_ticket(make: Make) -> None:
@@ -85,15 +106,15 @@ def test_refused_credentials(make: Make, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_page_is_for_everybody(make: Make) -> None:
     """The page has the scopes of callers without credentials, also with a token or a wrong ticket."""
     client = make(public_read=True)
-    own = client.get("/", headers=BROWSER)
+    own = embedded(client.get("/", headers=BROWSER).text)
     for query, headers in (
         ("", bearer("all")),
         ("", bearer("unknown")),
         ("?ticket=forged", {}),
         ("?link=x", {}),
     ):
-        assert client.get(f"/{query}", headers={**BROWSER, **headers}).body == own.body
-    assert b'"scopes": ["read"]' in own.body
+        assert embedded(client.get(f"/{query}", headers={**BROWSER, **headers}).text) == own
+    assert own["scopes"] == ["read"]
 
 
 def test_a_host_application_decides(config: Config) -> None:
@@ -113,4 +134,4 @@ def test_a_host_application_decides(config: Config) -> None:
     assert client.get("/", headers={"Cookie": "list"}).json["limits"]["max_size"] == 7
     client.get("/", headers={"Authorization": "nobody"}, status=403)
     for cookie in ("nobody", "list"):
-        assert b'"scopes": []' in client.get("/", headers={**BROWSER, "Cookie": cookie}).body
+        assert embedded(client.get("/", headers={**BROWSER, "Cookie": cookie}).text)["scopes"] == []

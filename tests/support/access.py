@@ -39,7 +39,8 @@ def maker(config: Config, path: Path) -> Make:
 
     def make(lines: str = "", **settings: Any) -> TestApp:
         path.write_text(line("all", ALL) + lines, encoding="utf-8")
-        return TestApp(create_app(replace(config, tokens=str(path), signing_keys=(KEY,), **settings)))
+        keys = settings.pop("signing_keys", (KEY,))
+        return TestApp(create_app(replace(config, tokens=str(path), signing_keys=keys, **settings)))
 
     return make
 

@@ -64,6 +64,7 @@ OPERATIONS = {
     "removeBlob",
     "removeBlobByQuery",
     "removeUpload",
+    "signLink",
     "uploadBlob",
 }
 # Fields that responses about uploads have by the rules of their protocol, as the text on uploads says.

@@ -1,6 +1,7 @@
 """The handler that signs links and upload tickets for callers with the scope `link`."""
 
 import json
+import re
 import time
 from dataclasses import dataclass
 from typing import Any, Self
@@ -16,6 +17,10 @@ from wsgi_store.web.response import Response, json_response
 
 LONGEST = 64 << 10
 DAY = 86400.0
+# Bytes: quoted and signed, a file name has to fit into a request line of 8190 bytes.
+LONGEST_NAME = 1024
+MAX_SIZE = (1 << 63) - 1
+SURROGATE = re.compile("[\ud800-\udfff]")
 # Members of a request, with their types.
 KINDS: dict[str, tuple[type, ...]] = {
     "hash": (str,),
@@ -41,7 +46,7 @@ class Wanted:
         """Read a JSON object; raises BadRequest."""
         try:
             members = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BadRequest("the body is not JSON") from None
         if not isinstance(members, dict):
             raise BadRequest("expected a JSON object")
@@ -53,7 +58,10 @@ class Wanted:
 def _check(name: str, value: Any) -> None:
     kinds = KINDS.get(name)
     if kinds is None:
-        raise BadRequest(f"{name[:40]}: unknown member")
+        raise BadRequest(f"{name[:40]!a}: unknown member")
+    # Escapes in JSON can make half of a surrogate pair, which UTF-8 cannot.
+    if isinstance(value, str) and not value.isascii() and SURROGATE.search(value):
+        raise BadRequest(f"{name}: expected Unicode text")
     # To Python a bool is an int.
     if value is not None and (
         not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
@@ -103,14 +111,15 @@ def _link(request: Request, signer: Signer, wanted: Wanted, expires: int) -> dic
     if wanted.max_size is not None:
         raise BadRequest("max_size: only tickets have a largest size")
     name = wanted.filename or None
+    if name in (".", ".."):
+        raise BadRequest("filename: clients would remove this segment from the URL")
+    if name is not None and len(name.encode()) > LONGEST_NAME:
+        raise BadRequest(f"filename: expected at most {LONGEST_NAME} bytes", limit=LONGEST_NAME)
     request.grant.require("read", wanted.hash, name)
     # Whoever gets a link to a blob that is not there could do nothing.
     blob = request.store.stat(request.blob_digest(wanted.hash))
     request.exchange.hash = blob.digest.hex
-    try:
-        path = "" if name is None else "/" + quote(name)
-    except UnicodeEncodeError:
-        raise BadRequest("filename: expected Unicode text") from None
+    path = "" if name is None else "/" + quote(name)
     signed = signer.link(wanted.hash, expires, name)
     return {"url": f"{request.mount}/{wanted.hash.lower()}{path}?link={signed}", "link": signed}
 
@@ -118,8 +127,8 @@ def _link(request: Request, signer: Signer, wanted: Wanted, expires: int) -> dic
 def _ticket(request: Request, signer: Signer, wanted: Wanted, expires: int) -> dict[str, object]:
     if wanted.filename is not None:
         raise BadRequest("filename: only links have a file name")
-    if wanted.max_size is not None and wanted.max_size < 0:
-        raise BadRequest("max_size: must not be negative")
+    if wanted.max_size is not None and not 0 <= wanted.max_size <= MAX_SIZE:
+        raise BadRequest(f"max_size: expected a number from 0 to {MAX_SIZE}")
     if request.store.read_only:
         raise ReadOnly
     grant = request.grant

@@ -70,6 +70,7 @@ def _described(request: Request, grant: Grant) -> dict[str, object]:
     # Only a store with further names can be in a migration: others need not be asked.
     migrating = store.marker().migrating if further and isinstance(store, Names) else None
     limits = (request.config.max_size, grant.max_size)
+    signs = request.backend.signer is not None
     return {
         "service": "wsgi_store",
         "version": __version__,
@@ -77,10 +78,11 @@ def _described(request: Request, grant: Grant) -> dict[str, object]:
         "names": [one.value for one in further],
         **({} if migrating is None else {"migrating": migrating.value}),
         "read_only": store.read_only,
-        "scopes": sorted(grant.scopes),
+        "scopes": sorted(grant.scopes if signs else grant.scopes - {"link"}),
         "limits": {
             "max_size": min((one for one in limits if one is not None), default=None),
             "upload_expires": ceil(request.config.upload_expires),
+            **({"link_expires": int(request.config.link_expires)} if signs else {}),
         },
         "links": {
             "upload": f"{mount}/",
