@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.cases import Case, cases, run
+from tests.support.documents import with_table
 from tests.support.node import DIRECTORY, peer
 from tests.support.servers import PROJECT, gunicorn
 from tests.support.wire import Connection, message
@@ -50,13 +51,6 @@ def table(directory: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(made: str) -> str:
-    """The page with another table."""
-    lines = PAGE.read_text(encoding="utf-8").splitlines(keepends=True)
-    rows = [number for number, line in enumerate(lines) if line.startswith("|")]
-    return "".join([*lines[: rows[0]], made, *lines[rows[-1] + 1 :]])
-
-
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        PAGE.write_text(page(table(Path(name))), encoding="utf-8")
+        PAGE.write_text(with_table(PAGE, table(Path(name))), encoding="utf-8")

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.protocols.table import LARGEST, PAGE, TUS, page, table
+from tests.protocols.table import LARGEST, PAGE, TUS, table
 from tests.support.cases import Case, run
+from tests.support.documents import with_table
 from tests.support.servers import Server, gunicorn
 
 
@@ -26,4 +27,4 @@ def test_tus(server: Server, case: Case) -> None:
 @pytest.mark.clients
 def test_the_table_is_what_was_seen(tmp_path: Path) -> None:
     """The page tells what each server does; if it does not, run `python -m tests.protocols.table`."""
-    assert page(table(tmp_path)) == PAGE.read_text(encoding="utf-8")
+    assert with_table(PAGE, table(tmp_path)) == PAGE.read_text(encoding="utf-8")

@@ -3,14 +3,14 @@
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.bridge import Bridge, Remote, function
+from tests.support.bridge import Bridge, Failed, Remote, function
 
 # Both browsers find this host on this machine. It is not localhost, so its pages are no secure context.
 PLAIN_HOST = "example.org"
@@ -29,9 +29,13 @@ LAUNCH: dict[str, dict[str, Any]] = {
     },
     "firefox": {
         "browser": "firefox",
+        # For tests.support.folders.
+        "args": ["--remote-allow-system-access"],
         "extraPrefsFirefox": {
             "network.dns.localDomains": PLAIN_HOST,
             "dom.security.https_first": False,
+            # Firefox's own questions can be answered at once.
+            "security.dialog_enable_delay": 0,
             # Content processes that wait for the next tab would be counted as the tab's.
             "dom.ipc.processPrelaunch.enabled": False,
         },
@@ -93,13 +97,24 @@ class Tab:
         """Call a function of JavaScript in the page; returns its value, awaited."""
         return self.page.call("evaluate", function(source), *arguments)
 
+    def handle(self, source: str, *arguments: Any) -> Remote:
+        """Call a function of JavaScript in the page; returns its value, which stays there."""
+        handle: Remote = self.page.call("evaluateHandle", function(source), *arguments)
+        return handle
+
     def until(self, source: str, *arguments: Any, seconds: float = 30) -> Any:
         """Wait until a function of JavaScript returns something true; returns that."""
         end = time.monotonic() + seconds
-        while not (value := self.js(source, *arguments)):
-            assert time.monotonic() < end, f"{seconds} s in vain: {source}\n{self.text()}\n{self.trouble()}"
+        failure = ""
+        while time.monotonic() < end:
+            try:
+                if value := self.js(source, *arguments):
+                    return value
+            except Failed as error:
+                # A page that went away is asked again when the next one is there.
+                failure = str(error)
             time.sleep(0.02)
-        return value
+        raise AssertionError(f"{seconds} s in vain: {source} {failure}\n{self.text()}\n{self.trouble()}")
 
     def text(self, selector: str = "body") -> str:
         """The text that a person sees in an element."""
@@ -137,13 +152,25 @@ class Tab:
         """Choose files, or a folder, in an input without opening its dialog."""
         self.page.call("$", selector).call("uploadFile", *map(str, paths))
 
+    @contextmanager
+    def choosing(self, selector: str = "", key: str = "") -> Iterator[Callable[..., None]]:
+        """Open the browser's dialog for files by a click, or by a key; yields what chooses in it."""
+        waiting = self.page.begin("waitForFileChooser")
+        # Puppeteer has to be listening first.
+        self.page.call("url")
+        if selector:
+            self.click(selector)
+        else:
+            self.press(key)
+        chooser = self.page.bridge.wait(waiting)
+        yield lambda *paths: chooser.call("accept", list(map(str, paths)))
+
     def files(self, *paths: Path) -> Remote:
         """The `FileList` of files of this machine, as a chooser would hand them to the page."""
         source = """() => Object.assign(document.createElement("input"), { type: "file", multiple: true })"""
-        element = self.page.call("evaluateHandle", function(source))
+        element = self.handle(source)
         element.call("uploadFile", *map(str, paths))
-        files: Remote = self.page.call("evaluateHandle", function("(element) => element.files"), element)
-        return files
+        return self.handle("(element) => element.files", element)
 
     def drop(self, files: Remote, selector: str = "body") -> None:
         """Drop a list of `File` objects: events of a drag that scripts made, with true files."""
@@ -158,6 +185,24 @@ class Tab:
             }
         }"""
         self.js(source, files, selector)
+
+    def paste(self, content: "str | Remote", kind: str = "") -> None:
+        """Paste text, or a list of `File` objects: an event that a script made."""
+        source = """(content, type) => {
+            const clipboardData = new DataTransfer();
+            if (typeof content === "string") {
+                clipboardData.setData(type, content);
+            } else {
+                [...content].forEach((file) => clipboardData.items.add(file));
+            }
+            const event = new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true });
+            if (event.clipboardData.items.length === 0) {
+                // Firefox makes one of its own.
+                [...content].forEach((file) => event.clipboardData.items.add(file));
+            }
+            document.body.dispatchEvent(event);
+        }"""
+        self.js(source, content, kind)
 
     def drag(self, *paths: Path, at: tuple[int, int] = (400, 300)) -> None:
         """Drag files and folders from this machine and drop them, in Chromium."""
@@ -204,9 +249,11 @@ class Profile:
             tab.go(url)
         return tab
 
-    def allow(self, origin: str, *permissions: str) -> None:
-        """Grant permissions to pages of an origin."""
-        self._context.call("overridePermissions", origin, list(permissions))
+    def allow_clipboard(self, origin: str) -> None:
+        """Let pages of an origin use the clipboard; Firefox does so without being asked."""
+        if self.browser.kind == "chromium":
+            permissions = ["clipboard-read", "clipboard-write", "clipboard-sanitized-write"]
+            self._context.call("overridePermissions", origin, permissions)
 
     def close(self) -> None:
         """Forget everything."""

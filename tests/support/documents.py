@@ -76,3 +76,10 @@ def examples(page: str) -> Iterator[tuple[str, str]]:
         else:
             yield commands, output
     assert not left, f"not in {page}"
+
+
+def with_table(page: Path, made: str) -> str:
+    """The text of a page with another table."""
+    lines = page.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = [number for number, line in enumerate(lines) if line.startswith("|")]
+    return "".join([*lines[: rows[0]], made, *lines[rows[-1] + 1 :]])

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -241,17 +241,24 @@ def waitress(directory: Path, address: str = "127.0.0.1", **env: str) -> Server:
     return server
 
 
-def nginx(directory: Path, backend: Server, *, direct: bool, locations: str = "") -> Server:
-    """Start nginx with the shipped settings in front of a server; `direct` adds those for public reading."""
+def nginx(
+    directory: Path,
+    backend: Server,
+    *,
+    direct: bool,
+    locations: str = "",
+    changes: Mapping[str, str] | None = None,
+) -> Server:
+    """Start nginx with the shipped settings in front of a server; `direct` adds those for public reading.
+
+    `changes` replace directives.
+    """
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         pytest.skip("nginx is not installed")
     text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
-    include = "#include /etc/nginx/snippets/wsgi-store-public-read.conf;"
-    assert include in text
     if direct:
         locations += (DEPLOY / "nginx-public-read.conf").read_text(encoding="utf-8")
-    text = text.replace(include, locations)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         for shipped, here in {
@@ -259,6 +266,8 @@ def nginx(directory: Path, backend: Server, *, direct: bool, locations: str = ""
             "server 127.0.0.1:8000;": f"server 127.0.0.1:{backend.port};",
             "/var/lib/wsgi-store": str(backend.root),
             "/var/log/nginx": str(directory),
+            "#include /etc/nginx/snippets/wsgi-store-public-read.conf;": locations,
+            **(changes or {}),
         }.items():
             assert shipped in text
             text = text.replace(shipped, here)
