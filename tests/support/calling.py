@@ -3,10 +3,11 @@
 import io
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from werkzeug.datastructures import Headers
 
@@ -125,3 +126,13 @@ def call(application: Callable[..., Any], *args: Any, **kwargs: Any) -> Answer:
     else:
         assert headers["Content-Length"] == str(len(body))
     return Answer(status, headers, body)
+
+
+def pages(application: Application, query: str) -> Iterator[list[str]]:
+    """The hashes of each page of /files, following `next` to the end."""
+    following: str | None = f"/files?{query}"
+    while following is not None:
+        parts = urlsplit(following)
+        answer = call(application, path=parts.path, query=parts.query).json
+        yield [file["hash"] for file in answer["files"]]
+        following = answer["next"]

@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from webtest import TestApp
 
-from tests.support.calling import call, held, quick
+from tests.support.calling import call, held, pages, quick
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm, Digest
@@ -32,16 +31,6 @@ def fill(application: Application) -> list[str]:
     return found or held(application)
 
 
-def walk(application: Application, query: str) -> Iterator[list[str]]:
-    """The hashes of each page, following `next` to the end."""
-    following: str | None = f"/files?{query}"
-    while following is not None:
-        parts = urlsplit(following)
-        answer = call(application, path=parts.path, query=parts.query).json
-        yield [file["hash"] for file in answer["files"]]
-        following = answer["next"]
-
-
 @pytest.mark.every_store
 @pytest.mark.long(20)
 @pytest.mark.parametrize("algorithm", Algorithm)
@@ -60,9 +49,8 @@ def test_any_beginning(config: Config, algorithm: Algorithm, data: st.DataObject
     limit = data.draw(st.integers(1, 7), "limit")
     written = data.draw(st.sampled_from([prefix, prefix.upper(), prefix.title()]), "case")
     query = f"prefix={written}&limit={limit}" + (f"&after={after}" if after is not None else "")
-    found = list(walk(application, query))
-    wanted = [hash_ for hash_ in hashes if hash_.startswith(prefix) and hash_ > (after or "")]
-    assert sum(found, []) == wanted
+    found = list(pages(application, query))
+    assert sum(found, []) == [hash_ for hash_ in hashes if hash_.startswith(prefix) and hash_ > (after or "")]
     assert all(len(page) == limit for page in found[:-1])
 
 
@@ -144,7 +132,7 @@ def test_by_which_algorithm(config: Config) -> None:
     for name, after in (("sha256", ""), ("md5", f"&after={'0' * 32}"), ("sha1", f"&after={'0' * 40}")):
         for prefix in ("", "0", "7", "f", told[0]["names"][name]):
             wanted = sorted(one["names"][name] for one in told if one["names"][name].startswith(prefix))
-            assert sum(walk(application, f"limit=3&prefix={prefix}{after}"), []) == wanted
+            assert sum(pages(application, f"limit=3&prefix={prefix}{after}"), []) == wanted
     assert call(application, path="/files", query=f"prefix={'0' * 33}&after={'0' * 32}").status == 400
     store = application.store
     assert isinstance(store, Names)
@@ -154,7 +142,7 @@ def test_by_which_algorithm(config: Config) -> None:
         )
     )
     wanted = sorted(one["hash"] for one in told if one["hash"].startswith("7"))
-    assert sum(walk(application, "limit=3&prefix=7"), []) == wanted
+    assert sum(pages(application, "limit=3&prefix=7"), []) == wanted
 
 
 def test_nothing_else_is_read(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,13 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from webtest import TestApp
 
-from tests.support.calling import call, held, quick
+from tests.support.calling import call, held, pages, quick
 from wsgi_store import __version__
 from wsgi_store.access.grant import SCOPES
 from wsgi_store.assembly import create_app
@@ -30,16 +29,6 @@ def fill(application: Application, count: int) -> list[str]:
     for number in range(count):
         call(application, "POST", body=str(number).encode())
     return sorted(hashlib.sha256(str(number).encode()).hexdigest() for number in range(count))
-
-
-def pages(application: Application, query: str) -> Iterator[list[str]]:
-    """The hashes of each page, following `next` to the end."""
-    following: str | None = f"/files?{query}"
-    while following is not None:
-        parts = urlsplit(following)
-        answer = call(application, path=parts.path, query=parts.query).json
-        yield [file["hash"] for file in answer["files"]]
-        following = answer["next"]
 
 
 def test_empty_store(api: TestApp) -> None:
