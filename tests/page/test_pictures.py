@@ -1,4 +1,4 @@
-"""The pictures of docs/page.md: `make pictures` writes them, and every run makes sure that they can be made."""
+"""The pictures of docs/page.md: `make pictures` writes them, and each run shows that they can be made."""
 
 import os
 from collections.abc import Iterator
