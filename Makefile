@@ -8,6 +8,7 @@
 #   make races                                   very many cases: meetings at every call, kills, power cuts, requests
 #   make test races coverage COUNT=1             count the lines that both run, which have to be enough
 #   make clients                                 tests with foreign clients, browsers and servers
+#   make pictures                                take the pictures of docs/page.md again, in Chromium
 #   make docs                                    the documents as a site, in build/site
 #   make soak                                    servers killed under load, uploads of 5 GiB cut, for 20 minutes
 #   make lazyfs                                  power cuts on LazyFS, which has no package
@@ -38,7 +39,7 @@ COUNTED := --cov --cov-report= --cov-fail-under=0
 COUNTED_TOO := $(COUNTED) --cov-append
 endif
 
-.PHONY: serve test races coverage clients docs soak lazyfs lint format bench bench-s3 clean
+.PHONY: serve test races coverage clients pictures docs soak lazyfs lint format bench bench-s3 clean
 .PHONY: format-check pylint pylint-benchmarks mypy flake8
 # An interrupted rule must not leave its target behind.
 .DELETE_ON_ERROR:
@@ -70,6 +71,9 @@ coverage: $(VENV)/.installed-test
 # In one process: these tests start whole programs, and many measure.
 clients: $(VENV)/.installed-clients $(MODULES)/.installed
 	$(TEST) -m clients $(ARGS)
+
+pictures: $(VENV)/.installed-clients $(MODULES)/.installed
+	PICTURES=1 $(TEST) tests/page/test_pictures.py
 
 # -W makes failures of dead links and undocumented types.
 docs: $(VENV)/.installed-docs

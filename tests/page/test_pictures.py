@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.browsers import Browser, Tab, running
-from tests.support.servers import Server, gunicorn
+from tests.support.servers import gunicorn
 
 pytestmark = pytest.mark.clients
 IMAGES = Path(__file__).parents[2] / "docs/images"
@@ -34,11 +34,12 @@ def fixture_chromium() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(name="server", scope="module")
-def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The service."""
-    with gunicorn(tmp_path_factory.mktemp("service"), WSGI_STORE_MAX_SIZE="100MB") as server:
-        yield server
+@pytest.fixture(name="paths")
+def fixture_paths(tmp_path: Path) -> list[Path]:
+    """The files that are uploaded."""
+    for name, data in FILES.items():
+        (tmp_path / name).write_bytes(data)
+    return [tmp_path / name for name in FILES]
 
 
 def picture(tab: Tab, name: str, directory: Path) -> None:
@@ -52,21 +53,16 @@ def picture(tab: Tab, name: str, directory: Path) -> None:
         (IMAGES / path.name).write_bytes(path.read_bytes())
 
 
-def test_pictures(chromium: Browser, server: Server, tmp_path: Path) -> None:
-    """The empty page in two schemes, uploads under way, on a phone, and an error."""
-    for name, data in FILES.items():
-        (tmp_path / name).write_bytes(data)
-    too_large = tmp_path / "Backup of the archive.zip"
-    with too_large.open("wb") as file:
-        file.truncate(200_000_000)
-    with chromium.profile() as profile:
+def test_pictures(chromium: Browser, paths: list[Path], tmp_path: Path) -> None:
+    """The empty page, uploads under way in two schemes, and on a phone."""
+    with gunicorn(tmp_path, WSGI_STORE_MAX_SIZE="100MB") as server, chromium.profile() as profile:
         tab = profile.tab(f"http://127.0.0.1:{server.port}/")
         tab.page.call("emulateMediaFeatures", [STILL])
         tab.size(*DESK)
         picture(tab, "light", tmp_path)
         slow = {"upload": SLOW, "download": SLOW, "latency": 0}
         tab.page.call("emulateNetworkConditions", slow)
-        tab.choose("#files", *[tmp_path / name for name in FILES])
+        tab.choose("#files", *paths)
         tab.until("() => document.querySelectorAll('#queue-files [data-hash]').length === 2")
         tab.until("() => document.querySelector('[data-state=sending] progress')?.value > 0.3", seconds=60)
         picture(tab, "uploading", tmp_path)
@@ -74,10 +70,22 @@ def test_pictures(chromium: Browser, server: Server, tmp_path: Path) -> None:
         picture(tab, "dark", tmp_path)
         tab.size(*PHONE)
         picture(tab, "phone", tmp_path)
-        tab.page.call("emulateMediaFeatures", [STILL])
-        tab.size(*DESK)
-        tab.choose("#files", too_large)
-        tab.until("() => document.querySelector('[data-state=failed]')")
-        picture(tab, "error", tmp_path)
         # Leaving asks whether the upload may end.
         tab.expected = ["beforeunload"]
+
+
+def test_picture_of_an_error(chromium: Browser, paths: list[Path], tmp_path: Path) -> None:
+    """Uploads that failed: the store has no room, and a file is too large."""
+    too_large = tmp_path / "Backup of the archive.zip"
+    with too_large.open("wb") as file:
+        file.truncate(200_000_000)
+    # No disk has so much free space.
+    full = {"WSGI_STORE_MIN_FREE": "1000000TiB", "WSGI_STORE_MAX_SIZE": "100MB"}
+    with gunicorn(tmp_path, **full) as server, chromium.profile() as profile:
+        server.expected.append("not enough free space")
+        tab = profile.tab(f"http://127.0.0.1:{server.port}/")
+        tab.page.call("emulateMediaFeatures", [STILL])
+        tab.size(*DESK)
+        tab.choose("#files", paths[-1], too_large)
+        tab.until("() => document.querySelectorAll('[data-state=failed]').length === 2")
+        picture(tab, "error", tmp_path)
