@@ -144,6 +144,9 @@ def test_forget(profile: Profile, server: Server, tmp_path: Path) -> None:
     """The device forgets one upload or all of them; the files stay in the store."""
     tab = profile.tab(page(server))
     hashes = upload(tab, tmp_path, {"first.txt": b"1", "second.txt": b"2", "third.txt": b"3"})
+    # What stands among the uploads stands nowhere else.
+    assert tab.js(COUNT, ".remembered li", 0)
+    tab.click("[data-do=clear]")
     tab.until(COUNT, ".remembered li[data-hash]", 3)
     tab.click(".remembered li [data-do=forget]")
     tab.until(COUNT, ".remembered li[data-hash]", 2)
@@ -188,7 +191,7 @@ def test_list(profile: Profile, tmp_path: Path) -> None:
             tab.js(FILL, "")
             tab.until(COUNT, ".stored li[data-hash]", 25)
         tab.js(FILL, "xyz")
-        tab.until_text("No hash begins like this", ".stored")
+        tab.until_text("Enter the beginning of a hash", ".stored")
         tab.js(FILL, "0" * 64)
         tab.until_text("No file has a hash that begins like this", ".stored")
 

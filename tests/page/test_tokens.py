@@ -186,7 +186,7 @@ def test_ticket(profile: Profile, server: Server, tmp_path: Path) -> None:
     tab.press("Enter")
     url = tab.until("() => document.querySelector('dialog .address')?.value")
     guest = profile.tab(url)
-    guest.until_text("You are asked for a file")
+    guest.until_text("Somebody asks you for a file")
     guest.until_text("1 MB")
     assert guest.js(COUNT, ":is(.stored, .remembered, [data-do=token])", 0)
     for name, size in [("big", 1_000_001), ("a", 3), ("b", 3)]:
@@ -198,7 +198,7 @@ def test_ticket(profile: Profile, server: Server, tmp_path: Path) -> None:
     guest.until(COUNT, "#queue li[data-hash]", 1)
     assert guest.js("() => document.querySelector('#add').hidden")
     again = profile.tab(url)
-    again.until_text("You are asked for a file")
+    again.until_text("Somebody asks you for a file")
     again.choose("input#files", tmp_path / "b")
     again.until_text("has been used")
 

@@ -27,7 +27,9 @@ export class Access extends EventTarget {
 
     /** Whether a token could add anything. */
     get isUseful() {
-        return !SCOPES.every((scope) => this.service.everybodyMay(scope));
+        // Without signing keys no token allows links.
+        const signs = this.service.description.limits.link_expires !== undefined;
+        return !SCOPES.every((scope) => this.service.everybodyMay(scope) || (scope === "link" && !signs));
     }
 
     /** Use the token that was kept, if it is still valid. */
@@ -125,7 +127,7 @@ export class Access extends EventTarget {
         const label = worded("label", "access.token");
         label.htmlFor = field.id;
         const send = worded("button", "access.use", "button primary");
-        const inUse = make("p", "in_use", worded("span", "access.in_use"), " ", button({
+        const inUse = make("p", "in-use", worded("span", "access.in_use"), button({
             icon: "trash",
             label: () => t("access.forget"),
             does: "forget-token",
@@ -137,7 +139,8 @@ export class Access extends EventTarget {
             },
         }));
         inUse.hidden = !this.service.credentials.token;
-        const form = make("form", "", worded("p", "access.why", "muted"), inUse, label, field, problem,
+        const form = make("form", "", worded("p", "access.why", "muted"), inUse,
+            make("div", "field", label, field), problem,
             make("label", "choice", onDevice, worded("span", "access.keep")), make("p", "actions", send));
         const dialog = openDialog("access", () => t("access.title"), form);
         let accepted = false;

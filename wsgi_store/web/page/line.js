@@ -121,6 +121,8 @@ class Line {
             copyButton({
                 icon: "link",
                 does: "copy-link",
+                words: () => t("line.link"),
+                kind: "link",
                 label: () => t("line.copy_link", { name: this.shown }),
                 text: () => this.linkToCopy(),
                 failed: (problem, text) => (text === undefined ? this.tell(problem) : this.copyByHand(text)),

@@ -17,6 +17,8 @@ import { TicketPage } from "./ticket.js";
 
 // Adding thousands of files in one go would stop the page for a moment.
 const AT_ONCE = 250;
+// Milliseconds between looks into a store to which files are being added.
+const LIST_EVERY = 3000;
 /** @type {Record<string, string>} */
 const ALGORITHMS = { md5: "MD5", sha1: "SHA-1", sha256: "SHA-256", sha512: "SHA-512", blake2b: "BLAKE2b", blake3: "BLAKE3" };
 
@@ -98,12 +100,18 @@ function showStore() {
     removeLinesOfDeleted(around);
     access.addEventListener("changed", describe);
     let isUnderWay = false;
+    let since = Date.now();
+    let listed = { done: 0, time: 0 };
     queue.addEventListener("totals", () => {
         const { count, done, failed } = queue.totals;
         const hasEnded = isUnderWay && done + failed === count;
         isUnderWay = done + failed < count;
+        since = done === 0 ? Date.now() : since;
+        remembered.leaveOut(done === 0 ? Infinity : since);
         // What somebody is about to press stays where it is.
-        if (hasEnded && !stored.element.contains(document.activeElement)) {
+        const isTime = done > listed.done && performance.now() - listed.time > LIST_EVERY && stored.isWhole;
+        if (isTime || (hasEnded && !stored.element.contains(document.activeElement))) {
+            listed = { done, time: performance.now() };
             void stored.load();
         }
     });

@@ -47,10 +47,12 @@ export function relabel(element, picture, label, words) {
     }
 }
 
+/** @typedef {boolean | (() => string)} Words whether the label is to be seen, or what is to be seen instead */
+
 /**
  * Make a button: with words, or with a picture alone that has its words as a label.
  *
- * @param {{icon: string, label: () => string, words?: boolean, kind?: string, does?: string,
+ * @param {{icon: string, label: () => string, words?: Words, kind?: string, does?: string,
  *     onClick: (event: MouseEvent) => void}} how `does` is its name in any language
  */
 export function button({ icon: picture, label, words = false, kind = "", does, onClick }) {
@@ -62,9 +64,14 @@ export function button({ icon: picture, label, words = false, kind = "", does, o
     if (words) {
         element.append(make("span"));
     }
-    relabel(element, picture, label);
+    relabel(element, picture, label, shorter(words));
     element.addEventListener("click", onClick);
     return element;
+}
+
+/** @param {Words} words @returns {(() => string) | undefined} */
+function shorter(words) {
+    return typeof words === "function" ? words : undefined;
 }
 
 const SHOWN_FOR = 2000;
@@ -111,12 +118,12 @@ function copySelected(text, near) {
 /**
  * Make a button that copies, and shows and says that it did.
  *
- * @param {{label: () => string, does: string, icon?: string, words?: boolean, text: () => string | Promise<string>,
+ * @param {{label: () => string, does: string, icon?: string, words?: Words, kind?: string, text: () => string | Promise<string>,
  *     copied?: () => void, failed: (problem: unknown, text?: string) => void}} how `failed` gets text that could not
  *     be copied, or the problem of making it
  * @returns {HTMLButtonElement}
  */
-export function copyButton({ label, does, icon = "copy", words = false, text, copied = tell, failed }) {
+export function copyButton({ label, does, icon = "copy", words = false, kind, text, copied = tell, failed }) {
     /** @type {ReturnType<typeof setTimeout>} */
     let timer;
     const onClick = async () => {
@@ -131,12 +138,13 @@ export function copyButton({ label, does, icon = "copy", words = false, text, co
             failed(null, found);
             return;
         }
-        relabel(made, "check", () => t("copy.copied"));
+        const done = () => t("copy.copied");
+        relabel(made, "check", done, shorter(words) && done);
         copied();
         clearTimeout(timer);
-        timer = setTimeout(() => relabel(made, icon, label), SHOWN_FOR);
+        timer = setTimeout(() => relabel(made, icon, label, shorter(words)), SHOWN_FOR);
     };
-    const made = button({ icon, label, words, does, onClick });
+    const made = button({ icon, label, words, kind, does, onClick });
     return made;
 }
 

@@ -172,7 +172,7 @@ export function showQueue(root, queue, { pausable, result }) {
         const states = [
             () => (active ? t("queue.done_of", { done, count }) : done > 0 ? t("queue.all_done", { count: done }) : ""),
             () => (failed > 0 ? t("queue.failed", { count: failed }) : ""),
-            () => (active ? t("queue.sent_of", { sent: size(sent), size: size(bytes) }) : size(bytes)),
+            () => (active ? t("queue.sent_of", { sent: size(sent), size: size(bytes) }) : done > 0 ? size(bytes) : ""),
             () => (running && speed > 0 ? rate(speed) : ""),
             () => (isKnown && left > 0 && Number.isFinite(left) ? t("queue.left", { time: duration(left) }) : ""),
         ];
@@ -183,7 +183,9 @@ export function showQueue(root, queue, { pausable, result }) {
             write(facts.children[i], state);
             facts.children[i].hidden = state() === "";
         });
-        progress.hidden = !active;
+        // One upload tells all of it in its row.
+        facts.hidden = count === 1;
+        progress.hidden = !active || count === 1;
         progress.value = bytes > 0 ? sent / bytes : done / Math.max(count, 1);
         if (halted !== (paused && !running)) {
             halted = !halted;

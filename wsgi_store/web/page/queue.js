@@ -238,7 +238,9 @@ export class Queue extends EventTarget {
     count(upload) {
         const { state, sent, moved, size } = upload;
         const isLeft = state === "waiting" || UNDER_WAY.has(state);
-        const counted = { state, bytes: size, sent, moved, left: isLeft ? size - sent : 0 };
+        // What failed is not on its way.
+        const [bytes, known] = state === "failed" ? [0, 0] : [size, sent];
+        const counted = { state, bytes, sent: known, moved, left: isLeft ? size - sent : 0 };
         this.sum(counted, 1);
         this.counted.set(upload, counted);
         this.tell();

@@ -16,10 +16,12 @@ export class RememberedView {
     constructor(around) {
         this.around = around;
         this.wanted = PAGE;
+        // Milliseconds since the epoch: what was uploaded since then stands above, among the uploads.
+        this.before = Infinity;
         /** @type {Map<string, HTMLElement>} */
         this.lines = new Map();
         this.list = make("ul", "files");
-        this.more = button({ icon: "next", label: () => t("remembered.more"), words: true, does: "more",
+        this.more = button({ icon: "more", label: () => t("remembered.more"), words: true, does: "more",
             onClick: () => this.showMore() });
         this.head = make("div", "panel-head");
         const heading = worded("h2", "remembered.title");
@@ -30,7 +32,7 @@ export class RememberedView {
             onClick: () => this.ask() });
         this.head.append(heading, this.forget);
         this.element = make("section", "panel remembered", this.head, worded("p", "remembered.why", "muted"), this.list,
-            this.more);
+            make("div", "pages", this.more));
         this.element.setAttribute("aria-labelledby", heading.id);
         this.element.hidden = true;
         /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -50,9 +52,10 @@ export class RememberedView {
 
     /** Draw what is remembered now; what is shown already stays as it is. */
     async load() {
-        const found = await this.around.device.list({ limit: this.wanted + 1 });
+        const before = this.before === Infinity ? undefined : { hash: "", name: "", size: 0, time: this.before };
+        const found = await this.around.device.list({ before, limit: this.wanted + 1 });
         const wanted = new Map(found.slice(0, this.wanted).map((one) => [keyOf(one), one]));
-        this.more.hidden = found.length <= this.wanted;
+        /** @type {HTMLElement} */ (this.more.parentElement).hidden = found.length <= this.wanted;
         const shown = [...this.lines].filter(([, line]) => line.isConnected).map(([key]) => key);
         if (shown.join() !== [...wanted.keys()].join()) {
             const hadFocus = this.list.contains(document.activeElement);
@@ -65,6 +68,14 @@ export class RememberedView {
             }
         }
         this.element.hidden = this.list.childElementCount === 0;
+    }
+
+    /** Leave out what was uploaded since a time, in milliseconds since the epoch. @param {number} time */
+    leaveOut(time) {
+        if (this.before !== time) {
+            this.before = time;
+            void this.load();
+        }
     }
 
     async showMore() {

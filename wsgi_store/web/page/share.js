@@ -145,6 +145,8 @@ function openForm(service, title, fields, sign) {
         send.disabled = true;
         try {
             show(made, await sign(Number(lifetime.value)));
+            // From now on the main thing is to copy it.
+            send.classList.remove("primary");
         } catch (error) {
             write(problem, () => wordsFor(error));
         } finally {
@@ -161,6 +163,7 @@ function show(place, { url, expires }) {
         label: () => t("share.copy"),
         does: "copy",
         words: true,
+        kind: "primary",
         text: () => url,
         copied: () => write(told, () => t("copy.copied")),
         failed: () => {
@@ -195,7 +198,7 @@ export function addressField(text) {
  * @param {import("./line.js").Around} around
  */
 export function offerDoors(place, { service, access }) {
-    const ask = button({ icon: "upload", label: () => t("share.ticket"), words: true, kind: "quiet", does: "ticket",
+    const ask = button({ icon: "letter", label: () => t("share.ticket"), words: true, kind: "quiet", does: "ticket",
         onClick: () => shareTicket(service) });
     const token = button({ icon: "key", label: () => t("access.token"), words: true, kind: "quiet", does: "token",
         onClick: () => access.ask() });

@@ -1,7 +1,7 @@
 // @ts-check
 import { resultLine } from "./line.js";
 import { prefixOf } from "./names.js";
-import { button, make, spoken, worded, wordsFor } from "./parts.js";
+import { button, icon, make, spoken, worded, wordsFor } from "./parts.js";
 import { t, write } from "./text.js";
 
 /** @typedef {import("./line.js").Around} Around */
@@ -42,9 +42,11 @@ export class StoredView {
         heading.id = "stored-title";
         heading.tabIndex = -1;
         this.heading = heading;
-        const label = make("label", "search", worded("span", "stored.search"), this.field);
+        const label = make("label", "search", icon("search"), worded("span", "stored.search", "visually-hidden"),
+            this.field);
         const again = button({ icon: "retry", label: () => t("stored.again"), does: "reload", onClick: () => this.load() });
-        this.element = make("section", "panel stored", make("div", "panel-head", heading, label, again), this.told,
+        this.element = make("section", "panel stored", make("div", "panel-head",
+            make("div", "panel-title", heading, again), label), this.told,
             this.problem, this.list, pages);
         this.element.setAttribute("aria-labelledby", heading.id);
         /** @type {ReturnType<typeof setTimeout>} */
@@ -54,6 +56,12 @@ export class StoredView {
             timer = setTimeout(() => this.search(), PAUSE);
         });
         around.access.addEventListener("changed", () => this.search());
+    }
+
+    /** Whether the list has the whole store, and nobody is about to press something in it. */
+    get isWhole() {
+        return this.following === null && this.turned.length === 0 && this.field.value === ""
+            && !this.element.matches(":hover, :focus-within, [aria-busy]");
     }
 
     /** Show the first page of what is looked for. */

@@ -106,11 +106,13 @@ export function duration(seconds) {
         return measured(minutes, "minute", whole);
     }
     const hours = Math.floor(minutes / 60);
-    if (hours < 48) {
+    const long = { ...whole, unitDisplay: "long" };
+    if (hours < 48 && hours !== 24) {
         const rest = minutes % 60;
-        return measured(hours, "hour", whole) + (rest ? ` ${measured(rest, "minute", whole)}` : "");
+        return rest ? `${measured(hours, "hour", whole)} ${measured(rest, "minute", whole)}`
+            : measured(hours, "hour", long);
     }
-    return measured(Math.round(hours / 24), "day", { ...whole, unitDisplay: "long" });
+    return measured(Math.round(hours / 24), "day", long);
 }
 
 /** @param {number} epoch in seconds */

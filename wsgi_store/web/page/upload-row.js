@@ -22,6 +22,9 @@ const GO_ON = { icon: "play", key: "file.go_on", does: "go-on", act: (queue, upl
 /** @type {Action} */
 const RETRY = { icon: "retry", key: "file.retry", does: "retry", act: (queue, upload) => queue.retry(upload) };
 
+// Trying again would fail again: the file has to be another one.
+const LASTING = new Set(["too_large", "digest_collision", "file_changed"]);
+
 /** An upload in the list. Its element, its buttons and their focus stay while its state changes. */
 export class Row {
     /** @param {Upload} upload @param {Queue} queue @param {boolean} pausable */
@@ -106,7 +109,9 @@ export class Row {
         this.main.dataset.do = action.does;
         // What is wrong is mended by one button, which stands out.
         this.main.className = action === RETRY ? "button again" : "button only-icon";
-        this.main.hidden = action === PAUSE && (state === "storing" || (state === "sending" && !this.pausable));
+        this.main.hidden = action === PAUSE
+            ? state === "storing" || (state === "sending" && !this.pausable)
+            : action === RETRY && LASTING.has(this.upload.problem?.code ?? "");
         if (this.main.hidden && document.activeElement === this.main) {
             this.end.focus();
         }
