@@ -23,7 +23,7 @@ from wsgi_store.errors import (
 )
 from wsgi_store.uploads.records import FileInfo
 from wsgi_store.web.dialect import AppendInfo, Outcome
-from wsgi_store.web.digest_fields import format_field, parse_field
+from wsgi_store.web.digest_fields import digests_of, format_field
 from wsgi_store.web.response import Headers
 
 if TYPE_CHECKING:
@@ -85,11 +85,10 @@ class Draft:
         if _complete(environ) and body is None and "HTTP_TRANSFER_ENCODING" not in environ:
             raise LengthRequired("send Content-Length: 0 if the file is empty")
         length = _length(environ, 0, body)
-        digests = environ.get("HTTP_REPR_DIGEST")
         _, told = parse_options_header(environ.get("HTTP_CONTENT_DISPOSITION", ""))
         return FileInfo(
             length=length,
-            expected=tuple(parse_field(digests)) if digests else (),
+            expected=digests_of(environ, "Repr-Digest"),
             name=told.get("filename") or None,
         )
 
@@ -106,12 +105,12 @@ class Draft:
         complete = _complete(environ)
         if complete is None:
             raise BadRequest("send Upload-Complete: ?1 or ?0")
-        digests = environ.get("HTTP_CONTENT_DIGEST")
         return AppendInfo(
             offset=offset,
             length=_length(environ, offset, length),
             complete=complete,
-            expected=tuple(parse_field(digests)) if digests else (),
+            expected=digests_of(environ, "Content-Digest"),
+            announced=digests_of(environ, "Repr-Digest"),
         )
 
     def answer(self, environ: "WSGIEnvironment", outcome: Outcome) -> tuple[int, Headers]:

@@ -17,7 +17,7 @@ from wsgi_store.errors import (
 )
 from wsgi_store.uploads.records import FileInfo
 from wsgi_store.web.dialect import AppendInfo, Outcome
-from wsgi_store.web.digest_fields import format_field, parse_field
+from wsgi_store.web.digest_fields import digests_of, format_field
 from wsgi_store.web.response import Headers
 
 if TYPE_CHECKING:
@@ -55,10 +55,9 @@ class Tus:
         if deferred not in (None, "1") or (deferred is None) == (length is None):
             raise BadRequest("send either Upload-Length or Upload-Defer-Length: 1")
         metadata = environ.get("HTTP_UPLOAD_METADATA", "")
-        digests = environ.get("HTTP_REPR_DIGEST")
         return FileInfo(
             length=length,
-            expected=tuple(parse_field(digests)) if digests else (),
+            expected=digests_of(environ, "Repr-Digest"),
             name=_name(metadata),
             metadata=metadata,
         )
@@ -73,7 +72,12 @@ class Tus:
         if offset is None:
             raise BadRequest("send Upload-Offset")
         length = None if is_creation else _number(environ, "Upload-Length")
-        return AppendInfo(offset=offset, length=length, expected=_checksum(environ))
+        return AppendInfo(
+            offset=offset,
+            length=length,
+            expected=_checksum(environ),
+            announced=digests_of(environ, "Repr-Digest"),
+        )
 
     def answer(self, environ: "WSGIEnvironment", outcome: Outcome) -> tuple[int, Headers]:
         """Return the status and the fields of a response."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from wsgi_store.digest import Chunk, Digest
-from wsgi_store.errors import ChecksumMismatch, DigestMismatch, InconsistentLength, OffsetMismatch
+from wsgi_store.errors import BadRequest, ChecksumMismatch, DigestMismatch, InconsistentLength, OffsetMismatch
 from wsgi_store.hashing import Hasher
 from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Store
@@ -48,6 +48,18 @@ def compare(
     end = here + (incoming or 0)
     if known is not None and end > known:
         raise InconsistentLength("more bytes than were announced", expected=known, provided=end)
+
+
+def require_agreeing(known: Iterable[Digest], told: Iterable[Digest]) -> None:
+    """Raise BadRequest if a digest of the file contradicts a known one."""
+    by_algorithm = {digest.algorithm: digest for digest in known}
+    for digest in told:
+        if (expected := by_algorithm.get(digest.algorithm, digest)) != digest:
+            raise BadRequest(
+                "the digest of the file differs from the one before",
+                expected=str(expected),
+                provided=str(digest),
+            )
 
 
 def follower_of(shared: Shared, part: Part, announced: FileInfo) -> RunningHash:

@@ -10,7 +10,7 @@ from wsgi_store.digest import Chunk, Digest
 from wsgi_store.errors import DigestMismatch, InconsistentLength, OffsetMismatch, UploadNotFound
 from wsgi_store.filesystem import Directory, disk_errors
 from wsgi_store.staging import Receipt
-from wsgi_store.uploads import records, removal
+from wsgi_store.uploads import contents, records, removal
 from wsgi_store.uploads.events import Event
 from wsgi_store.uploads.finishing import Publishing, finish
 from wsgi_store.uploads.following import RunningHash
@@ -22,6 +22,7 @@ from wsgi_store.uploads.receiving import (
     compare,
     follower_of,
     receive,
+    require_agreeing,
     require_empty,
     require_room,
 )
@@ -64,28 +65,30 @@ class Upload:
         length: int | None = None,
         complete: bool = False,
         expected: Sequence[Digest] = (),
+        digests: Sequence[Digest] = (),
         publishing: Publishing = None,
         progress: Progress | None = None,
     ) -> State:
         """Append bytes at an offset, by default at the end, and store the file when it is complete.
 
         `incoming` is the number of bytes if it is known, `length` that of the file. `complete` says that
-        these are its last bytes. With `expected`, their digests, they count only if they have them.
+        these are its last bytes. With `expected`, their digests, they count only if they have them. `digests`
+        are those of the whole file, which are announced from then on.
         `publishing` is entered around the publication. `progress` is called now and then with an offset whose
         bytes are safe.
 
         Bytes that arrived before an error count, too. A file that a killed request has left complete is
         stored first. Raises UploadLocked while another request uses the upload, or if storing it takes longer
         than a second; UploadNotFound, OffsetMismatch, InconsistentLength, TooLarge, DigestMismatch,
-        StoreError and whatever `chunks` and `publishing` raise. The upload is removed if the file lacks an
-        announced digest.
+        StoreError and whatever `chunks` and `publishing` raise; BadRequest if a digest differs from one that
+        was announced before. The upload is removed if the file lacks an announced digest.
         """
         self._shared.background.wait(self._path)
         with ExitStack() as stack:
             folder = stack.enter_context(self._opened()).fd
             part = self._claimed(folder)
             if part is None:
-                return self._done(folder, offset, incoming, length, expected)
+                return self._done(folder, offset, incoming, length, expected, digests)
             stack.enter_context(part)
             if part.taken_over:
                 self._shared.told(Event.TAKEN_OVER, self.identity, part.offset)
@@ -96,9 +99,10 @@ class Upload:
                 part.keep(self._path, sync=self._shared.sync, complete=True)
                 receipt = self._stored_in_background(folder, part, stack.pop_all(), publishing)
                 compare(receipt.size, receipt.size, offset, incoming, length)
+                require_agreeing(receipt.names, digests)
                 require_empty(expected, receipt.size)
                 return self._told(receipt, time.time())
-            announced = self._agreed(part, offset, incoming, length)
+            announced = self._agreed(part, offset, incoming, length, digests)
             if offset is not None:
                 require_room(self._shared, self._path, part, announced.length, incoming)
             if not expected:
@@ -146,6 +150,7 @@ class Upload:
         incoming: int | None,
         length: int | None,
         expected: Sequence[Digest],
+        digests: Sequence[Digest],
     ) -> State:
         """Tell the result of an upload that is done."""
         finished = os.stat(records.DONE, dir_fd=folder).st_mtime
@@ -163,6 +168,7 @@ class Upload:
         except (OffsetMismatch, InconsistentLength) as error:
             error.evidence["stored"] = True
             raise
+        require_agreeing(receipt.names, digests)
         require_empty(expected, receipt.size)
         return self._told(receipt, finished)
 
@@ -186,19 +192,31 @@ class Upload:
     def _announce(self, folder: int, announced: FileInfo) -> None:
         """Write what was announced to the disk, if it is new."""
         if announced != self.announced:
+            if more := set(announced.expected) - set(self.announced.expected):
+                # First, so that whoever knows a digest of the upload also finds it.
+                with Directory(os.path.dirname(self._path)) as own:
+                    contents.note(own.fd, more, self.identity, sync=self._shared.sync)
             records.write(announced, folder, sync=self._shared.sync)
             self.announced = announced
 
     def _is_complete(self, part: Part) -> bool:
         return part.offset == self.announced.length
 
-    def _agreed(self, part: Part, offset: int | None, incoming: int | None, length: int | None) -> FileInfo:
+    def _agreed(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+        self,
+        part: Part,
+        offset: int | None,
+        incoming: int | None,
+        length: int | None,
+        digests: Sequence[Digest],
+    ) -> FileInfo:
         """Compare what the client says with what is known; returns both."""
         known = self.announced.length
         compare(part.offset, known, offset, incoming, length)
+        require_agreeing(self.announced.expected, digests)
         known = length if known is None else known
         self._shared.staging.limit(max(part.offset + (incoming or 0), known or 0), self.announced.max_size)
-        return replace(self.announced, length=known)
+        return self.announced.joined(FileInfo(length=known, expected=tuple(digests)))
 
     def _stored_in_background(
         self, folder: int, part: Part, held: ExitStack, publishing: Publishing

@@ -23,6 +23,9 @@ class AppendInfo:
     complete: bool = False
     """Whether these are the last bytes."""
     expected: tuple[Digest, ...] = ()
+    """Digests of these bytes."""
+    announced: tuple[Digest, ...] = ()
+    """Digests of the whole file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,13 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BadRequest
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 # RFC 9530 section 7.2. BLAKE2b and BLAKE3 have no registered key.
 KEYS = {
@@ -27,6 +31,12 @@ def format_field(digests: Iterable[Digest]) -> str:
         for digest in digests
         if digest.algorithm in KEYS
     )
+
+
+def digests_of(environ: "WSGIEnvironment", name: str) -> tuple[Digest, ...]:
+    """Return the digests in a field of a request, which need not be there; raises BadRequest."""
+    value = environ.get(f"HTTP_{name.upper().replace('-', '_')}")
+    return tuple(parse_field(value)) if value else ()
 
 
 def parse_field(value: str) -> list[Digest]:

@@ -21,7 +21,7 @@ from wsgi_store.staging import Receipt
 from wsgi_store.web import conditional
 from wsgi_store.web.backend import Backend
 from wsgi_store.web.body import chunks, open_body
-from wsgi_store.web.digest_fields import parse_field
+from wsgi_store.web.digest_fields import digests_of
 from wsgi_store.web.exchange import exchange_of
 from wsgi_store.web.form import FORM_OVERHEAD, Form
 
@@ -181,7 +181,7 @@ class Request:
         grant = self.grant
         wanted = self.args.getlist("hash") + ([grant.hash] if grant.hash is not None else [])
         expected = [self.digest(text, "hash") for text in wanted]
-        digests = self._digest_fields()
+        digests = [*digests_of(self.environ, "Repr-Digest"), *digests_of(self.environ, "Content-Digest")]
         expected += [digest] if digest is not None else []
         read, length = open_body(self.environ, announced=bool(expected or digests))
         if not self.is_form:
@@ -205,14 +205,6 @@ class Request:
     def _is_incomplete(self) -> bool:
         field: str = self.environ.get("HTTP_UPLOAD_COMPLETE", "")
         return field.strip().startswith("?0")
-
-    def _digest_fields(self) -> list[Digest]:
-        return [
-            digest
-            for name in ("HTTP_REPR_DIGEST", "HTTP_CONTENT_DIGEST")
-            if name in self.environ
-            for digest in parse_field(self.environ[name])
-        ]
 
 
 def _checked(check: Callable[[], object], body: Iterator[Chunk]) -> Iterator[Chunk]:

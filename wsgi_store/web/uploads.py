@@ -239,6 +239,7 @@ def _append(request: Request, dialect: Dialect, upload: Upload, incoming: Incomi
         length=said.length,
         complete=said.complete,
         expected=said.expected,
+        digests=said.announced,
         publishing=_publishing(request, upload),
         progress=progress,
     )
