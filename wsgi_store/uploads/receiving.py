@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from wsgi_store.digest import Chunk, Digest
 from wsgi_store.errors import BadRequest, ChecksumMismatch, DigestMismatch, InconsistentLength, OffsetMismatch
 from wsgi_store.hashing import Hasher
-from wsgi_store.staging import Staging
+from wsgi_store.staging import Receipt, Staging
 from wsgi_store.store.contract import Store
 from wsgi_store.uploads.events import EventHandler
 from wsgi_store.uploads.finishing import Background
@@ -36,30 +36,48 @@ class Shared:
     followers: HashCache = field(default_factory=HashCache)
 
 
-def compare(
-    here: int, known: int | None, offset: int | None, incoming: int | None, length: int | None
-) -> None:
-    """Raise OffsetMismatch or InconsistentLength if a request contradicts what is known."""
-    if offset is not None and offset != here:
-        raise OffsetMismatch(expected=here, provided=offset)
-    if known is not None and length is not None and length != known:
-        raise InconsistentLength("the length differs from the one before", expected=known, provided=length)
-    known = length if known is None else known
-    end = here + (incoming or 0)
-    if known is not None and end > known:
-        raise InconsistentLength("more bytes than were announced", expected=known, provided=end)
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a request says of the file and of the bytes that it appends."""
 
+    offset: int | None
+    incoming: int | None
+    length: int | None
+    complete: bool
+    expected: Sequence[Digest]
+    digests: Sequence[Digest]
 
-def require_agreeing(known: Iterable[Digest], told: Iterable[Digest]) -> None:
-    """Raise BadRequest if a digest of the file contradicts a known one."""
-    by_algorithm = {digest.algorithm: digest for digest in known}
-    for digest in told:
-        if (expected := by_algorithm.get(digest.algorithm, digest)) != digest:
-            raise BadRequest(
-                "the digest of the file differs from the one before",
-                expected=str(expected),
-                provided=str(digest),
+    def require_place(self, here: int, known: int | None) -> None:
+        """Raise OffsetMismatch or InconsistentLength if this contradicts the offset or the known length."""
+        length = self.length
+        if self.offset is not None and self.offset != here:
+            raise OffsetMismatch(expected=here, provided=self.offset)
+        if known is not None and length is not None and length != known:
+            raise InconsistentLength(
+                "the length differs from the one before", expected=known, provided=length
             )
+        known = length if known is None else known
+        end = here + (self.incoming or 0)
+        if known is not None and end > known:
+            raise InconsistentLength("more bytes than were announced", expected=known, provided=end)
+
+    def require_names(self, known: Iterable[Digest]) -> None:
+        """Raise BadRequest if a digest of the file contradicts a known one."""
+        by_algorithm = {digest.algorithm: digest for digest in known}
+        for digest in self.digests:
+            if (expected := by_algorithm.get(digest.algorithm, digest)) != digest:
+                raise BadRequest(
+                    "the digest of the file differs from the one before",
+                    expected=str(expected),
+                    provided=str(digest),
+                )
+
+    def require_nothing(self, receipt: Receipt) -> None:
+        """Raise what contradicts a file that is stored, or ChecksumMismatch for digests of no bytes."""
+        self.require_place(receipt.size, receipt.size)
+        self.require_names(receipt.names)
+        if self.expected:
+            _require_digests(Hasher(self.expected[0].algorithm, self.expected), receipt.size)
 
 
 def follower_of(shared: Shared, part: Part, announced: FileInfo) -> RunningHash:
@@ -158,12 +176,6 @@ def _telling(
             progress(part.offset)
             told = time.monotonic()
         yield chunk
-
-
-def require_empty(expected: Sequence[Digest], offset: int) -> None:
-    """Raise ChecksumMismatch if a request that needs no bytes has digests of some."""
-    if expected:
-        _require_digests(Hasher(expected[0].algorithm, expected), offset)
 
 
 def _require_digests(hasher: Hasher, offset: int) -> None:

@@ -16,16 +16,7 @@ from wsgi_store.uploads.finishing import Publishing, finish
 from wsgi_store.uploads.following import RunningHash
 from wsgi_store.uploads.listed import look
 from wsgi_store.uploads.part import Part, claim, last_of
-from wsgi_store.uploads.receiving import (
-    Progress,
-    Shared,
-    compare,
-    follower_of,
-    receive,
-    require_agreeing,
-    require_empty,
-    require_room,
-)
+from wsgi_store.uploads.receiving import Progress, Said, Shared, follower_of, receive, require_room
 from wsgi_store.uploads.records import FileInfo
 
 
@@ -56,7 +47,7 @@ class Upload:
         """Sync what was received, and return the state of the upload; raises what `append` raises."""
         return self.append((), None, publishing=publishing)
 
-    def append(  # pylint: disable=too-many-arguments
+    def append(  # pylint: disable=too-many-arguments,too-many-locals
         self,
         chunks: Iterable[Chunk],
         offset: int | None,
@@ -83,12 +74,13 @@ class Upload:
         StoreError and whatever `chunks` and `publishing` raise; BadRequest if a digest differs from one that
         was announced before. The upload is removed if the file lacks an announced digest.
         """
+        said = Said(offset, incoming, length, complete, expected, digests)
         self._shared.background.wait(self._path)
         with ExitStack() as stack:
             folder = stack.enter_context(self._opened()).fd
             part = self._claimed(folder)
             if part is None:
-                return self._done(folder, offset, incoming, length, expected, digests)
+                return self._done(folder, said)
             stack.enter_context(part)
             if part.taken_over:
                 self._shared.told(Event.TAKEN_OVER, self.identity, part.offset)
@@ -98,29 +90,35 @@ class Upload:
                 # No other request can take over from here on.
                 part.keep(self._path, sync=self._shared.sync, complete=True)
                 receipt = self._stored_in_background(folder, part, stack.pop_all(), publishing)
-                compare(receipt.size, receipt.size, offset, incoming, length)
-                require_agreeing(receipt.names, digests)
-                require_empty(expected, receipt.size)
+                said.require_nothing(receipt)
                 return self._told(receipt, time.time())
-            announced = self._agreed(part, offset, incoming, length, digests)
-            if offset is not None:
-                require_room(self._shared, self._path, part, announced.length, incoming)
-            if not expected:
-                self._announce(folder, announced)
-            follower = receive(self._shared, self._path, part, announced, chunks, expected, progress)
-            if complete and announced.length is None:
-                announced = replace(announced, length=part.offset)
-            part.keep(self._path, sync=self._shared.sync, complete=part.offset == announced.length)
-            # Only now: a request whose bytes lack their digest, or that was fenced off, changes nothing.
-            self._announce(folder, announced)
+            follower = self._received(folder, part, said, chunks, progress)
             if self._is_complete(part):
                 return self._told(self._stored(folder, part, follower, publishing), time.time())
             self._shared.followers.keep(part.note.key, follower)
+            length = self.announced.length
             if complete:
                 raise InconsistentLength(
-                    "the file ends before its length", expected=announced.length, provided=part.offset
+                    "the file ends before its length", expected=length, provided=part.offset
                 )
-            return State(part.offset, announced.length, announced.expires(part.modified))
+            return State(part.offset, length, self.announced.expires(part.modified))
+
+    def _received(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+        self, folder: int, part: Part, said: Said, chunks: Iterable[Chunk], progress: Progress | None
+    ) -> RunningHash:
+        """Append bytes and note what the request announces; returns the hashes of what counts."""
+        announced = self._agreed(part, said)
+        if said.offset is not None:
+            require_room(self._shared, self._path, part, announced.length, said.incoming)
+        if not said.expected:
+            self._announce(folder, announced)
+        follower = receive(self._shared, self._path, part, announced, chunks, said.expected, progress)
+        if said.complete and announced.length is None:
+            announced = replace(announced, length=part.offset)
+        part.keep(self._path, sync=self._shared.sync, complete=part.offset == announced.length)
+        # Only now: a request whose bytes lack their digest, or that was fenced off, changes nothing.
+        self._announce(folder, announced)
+        return follower
 
     @contextmanager
     def _opened(self) -> Iterator[Directory]:
@@ -143,15 +141,7 @@ class Upload:
             self.discard()
         raise UploadNotFound
 
-    def _done(  # pylint: disable=too-many-arguments,too-many-positional-arguments
-        self,
-        folder: int,
-        offset: int | None,
-        incoming: int | None,
-        length: int | None,
-        expected: Sequence[Digest],
-        digests: Sequence[Digest],
-    ) -> State:
+    def _done(self, folder: int, said: Said) -> State:
         """Tell the result of an upload that is done."""
         finished = os.stat(records.DONE, dir_fd=folder).st_mtime
         self._require_unexpired(finished)
@@ -164,12 +154,10 @@ class Upload:
         if receipt is None:
             raise UploadNotFound
         try:
-            compare(receipt.size, receipt.size, offset, incoming, length)
+            said.require_nothing(receipt)
         except (OffsetMismatch, InconsistentLength) as error:
             error.evidence["stored"] = True
             raise
-        require_agreeing(receipt.names, digests)
-        require_empty(expected, receipt.size)
         return self._told(receipt, finished)
 
     def _require_unexpired(self, modified: float) -> None:
@@ -202,21 +190,15 @@ class Upload:
     def _is_complete(self, part: Part) -> bool:
         return part.offset == self.announced.length
 
-    def _agreed(  # pylint: disable=too-many-arguments,too-many-positional-arguments
-        self,
-        part: Part,
-        offset: int | None,
-        incoming: int | None,
-        length: int | None,
-        digests: Sequence[Digest],
-    ) -> FileInfo:
+    def _agreed(self, part: Part, said: Said) -> FileInfo:
         """Compare what the client says with what is known; returns both."""
         known = self.announced.length
-        compare(part.offset, known, offset, incoming, length)
-        require_agreeing(self.announced.expected, digests)
-        known = length if known is None else known
-        self._shared.staging.limit(max(part.offset + (incoming or 0), known or 0), self.announced.max_size)
-        return self.announced.joined(FileInfo(length=known, expected=tuple(digests)))
+        said.require_place(part.offset, known)
+        said.require_names(self.announced.expected)
+        known = said.length if known is None else known
+        size = max(part.offset + (said.incoming or 0), known or 0)
+        self._shared.staging.limit(size, self.announced.max_size)
+        return self.announced.joined(FileInfo(length=known, expected=tuple(said.digests)))
 
     def _stored_in_background(
         self, folder: int, part: Part, held: ExitStack, publishing: Publishing
