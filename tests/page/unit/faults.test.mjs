@@ -113,3 +113,33 @@ test("an upload that is lost while it is sent begins anew, but not for ever", as
     assert.equal(upload.result?.hash, sha256(file.bytes));
     proxy.close();
 });
+
+test("a server that asks for no pause is not asked again at once", async () => {
+    let asked = 0;
+    const proxy = await proxyTo(({ method }) => (method === "GET" ? 0 : (asked++, 429)), OPEN, { "Retry-After": "0" });
+    const queue = await queueAt(proxy.url);
+    queue.add([{ file: fileOf(10), name: "file" }]);
+    await until(queue.uploads[0], "retrying");
+    await sleep(1500);
+    assert.ok(asked <= 2, String(asked));
+    queue.cancelAll();
+    proxy.close();
+});
+
+test("a server that asks for days is asked again earlier", async (context) => {
+    const proxy = await proxyTo(({ method }) => (method === "GET" ? 0 : 503), OPEN, { "Retry-After": "9000000" });
+    const queue = await queueAt(proxy.url);
+    const real = setTimeout;
+    const waits = [];
+    context.mock.method(globalThis, "setTimeout", (/** @type {() => void} */ done, /** @type {number} */ time) => {
+        waits.push(time);
+        return real(done, time);
+    });
+    queue.add([{ file: fileOf(10), name: "file" }]);
+    await until(queue.uploads[0], "retrying");
+    await sleep(50);
+    // Longer times than a timer knows would end at once.
+    assert.ok(waits.includes(600_000), String(waits));
+    queue.cancelAll();
+    proxy.close();
+});

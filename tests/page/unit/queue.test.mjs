@@ -102,3 +102,69 @@ test("ten thousand files are paused, continued, tried again and taken off within
     // A quadratic step would take minutes.
     assert.ok(took < 5000, String(took));
 });
+
+test("everything that is not stored is cancelled at once", async () => {
+    const queue = await queueAt();
+    queue.add(some(3));
+    await Promise.all(queue.uploads.map((upload) => until(upload, "done")));
+    queue.add([...some(2000), { file: fileOf(40 << 20), name: "large" }]);
+    while (queue.totals.done < 10) {
+        await sleep(1);
+    }
+    const others = queue.uploads.filter(({ state }) => state !== "done");
+    queue.cancelAll();
+    assert.ok(others.every(({ state }) => state === "cancelled"));
+    assert.deepEqual(told(queue), summed(queue));
+    assert.equal(queue.totals.done, queue.totals.count);
+    queue.add(some(1));
+    await until(queue.uploads.at(-1), "done");
+});
+
+test("small files do not wait for large ones, and each kind keeps its order", async () => {
+    const queue = await queueAt();
+    queue.start = () => {};
+    const large = new File(Array(33).fill(new Uint8Array(1 << 20)), "large");
+    queue.add([1, 2, 3, 4].map((i) => ({ file: large, name: `large ${i}` })));
+    queue.add(some(3));
+    const begun = [];
+    const begin = () => {
+        const upload = queue.following();
+        if (upload !== undefined) {
+            upload.become("sending");
+            queue.running.add(upload);
+            begun.push(upload.name);
+        }
+        return upload;
+    };
+    const end = (upload) => {
+        queue.running.delete(upload);
+        upload.become("done");
+    };
+    const [one] = [begin(), begin()];
+    end(begin());
+    end(begin());
+    end(one);
+    begin();
+    end(begin());
+    assert.equal(begin(), undefined);
+    assert.deepEqual(begun, ["large 1", "large 2", "file 0", "file 1", "large 3", "file 2"]);
+    assert.equal(queue.nextOf("large").name, "large 4");
+});
+
+test("what the device remembers may be anything", async () => {
+    const queue = await queueAt();
+    for (const text of ["null", "[]", "1", "\"text\"", "{", "{\"a\": {}}"]) {
+        localStorage.setItem(queue.unfinished.place, text);
+        const file = fileOf(1);
+        assert.equal(queue.unfinished.find(file, "file"), undefined);
+        queue.unfinished.remember(file, "file", "id");
+        assert.equal(queue.unfinished.find(file, "file"), "id");
+        queue.unfinished.forget(file, "file");
+    }
+    const file = fileOf(1);
+    for (let i = 0; i < 300; i++) {
+        queue.unfinished.remember(file, `file ${i}`, String(i));
+    }
+    assert.equal(Object.keys(queue.unfinished.read()).length, 200);
+    assert.equal(queue.unfinished.find(file, "file 299"), "299");
+});

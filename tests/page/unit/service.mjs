@@ -120,11 +120,11 @@ export async function lineTo(url = OPEN) {
 }
 
 /** A proxy that answers some requests itself, and passes on the others. */
-export async function proxyTo(answers, url = OPEN) {
+export async function proxyTo(answers, url = OPEN, fields = {}) {
     const server = http.createServer((request, response) => {
         const own = answers(request);
         if (own) {
-            response.writeHead(own, { "Content-Type": "text/html", Connection: "close" });
+            response.writeHead(own, { "Content-Type": "text/html", Connection: "close", ...fields });
             response.end("<h1>from the proxy</h1>");
             request.resume();
             return;

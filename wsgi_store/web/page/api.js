@@ -139,7 +139,10 @@ async function fetched(url, headers, { method = "GET", body, signal, onReceived 
             // A browser would show its own window for the password that it may send.
             credentials: "omit",
         });
-        clearTimeout(timer);
+        if (onReceived) {
+            // A download takes as long as it takes.
+            clearTimeout(timer);
+        }
         const blob = onReceived ? await received(answer, onReceived) : await answer.blob();
         return { status: answer.status, headers: answer.headers, blob };
     } catch (error) {

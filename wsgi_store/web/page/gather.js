@@ -48,7 +48,10 @@ async function* walk(taken) {
         const name = entry.fullPath.replace(/^\//, "");
         try {
             if (entry.isDirectory) {
-                ahead.push(...(await children(/** @type {FileSystemDirectoryEntry} */ (entry))).reverse());
+                // One by one: a call cannot have as many arguments as a folder may have files.
+                for (const child of (await children(/** @type {FileSystemDirectoryEntry} */ (entry))).reverse()) {
+                    ahead.push(child);
+                }
             } else {
                 const file = await new Promise((resolve, reject) => {
                     /** @type {FileSystemFileEntry} */ (entry).file(resolve, reject);

@@ -5,6 +5,9 @@ import { Problem } from "./api.js";
 
 // Seconds.
 const LONGEST = 30;
+// A server or a proxy may ask for no pause at all, or for days.
+const LEAST_ASKED = 1;
+const MOST_ASKED = 600;
 // What fails for a reason that is not known will rarely succeed later.
 const FAILURES = 3;
 // What ends by itself: an upload in use by another request, a service or a proxy that is busy or restarts.
@@ -46,14 +49,20 @@ export async function patience(sender, signal, send) {
                 throw reason;
             }
             upload.enter("retrying", signal, reason);
-            if (reason.code === "network" && waits > 0) {
-                // A proxy that collects requests loses the whole piece each time.
+            if ((reason.code === "network" || reason.code === "unreadable") && waits > 0) {
+                // A proxy that collects requests loses the whole piece each time, or has no time for all of it.
                 sender.shrink(false);
             }
-            await pause(reason.retryAfter ?? Math.min(2 ** waits, LONGEST), signal);
+            await pause(secondsTo(reason, waits), signal);
             waits++;
         }
     }
+}
+
+/** How long to wait. @param {Problem} problem @param {number} waits before it */
+function secondsTo({ retryAfter }, waits) {
+    return retryAfter === null
+        ? Math.min(2 ** waits, LONGEST) : Math.min(Math.max(retryAfter, LEAST_ASKED), MOST_ASKED);
 }
 
 /** @param {Problem} problem */

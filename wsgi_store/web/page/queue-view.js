@@ -1,5 +1,6 @@
 // @ts-check
-import { button, make, relabel } from "./parts.js";
+import { button, make, relabel, worded } from "./parts.js";
+import { say } from "./say.js";
 import { duration, rate, size, t, write } from "./text.js";
 import { Row } from "./upload-row.js";
 
@@ -15,7 +16,6 @@ const CHOOSE_EVERY = 300;
 // What the first moments tell of the time that is left is wrong.
 const KNOWN_AFTER = 3000;
 const FOCUSABLE = "button:not([hidden]), a[href]";
-const UNDER_WAY = new Set(["hashing", "sending", "storing", "retrying"]);
 
 /** @typedef {import("./upload.js").Upload} Upload */
 /** @typedef {import("./queue.js").Queue} Queue */
@@ -53,7 +53,32 @@ export function showQueue(root, queue, { pausable, result }) {
         onClick: () => queue.retryAll() });
     const clear = button({ icon: "check", words: true, does: "clear", label: () => t("queue.clear"),
         onClick: () => queue.clear() });
-    part("actions").append(pause, retry, clear);
+    const cancel = button({ icon: "close", words: true, does: "cancel-all", label: () => t("queue.cancel"),
+        onClick: () => ask() });
+    const actions = part("actions");
+    actions.append(pause, retry, cancel, clear);
+
+    /** Ask once whether to cancel everything. */
+    function ask() {
+        const others = [...actions.children];
+        const back = () => {
+            actions.replaceChildren(...others);
+            (cancel.hidden ? title : cancel).focus();
+        };
+        const yes = button({ icon: "close", words: true, kind: "danger", does: "cancel-all-now",
+            label: () => t("queue.cancel_now"),
+            onClick: () => {
+                queue.cancelAll();
+                back();
+                say(() => t("queue.cancelled"));
+            } });
+        const no = button({ icon: "play", words: true, does: "keep", label: () => t("queue.keep"), onClick: back });
+        const group = make("div", "ask", worded("span", "queue.sure"), yes, no);
+        group.setAttribute("role", "group");
+        write(group, () => t("queue.sure"), "label");
+        actions.replaceChildren(group);
+        no.focus();
+    }
 
     /** @param {Upload} upload @returns {Shown} */
     function show(upload) {
@@ -163,10 +188,9 @@ export function showQueue(root, queue, { pausable, result }) {
     }
 
     function drawTotals() {
-        const { count, done, failed, bytes, sent, speed, left } = queue.totals;
-        const paused = queue.uploads.some(({ state }) => state === "paused");
+        const { count, done, failed, waiting, paused, bytes, sent, speed, left, ...of } = queue.totals;
         const active = done + failed < count;
-        const running = queue.uploads.some(({ state }) => state === "waiting" || UNDER_WAY.has(state));
+        const running = waiting + of.running > 0;
         since = running ? Math.min(since, performance.now()) : Infinity;
         const isKnown = performance.now() - since > KNOWN_AFTER;
         const states = [
@@ -187,7 +211,7 @@ export function showQueue(root, queue, { pausable, result }) {
         facts.hidden = count === 1;
         progress.hidden = !active || count === 1;
         progress.value = bytes > 0 ? sent / bytes : done / Math.max(count, 1);
-        if (halted !== (paused && !running)) {
+        if (halted !== (paused > 0 && !running)) {
             halted = !halted;
             const [picture, key] = halted ? ["play", "queue.go_on"] : ["pause", "queue.pause"];
             pause.dataset.do = halted ? "go-on-all" : "pause-all";
@@ -195,6 +219,7 @@ export function showQueue(root, queue, { pausable, result }) {
         }
         offer(pause, active && count > 1);
         offer(retry, failed > 1);
+        offer(cancel, active && count - done > 1);
         offer(clear, done > 0);
     }
 
@@ -205,6 +230,10 @@ export function showQueue(root, queue, { pausable, result }) {
     });
     queue.addEventListener("changed", (event) => {
         const { detail: upload } = /** @type {CustomEvent<Upload>} */ (event);
+        if (upload.state === "cancelled") {
+            // It has left the list.
+            return;
+        }
         changed.add(upload);
         chooseAgain ||= shown.get(upload)?.row?.element.dataset.state !== upload.state;
         plan();

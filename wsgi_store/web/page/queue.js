@@ -1,16 +1,18 @@
 // @ts-check
+import { HASH_FIRST } from "./sender.js";
+import { Totals } from "./totals.js";
 import { Unfinished } from "./unfinished.js";
 import { Upload } from "./upload.js";
 
 // More would take the connections that a browser allows to one server.
 const AT_ONCE = 3;
+// The last place is for small files, which would otherwise wait for hours behind large ones.
+const LARGE_AT_ONCE = 2;
 // Milliseconds.
 const TELL_EVERY = 250;
 const UNDER_WAY = new Set(["hashing", "sending", "storing", "retrying"]);
 const REFUSED = new Set(["unauthenticated", "denied"]);
 const WRONG = new Set(["hash_mismatch", "digest_mismatch", "file_changed", "upload_not_found"]);
-
-/** @typedef {{state: string, bytes: number, sent: number, moved: number, left: number}} Counted */
 
 /**
  * The uploads of this page.
@@ -30,28 +32,21 @@ export class Queue extends EventTarget {
         this.unfinished = new Unfinished(service.base);
         /** @type {Upload[]} in the order in which they were added */
         this.uploads = [];
-        // All before it have been started.
-        this.next = 0;
+        // Where the next small and the next large file are looked for: all before have been started.
+        this.next = { small: 0, large: 0 };
         /** @type {Set<Upload>} */
         this.running = new Set();
         /** @type {Upload | null} */
         this.ahead = null;
         // Whether the service refuses the caller: what waits would be refused, too.
         this.refused = false;
-        this.sums = { done: 0, failed: 0, waiting: 0, bytes: 0, sent: 0, moved: 0, left: 0 };
-        /** @type {WeakMap<Upload, Counted>} what of an upload is in the sums */
-        this.counted = new WeakMap();
-        this.speed = 0;
-        this.measured = { time: 0, moved: 0 };
+        this.counts = new Totals();
         /** @type {ReturnType<typeof setTimeout> | undefined} */
         this.telling = undefined;
     }
 
     get totals() {
-        const { done, failed, waiting, bytes, sent, left } = this.sums;
-        const { speed } = this;
-        const time = speed > 0 ? left / speed : Infinity;
-        return { count: this.uploads.length, done, failed, waiting, bytes, sent, speed, left: time };
+        return { count: this.uploads.length, ...this.counts.value };
     }
 
     /** @param {{file: File | null, name: string}[]} found */
@@ -61,11 +56,12 @@ export class Queue extends EventTarget {
                 const upload = new Upload(file, name, this.service, this.unfinished);
                 upload.addEventListener("changed", () => this.changed(upload));
                 this.uploads.push(upload);
-                this.count(upload);
+                this.counts.count(upload);
                 upload.check();
             }
         }
         this.dispatchEvent(new Event("added"));
+        this.tell();
         this.permit();
     }
 
@@ -91,13 +87,18 @@ export class Queue extends EventTarget {
         const place = this.placeOf(upload);
         if (this.uploads[place] === upload) {
             this.uploads.splice(place, 1);
-            this.next -= Number(place < this.next);
-            this.uncount(upload);
-            upload.cancel();
-            this.dispatchEvent(new Event("added"));
-            this.tell();
-            this.start();
+            this.next.small -= Number(place < this.next.small);
+            this.next.large -= Number(place < this.next.large);
+            this.remove([upload]);
         }
+    }
+
+    /** Stop everything that is not stored, and take it off the list. */
+    cancelAll() {
+        const ended = this.uploads.filter(({ state }) => state !== "done");
+        this.uploads = this.uploads.filter(({ state }) => state === "done");
+        this.next = { small: 0, large: 0 };
+        this.remove(ended);
     }
 
     pauseAll() {
@@ -119,13 +120,23 @@ export class Queue extends EventTarget {
 
     /** Take what is stored off the list. */
     clear() {
-        const [stored, left] = [[], []].map((list) => /** @type {Upload[]} */ (list));
-        this.uploads.forEach((upload) => (upload.state === "done" ? stored : left).push(upload));
-        this.uploads = left;
-        this.next = 0;
-        stored.forEach((upload) => this.uncount(upload));
+        const stored = this.uploads.filter(({ state }) => state === "done");
+        this.uploads = this.uploads.filter(({ state }) => state !== "done");
+        this.next = { small: 0, large: 0 };
+        this.remove(stored);
+    }
+
+    /** Forget uploads that have left the list. @param {Upload[]} uploads */
+    remove(uploads) {
+        for (const upload of uploads) {
+            this.counts.uncount(upload);
+            if (upload.state !== "done") {
+                upload.cancel();
+            }
+        }
         this.dispatchEvent(new Event("added"));
         this.tell();
+        this.start();
     }
 
     /** Let uploads in a state wait for their turn. @param {Upload[]} uploads @param {"paused" | "failed"} state */
@@ -136,7 +147,7 @@ export class Queue extends EventTarget {
                     upload.restart();
                 }
                 upload.become("waiting");
-                this.next = Math.min(this.next, this.placeOf(upload));
+                this.lookFrom(upload);
             }
         }
         this.permit();
@@ -156,6 +167,12 @@ export class Queue extends EventTarget {
         return from;
     }
 
+    /** Find an upload again that waits for its turn. @param {Upload} upload */
+    lookFrom(upload) {
+        const kind = kindOf(upload);
+        this.next[kind] = Math.min(this.next[kind], this.placeOf(upload));
+    }
+
     /** Start again what was held back when the service refused the caller. */
     permit() {
         this.refused = false;
@@ -168,7 +185,6 @@ export class Queue extends EventTarget {
             if (upload === undefined) {
                 break;
             }
-            this.next++;
             this.running.add(upload);
             const { token } = this.service.credentials;
             void upload.run().finally(() => {
@@ -180,11 +196,19 @@ export class Queue extends EventTarget {
         this.hashAhead();
     }
 
-    /** The upload that is next. */
+    /** The upload that is next: in the order in which they were added, as far as large files may. */
     following() {
-        for (; this.next < this.uploads.length; this.next++) {
-            const upload = this.uploads[this.next];
-            if (upload.state === "waiting" && !this.running.has(upload)) {
+        const [small, large] = [this.nextOf("small"), this.nextOf("large")];
+        const running = [...this.running].filter((upload) => kindOf(upload) === "large").length;
+        const isTurn = large !== undefined && running < LARGE_AT_ONCE;
+        return isTurn && (small === undefined || large.id < small.id) ? large : small;
+    }
+
+    /** @param {"small" | "large"} kind */
+    nextOf(kind) {
+        for (; this.next[kind] < this.uploads.length; this.next[kind]++) {
+            const upload = this.uploads[this.next[kind]];
+            if (upload.state === "waiting" && kindOf(upload) === kind && !this.running.has(upload)) {
                 return upload;
             }
         }
@@ -193,7 +217,7 @@ export class Queue extends EventTarget {
 
     /** Hash the file that is next while others are sent. */
     hashAhead() {
-        const upload = this.following();
+        const upload = this.following() ?? this.nextOf("large");
         if (this.ahead === null && upload !== undefined && upload.hashing === undefined && !this.refused) {
             this.ahead = upload;
             void upload.computed().catch(() => {}).finally(() => {
@@ -209,7 +233,7 @@ export class Queue extends EventTarget {
             void this.device.remember(upload.result);
         } else if (upload.state === "waiting") {
             // It went on while its last request ended.
-            this.next = Math.min(this.next, this.placeOf(upload));
+            this.lookFrom(upload);
         } else if (REFUSED.has(upload.problem?.code ?? "") && credentials.ticket === undefined) {
             this.refuse(upload, credentials.token !== token);
         }
@@ -227,50 +251,17 @@ export class Queue extends EventTarget {
 
     /** @param {Upload} upload */
     changed(upload) {
-        if (this.counted.has(upload)) {
-            this.uncount(upload);
-            this.count(upload);
+        if (this.counts.has(upload)) {
+            this.counts.count(upload);
+            this.tell();
         }
         this.dispatchEvent(new CustomEvent("changed", { detail: upload }));
-    }
-
-    /** @param {Upload} upload */
-    count(upload) {
-        const { state, sent, moved, size } = upload;
-        const isLeft = state === "waiting" || UNDER_WAY.has(state);
-        // What failed is not on its way.
-        const [bytes, known] = state === "failed" ? [0, 0] : [size, sent];
-        const counted = { state, bytes, sent: known, moved, left: isLeft ? size - sent : 0 };
-        this.sum(counted, 1);
-        this.counted.set(upload, counted);
-        this.tell();
-    }
-
-    /** @param {Upload} upload */
-    uncount(upload) {
-        const counted = this.counted.get(upload);
-        if (counted !== undefined) {
-            this.sum(counted, -1);
-            this.counted.delete(upload);
-        }
-    }
-
-    /** @param {Counted} counted @param {1 | -1} sign */
-    sum({ state, bytes, sent, moved, left }, sign) {
-        const { sums } = this;
-        if (state === "done" || state === "failed" || state === "waiting") {
-            sums[state] += sign;
-        }
-        sums.bytes += sign * bytes;
-        sums.sent += sign * sent;
-        sums.moved += sign * moved;
-        sums.left += sign * left;
     }
 
     tell() {
         this.telling ??= setTimeout(() => {
             this.telling = undefined;
-            this.measure();
+            this.counts.measure(this.running);
             this.dispatchEvent(new Event("totals"));
             // A line that is silent changes the speed and nothing else.
             if (this.running.size > 0) {
@@ -278,18 +269,9 @@ export class Queue extends EventTarget {
             }
         }, TELL_EVERY);
     }
+}
 
-    measure() {
-        const now = { time: performance.now(), moved: this.sums.moved };
-        const seconds = (now.time - this.measured.time) / 1000;
-        if (this.running.size === 0) {
-            this.speed = 0;
-        } else if (seconds > 5 || now.moved < this.measured.moved) {
-            this.measured = now;
-        } else if (seconds >= 0.5) {
-            const speed = (now.moved - this.measured.moved) / seconds;
-            this.speed = this.speed === 0 ? speed : 0.8 * this.speed + 0.2 * speed;
-            this.measured = now;
-        }
-    }
+/** @param {Upload} upload @returns {"small" | "large"} */
+function kindOf({ size }) {
+    return size > HASH_FIRST ? "large" : "small";
 }

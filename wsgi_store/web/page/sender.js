@@ -105,6 +105,7 @@ export class Sender {
     async post(signal) {
         const { upload } = this;
         upload.enter("sending", signal);
+        upload.reach(0);
         const { json } = await this.service.request(this.withHash(""), {
             method: "POST",
             headers: { "Content-Type": "application/octet-stream" },
@@ -115,6 +116,7 @@ export class Sender {
         if (typeof json?.hash !== "string") {
             throw new Problem("unreadable");
         }
+        upload.progress(upload.size);
         upload.held = !json.created;
         return json.hash;
     }

@@ -13,7 +13,9 @@ export class Unfinished {
     /** @returns {Record<string, string>} the ids by what is known of a file, oldest first */
     read() {
         try {
-            return JSON.parse(localStorage.getItem(this.place) ?? "{}");
+            // What another version or somebody's hand left there may be anything.
+            const found = JSON.parse(localStorage.getItem(this.place) ?? "{}");
+            return found !== null && typeof found === "object" && !Array.isArray(found) ? found : {};
         } catch {
             return {};
         }

@@ -2,6 +2,7 @@
 import { Problem } from "./api.js";
 import { digestOf } from "./hash.js";
 import { HASH_FIRST, Sender } from "./sender.js";
+import { Speed } from "./totals.js";
 
 /**
  * @typedef {"waiting" | "hashing" | "sending" | "storing" | "retrying" | "paused" | "done" | "failed" | "cancelled"} State
@@ -33,8 +34,7 @@ export class Upload extends EventTarget {
         /** Bytes that this page has sent, some perhaps twice. */
         this.moved = 0;
         this.hashed = 0;
-        /** Bytes per second. */
-        this.speed = 0;
+        this.rate = new Speed(0.3);
         /** The hash that this browser computed; null if it has not, or cannot. @type {string | null} */
         this.hash = null;
         /** The algorithm of that hash. @type {string} */
@@ -54,7 +54,11 @@ export class Upload extends EventTarget {
         this.hashing = undefined;
         /** @type {PromiseWithResolvers<void> | undefined} */
         this.pausing = undefined;
-        this.measured = { time: 0, moved: 0 };
+    }
+
+    /** Bytes per second; 0 if it is not known or nothing moves. */
+    get speed() {
+        return this.state === "sending" ? this.rate.value : 0;
     }
 
     /** @param {State} state @param {Problem | null} [problem] */
@@ -81,7 +85,7 @@ export class Upload extends EventTarget {
         const { signal } = (this.control = new AbortController());
         this.pausing?.resolve();
         this.pausing = undefined;
-        this.measured = { time: performance.now(), moved: this.moved };
+        this.rate.begin(this.moved);
         try {
             await this.store(signal);
             this.sent = this.size;
@@ -91,8 +95,6 @@ export class Upload extends EventTarget {
                 const unforeseen = () => new Problem("internal_error", 0, { reason: String(reason) });
                 this.become("failed", reason instanceof Problem ? reason : unforeseen());
             }
-        } finally {
-            this.speed = 0;
         }
     }
 
@@ -220,7 +222,7 @@ export class Upload extends EventTarget {
     /** The server has this much. @param {number} offset */
     reach(offset) {
         this.sent = offset;
-        this.measured = { time: performance.now(), moved: this.moved };
+        this.rate.restart(this.moved);
         this.dispatchEvent(new Event("changed"));
     }
 
@@ -228,13 +230,17 @@ export class Upload extends EventTarget {
     progress(sent) {
         this.moved += Math.max(sent - this.sent, 0);
         this.sent = sent;
-        const seconds = (performance.now() - this.measured.time) / 1000;
-        if (seconds > 0.5) {
-            const now = (this.moved - this.measured.moved) / seconds;
-            this.speed = this.speed === 0 ? now : 0.7 * this.speed + 0.3 * now;
-            this.measured = { time: performance.now(), moved: this.moved };
-        }
+        this.rate.measure(this.moved);
         this.dispatchEvent(new Event("changed"));
+    }
+
+    /** Notice that nothing moves any more. */
+    look() {
+        const { speed } = this;
+        this.rate.measure(this.moved);
+        if (speed > 0 && this.speed === 0) {
+            this.dispatchEvent(new Event("changed"));
+        }
     }
 }
 
