@@ -32,6 +32,8 @@ TEST := $(RUN) -X dev -W error -m pytest
 unexport PYTHONDONTWRITEBYTECODE
 # More processes than processors, because many tests wait; each process takes one file at a time.
 BESIDE := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
+# Hypothesis tries few cases in `make test`, and many here (tests/conftest.py).
+MANY := -m '(races or hypothesis) and not alone and not clients' --hypothesis-profile=many
 # Counting lines makes every process slower, so that only .ci/run does it. The required coverage is in
 # pyproject.toml and is checked once, after all of them: `make coverage`.
 ifdef COUNT
@@ -59,7 +61,7 @@ endif
 
 # One test takes long, so each goes to the next free process.
 races: $(VENV)/.installed-test
-	$(TEST) -m races --numprocesses=4 --dist=load $(COUNTED_TOO) $(ARGS)
+	$(TEST) $(MANY) --numprocesses=4 --dist=load $(COUNTED_TOO) $(ARGS)
 
 # What `make test` and `make races` have run with COUNT=1.
 coverage: $(VENV)/.installed-test

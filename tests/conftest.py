@@ -11,6 +11,7 @@ from wsgiref.validate import validator
 
 import pytest
 from execnet import XSpec
+from hypothesis import HealthCheck, settings
 from webtest import TestApp
 
 from tests.support import ceph
@@ -30,6 +31,16 @@ from wsgi_store.web.application import Application
 logger.enable(PACKAGE)
 # Set by .ci/run: there, a missing program is a failure instead of a skip.
 NO_SKIP = "TESTS_MUST_NOT_SKIP"
+
+# `make test` tries few random examples, `make races` many.
+for profile, examples in (("few", 50), ("many", 500)):
+    settings.register_profile(
+        profile,
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+settings.load_profile("few")
 
 # A background job of a shell ignores these signals, and child processes would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -11,14 +11,13 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from loguru import logger
 
 from wsgi_store import logs
 from wsgi_store.choices import LogFormat, LogLevel
 
-LINES = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TEXT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{3}[+-][0-9]{4}) ([A-Z]+) +\[([0-9]+)\] (.*)\n", re.DOTALL
 )
@@ -49,7 +48,6 @@ def fail(message: str) -> None:
 @given(message=ANY, extra=ANY)
 @example(message="{", extra="{}")
 @example(message="{0} %s {message}", extra="\n\r\x85\u2028\ud800\0")
-@LINES
 def test_json(capsys: pytest.CaptureFixture[str], message: str, extra: str) -> None:
     """Any message becomes one line of JSON, with its bound values."""
     logs.configure(LogLevel.INFO, LogFormat.JSON)
@@ -66,7 +64,6 @@ def test_json(capsys: pytest.CaptureFixture[str], message: str, extra: str) -> N
 
 
 @given(message=ANY)
-@LINES
 def test_json_exceptions(capsys: pytest.CaptureFixture[str], message: str) -> None:
     """A traceback is part of the JSON line, without the values of variables."""
     logs.configure(LogLevel.INFO, LogFormat.JSON)
@@ -141,7 +138,6 @@ def fixture_library() -> Iterator[logging.Logger]:
 
 
 @given(message=ANY)
-@LINES
 def test_standard_library(capsys: pytest.CaptureFixture[str], library: logging.Logger, message: str) -> None:
     """A record of the standard library keeps its level, message and logger name."""
     logs.configure(LogLevel.DEBUG, LogFormat.JSON)

@@ -13,7 +13,7 @@ from gunicorn.config import Config
 from gunicorn.http import body
 from gunicorn.http.errors import InvalidChunkSize, NoMoreData, ParseException
 from gunicorn.http.unreader import SocketUnreader
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wsgi_store.config import Config as ServiceConfig
@@ -67,7 +67,6 @@ def pieces(body: Body, sizes: Iterator[int]) -> Iterator[bytes]:
             return
 
 
-@settings(deadline=None)
 @given(
     data=st.binary(max_size=30_000), sizes=st.lists(st.integers(1, 20_000), min_size=1), lines=st.booleans()
 )
@@ -127,7 +126,6 @@ EXTENSIONS = st.sampled_from([b"", b"", b";a", b' ; q="x;\\"y"', b";signature=" 
 TRAILERS = st.sampled_from([b"", b"X-Trailer: 1\r\n", b"X-One: 1\r\nX-Two: 2\r\n"])
 
 
-@settings(deadline=None)
 @given(
     parts=st.lists(
         st.tuples(st.binary(min_size=1, max_size=9000), st.integers(0, 9), EXTENSIONS), max_size=12
@@ -163,7 +161,6 @@ FRAMES = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=400)
 @given(frames=st.lists(FRAMES, max_size=8), size=st.integers(1, 20_000))
 @example(frames=[b"3\r\nabc\r\n", b"3\r\nabcd\r\n"], size=10_000)
 @example(frames=[b"3\r\nabc\r\n", b"3", b";" + b"a" * 9000, b"\r\n", b"abc"], size=20_000)

@@ -12,7 +12,7 @@ from random import Random
 from threading import Barrier
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.exchanges import DATA, HASH, SIZE, parts, told
@@ -88,7 +88,6 @@ def test_kept_alive(server: Server) -> None:
             assert [body for _, _, body in parts(answer)] == [DATA[:80_001], DATA[200_000:300_001]]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, SIZE - 1), st.integers(0, SIZE)), min_size=1, max_size=4))
 def test_any_range(server: Server, wanted: list[tuple[int, int]]) -> None:
     """Each range gives exactly its bytes, over one connection."""

@@ -6,7 +6,7 @@ import socket
 from gunicorn.config import Config
 from gunicorn.http.errors import ParseException
 from gunicorn.http.parser import RequestParser
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.any_requests import CHANGE, REQUEST, RIGHT, changed, uploads
@@ -47,14 +47,12 @@ def check(data: bytes) -> None:
     assert found == uploads(data)[: len(found)]
 
 
-@settings(deadline=None)
 @given(st.lists(REQUEST, min_size=1, max_size=3).map(b"".join))
 def test_any_request(data: bytes) -> None:
     """No upload is read that h11 does not read."""
     check(data)
 
 
-@settings(deadline=None)
 @given(st.lists(RIGHT, min_size=1, max_size=3).map(b"".join), st.lists(CHANGE, max_size=3))
 @example(message("POST", "/", b"after an empty line"), [EMPTY_LINE])
 @example(message("POST", "/", b"after two empty lines"), [EMPTY_LINE, EMPTY_LINE])

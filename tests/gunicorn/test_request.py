@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import cycle
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.exchanges import DATA, HASH, SIZE, form, told
@@ -180,7 +180,6 @@ def test_chunk_forms(server: Server, body: bytes) -> None:
     remove(server, b"odd sizes")
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.integers(1, 200_000), min_size=1, max_size=8), st.lists(st.integers(1, 90_000), min_size=1)
 )

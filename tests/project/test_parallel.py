@@ -1,12 +1,14 @@
-"""Parallel tests are as strict as sequential ones, and no test is lost."""
+"""Parallel tests are as strict as sequential ones, no test is lost, and `make races` tries many cases."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.servers import PROJECT, STRICT
 
@@ -39,19 +41,47 @@ def test_beside():
 def test_behind():
     pass
 """
+# Both ways in which tests are those of Hypothesis.
+RANDOM = """
+from hypothesis import given, strategies
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+CASES = {"given": 0, "rules": 0}
+
+@given(strategies.integers())
+def test_given(number):
+    CASES["given"] += 1
+
+class Rules(RuleBasedStateMachine):
+    @rule()
+    def nothing(self):
+        pass
+
+    def teardown(self):
+        CASES["rules"] += 1
+
+TestRules = Rules.TestCase
+
+def teardown_module():
+    print(CASES)
+
+def test_not_random():
+    raise AssertionError
+"""
+needs_make = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 
 
-def beside(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
-    """Run tests in two processes, with the configuration of the project."""
+def inner(directory: Path, text: str, plugins: list[str], *options: str) -> subprocess.CompletedProcess[str]:
+    """Run tests with the configuration of the project."""
     (directory / "test_inner.py").write_text(text, encoding="ascii")
     command = [
         sys.executable,
         *STRICT,
         "-m",
         "pytest",
-        "--numprocesses=2",
         # Only the plugins that the configuration names: others take longer to import than these tests to run.
-        *(f"-p{name}" for name in ("xdist.plugin", "pytest_timeout", "tests.conftest")),
+        *(f"-p{name}" for name in ("xdist.plugin", "pytest_timeout", "tests.conftest", *plugins)),
+        *options,
         "test_inner.py",
     ]
     command += ["--config-file", str(PROJECT / "pyproject.toml"), "--rootdir=."]
@@ -59,6 +89,20 @@ def beside(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, cwd=directory, env=environ, capture_output=True, text=True, check=False, timeout=120
     )
+
+
+def beside(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
+    """Run tests in two processes."""
+    return inner(directory, text, [], "--numprocesses=2")
+
+
+def made(target: str) -> list[str]:
+    """The options of pytest in each command of `make`, up to those of its processes."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", "--dry-run", "--directory", str(PROJECT), target]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60)
+    chosen = [line.partition("pytest ")[2] for line in done.stdout.splitlines() if "-m pytest" in line]
+    return [one.partition(" --numprocesses")[0].strip() for one in chosen]
 
 
 def test_processes_beside(tmp_path: Path) -> None:
@@ -76,14 +120,18 @@ def test_a_test_that_is_lost(tmp_path: Path) -> None:
     assert "1 of 4 tests were not run" in done.stderr
 
 
-@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+@needs_make
 def test_both_runs() -> None:
     """`make test` runs the tests marked alone in a second, sequential run."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    command = ["make", "--dry-run", "--directory", str(PROJECT), "test"]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60)
-    chosen = [line.partition("pytest ")[2] for line in done.stdout.splitlines() if "-m pytest" in line]
-    assert [one.partition(" --")[0].strip() for one in chosen] == [
-        "-m 'not alone and not clients and not races'",
-        "-m 'alone and not clients'",
-    ]
+    assert made("test") == ["-m 'not alone and not clients and not races'", "-m 'alone and not clients'"]
+
+
+@needs_make
+def test_few_and_many_cases(tmp_path: Path) -> None:
+    """`make test` tries few random cases, and `make races` tries many in every test of Hypothesis."""
+    (options,) = made("races")
+    done = inner(tmp_path, RANDOM, ["_hypothesis_pytestplugin"], "--capture=no", *shlex.split(options))
+    assert done.returncode == 0, done.stdout + done.stderr
+    few, many = (settings.get_profile(name).max_examples for name in ("few", "many"))
+    assert f"{{'given': {many}, 'rules': {many}}}" in done.stdout
+    assert settings().max_examples == few < many

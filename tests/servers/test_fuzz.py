@@ -1,6 +1,6 @@
 """Raw requests fuzz a real server: no failure, no hang, and only complete uploads stored."""
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.any_requests import CHANGE, REQUEST, RIGHT, changed, uploads
@@ -8,12 +8,6 @@ from tests.support.exchanges import form
 from tests.support.fuzzing import exchange, judge
 from tests.support.servers import Server
 from tests.support.wire import message
-
-FUZZ = settings(
-    max_examples=250,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 
 
 def cut(data: bytes, places: list[float]) -> list[bytes]:
@@ -26,14 +20,12 @@ CUTS = st.lists(st.floats(0, 1), max_size=4)
 PAUSE = st.sampled_from([0, 0, 0.002])
 
 
-@FUZZ
 @given(st.lists(REQUEST, min_size=1, max_size=3).map(b"".join), CUTS, PAUSE)
 def test_any_request(server: Server, data: bytes, cuts: list[float], pause: float) -> None:
     """Pipelined requests, from almost valid to nonsense, never break the service."""
     judge(server, exchange(server, cut(data, cuts), pause), set(uploads(data)))
 
 
-@FUZZ
 @given(st.lists(RIGHT, min_size=1, max_size=2).map(b"".join), st.lists(CHANGE, max_size=3), CUTS, PAUSE)
 @example(message("POST", "/", b"whole"), [], [], 0)
 @example(message("POST", "/", b"after an empty line"), [(0, 0, b"\r\n")], [], 0)
@@ -47,7 +39,6 @@ def test_changed_uploads(
         assert set(statuses) == {200}
 
 
-@FUZZ
 @given(st.binary(max_size=50), st.floats(0, 1, exclude_max=True), CUTS, st.booleans())
 def test_cut_forms(server: Server, content: bytes, place: float, cuts: list[float], honest: bool) -> None:
     """A form cut before its last boundary stores nothing, whatever its Content-Length."""
@@ -58,7 +49,6 @@ def test_cut_forms(server: Server, content: bytes, place: float, cuts: list[floa
     assert judge(server, exchange(server, cut(head + end + part, cuts)), set()) == [400]
 
 
-@FUZZ
 @given(st.binary(max_size=50), st.lists(CHANGE, min_size=1, max_size=3))
 def test_changed_forms(server: Server, content: bytes, changes: list[tuple[float, int, bytes]]) -> None:
     """A changed form is stored or refused."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.kinds import content, digest_of
@@ -56,7 +56,6 @@ def in_turns(sizes: list[int]) -> Iterator[memoryview]:
         start += len(data)
 
 
-@settings(deadline=None, max_examples=40)
 @given(sizes=st.lists(SIZES, max_size=6), expected=st.sets(st.sampled_from(Algorithm)))
 def test_chunks_in_buffers_used_in_turn(sizes: list[int], expected: set[Algorithm]) -> None:
     """Every digest is right for chunks of any size in reused buffers."""

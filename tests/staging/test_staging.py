@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.kinds import EVERY_KIND, Kind, content, digest_of
@@ -75,7 +75,6 @@ def disk_with(free: int, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(os, "statvfs", lambda _: os.statvfs_result(numbers))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(data=st.binary(max_size=300), cuts=st.lists(st.integers(0, 300)))
 def test_any_chunks_of_the_same_bytes(store: Store, staging: Staging, data: bytes, cuts: list[int]) -> None:
     """The receipt is the same however the bytes are cut into chunks, including empty ones."""

@@ -269,4 +269,4 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=200, stateful_step_count=20, deadline=None)
+TestModel.settings = settings(stateful_step_count=20)

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from webtest import TestApp
 
@@ -25,7 +25,6 @@ pytestmark = pytest.mark.every_store
 HELLO = b"hello\n"
 HASH = hashlib.sha256(HELLO).hexdigest()
 RAW = "application/octet-stream"
-MANY = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.on_disk
@@ -186,7 +185,6 @@ def test_nothing_is_read_past_the_length(application: Application) -> None:
 
 
 @given(data=st.binary(max_size=200), sizes=st.lists(st.integers(1, 50)))
-@MANY
 def test_any_bytes_in_any_pieces(config: Config, data: bytes, sizes: list[int]) -> None:
     """Any bytes are stored as sent, in whatever pieces the server delivers them."""
     application = quick(config)

@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from webtest import TestApp
 
@@ -24,8 +24,6 @@ from tests.support.forms import (
 from wsgi_store.config import Config
 from wsgi_store.web.application import Application
 from wsgi_store.web.form import FORM_PARTS
-
-MANY = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def test_file_of_a_browser(api: TestApp) -> None:
@@ -115,7 +113,6 @@ def uploads(draw: st.DrawFn) -> tuple[bytes, str, list[int]]:
 
 @given(upload=uploads(), before=st.booleans(), after=st.booleans())
 @example(upload=(b"\r\n--", "B", [1] * 2000), before=True, after=True)
-@MANY
 def test_any_content(config: Config, upload: tuple[bytes, str, list[int]], before: bool, after: bool) -> None:
     """Any content is stored byte for byte, in whatever pieces the server delivers the body."""
     content, boundary, sizes = upload
@@ -130,7 +127,6 @@ def test_any_content(config: Config, upload: tuple[bytes, str, list[int]], befor
 
 
 @given(data=st.data(), sizes=st.lists(st.integers(1, 40), max_size=30))
-@MANY
 def test_any_truncation(config: Config, data: st.DataObject, sizes: list[int]) -> None:
     """A form cut anywhere before its last boundary is refused, chunked or with a Content-Length."""
     application = quick(config)

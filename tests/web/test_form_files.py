@@ -9,7 +9,7 @@ from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.calling import Body, Untouched, call, held, quick
@@ -60,7 +60,6 @@ def test_names(application: Application, config: Config, written: str | bytes, n
 
 
 @given(name=st.binary(max_size=40))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_name(config: Config, name: bytes) -> None:
     """A file name may have any bytes except a line feed."""
     body = form(part(b'name="file"; filename="a' + name + b'"', HELLO))

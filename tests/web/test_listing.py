@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from webtest import TestApp
 
@@ -35,7 +35,6 @@ def fill(application: Application) -> list[str]:
 @pytest.mark.long(20)
 @pytest.mark.parametrize("algorithm", Algorithm)
 @given(data=st.data())
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_beginning(config: Config, algorithm: Algorithm, data: st.DataObject) -> None:
     """A prefix of any length and case, with any `after` and `limit`, lists what a plain list has."""
     application = quick(replace(config, hash=algorithm))

@@ -5,7 +5,7 @@ import re
 from urllib.parse import quote, unquote
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.http import parse_options_header
 
@@ -20,9 +20,6 @@ INLINE = re.compile(
 # RFC 8187 section 3.2.1.
 EXTENDED = re.compile(r"; filename\*=UTF-8''((?:[A-Za-z0-9!#$&+.^_`|~-]|%[0-9A-F]{2})*)$")
 NAME = st.text(min_size=1, max_size=60)
-ANY_NAME = settings(
-    deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 
 
 def get(application: Application, name: str, method: str = "GET") -> Answer:
@@ -106,7 +103,6 @@ def test_dispositions(application: Application, name: str, disposition: str) -> 
 
 
 @given(name=NAME)
-@ANY_NAME
 def test_any_name_comes_back(application: Application, name: str) -> None:
     """Any file name can be recovered exactly from Content-Disposition."""
     value = get(application, name).headers["Content-Disposition"]
@@ -117,7 +113,6 @@ def test_any_name_comes_back(application: Application, name: str) -> None:
 
 
 @given(name=NAME)
-@ANY_NAME
 def test_both_spellings_agree(application: Application, name: str) -> None:
     """A name in the query, quoted or not, has the same effect as in the path."""
     path = get(application, name)

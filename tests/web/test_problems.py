@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from loguru import logger
 from webtest import TestApp
@@ -374,11 +374,6 @@ def test_head_of_an_error(api: TestApp) -> None:
 
 
 @given(environ=ENVIRONS)
-@settings(
-    deadline=None,
-    max_examples=1000,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 def test_no_request_breaks_the_service(config: Config, environ: dict[str, Any]) -> None:
     """No request gets an invalid header or a 5xx except 501, and only POST stores anything."""
     application = quick(config)

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from webtest import TestApp
 
@@ -370,7 +370,6 @@ def test_no_segment(application: Application) -> None:
 
 
 @pytest.mark.on_disk
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(segment=st.binary(min_size=1, max_size=60).filter(lambda raw: b"/" not in raw), mounted=st.booleans())
 @example(b"a" * 4096, False)
 @example("ä".encode() * 2048, False)

@@ -5,7 +5,7 @@ import random
 import re
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from webtest import TestApp
 
@@ -102,7 +102,6 @@ def put(application: Application, data: bytes) -> str:
 @example(value="bytes=200-200,0-0,100-100,-1", size=300_000)
 @example(value=f"bytes=0-0,{GAP + 1}-{GAP + 1}", size=1000)
 @example(value=f"bytes=0-0,{GAP + 2}-{GAP + 2}", size=1000)
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_ranges(config: Config, value: str, size: int) -> None:
     """Any Range field gets the bytes it asks for, each once and in order."""
     application = quick(config)

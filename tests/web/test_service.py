@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from webtest import TestApp
 
@@ -63,7 +63,6 @@ def test_page(api: TestApp) -> None:
 
 
 @given(limit=st.integers(1, 50))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_pages_are_complete(config: Config, limit: int) -> None:
     """Every blob is on exactly one page, in order, and all pages but the last are full."""
     application = quick(config)
@@ -75,7 +74,6 @@ def test_pages_are_complete(config: Config, limit: int) -> None:
 
 
 @given(after=HASH)
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_after_any_hash(config: Config, after: str) -> None:
     """A listing starts after any hash, stored or not, in either case."""
     application = quick(config)

@@ -111,12 +111,17 @@ class Comparison(RuleBasedStateMachine):
         shutil.rmtree(self.directory)
 
 
+def limits(kind: StoreKind) -> settings:
+    """Settings of a comparison, whose examples are long: the profile of Hypothesis counts short ones."""
+    examples = settings().max_examples // (10 if kind.slow else 2)
+    return settings(max_examples=examples, stateful_step_count=40, deadline=None)
+
+
 class Model:
     """The comparison as a test."""
 
+    @pytest.mark.hypothesis
     def test_a_store_and_a_dict_do_the_same(self, kind: StoreKind) -> None:
         """Random adding, reading, removing and listing has the same results on a store as on a dict."""
-        examples = 20 if kind.slow else 60
-        limits = settings(max_examples=examples, stateful_step_count=40, deadline=None)
         machine = cast(type[Comparison], partial(Comparison, kind))
-        run_state_machine_as_test(machine, settings=limits)
+        run_state_machine_as_test(machine, settings=limits(kind))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -26,6 +25,7 @@ from wsgi_store.store.contract import Durability
 from wsgi_store.store.marker import Marker
 from wsgi_store.testing.helpers import COLLIDING, COLLIDING_SHA1, content, digest_of, neighbours
 from wsgi_store.testing.kind import StoreKind
+from wsgi_store.testing.model import limits
 
 OLD, NEW = Algorithm.SHA256, Algorithm.SHA512
 FURTHER = (Algorithm.MD5, Algorithm.SHA1)
@@ -157,8 +157,8 @@ class NamedComparison(RuleBasedStateMachine):
 class NamedModel:
     """The comparison as a test."""
 
+    @pytest.mark.hypothesis
     def test_any_name_does_the_same(self, kind: StoreKind) -> None:
         """Random uploads, reads, removals and steps of a migration agree with dicts."""
-        limits = settings(max_examples=10 if kind.slow else 60, stateful_step_count=40, deadline=None)
         machine = cast(type[NamedComparison], partial(NamedComparison, kind))
-        run_state_machine_as_test(machine, settings=limits)
+        run_state_machine_as_test(machine, settings=limits(kind))

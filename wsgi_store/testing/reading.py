@@ -41,7 +41,7 @@ class Reading:
         with pytest.raises(BlobNotFound):
             store.open(digest_of(store.algorithm, b"never added"))
 
-    @settings(suppress_health_check=SUPPRESSED, deadline=None, max_examples=50)
+    @settings(suppress_health_check=SUPPRESSED, deadline=None)
     @given(
         start=st.integers(0, len(DATA) + 2) | st.integers(0, 1 << 80),
         length=st.none() | st.integers(0, len(DATA) + 2) | st.integers(0, 1 << 80),
