@@ -34,6 +34,7 @@ def fixture_services(tmp_path: Path) -> Iterator[dict[str, str]]:
         yield urls
 
 
+@pytest.mark.clients
 def test_modules(services: dict[str, str]) -> None:
     """The tests of tests/page/unit pass."""
     tests = sorted(map(str, UNIT.glob("*.test.mjs")))
@@ -44,6 +45,7 @@ def test_modules(services: dict[str, str]) -> None:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
+@pytest.mark.clients
 def test_types() -> None:
     """The types in the comments of the page's modules are right."""
     program = Path(node("")[0])
