@@ -269,9 +269,11 @@ class Browser:
         self.pid: int = remote.call("process").call("pid")
 
     @contextmanager
-    def profile(self) -> Iterator[Profile]:
-        """A fresh profile; at its end no tab may have said anything unexpected."""
-        profile = Profile(self, self.remote.call("createBrowserContext"))
+    def profile(self, downloads: Path | None = None) -> Iterator[Profile]:
+        """A fresh profile, which saves files in a directory; no tab may say anything unexpected."""
+        saving = {"policy": "allow", "downloadPath": str(downloads)}
+        options = {"downloadBehavior": saving} if downloads else {}
+        profile = Profile(self, self.remote.call("createBrowserContext", options))
         try:
             yield profile
             trouble = [line for tab in profile.tabs for line in tab.trouble()]
