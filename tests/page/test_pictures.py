@@ -88,4 +88,6 @@ def test_picture_of_an_error(chromium: Browser, paths: list[Path], tmp_path: Pat
         tab.size(*DESK)
         tab.choose("#files", paths[-1], too_large)
         tab.until("() => document.querySelectorAll('[data-state=failed]').length === 2")
+        # The sum follows within a moment.
+        tab.until_text("2 failed", "#queue-facts")
         picture(tab, "error", tmp_path)
