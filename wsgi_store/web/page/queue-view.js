@@ -134,7 +134,12 @@ export function showQueue(root, queue, { pausable, result }) {
             const one = focus.isConnected ? focus : near?.querySelector(FOCUSABLE) ?? title;
             one.focus({ preventScroll: true });
         }
+        const isLeft = queue.uploads.length === 0 && root.contains(document.activeElement);
         root.hidden = queue.uploads.length === 0;
+        if (isLeft) {
+            // What is hidden loses the focus.
+            document.getElementById("choose-files")?.focus({ preventScroll: true });
+        }
         document.body.classList.toggle("busy", !root.hidden);
         drawRest(wanted);
     }
