@@ -266,7 +266,7 @@ def test_a_ticket_without_scripts(config: Config, tmp_path: Path) -> None:
     assert page.links() == [""], "who may not read gets no link"
     used = send(application, query=query)
     assert used.status == 403
-    assert sentence("error.denied.what") in Page(used).text
+    assert sentence("refused.used.what") in Page(used).text
 
 
 def test_a_token_without_scripts(config: Config, tmp_path: Path) -> None:

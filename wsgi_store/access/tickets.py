@@ -18,6 +18,7 @@ HOUR = 3600
 # time: no upload pays for all the others.
 PAUSE = 60.0
 AT_ONCE = 100
+USED = "this ticket has been used"
 
 
 class Ticket:
@@ -41,6 +42,11 @@ class Ticket:
     def of_upload(self, upload: str) -> "Ticket":
         """Return the ticket for an upload with this id, whose process may be killed after using it."""
         return Ticket(self._used, self._identity, self._expires, upload)
+
+    def require_unused(self) -> None:
+        """Raise Denied if it was used, and StoreUnavailable if that cannot be read."""
+        if self._used.has(self._identity, self._expires):
+            raise Denied(USED, reason="used")
 
     def __enter__(self) -> None:
         if time.time() >= self.end_by:
@@ -76,8 +82,17 @@ class UsedTickets:
                         _note(identity, upload, own.fd)
                     except FileExistsError:
                         if not upload or _noted(identity, own.fd) != upload:
-                            raise Denied("this ticket has been used", reason="used") from None
+                            raise Denied(USED, reason="used") from None
         self._sweep()
+
+    def has(self, identity: str, expires: int) -> bool:
+        """Return whether the use of a ticket was noted; raises StoreUnavailable."""
+        with disk_errors("cannot read the use of a ticket"):
+            try:
+                os.lstat(os.path.join(self._directory, _hour(expires), identity))
+            except FileNotFoundError:
+                return False
+            return True
 
     def discard(self, identity: str, expires: int) -> None:
         """Forget the use of a ticket, if the disk permits that."""

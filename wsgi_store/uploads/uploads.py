@@ -237,6 +237,16 @@ class Uploads:
             self._staging.require_store()
             raise
 
+    def has_unfinished(self, owner: str) -> bool:
+        """Return whether an owner has an upload that is not done; raises StoreError."""
+        with disk_errors("cannot read the upload"):
+            try:
+                return any(
+                    not os.path.exists(os.path.join(path, records.DONE)) for path in paths(self._own(owner))
+                )
+            except FileNotFoundError:
+                return False
+
     def _found(self, path: str) -> Upload:
         identity = os.path.basename(path)
         try:

@@ -45,11 +45,15 @@ def stored(request: Request, told: Mapping[str, object], fields: Headers) -> Res
 def problem(request: Request, failure: WSGIStoreError) -> Response:
     """Answer with the sentence for a failure, and its status and fields."""
     status, code = status_of(failure)
+    # Links and tickets are refused for reasons of their own.
+    refused = f"refused.{failure.evidence.get('reason')}"
     at_home = request.path == "/" and "hash" not in request.args
     values = {
         # A host application may have failures of its own.
-        "what": _sentence(request, f"error.{code}.what", PHRASES[status]),
-        "next": _sentence(request, f"error.{code}.next"),
+        "what": _sentence(
+            request, f"{refused}.what", _sentence(request, f"error.{code}.what", PHRASES[status])
+        ),
+        "next": _sentence(request, f"{refused}.next", _sentence(request, f"error.{code}.next")),
         "detail": failure.message,
         "status": status,
         "code": code,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wsgi_store.access.authorizer import Authorizer
 from wsgi_store.access.grant import Grant
+from wsgi_store.access.tickets import Ticket
 from wsgi_store.errors import Denied, NotFound, StoreUnavailable, Unauthenticated
 from wsgi_store.store.abilities import Names
 from wsgi_store.version import __version__
@@ -31,6 +32,8 @@ def _description() -> Document:
 def index(request: Request) -> Response:
     """Send the page to a person, and a description of the service to a program."""
     if page.is_wanted(request):
+        if "ticket" in request.args:
+            _of_caller(request)  # without scripts, too, nobody should choose a file in vain
         return page.index(request, _described(request, _of_everybody(request)))
     # Without the page nothing chooses.
     chosen = [("Vary", ", ".join(page.VARY))] if request.config.page else []
@@ -41,14 +44,24 @@ def _of_caller(request: Request) -> Grant:
     """Return what the caller may do; raises Unauthenticated and Denied if credentials are refused."""
     try:
         grant = request.authorize()
-        if "write" in grant.scopes:
-            grant.require("write")  # a ticket may have expired
+        _require_valid_ticket(request, grant)
     except (Unauthenticated, Denied):
         if request.has_credentials:
             raise
         # A host application may refuse whoever has none; the index describes the service to them, too.
         return NOTHING
     return grant
+
+
+def _require_valid_ticket(request: Request, grant: Grant) -> None:
+    """Raise Denied if a ticket lets its caller neither begin nor continue an upload."""
+    if "ticket" in request.args and grant.name is None and "write" not in grant.scopes:
+        raise Denied("this service reads no such ticket", reason="signature")
+    if "write" in grant.scopes:
+        if isinstance(grant.ticket, Ticket):
+            grant.ticket.require_unused()
+        limited = grant.begin_by is not None
+        grant.require("write", continues=limited and request.backend.uploads.has_unfinished(grant.owner))
 
 
 def _of_everybody(request: Request) -> Grant:
