@@ -260,7 +260,8 @@ export class Sender {
             return null;
         }
         try {
-            if ((await this.upload.computed()) === null || signal.aborted) {
+            const hash = await this.upload.computed();
+            if (hash === null || signal.aborted || this.upload.stored !== undefined) {
                 return null;
             }
             const found = await this.ask(signal);
