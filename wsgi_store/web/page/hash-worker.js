@@ -7,6 +7,8 @@ const CREATE = {
 };
 
 const UNREADABLE = "file_unreadable";
+// Bytes that are read at once, at most.
+const READ = 1 << 20;
 
 /** @typedef {{job: number, algorithm?: string, chunk?: Blob, finish?: boolean, forget?: boolean}} Order */
 
@@ -19,19 +21,37 @@ async function hasher(algorithm) {
     return (await /** @type {any} */ (globalThis).hashwasm[CREATE[algorithm]]()).init();
 }
 
-/** @param {Order} order @param {Promise<ArrayBuffer> | undefined} read */
-async function follow({ job, algorithm, chunk, finish }, read) {
+/**
+ * Read a chunk into one buffer, piece by piece: one read of it all would have to be copied and collected.
+ *
+ * @param {Blob} chunk
+ * @param {(piece: Uint8Array) => void} update
+ */
+async function read(chunk, update) {
+    const reader = chunk.stream().getReader({ mode: "byob" });
+    let buffer = new ArrayBuffer(READ);
+    for (;;) {
+        const { done, value } = await reader.read(new Uint8Array(buffer)).catch(() => {
+            throw new Error(UNREADABLE);
+        });
+        if (done || value === undefined) {
+            return;
+        }
+        update(value);
+        buffer = value.buffer;
+    }
+}
+
+/** @param {Order} order */
+async function follow({ job, algorithm, chunk, finish }) {
     const own = jobs.get(job);
     if (own === undefined) {
         return;
     }
     if (algorithm) {
         own.hasher = await hasher(algorithm);
-    } else if (chunk && read) {
-        const data = await read.catch(() => {
-            throw new Error(UNREADABLE);
-        });
-        own.hasher.update(new Uint8Array(data));
+    } else if (chunk) {
+        await read(chunk, (piece) => own.hasher.update(piece));
         postMessage({ job, hashed: chunk.size });
     } else if (finish) {
         postMessage({ job, hash: own.hasher.digest() });
@@ -50,10 +70,7 @@ addEventListener("message", ({ data }) => {
     }
     const own = jobs.get(job);
     if (own) {
-        // Read at once, hashed in order.
-        const read = order.chunk?.arrayBuffer();
-        read?.catch(() => {});
-        own.tail = own.tail.then(() => follow(order, read)).catch((error) => {
+        own.tail = own.tail.then(() => follow(order)).catch((error) => {
             jobs.delete(job);
             postMessage({ job, failure: error.message === UNREADABLE ? UNREADABLE : "hash_unavailable" });
         });

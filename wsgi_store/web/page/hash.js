@@ -3,9 +3,9 @@ import { Problem } from "./api.js";
 
 // WebCrypto needs the whole file in memory.
 const IN_MEMORY = 16 << 20;
-const CHUNK = 4 << 20;
-// The worker reads one chunk while it hashes another.
-const AHEAD = 3;
+const CHUNK = 8 << 20;
+// The worker has the next chunk by the time it has hashed one.
+const AHEAD = 2;
 /** @type {Record<string, string>} */
 const WEB_CRYPTO = { sha1: "SHA-1", sha256: "SHA-256", sha512: "SHA-512" };
 
