@@ -68,6 +68,13 @@ def test_no_sentence_is_empty_or_has_markup(language: str) -> None:
             assert not re.search(r"[<>&]|  ", form), key
 
 
+def test_russian_dashes_begin_no_line() -> None:
+    """A dash stays beside the word before it, and quotation marks are those of Russian."""
+    for key, sentence in SENTENCES["ru"].items():
+        for form in forms(sentence).values():
+            assert not re.search(r" [—–]|[\"“”]", form), key
+
+
 def test_every_error_has_a_sentence_and_what_to_do() -> None:
     """Errors of the service and of the page say what happened and what to do."""
     raised = set(
