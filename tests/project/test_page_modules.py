@@ -16,6 +16,7 @@ ROWS = [
 ]
 UPLOADS = {
     "queue.js",
+    "totals.js",
     "upload.js",
     "unfinished.js",
     "device.js",
