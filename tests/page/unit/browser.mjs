@@ -55,7 +55,7 @@ class Request {
             const chunks = await answer.toArray();
             this.answer = answer;
             this.status = answer.statusCode;
-            this.response = new Blob(chunks);
+            this.responseText = Buffer.concat(chunks).toString();
             this.onload?.();
         } catch {
             this.onerror?.();
@@ -73,6 +73,10 @@ class PageWorker {
 
     postMessage(data) {
         this.thread.postMessage(data);
+    }
+
+    terminate() {
+        void this.thread.terminate();
     }
 }
 

@@ -35,7 +35,7 @@ const BY_STATUS = {
  * @property {(received: number) => void} [onReceived]
  */
 
-/** @typedef {{status: number, headers: {get: (name: string) => string | null}, json?: any, blob?: Blob}} Answer */
+/** @typedef {{status: number, headers: {get: (name: string) => string | null}, json?: any, text?: string, blob?: Blob}} Answer */
 
 // Milliseconds. A line that is gone without a word, as after sleep, is noticed by its silence.
 const SILENCE = 60_000;
@@ -96,11 +96,11 @@ export class Service {
         }
         const answer = await (options.onProgress ? sent(url, headers, options) : fetched(url, headers, options));
         const kind = answer.headers.get("Content-Type") ?? "";
-        if (answer.blob && kind.startsWith("application/") && kind.includes("json") && !options.asBlob) {
-            answer.json = parsed(await answer.blob.text());
+        if (answer.text && kind.startsWith("application/") && kind.includes("json")) {
+            answer.json = parsed(answer.text);
         }
         if (answer.status >= 400) {
-            const body = answer.json ?? (answer.blob && parsed(await answer.blob.text())) ?? {};
+            const body = answer.json ?? parsed(answer.text ?? (await answer.blob?.text()) ?? "") ?? {};
             throw problemOf(answer, kind, body);
         }
         return answer;
@@ -126,7 +126,7 @@ function parsed(text) {
 }
 
 /** @param {URL} url @param {Record<string, string>} headers @param {Options} options @returns {Promise<Answer>} */
-async function fetched(url, headers, { method = "GET", body, signal, onReceived }) {
+async function fetched(url, headers, { method = "GET", body, signal, asBlob, onReceived }) {
     const silent = new AbortController();
     const timer = setTimeout(() => silent.abort(), ANSWERING);
     try {
@@ -143,8 +143,11 @@ async function fetched(url, headers, { method = "GET", body, signal, onReceived 
             // A download takes as long as it takes.
             clearTimeout(timer);
         }
-        const blob = onReceived ? await received(answer, onReceived) : await answer.blob();
-        return { status: answer.status, headers: answer.headers, blob };
+        const { status, headers: fields } = answer;
+        // Making a blob of each short answer would slow down a queue of small files.
+        return asBlob
+            ? { status, headers: fields, blob: onReceived ? await received(answer, onReceived) : await answer.blob() }
+            : { status, headers: fields, text: await answer.text() };
     } catch (error) {
         signal?.throwIfAborted();
         throw new Problem("network", 0, { reason: String(error) });
@@ -201,7 +204,7 @@ function sent(url, headers, { method = "POST", body, signal, onProgress }) {
             signal?.removeEventListener("abort", stop);
         };
         request.open(method, url);
-        request.responseType = "blob";
+        request.responseType = "text";
         for (const [name, value] of Object.entries(headers)) {
             request.setRequestHeader(name, value);
         }
@@ -214,7 +217,7 @@ function sent(url, headers, { method = "POST", body, signal, onProgress }) {
         request.onload = () => {
             end();
             const get = (/** @type {string} */ name) => request.getResponseHeader(name);
-            resolve({ status: request.status, headers: { get }, blob: request.response });
+            resolve({ status: request.status, headers: { get }, text: request.responseText });
         };
         if (signal?.aborted) {
             reject(signal.reason);

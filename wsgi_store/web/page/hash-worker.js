@@ -50,6 +50,7 @@ async function follow({ job, algorithm, chunk, finish }) {
     }
     if (algorithm) {
         own.hasher = await hasher(algorithm);
+        postMessage({ job, ready: true });
     } else if (chunk) {
         await read(chunk, (piece) => own.hasher.update(piece));
         postMessage({ job, hashed: chunk.size });

@@ -6,6 +6,8 @@ const IN_MEMORY = 16 << 20;
 const CHUNK = 8 << 20;
 // The worker has the next chunk by the time it has hashed one.
 const AHEAD = 2;
+// Milliseconds. The scripts of a worker may never arrive by a line that is dead without a word.
+const LOADING = 60_000;
 /** @type {Record<string, string>} */
 const WEB_CRYPTO = { sha1: "SHA-1", sha256: "SHA-256", sha512: "SHA-512" };
 
@@ -65,13 +67,17 @@ function start() {
         throw new Problem("hash_unavailable");
     }
     started.onmessage = ({ data }) => jobs.get(data.job)?.answered(data);
-    started.onerror = () => {
-        worker = undefined;
-        for (const job of jobs.values()) {
-            job.end(new Problem("hash_unavailable"));
-        }
-    };
+    started.onerror = stop;
     return started;
+}
+
+/** Give up the worker; the next file gets another. */
+function stop() {
+    worker?.terminate();
+    worker = undefined;
+    for (const job of jobs.values()) {
+        job.end(new Problem("hash_unavailable"));
+    }
 }
 
 /** One file in the worker, which gets its chunks one after another. */
@@ -88,15 +94,18 @@ class Job {
         this.asked = 0;
         /** @type {(() => void) | undefined} */
         this.wake = undefined;
+        /** @type {ReturnType<typeof setTimeout> | undefined} */
+        this.loading = undefined;
         /** @type {{promise: Promise<string>, resolve: (hash: string) => void, reject: (reason: unknown) => void}} */
         this.result = Promise.withResolvers();
     }
 
     /** @returns {Promise<string>} */
     async run() {
-        const stop = () => this.end(this.signal.reason);
-        this.signal.addEventListener("abort", stop);
+        const abort = () => this.end(this.signal.reason);
+        this.signal.addEventListener("abort", abort);
         jobs.set(this.number, this);
+        this.loading = setTimeout(stop, LOADING);
         try {
             this.signal.throwIfAborted();
             worker ??= start();
@@ -104,7 +113,8 @@ class Job {
             void this.feed(worker).catch((reason) => this.end(reason));
             return await this.result.promise;
         } finally {
-            this.signal.removeEventListener("abort", stop);
+            clearTimeout(this.loading);
+            this.signal.removeEventListener("abort", abort);
             jobs.delete(this.number);
             worker?.postMessage({ job: this.number, forget: true });
         }
@@ -124,9 +134,11 @@ class Job {
         by.postMessage({ job: this.number, finish: true });
     }
 
-    /** @param {{hashed?: number, hash?: string, failure?: string}} data */
-    answered({ hashed, hash, failure }) {
-        if (failure) {
+    /** @param {{ready?: boolean, hashed?: number, hash?: string, failure?: string}} data */
+    answered({ ready, hashed, hash, failure }) {
+        if (ready) {
+            clearTimeout(this.loading);
+        } else if (failure) {
             this.end(new Problem(failure));
         } else if (hash) {
             this.result.resolve(hash);

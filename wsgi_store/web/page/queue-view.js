@@ -10,9 +10,10 @@ const SHORT = 20;
 const MOST = 200;
 const MOST_HALTED = 90;
 const LEAST_WAITING = 50;
-// Milliseconds. Small files end faster than a browser can draw them one by one.
+// Milliseconds. Small files end faster than a browser can draw them one by one, and drawing takes time from sending.
 const DRAW_EVERY = 100;
-const CHOOSE_EVERY = 300;
+const DRAW_MANY_EVERY = 250;
+const CHOOSE_EVERY = 1000;
 // What the first moments tell of the time that is left is wrong.
 const KNOWN_AFTER = 3000;
 const FOCUSABLE = "button:not([hidden]), a[href]";
@@ -56,15 +57,22 @@ export function showQueue(root, queue, { pausable, result }) {
     const cancel = button({ icon: "close", words: true, does: "cancel-all", label: () => t("queue.cancel"),
         onClick: () => ask() });
     const actions = part("actions");
+    /** @type {(() => void) | undefined} what takes the question back */
+    let unask;
     actions.append(pause, retry, cancel, clear);
 
     /** Ask once whether to cancel everything. */
     function ask() {
         const others = [...actions.children];
         const back = () => {
+            const hadFocus = actions.contains(document.activeElement);
             actions.replaceChildren(...others);
-            (cancel.hidden ? title : cancel).focus();
+            unask = undefined;
+            if (hadFocus) {
+                (cancel.hidden ? title : cancel).focus();
+            }
         };
+        unask = back;
         const yes = button({ icon: "close", words: true, kind: "danger", does: "cancel-all-now",
             label: () => t("queue.cancel_now"),
             onClick: () => {
@@ -180,7 +188,8 @@ export function showQueue(root, queue, { pausable, result }) {
     }
 
     function plan() {
-        const wait = Math.max(0, drawnAt + DRAW_EVERY - performance.now());
+        const every = queue.uploads.length > SHORT ? DRAW_MANY_EVERY : DRAW_EVERY;
+        const wait = Math.max(0, drawnAt + every - performance.now());
         planned ??= setTimeout(() => requestAnimationFrame(draw), wait);
     }
 
@@ -225,11 +234,20 @@ export function showQueue(root, queue, { pausable, result }) {
         offer(pause, active && count > 1);
         offer(retry, failed > 1);
         offer(cancel, active && count - done > 1);
+        if (!active) {
+            unask?.();
+        }
         offer(clear, done > 0);
     }
 
+    let count = 0;
     queue.addEventListener("added", () => {
         chooseAgain = true;
+        if (queue.uploads.length < count) {
+            // What somebody takes off the list goes at once.
+            chosenAt = -Infinity;
+        }
+        count = queue.uploads.length;
         drawTotals();
         plan();
     });
