@@ -22,8 +22,8 @@ export class TicketPage {
         this.isClosed = false;
         this.why = worded("p", "ticket.why", "muted");
         this.told = spoken("status", "ticket-told");
-        const title = worded("h2", "ticket.title");
-        part("add").before(make("section", "panel ticket", title, this.why, this.told));
+        this.title = worded("h2", "ticket.title");
+        part("add").before(make("section", "panel ticket", this.title, this.why, this.told));
         document.body.classList.add("one-file");
         for (const [several, one] of ONE) {
             part("add").querySelector(`[data-text="${several}"]`)?.setAttribute("data-text", one);
@@ -68,6 +68,7 @@ export class TicketPage {
     /** @param {Upload} upload */
     follow({ state, problem }) {
         if (state === "done") {
+            write(this.title, () => t("ticket.thanks"));
             this.close(() => t("ticket.arrived"));
         } else if (state === "failed" && problem) {
             // The page announces what the browser read: it is the ticket that wants another hash.
