@@ -12,6 +12,8 @@ INLINE = frozenset(
     {"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp", "text/plain"}
 )
 INLINE_FAMILIES = ("audio/", "video/")
+# A page of the same site could use these as scripts and styles of its own, even where its policy forbids others.
+CODE = frozenset({"text/javascript", "application/javascript", "text/css"})
 # A compressed file gets a type of its own: with Content-Encoding clients would decompress it, and the bytes
 # would no longer match the hash.
 COMPRESSED = {
@@ -44,6 +46,8 @@ def describe(filename: str | None) -> tuple[str, str]:
         return UNKNOWN, "attachment"
     guess, encoding = TYPES.guess_type("/" + quote(filename))
     kind = COMPRESSED.get(encoding, UNKNOWN) if encoding else guess or UNKNOWN
+    if kind in CODE:
+        kind = "text/plain"
     inline = kind in INLINE or kind.startswith(INLINE_FAMILIES)
     if kind.startswith("text/"):
         kind += "; charset=utf-8"
