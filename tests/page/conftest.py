@@ -4,10 +4,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.access import KEY, line
 from tests.support.browsers import PLAIN_HOST, PROGRAMS, Browser, Profile, running
 from tests.support.relay import Relay
 from tests.support.servers import Server, gunicorn
 from tests.support.visits import Visit
+
+TOKENS = {
+    "all-token": "read,write,list,delete,link",
+    "plain-token": "read,write,list,delete",
+    "reading-token": "read,list",
+    "writing-token": "write",
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -35,6 +43,18 @@ def fixture_profile(browser: Browser) -> Iterator[Profile]:
 def fixture_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The service, open to everybody."""
     with gunicorn(tmp_path_factory.mktemp("service"), WSGI_STORE_HOSTS=PLAIN_HOST) as server:
+        yield server
+
+
+@pytest.fixture(name="guarded", scope="session")
+def fixture_guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service, for those with tokens."""
+    directory = tmp_path_factory.mktemp("guarded")
+    tokens = directory / "tokens"
+    tokens.write_text(
+        "".join(line(token, scopes, token.partition("-")[0]) for token, scopes in TOKENS.items())
+    )
+    with gunicorn(directory, WSGI_STORE_TOKENS=str(tokens), WSGI_STORE_SIGNING_KEYS=KEY) as server:
         yield server
 
 

@@ -1,11 +1,11 @@
-"""The page opens, and the browsers of these tests report what they should."""
+"""The browsers of these tests report what they should."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.browsers import PLAIN_HOST, Profile
+from tests.support.browsers import Profile
 from tests.support.servers import Server, gunicorn
 
 pytestmark = pytest.mark.clients
@@ -16,18 +16,6 @@ def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
     """The service."""
     with gunicorn(tmp_path_factory.mktemp("service")) as server:
         yield server
-
-
-def test_open(profile: Profile, server: Server) -> None:
-    """The page opens."""
-    tab = profile.tab(f"http://127.0.0.1:{server.port}/")
-    assert tab.js("() => isSecureContext && document.title")
-
-
-def test_plain_http(profile: Profile, server: Server) -> None:
-    """The page opens where the browser has no WebCrypto."""
-    tab = profile.tab(f"http://{PLAIN_HOST}:{server.port}/")
-    assert tab.js("() => !crypto.subtle && document.title")
 
 
 def test_drop(profile: Profile, server: Server, tmp_path: Path) -> None:

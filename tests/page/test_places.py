@@ -1,4 +1,4 @@
-"""Where the page is served: over plain HTTP, below a prefix, behind nginx."""
+"""Where the page is served: over plain HTTP, below a prefix, behind nginx, from a store that is read-only."""
 
 from pathlib import Path
 
@@ -67,3 +67,17 @@ def test_buffering_proxy(profile: Profile, tmp_path: Path) -> None:
     """The page works behind a proxy that stores requests first and takes 1 MiB at a time."""
     with gunicorn(tmp_path) as server, nginx(tmp_path, server, direct=False, changes=BUFFERING) as proxy:
         works(Visit(profile.tab(f"http://127.0.0.1:{proxy.port}/")), server, tmp_path)
+
+
+def test_read_only(profile: Profile, tmp_path: Path) -> None:
+    """A store that is read-only takes nothing, and says so."""
+    (tmp_path / "store").mkdir()
+    with gunicorn(tmp_path) as server:
+        pass
+    with gunicorn(tmp_path, WSGI_STORE_READ_ONLY="yes") as server:
+        visit = Visit(profile.tab(f"http://127.0.0.1:{server.port}/"))
+        visit.sees("add.read_only")
+        visit.give("new.txt", "words")
+        assert visit.state("new.txt") is None
+        assert not visit.tab.js("() => document.querySelector('#add')?.checkVisibility()")
+        assert not server.blobs()

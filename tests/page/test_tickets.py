@@ -1,179 +1,106 @@
-"""Tokens, tickets and stores that take nothing."""
+"""Tickets: a link by which somebody else sends one file."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from tests.support.access import ALL, KEY, line
-from tests.support.browsers import Profile, Tab
+from tests.support.access import KEY
+from tests.support.browsers import Profile
 from tests.support.fresh import fresh
-from tests.support.servers import Server, gunicorn
+from tests.support.servers import Server
 from tests.support.visits import Visit
 from wsgi_store.access.signing import Signer
 
 pytestmark = pytest.mark.clients
+SIGNER = Signer([KEY])
+COUNT = "(selector, count) => document.querySelectorAll(selector).length === count"
+# What a page of a guest must not have.
+MORE = ":is(.stored, .remembered, [data-do=token], [data-do=ticket], [data-do=delete], [data-do=download])"
 
 
-@pytest.fixture(name="guarded", scope="module")
-def fixture_guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service that asks for tokens."""
-    directory = tmp_path_factory.mktemp("guarded")
-    lines = line("everything", f"{ALL},link") + line("only-reads", "read,list", "reader")
-    (directory / "tokens").write_text(lines, encoding="utf-8")
-    settings = {"WSGI_STORE_TOKENS": str(directory / "tokens"), "WSGI_STORE_SIGNING_KEYS": KEY}
-    with gunicorn(directory, **settings) as server:
-        yield server
+def page(server: Server, ticket: str = "") -> str:
+    """The address of the page."""
+    return f"http://127.0.0.1:{server.port}/" + (ticket and f"?ticket={ticket}")
 
 
-@pytest.fixture(name="url")
-def fixture_url(guarded: Server) -> str:
-    """The URL of that service."""
-    return f"http://127.0.0.1:{guarded.port}/"
+def test_made(profile: Profile, guarded: Server, tmp_path: Path) -> None:
+    """A ticket that somebody makes takes one file up to its size, once, and its page shows nothing more."""
+    host = Visit(profile.tab(page(guarded)))
+    host.press("token")
+    host.enter("all-token")
+    host.press("ticket")
+    host.tab.until("() => document.activeElement.type === 'number'")
+    host.tab.type("1")
+    host.tab.press("Enter")
+    url = host.tab.until("() => document.querySelector('dialog .address')?.value")
+    for name, size in [("big.bin", 1_000_001), ("one.bin", 3000), ("two.bin", 3000)]:
+        fresh(tmp_path / name, size)
+    guest = Visit(profile.tab(url))
+    guest.sees("ticket.why")
+    guest.sees("add.limit", size="1 MB")
+    guest.choose(tmp_path / "big.bin")
+    guest.sees("error.too_large.limit", limit="1 MB")
+    several = "() => ['a', 'b'].map((name) => new File([name], name))"
+    guest.tab.drop(guest.tab.handle(several))
+    guest.sees("ticket.one")
+    guest.tab.js("() => document.querySelector('#choose-files').focus()")
+    guest.choose(tmp_path / "one.bin")
+    guest.sees("ticket.arrived")
+    assert guest.until_stored("one.bin") in guarded.blobs()
+    assert guest.tab.js("() => !document.querySelector('#add').checkVisibility()")
+    assert guest.tab.js("() => document.activeElement.className") == "ticket-told"
+    assert guest.tab.js(COUNT, MORE, 0)
+    again = Visit(profile.tab(url))
+    again.choose(tmp_path / "two.bin")
+    again.sees("refused.used.what")
+    assert again.tab.js("() => !document.querySelector('#add').checkVisibility()")
 
 
-def enter(visit: Visit, token: str, *, keep: bool = False) -> None:
-    """Enter a token into the dialog that asks for one."""
-    visit.tab.until("() => document.activeElement.id === 'token'")
-    visit.tab.js("() => document.activeElement.select()")
-    visit.tab.type(token)
-    if keep:
-        visit.tab.click("dialog input[type=checkbox]")
-    visit.tab.press("Enter")
+def test_nothing_remembered(profile: Profile, guarded: Server, tmp_path: Path) -> None:
+    """What a guest sent is not remembered for those who use the device later."""
+    fresh(tmp_path / "private.bin", 3000)
+    guest = Visit(profile.tab(page(guarded, SIGNER.ticket(time.time() + 600))))
+    guest.choose(tmp_path / "private.bin")
+    guest.sees("ticket.arrived")
+    later = Visit(profile.tab(page(guarded)))
+    later.press("token")
+    later.enter("writing-token")
+    fresh(tmp_path / "own.bin", 3000)
+    later.choose(tmp_path / "own.bin")
+    later.until_stored("own.bin")
+    later.tab.until(COUNT, ".remembered li[data-hash]", 1)
+    later.tab.until_text("own.bin", ".remembered")
+    assert "private.bin" not in later.tab.js("() => JSON.stringify({ ...localStorage })")
 
 
-def test_token_needed(profile: Profile, url: str, guarded: Server, tmp_path: Path) -> None:
-    """A token is asked for; a wrong one and one that may not write are refused, a right one is used."""
-    names = ("one.bin", "two.bin", "three.bin")
-    wanted = {name: fresh(tmp_path / name) for name in names}
-    visit = Visit(profile.tab(url))
-    visit.choose(*(tmp_path / name for name in names))
-    enter(visit, "wrong")
-    visit.sees("access.wrong")
-    enter(visit, "only-reads")
-    visit.sees("access.lacks")
-    enter(visit, "everything")
-    for name, hash_ in wanted.items():
-        assert visit.until_stored(name) == hash_
-    assert set(wanted.values()) <= guarded.blobs()
-    # Not one dialog for each file.
-    assert not visit.tab.js("() => document.querySelector('dialog[open]') !== null")
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: SIGNER.ticket(time.time() - 1), "expired"),
+        (lambda: "nonsense", "signature"),
+        (lambda: SIGNER.link("0" * 64, time.time() + 60), "signature"),
+    ],
+    ids=["expired", "nonsense", "link"],
+)
+def test_dead(profile: Profile, guarded: Server, make: Callable[[], str], reason: str) -> None:
+    """The page of a ticket that is not valid says why, and takes nothing."""
+    visit = Visit(profile.tab(page(guarded, make())))
+    visit.sees(f"refused.{reason}.what")
+    assert visit.tab.js("() => !document.querySelector('#add').checkVisibility()")
+    assert visit.tab.js(COUNT, MORE, 0)
 
 
-def asked(tab: Tab) -> bool:
-    """Whether the page asks for a token."""
-    return bool(tab.js("() => document.querySelector('dialog[open] #token') !== null"))
-
-
-def test_token_for_the_tab(profile: Profile, url: str, tmp_path: Path) -> None:
-    """A token lasts as long as its tab: a reload keeps it, another tab does not have it."""
-    for name in ("one.bin", "two.bin", "three.bin"):
-        fresh(tmp_path / name)
-    visit = Visit(profile.tab(url))
-    visit.choose(tmp_path / "one.bin")
-    enter(visit, "everything")
-    visit.until_stored("one.bin")
-    visit.tab.go(url)
-    visit.choose(tmp_path / "two.bin")
-    visit.until_stored("two.bin")
-    other = Visit(profile.tab(url))
-    other.choose(tmp_path / "three.bin")
-    other.tab.until("() => document.querySelector('dialog[open] #token') !== null")
-
-
-def test_token_for_the_device(profile: Profile, url: str, tmp_path: Path) -> None:
-    """A token that is kept on the device is there in another tab, until it is forgotten."""
-    for name in ("one.bin", "two.bin", "three.bin"):
-        fresh(tmp_path / name)
-    visit = Visit(profile.tab(url))
-    visit.choose(tmp_path / "one.bin")
-    enter(visit, "everything", keep=True)
-    visit.until_stored("one.bin")
-    visit.tab.close()
-    other = Visit(profile.tab(url))
-    other.choose(tmp_path / "two.bin")
-    other.until_stored("two.bin")
-    other.press("token")
-    other.press("forget-token")
-    other.tab.until("() => document.querySelector('dialog[open]') === null")
-    third = Visit(profile.tab(url))
-    third.choose(tmp_path / "three.bin")
-    third.tab.until("() => document.querySelector('dialog[open] #token') !== null")
-
-
-def test_copied_link(profile: Profile, url: str, tmp_path: Path) -> None:
-    """A copied link is signed where reading takes a token: it opens for somebody without one."""
-    hash_ = fresh(tmp_path / "letter.txt")
-    profile.allow_clipboard(url)
-    visit = Visit(profile.tab(url))
-    visit.choose(tmp_path / "letter.txt")
-    enter(visit, "everything")
-    visit.until_stored("letter.txt")
-    visit.act("copy-link", "letter.txt")
-    link = visit.tab.until("() => navigator.clipboard.readText()")
-    assert link.startswith(f"{url}{hash_}/letter.txt?link=")
-    assert visit.tab.js("(link) => fetch(link, { credentials: 'omit' }).then((it) => it.status)", link) == 200
-
-
-@contextmanager
-def invited(profile: Profile, url: str, ticket: str) -> Iterator[Visit]:
-    """Somebody who opens the page by a ticket; it shows nothing but what takes their file."""
-    visit = Visit(profile.tab(f"{url}?ticket={ticket}"))
-    yield visit
-    assert not visit.tab.js(
-        "() => [...document.querySelectorAll('#stored, #access')].some((it) => it.innerText)"
-    )
-
-
-def test_ticket(profile: Profile, url: str, guarded: Server, tmp_path: Path) -> None:
-    """A ticket takes one file, and then says that it was used."""
-    ticket = Signer([KEY]).ticket(time.time() + 600)
-    hash_ = fresh(tmp_path / "answer.bin")
-    with invited(profile, url, ticket) as visit:
-        visit.choose(tmp_path / "answer.bin")
-        visit.sees("ticket.arrived")
-    assert hash_ in guarded.blobs()
-    with invited(profile, url, ticket) as visit:
-        visit.sees("refused.used.what")
-
-
-def test_ticket_expired(profile: Profile, url: str) -> None:
-    """A ticket that has expired says so."""
-    ticket = Signer([KEY]).ticket(time.time() - 10)
-    with invited(profile, url, ticket) as visit:
-        visit.sees("refused.expired.what")
-
-
-def test_ticket_too_large(profile: Profile, url: str, guarded: Server, tmp_path: Path) -> None:
-    """A file larger than a ticket allows is refused before it is sent, and a smaller one is taken."""
-    ticket = Signer([KEY]).ticket(time.time() + 600, max_size=100_000)
-    with invited(profile, url, ticket) as visit:
-        fresh(tmp_path / "large.bin", 200_000)
-        visit.choose(tmp_path / "large.bin")
-        visit.sees("error.too_large.limit", limit="97.7 KiB")
-        hash_ = fresh(tmp_path / "small.bin", 90_000)
-        visit.choose(tmp_path / "small.bin")
-        visit.sees("ticket.arrived")
-    assert hash_ in guarded.blobs()
-
-
-def test_ticket_forged(profile: Profile, url: str) -> None:
-    """A ticket that is none says so."""
-    with invited(profile, url, "forged") as visit:
-        visit.sees("refused.signature.what")
-
-
-def test_read_only(profile: Profile, tmp_path: Path) -> None:
-    """A store that is read-only takes nothing, and says so."""
-    (tmp_path / "store").mkdir()
-    with gunicorn(tmp_path) as server:
-        pass
-    with gunicorn(tmp_path, WSGI_STORE_READ_ONLY="yes") as server:
-        visit = Visit(profile.tab(f"http://127.0.0.1:{server.port}/"))
-        visit.sees("add.read_only")
-        visit.give("new.txt", "words")
-        assert visit.state("new.txt") is None
-        assert not visit.tab.js("() => document.querySelector('#add')?.checkVisibility()")
-        assert not server.blobs()
+def test_for_one_hash(profile: Profile, guarded: Server, tmp_path: Path) -> None:
+    """A ticket for one hash takes no other file."""
+    wanted = sha256(profile.browser.kind.encode()).hexdigest()
+    visit = Visit(profile.tab(page(guarded, SIGNER.ticket(time.time() + 60, hash_=wanted))))
+    (tmp_path / "other").write_text("other")
+    (tmp_path / "wanted").write_text(profile.browser.kind)
+    visit.choose(tmp_path / "other")
+    visit.sees("refused.hash.what")
+    visit.choose(tmp_path / "wanted")
+    visit.sees("ticket.arrived")
+    assert wanted in guarded.blobs()

@@ -71,6 +71,15 @@ class Visit:
         """Press a button that is there once: `pause-all`."""
         self.tab.click(f"button[data-do='{action}']")
 
+    def enter(self, token: str, *, keep: bool = False) -> None:
+        """Enter a token in the dialog that asks for one; `keep` keeps it on the device."""
+        self.tab.until("() => document.activeElement.id === 'token'")
+        self.tab.press("Control+A")
+        self.tab.type(token)
+        if keep:
+            self.tab.click("dialog input[type=checkbox]")
+        self.tab.click("dialog .primary")
+
     def sees(self, key: str, seconds: float = 30, **values: Any) -> None:
         """Wait until the person sees a sentence."""
         words = self.words(key, **values)
