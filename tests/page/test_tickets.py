@@ -71,9 +71,10 @@ def test_nothing_remembered(profile: Profile, guarded: Server, tmp_path: Path) -
     fresh(tmp_path / "own.bin", 3000)
     later.choose(tmp_path / "own.bin")
     later.until_stored("own.bin")
-    later.tab.until(COUNT, ".remembered li[data-hash]", 1)
-    later.tab.until_text("own.bin", ".remembered")
-    assert "private.bin" not in later.tab.js("() => JSON.stringify({ ...localStorage })")
+    again = profile.tab(page(guarded))
+    again.until(COUNT, ".remembered li[data-hash]", 1)
+    again.until_text("own.bin", ".remembered")
+    assert "private.bin" not in again.js("() => JSON.stringify({ ...localStorage })")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ const MiB = 1 << 20;
 const TUS = { "Tus-Resumable": "1.0.0" };
 
 /** What the device would remember of an upload. */
-const unfinished = async () => new Unfinished((await serviceAt()).base);
+const unfinished = async () => new Unfinished(await serviceAt());
 
 /** Whether the service knows an upload. */
 async function isKnown(id) {

@@ -67,18 +67,20 @@ export class Access extends EventTarget {
         wipe("sessionStorage", this.place);
         wipe("localStorage", this.place);
         delete this.service.credentials.token;
+        // Also when the service cannot be asked.
+        this.service.description = { ...this.service.description, scopes: this.service.open };
         if (had) {
             await this.service.refresh().catch(() => {});
         }
         this.dispatchEvent(new Event("changed"));
     }
 
-    /** @param {string} token */
-    async use(token) {
+    /** @param {string} token @param {AbortSignal} [signal] */
+    async use(token, signal) {
         const before = this.service.credentials.token;
         this.service.credentials.token = token;
         try {
-            await this.service.refresh();
+            await this.service.refresh(signal);
         } catch (problem) {
             this.service.credentials.token = before;
             throw problem;
@@ -91,16 +93,17 @@ export class Access extends EventTarget {
      *
      * @param {string} token
      * @param {boolean} onDevice whether to keep it for longer than the tab
+     * @param {AbortSignal} signal
      * @param {string} [scope]
      * @returns {Promise<string>}
      */
-    async take(token, onDevice, scope) {
+    async take(token, onDevice, signal, scope) {
         // A header field has no other characters.
         if (!/^[\x21-\x7e]+$/.test(token)) {
             return t("access.wrong");
         }
         try {
-            await this.use(token);
+            await this.use(token, signal);
         } catch (problem) {
             const isOther = problem instanceof Problem && !isRefusal(problem);
             return isOther ? sentenceFor(problem).what : t("access.wrong");
@@ -143,12 +146,17 @@ export class Access extends EventTarget {
             make("div", "field", label, field), problem,
             make("label", "choice", onDevice, worded("span", "access.keep")), make("p", "actions", send));
         const dialog = openDialog("access", () => t("access.title"), form);
+        const closed = new AbortController();
+        dialog.addEventListener("close", () => closed.abort());
         let accepted = false;
         // Sent by the script alone: a form would put the token in a URL.
         form.addEventListener("submit", async (event) => {
             event.preventDefault();
             send.disabled = true;
-            problem.textContent = await this.take(field.value.trim(), onDevice.checked, scope);
+            problem.textContent = await this.take(field.value.trim(), onDevice.checked, closed.signal, scope);
+            if (closed.signal.aborted) {
+                return;
+            }
             send.disabled = false;
             field.setAttribute("aria-invalid", String(problem.textContent !== ""));
             if (problem.textContent !== "") {

@@ -68,9 +68,9 @@ export class Service {
         return (this.description.scopes ?? this.open).includes(scope);
     }
 
-    /** Ask again what the caller may do. */
-    async refresh() {
-        const { json } = await this.request("");
+    /** Ask again what the caller may do. @param {AbortSignal} [signal] */
+    async refresh(signal) {
+        const { json } = await this.request("", { signal });
         if (json?.service !== "wsgi_store") {
             throw new Problem("unreadable");
         }

@@ -30,7 +30,7 @@ export class Device extends EventTarget {
         /** @type {Promise<IDBDatabase | null> | undefined} */
         this.opening = undefined;
         this.untilCount = 1;
-        this.others = "BroadcastChannel" in globalThis ? new BroadcastChannel(this.place) : null;
+        this.others = channel(this.place);
         this.others?.addEventListener("message", ({ data }) => this.dispatchEvent(
             typeof data === "string" ? new CustomEvent("gone", { detail: data }) : new Event("changed")));
     }
@@ -160,6 +160,16 @@ export class Device extends EventTarget {
     changed() {
         this.others?.postMessage(null);
         this.dispatchEvent(new Event("changed"));
+    }
+}
+
+/** @param {string} name @returns {BroadcastChannel | null} */
+function channel(name) {
+    try {
+        return new BroadcastChannel(name);
+    } catch {
+        // Firefox refuses it to a site that may keep no data.
+        return null;
     }
 }
 

@@ -2,7 +2,7 @@
 import { Problem } from "./api.js";
 import { download, FITS } from "./download.js";
 import { addressOf, shownName } from "./names.js";
-import { button, copyButton, icon, make, spoken, worded, wordsFor } from "./parts.js";
+import { button, copyButton, focusOn, hasFocus, icon, make, spoken, worded, wordsFor } from "./parts.js";
 import { isShowable, preview } from "./preview.js";
 import { say } from "./say.js";
 import { addressField, linkFor, shareBlob } from "./share.js";
@@ -39,7 +39,12 @@ export function removeLinesOfDeleted({ device }) {
     device.addEventListener("gone", (event) => {
         const hash = /** @type {CustomEvent<string>} */ (event).detail;
         for (const line of document.querySelectorAll(`li[data-hash="${CSS.escape(hash)}"]`)) {
+            const hadFocus = hasFocus(line);
+            const heading = line.closest("section")?.querySelector("h2");
             line.remove();
+            if (hadFocus) {
+                focusOn(heading);
+            }
         }
     });
 }
@@ -51,10 +56,11 @@ class Line {
         this.around = around;
         this.problem = spoken("alert", "file-problem");
         this.below = make("div", "file-below");
+        this.transfer = make("div", "file-transfer");
         this.actions = make("div", "file-actions");
         const { name, compared } = result;
         const body = make("div", "file-body", ...(name ? [this.name(name)] : []), this.facts(), this.identity(),
-            this.problem, this.below);
+            this.problem, this.transfer, this.below);
         const picture = make("span", "file-icon", icon(compared ? "check" : "file"));
         this.element = make("li", `file blob ${compared ? "done" : ""}`.trim(), picture, body, this.actions);
         this.element.dataset.hash = result.hash;
@@ -182,6 +188,9 @@ class Line {
     }
 
     async download() {
+        if (this.transfer.hasChildNodes()) {
+            return;
+        }
         const stopped = new AbortController();
         const bar = make("progress");
         bar.max = this.result.size;
@@ -190,22 +199,25 @@ class Line {
             button({ icon: "close", label: () => t("line.stop"), does: "stop", onClick: () => stopped.abort() }));
         write(bar, () => t("line.loading", { name: this.shown }), "label");
         const onProgress = (/** @type {number} */ received) => {
-            if (row.parentNode !== this.below) {
-                this.below.replaceChildren(row);
+            if (!row.isConnected) {
+                this.transfer.replaceChildren(row);
             }
             bar.value = received;
             told.textContent = percent(received / this.result.size);
         };
         this.problem.textContent = "";
         try {
-            const saved = await download(this.service, this.result, { signal: stopped.signal, onProgress });
-            this.below.replaceChildren();
-            if (!saved) {
+            if (!await download(this.service, this.result, { signal: stopped.signal, onProgress })) {
                 this.note("line.does_not_fit", { limit: size(FITS) });
             }
         } catch (problem) {
-            this.below.replaceChildren();
             this.tell(problem);
+        } finally {
+            const hadFocus = hasFocus(this.transfer);
+            this.transfer.replaceChildren();
+            if (hadFocus) {
+                focusOn(this.actions.querySelector("[data-do=download]"), this.below.querySelector("button"));
+            }
         }
     }
 
@@ -255,7 +267,7 @@ class Line {
         const word = make("li", "file gone");
         write(word, () => t(key, { name: this.shown }));
         word.tabIndex = -1;
-        const hadFocus = this.element.contains(document.activeElement) || document.activeElement === document.body;
+        const hadFocus = hasFocus(this.element) || document.activeElement === document.body;
         this.element.replaceWith(word);
         this.around.device.gone(this.result.hash);
         say(() => t(key, { name: this.shown }));

@@ -66,13 +66,20 @@ async function take(found) {
     }
 }
 
+const isUnderWay = () => queue.totals.done + queue.totals.failed < queue.totals.count;
+
 /** @param {BeforeUnloadEvent} event */
-const ask = (event) => event.preventDefault();
+function ask(event) {
+    // The last file may have ended since the totals were told.
+    if (isUnderWay()) {
+        event.preventDefault();
+    }
+}
 
 function showProgress() {
-    const { count, done, failed, bytes, sent } = queue.totals;
+    const { failed, bytes, sent } = queue.totals;
     const title = t("page.title");
-    if (done + failed < count) {
+    if (isUnderWay()) {
         document.title = t("page.progress", { percent: percent(bytes > 0 ? sent / bytes : 0), title });
         // Browsers cannot keep a page for going back that always listens.
         addEventListener("beforeunload", ask);
@@ -99,13 +106,13 @@ function showStore() {
     offerDoors(part("access"), around);
     removeLinesOfDeleted(around);
     access.addEventListener("changed", describe);
-    let isUnderWay = false;
+    let wasUnderWay = false;
     let since = Date.now();
     let listed = { done: 0, time: 0 };
     queue.addEventListener("totals", () => {
-        const { count, done, failed } = queue.totals;
-        const hasEnded = isUnderWay && done + failed === count;
-        isUnderWay = done + failed < count;
+        const { done } = queue.totals;
+        const hasEnded = wasUnderWay && !isUnderWay();
+        wasUnderWay = isUnderWay();
         since = done === 0 ? Date.now() : since;
         remembered.leaveOut(done === 0 ? Infinity : since);
         // What somebody is about to press stays where it is.

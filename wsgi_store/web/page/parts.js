@@ -191,6 +191,29 @@ export function wordsFor(problem) {
     return `${what} ${PASSING.has(problem.code) ? t("again.next") : next}`;
 }
 
+/**
+ * Give the focus to the first of these that can have it, or else to the first thing of the page that can.
+ *
+ * Keyboard and screen reader would begin at the top again when what has the focus goes away.
+ *
+ * @param {...(Element | null | undefined)} wanted
+ */
+export function focusOn(...wanted) {
+    for (const one of [...wanted, ...document.querySelectorAll("main :is(button, a[href], [tabindex])")]) {
+        if (one instanceof HTMLElement && one.checkVisibility()) {
+            one.focus();
+            if (document.activeElement === one) {
+                return;
+            }
+        }
+    }
+}
+
+/** Whether the focus is in an element, which is about to go away. @param {Element} element */
+export function hasFocus(element) {
+    return element.contains(document.activeElement);
+}
+
 let number = 0;
 
 /**
@@ -211,7 +234,14 @@ export function openDialog(kind, title, ...children) {
     const frame = make("div", "frame", make("div", "dialog-head", heading, close), ...children);
     const dialog = make("dialog", kind, frame);
     dialog.setAttribute("aria-labelledby", heading.id);
-    dialog.addEventListener("close", () => dialog.remove());
+    const before = document.activeElement;
+    dialog.addEventListener("close", () => {
+        dialog.remove();
+        // What opened it may be gone: the browser then gives the focus to nothing.
+        if (before !== document.body && document.activeElement === document.body) {
+            focusOn();
+        }
+    });
     // A press within that ends beside it is a selection of text.
     dialog.addEventListener("pointerdown", (event) => {
         if (event.target === dialog) {
@@ -243,7 +273,7 @@ export function notify(words, kind = "") {
         label: () => t("notice.close"),
         onClick: () => {
             notice.remove();
-            /** @type {HTMLElement | null} */ (document.querySelector("main :is(button, a[href]):not([hidden])"))?.focus();
+            focusOn();
         },
     }));
     // The same message twice is one message.

@@ -1,5 +1,5 @@
 // @ts-check
-import { button, make, relabel, worded } from "./parts.js";
+import { button, focusOn, hasFocus, make, relabel, worded } from "./parts.js";
 import { say } from "./say.js";
 import { duration, rate, size, t, write } from "./text.js";
 import { Row } from "./upload-row.js";
@@ -99,7 +99,7 @@ export function showQueue(root, queue, { pausable, result }) {
         const row = isStored ? null : new Row(upload, queue, pausable);
         const element = row?.element ?? result(upload);
         row?.draw();
-        const hadFocus = before?.element.contains(document.activeElement);
+        const hadFocus = before !== undefined && hasFocus(before.element);
         before?.element.replaceWith(element);
         if (hadFocus) {
             (element.querySelector(FOCUSABLE) ?? title).focus();
@@ -142,11 +142,14 @@ export function showQueue(root, queue, { pausable, result }) {
             const one = focus.isConnected ? focus : near?.querySelector(FOCUSABLE) ?? title;
             one.focus({ preventScroll: true });
         }
-        const isLeft = queue.uploads.length === 0 && root.contains(document.activeElement);
+        const hadFocus = hasFocus(root);
         root.hidden = queue.uploads.length === 0;
-        if (isLeft) {
-            // What is hidden loses the focus.
-            document.getElementById("choose-files")?.focus({ preventScroll: true });
+        if (root.hidden) {
+            // The words for what was deleted.
+            list.replaceChildren();
+            if (hadFocus) {
+                focusOn(document.getElementById("choose-files"));
+            }
         }
         document.body.classList.toggle("busy", !root.hidden);
         drawRest(wanted);

@@ -29,7 +29,7 @@ export class Queue extends EventTarget {
         super();
         this.service = service;
         this.device = device;
-        this.unfinished = new Unfinished(service.base);
+        this.unfinished = new Unfinished(service);
         /** @type {Upload[]} in the order in which they were added */
         this.uploads = [];
         // Where the next small and the next large file are looked for: all before have been started.
@@ -230,7 +230,10 @@ export class Queue extends EventTarget {
     ended(upload, token) {
         const { credentials } = this.service;
         if (upload.state === "done" && upload.result !== null) {
-            void this.device.remember(upload.result);
+            // What a guest sends by a ticket is for nobody who uses this device later.
+            if (credentials.ticket === undefined) {
+                void this.device.remember(upload.result);
+            }
         } else if (upload.state === "waiting") {
             // It went on while its last request ended.
             this.lookFrom(upload);

@@ -1,7 +1,7 @@
 // @ts-check
 import { resultLine } from "./line.js";
 import { shownName } from "./names.js";
-import { button, make, worded } from "./parts.js";
+import { button, focusOn, hasFocus, make, worded } from "./parts.js";
 import { say } from "./say.js";
 import { t, write } from "./text.js";
 
@@ -58,16 +58,16 @@ export class RememberedView {
         /** @type {HTMLElement} */ (this.more.parentElement).hidden = found.length <= this.wanted;
         const shown = [...this.lines].filter(([, line]) => line.isConnected).map(([key]) => key);
         if (shown.join() !== [...wanted.keys()].join()) {
-            const hadFocus = this.list.contains(document.activeElement);
+            const hadFocus = hasFocus(this.list);
             const lines = [...wanted].map(([key, one]) => /** @type {[string, HTMLElement]} */ (
                 [key, this.lines.get(key) ?? this.line(one)]));
             this.lines = new Map(lines);
             this.list.replaceChildren(...this.lines.values());
+            this.element.hidden = lines.length === 0;
             if (hadFocus) {
-                this.heading.focus();
+                focusOn(this.heading);
             }
         }
-        this.element.hidden = this.list.childElementCount === 0;
     }
 
     /** Leave out what was uploaded since a time, in milliseconds since the epoch. @param {number} time */

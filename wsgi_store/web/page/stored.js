@@ -1,7 +1,7 @@
 // @ts-check
 import { resultLine } from "./line.js";
 import { prefixOf } from "./names.js";
-import { button, icon, make, spoken, worded, wordsFor } from "./parts.js";
+import { button, focusOn, hasFocus, icon, make, spoken, worded, wordsFor } from "./parts.js";
 import { t, write } from "./text.js";
 
 /** @typedef {import("./line.js").Around} Around */
@@ -170,13 +170,12 @@ export class StoredView {
     /** @param {Result[]} found @param {string | null} following @param {string} none what to say without any */
     show(found, following, none) {
         this.following = following;
-        this.problem.replaceChildren();
-        const focus = /** @type {HTMLElement | null} */ (document.activeElement);
         const lines = found.map((one) => resultLine(one, this.around));
-        const hadFocus = this.list.contains(focus);
+        const hadFocus = hasFocus(this.list) || hasFocus(this.problem);
+        this.problem.replaceChildren();
         this.list.replaceChildren(...lines);
         if (hadFocus) {
-            this.heading.focus();
+            focusOn(this.heading);
         }
         write(this.told, () => found.length === 0 ? t(none)
             : t(following || this.turned.length ? "stored.page" : "stored.all",

@@ -1,5 +1,5 @@
 // @ts-check
-import { make, notify, spoken, worded } from "./parts.js";
+import { focusOn, hasFocus, make, notify, spoken, worded } from "./parts.js";
 import { apply, sentenceFor, t, write } from "./text.js";
 
 /** @typedef {import("./api.js").Service} Service */
@@ -22,6 +22,7 @@ export class TicketPage {
         this.isClosed = false;
         this.why = worded("p", "ticket.why", "muted");
         this.told = spoken("status", "ticket-told");
+        this.told.tabIndex = -1;
         this.title = worded("h2", "ticket.title");
         part("add").before(make("section", "panel ticket", this.title, this.why, this.told));
         document.body.classList.add("one-file");
@@ -94,9 +95,13 @@ export class TicketPage {
 
     /** @param {() => string} words */
     close(words) {
+        const hadFocus = hasFocus(part("add"));
         this.isClosed = true;
         part("add").hidden = true;
         this.why.hidden = true;
         write(this.told, words);
+        if (hadFocus) {
+            focusOn(this.told);
+        }
     }
 }

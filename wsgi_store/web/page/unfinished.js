@@ -5,16 +5,22 @@ const MOST = 200;
 
 /** The uploads of this device that were begun without a hash, so that their content cannot find them. */
 export class Unfinished {
-    /** @param {URL} base the URL of the service */
-    constructor(base) {
-        this.place = `wsgi_store ${base.pathname} unfinished`;
+    /** @param {import("./api.js").Service} service */
+    constructor(service) {
+        this.service = service;
+        this.place = `wsgi_store ${service.base.pathname} unfinished`;
+    }
+
+    /** Where it is remembered: what a guest sends by a ticket is for nobody who uses this device later. */
+    get storage() {
+        return this.service.credentials.ticket === undefined ? localStorage : sessionStorage;
     }
 
     /** @returns {Record<string, string>} the ids by what is known of a file, oldest first */
     read() {
         try {
             // What another version or somebody's hand left there may be anything.
-            const found = JSON.parse(localStorage.getItem(this.place) ?? "{}");
+            const found = JSON.parse(this.storage.getItem(this.place) ?? "{}");
             return found !== null && typeof found === "object" && !Array.isArray(found) ? found : {};
         } catch {
             return {};
@@ -24,7 +30,7 @@ export class Unfinished {
     /** @param {Record<string, string>} all */
     write(all) {
         try {
-            localStorage.setItem(this.place, JSON.stringify(all));
+            this.storage.setItem(this.place, JSON.stringify(all));
         } catch {
             // A browser may keep nothing: the file is found by its content once its hash is known.
         }
