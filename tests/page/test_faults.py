@@ -7,7 +7,7 @@ import pytest
 from tests.support.browsers import Profile
 from tests.support.faults import disk, full
 from tests.support.fresh import MIB, fresh
-from tests.support.servers import Server, gunicorn
+from tests.support.servers import gunicorn
 from tests.support.visits import Visit
 
 pytestmark = pytest.mark.clients

@@ -12,7 +12,7 @@ INLINE = frozenset(
     {"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp", "text/plain"}
 )
 INLINE_FAMILIES = ("audio/", "video/")
-# A page of the same site could use these as scripts and styles of its own, even where its policy forbids others.
+# A page of the same site could use these as scripts and styles of its own, though its policy forbids others.
 CODE = frozenset({"text/javascript", "application/javascript", "text/css"})
 # A compressed file gets a type of its own: with Content-Encoding clients would decompress it, and the bytes
 # would no longer match the hash.
