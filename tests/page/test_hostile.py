@@ -119,8 +119,8 @@ PDF = b"%PDF-1.7\n1 0 obj<</OpenAction<</S/JavaScript/JS(app.alert('hurt'))>>>>e
 # A picture to whoever looks at its first bytes, and a script to whoever runs it.
 POLYGLOT = f"GIF89a/*{chr(1) * 20}*/=1;{HURT}".encode()
 HUGE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xff\xff\xff\xff\xff\xff\xff\x08\x06\0\0\0" + bytes(100)
-# What each file is, and what its preview shows: an element, nothing (None), one or the other (True). It is False
-# where no preview is offered.
+# What each file is, and what its preview shows: an element, nothing (None), one or the other (True). It is
+# False where no preview is offered.
 FILES: dict[str, tuple[bytes, str | bool | None]] = {
     **{f"a.{ending}": (HTML, False) for ending in ("html", "htm", "xhtml", "shtml", "php5")},
     **{f"a.{ending}": (SVG, False) for ending in ("svg", "svgz")},
