@@ -69,7 +69,7 @@ def test_asked_when_needed(profile: Profile, guarded: Server, tmp_path: Path) ->
 def test_token_of_the_tab(profile: Profile, guarded: Server) -> None:
     """A token lasts as long as its tab, is in no URL and in no log, and is forgotten on demand."""
     hash_ = send(guarded, b"for the list")
-    visit, tab = (visit := Visit(profile.tab(page(guarded)))), visit.tab
+    visit = Visit(tab := profile.tab(page(guarded)))
     assert tab.js(COUNT, ".stored li", 0)
     visit.press("token")
     visit.enter("all-token")
@@ -146,7 +146,7 @@ def test_reading_with_a_token(profile: Profile, guarded: Server, token: str) -> 
     data = png(40, 30) + profile.browser.kind.encode() + token.encode()
     hash_ = send(guarded, data)
     profile.allow_clipboard(page(guarded))
-    visit, tab = (visit := Visit(profile.tab(page(guarded)))), visit.tab
+    visit = Visit(tab := profile.tab(page(guarded)))
     visit.press("token")
     visit.enter(token)
     line = until_listed(tab, hash_)
