@@ -2,8 +2,11 @@
 
 import itertools
 import json
+import os
 import queue
+import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -28,8 +31,12 @@ class Bridge:
     """A process of Node with puppeteer; ends with its browsers."""
 
     def __init__(self) -> None:
+        command = node("browser.mjs")
+        # Firefox does not start where its home cannot be written, and a crash leaves profiles behind.
+        self._directory = tempfile.mkdtemp()
+        env = {**os.environ, "HOME": self._directory, "TMPDIR": self._directory}
         self._process = subprocess.Popen(  # pylint: disable=consider-using-with  # ended below
-            node("browser.mjs"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+            command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
         )
         self._told: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._answers: dict[int, dict[str, Any]] = {}
@@ -49,6 +56,12 @@ class Bridge:
         self._process.kill()
         self._process.wait()
         self._process.stdout.close()
+        # A browser that was killed may still be writing.
+        for _ in range(100):
+            shutil.rmtree(self._directory, ignore_errors=True)
+            if not os.path.exists(self._directory):
+                break
+            time.sleep(0.05)
 
     def _read(self) -> None:
         assert self._process.stdout is not None
