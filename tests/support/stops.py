@@ -26,8 +26,9 @@ from wsgi_store.store.contract import Added, Blob, Remote
 from wsgi_store.store.marker import Marker
 
 MD5, SHA1, SHA256 = Algorithm.MD5, Algorithm.SHA1, Algorithm.SHA256
-# Seconds after which a lock is taken over.
+# Seconds after which a lock is taken over: too few for a busy machine, where nobody is stopped.
 TIMEOUT = 0.5
+PATIENT = 30.0
 KIND = BucketKind()
 SINCE = 1e9
 NAMED = Marker(SHA256, (MD5, SHA1), None, None, SINCE)
@@ -44,7 +45,7 @@ def _client(endpoint: str | None) -> Any:
 class Server(ObjectStore):
     """A store whose requests may take longer than others respect its locks, as if it had been stopped."""
 
-    def __init__(self, root: Path, endpoint: str | None = None) -> None:
+    def __init__(self, root: Path, endpoint: str | None = None, timeout: float = TIMEOUT) -> None:
         root.mkdir(exist_ok=True)
         super().__init__(
             KIND.url(root), None, Remote(str(root), endpoint=endpoint, timeout=30.0), create=True
@@ -56,7 +57,7 @@ class Server(ObjectStore):
         bucket._engine.require = lambda: None  # type: ignore[method-assign]  # Ceph was tested often enough
         _ = bucket.client, bucket.once
         self._adoption.copier = Copier(bucket, _client(endpoint))
-        bucket.timeout = TIMEOUT
+        bucket.timeout = timeout
 
     @property
     def client(self) -> Client:
