@@ -6,6 +6,7 @@ import re
 import secrets
 import socket
 import struct
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,13 @@ CHUNK = 64 << 10
 BOUNDARY = "benchmark-of-wsgi-store"
 SECONDS = 600
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+
+
+def whole_units(text: str) -> int:
+    """Read the size of a big file in MiB, which is one payload or several; raises ArgumentTypeError."""
+    if (size := int(text)) <= 0 or size * MIB % UNIT:
+        raise ArgumentTypeError(f"{size} is not a multiple of {UNIT // MIB}")
+    return size
 
 
 class Failure(Exception):

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.client import BOUNDARY, MIB, UNIT, Connection, Payload, form_frame
+from benchmarks.client import BOUNDARY, MIB, UNIT, Connection, Payload, form_frame, whole_units
 from benchmarks.lineup import WSGIStore
 from benchmarks.load import CONNECTIONS, PLACE, SMALL, wrk
 from benchmarks.report import table
@@ -173,7 +173,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--connections", type=int, default=CONNECTIONS, help="connections of wrk; default: %(default)s"
     )
-    parser.add_argument("--size", type=int, default=256, help="size of big files in MiB, a multiple of 64")
+    parser.add_argument(
+        "--size", type=whole_units, default=256, help="size of big files in MiB, a multiple of 64"
+    )
     parser.add_argument("--times", type=int, default=1, help="how often a big file moves in each round")
     parser.add_argument("--chunk", type=int, default=64, help="size of the chunks of chunked uploads in KiB")
     parser.add_argument("--sync", action="store_true", help="use durability full; for a disk")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import load
-from benchmarks.client import UNIT, Body, Connection, Failure, Payload
+from benchmarks.client import UNIT, Body, Connection, Failure, Payload, whole_units
 from benchmarks.durable import BareLoop
 from benchmarks.lineup import Direct, Registry
 from benchmarks.load import Load
@@ -64,7 +64,7 @@ def add_size(parser: argparse.ArgumentParser) -> None:
     """Add the option for the size of a big file."""
     parser.add_argument(
         "--size",
-        type=int,
+        type=whole_units,
         default=1024,
         help="size of a big file in MiB, a multiple of 64; default: %(default)s",
     )

@@ -4,10 +4,12 @@ import os
 import re
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import pytest
 
+from benchmarks.client import whole_units
 from tests.support import ceph
 from tests.support.servers import PROJECT, gunicorn
 from tests.support.wire import Connection, chunked, message
@@ -110,3 +112,14 @@ def test_settings_that_leave_a_part_out(tmp_path: Path, settings: Path) -> None:
             for _ in range(3):
                 connection.send(message("GET", location))
                 assert connection.receive().body == data + bytes([number])
+
+
+@pytest.mark.parametrize("name", ["compare", "uploads"])
+def test_sizes_that_the_payload_cannot_have(tmp_path: Path, name: str) -> None:
+    """A big file is the payload, once or several times: any other size would give rates of nothing."""
+    for size in ("0", "16", "-64", "100"):
+        with pytest.raises(ArgumentTypeError):
+            whole_units(size)
+    done = run(tmp_path, f"benchmarks.{name}", *([".", "."] if name == "compare" else []), "--size=16")
+    assert done.returncode == 2
+    assert done.stderr.endswith("argument --size: 16 is not a multiple of 64\n")
