@@ -1,15 +1,15 @@
 """The pictures of docs/page.md: `make pictures` writes them, and each run shows that they can be made."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.browsers import Browser, Tab, running
+from tests.support.browsers import Browser, Tab
 from tests.support.servers import gunicorn
 
 pytestmark = pytest.mark.clients
+ONCE = pytest.mark.only("chromium", "each picture is taken once")
 IMAGES = Path(__file__).parents[2] / "docs/images"
 # Set by `make pictures`.
 WRITES = "PICTURES"
@@ -25,13 +25,6 @@ FILES = {
     "Harbour at dawn.jpg": b"\xff\xd8\xff" + bytes(range(256)) * 9_000,
     "Trailer, first cut.mp4": bytes(60_000_000),
 }
-
-
-@pytest.fixture(name="chromium", scope="module")
-def fixture_chromium() -> Iterator[Browser]:
-    """A browser of its own: each picture is made once."""
-    with running("chromium") as browser:
-        yield browser
 
 
 @pytest.fixture(name="paths")
@@ -53,9 +46,10 @@ def picture(tab: Tab, name: str, directory: Path) -> None:
         (IMAGES / path.name).write_bytes(path.read_bytes())
 
 
-def test_pictures(chromium: Browser, paths: list[Path], tmp_path: Path) -> None:
+@ONCE
+def test_pictures(browser: Browser, paths: list[Path], tmp_path: Path) -> None:
     """The empty page, uploads under way in two schemes, and on a phone."""
-    with gunicorn(tmp_path, WSGI_STORE_MAX_SIZE="100MB") as server, chromium.profile() as profile:
+    with gunicorn(tmp_path, WSGI_STORE_MAX_SIZE="100MB") as server, browser.profile() as profile:
         tab = profile.tab(f"http://127.0.0.1:{server.port}/")
         tab.page.call("emulateMediaFeatures", [STILL])
         tab.size(*DESK)
@@ -74,14 +68,15 @@ def test_pictures(chromium: Browser, paths: list[Path], tmp_path: Path) -> None:
         tab.expected = ["beforeunload"]
 
 
-def test_picture_of_an_error(chromium: Browser, paths: list[Path], tmp_path: Path) -> None:
+@ONCE
+def test_picture_of_an_error(browser: Browser, paths: list[Path], tmp_path: Path) -> None:
     """Uploads that failed: the store has no room, and a file is too large."""
     too_large = tmp_path / "Backup of the archive.zip"
     with too_large.open("wb") as file:
         file.truncate(200_000_000)
     # No disk has so much free space.
     full = {"WSGI_STORE_MIN_FREE": "1000000TiB", "WSGI_STORE_MAX_SIZE": "100MB"}
-    with gunicorn(tmp_path, **full) as server, chromium.profile() as profile:
+    with gunicorn(tmp_path, **full) as server, browser.profile() as profile:
         server.expected.append("not enough free space")
         tab = profile.tab(f"http://127.0.0.1:{server.port}/")
         tab.page.call("emulateMediaFeatures", [STILL])
