@@ -1,13 +1,17 @@
 """What a person does while files are uploaded."""
 
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
+from tests.support.access import line
+from tests.support.between import Between, Fields
 from tests.support.browsers import Profile
 from tests.support.fresh import MIB, fresh
 from tests.support.relay import Relay
-from tests.support.servers import Server, until
+from tests.support.servers import Server, gunicorn, until
 from tests.support.visits import Visit
 
 pytestmark = pytest.mark.clients
@@ -34,6 +38,12 @@ def fixture_path(tmp_path: Path) -> Path:
 def sent(relay: Relay, count: int) -> None:
     """Wait until this many bytes have passed."""
     until(lambda: relay.carried >= count, "bytes")
+
+
+def unfinished(server: Server) -> set[Path]:
+    """The directories of unfinished uploads."""
+    found = (server.root / ".uploads").glob("[!.]*/[!.]*")
+    return {path for path in found if not (path / "done.json").exists()}
 
 
 def test_pause(visit: Visit, slow: Relay, service: Server, path: Path) -> None:
@@ -69,11 +79,13 @@ def test_pause_all(visit: Visit, slow: Relay, service: Server, tmp_path: Path) -
 
 def test_cancel(visit: Visit, slow: Relay, service: Server, path: Path) -> None:
     """A cancelled upload leaves the list and the server."""
+    before = unfinished(service)
     visit.choose(path)
     sent(slow, SIZE // 3)
+    assert unfinished(service) - before
     visit.act("cancel", path.name)
     visit.tab.until("() => document.querySelector('#queue').hidden")
-    until(lambda: not service.staged(), "the upload to be deleted")
+    until(lambda: not unfinished(service) - before, "the upload to be deleted")
 
 
 def test_leave(visit: Visit, slow: Relay, service: Server, path: Path) -> None:
@@ -90,3 +102,64 @@ def test_leave(visit: Visit, slow: Relay, service: Server, path: Path) -> None:
     visit.tab.close("dismiss")
     until(lambda: visit.tab.page.call("isClosed"), "the tab to close")
     assert len(visit.tab.told("dialog")) == 1
+
+
+def test_expired(visit: Visit, slow: Relay, service: Server, path: Path) -> None:
+    """An upload that the server gave up while it was paused begins anew."""
+    visit.choose(path)
+    sent(slow, slow.carried + SIZE // 3)
+    visit.act("pause", path.name)
+    visit.until_state(path.name, "paused")
+    until(lambda: unfinished(service), "an upload")
+    for directory in unfinished(service):
+        shutil.rmtree(directory)
+    visit.act("go-on", path.name)
+    assert visit.until_stored(path.name) in service.blobs()
+
+
+def test_retry_all(visit: Visit, service: Server, tmp_path: Path) -> None:
+    """What failed is tried again by one button."""
+    wanted = {f"{number}.bin": fresh(tmp_path / f"{number}.bin", MIB) for number in range(4)}
+    refused: list[str] = []
+
+    def own(method: str, _: str) -> tuple[int, Fields, bytes] | None:
+        refused.append(method)
+        return None if method == "GET" or len(refused) > 40 else (400, {"Content-Type": "text/html"}, b"no")
+
+    with Between(service.port, own) as proxy:
+        visit.tab.go(f"{proxy.url}/")
+        visit.choose(*(tmp_path / name for name in wanted))
+        for name in wanted:
+            visit.until_state(name, "failed")
+        refused += ["enough"] * 40
+        visit.press("retry-all")
+        for name, hash_ in wanted.items():
+            assert visit.until_stored(name) == hash_
+    assert set(wanted.values()) <= service.blobs()
+
+
+def test_revoked(profile: Profile, tmp_path: Path) -> None:
+    """A token that is revoked in the middle is asked for once, and all files go on with another."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(line("old-token", "read,write"), encoding="utf-8")
+    wanted = {f"{number}.bin": fresh(tmp_path / f"{number}.bin", 8 * MIB) for number in range(5)}
+    with gunicorn(tmp_path, WSGI_STORE_TOKENS=str(tokens)) as server, Relay(server.port, 16e6) as slow:
+        visit = Visit(profile.tab(f"{slow.url}/"))
+        visit.press("token")
+        visit.tab.until("() => document.activeElement.id === 'token'")
+        visit.tab.type("old-token")
+        visit.tab.press("Enter")
+        visit.tab.until("() => !document.querySelector('dialog[open]')")
+        visit.choose(*(tmp_path / name for name in wanted))
+        sent(slow, 6 * MIB)
+        tokens.write_text(line("new-token", "read,write"), encoding="utf-8")
+        server.process.send_signal(signal.SIGHUP)
+        visit.tab.until("() => document.querySelector('dialog[open]') !== null", seconds=60)
+        visit.tab.until("() => document.activeElement.id === 'token'")
+        visit.tab.type("new-token")
+        visit.tab.press("Enter")
+        for name, hash_ in wanted.items():
+            assert visit.until_stored(name) == hash_
+        assert set(wanted.values()) <= server.blobs()
+        # Workers were replaced.
+        server.workers = server.processes()

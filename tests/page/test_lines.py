@@ -1,13 +1,16 @@
 """Uploads that are interrupted."""
 
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
+from tests.support.bridge import function
 from tests.support.browsers import Browser, Profile
 from tests.support.fresh import MIB, fresh
-from tests.support.relay import Relay
+from tests.support.relay import Break, Relay, Way
 from tests.support.servers import PROJECT, Server, gunicorn, until
 from tests.support.visits import Visit
 
@@ -17,6 +20,11 @@ AT_ONCE = 32 * MIB
 SIZES = pytest.mark.parametrize("size", [24 * MIB, 40 * MIB], ids=["hashed first", "hashed meanwhile"])
 # What may be on its way when a line is cut, and is sent again.
 FLIGHT = 6 * MIB
+# Long times are a fortieth of what they are, or a test would wait for minutes.
+HASTE = """() => {
+    const wait = setTimeout;
+    globalThis.setTimeout = (act, time, ...more) => wait(act, time >= 30000 ? time / 40 : time, ...more);
+}"""
 
 
 @pytest.fixture(name="visit")
@@ -55,6 +63,40 @@ def test_offline(visit: Visit, slow: Relay, service: Server, tmp_path: Path) -> 
     visit.tab.page.call("setOfflineMode", False)
     assert visit.until_stored("film.bin") == hash_
     assert hash_ in service.blobs()
+
+
+@pytest.mark.parametrize("way", Way)
+def test_silent_line(profile: Profile, slow: Relay, service: Server, tmp_path: Path, way: Way) -> None:
+    """A line that is dead without a word, as after a night, is noticed, and the upload goes on by another."""
+    hash_ = fresh(tmp_path / "film.bin", 24 * MIB)
+    tab = profile.tab(evaluateOnNewDocument=function(HASTE))
+    tab.go(f"{slow.url}/")
+    visit = Visit(tab)
+    # Downwards only the answer to the piece is lost.
+    slow.break_after(Break.STALL, way, 8 * MIB if way is Way.UP else 3000, times=1)
+    visit.choose(tmp_path / "film.bin")
+    assert visit.until_stored("film.bin") == hash_
+    assert hash_ in service.blobs()
+
+
+def test_sleep(profile: Profile, tmp_path: Path) -> None:
+    """The server stops for longer than the page waits, as if the device had slept: the upload goes on."""
+    hash_ = fresh(tmp_path / "film.bin", 24 * MIB)
+    with gunicorn(tmp_path) as server, Relay(server.port, 16e6) as slow:
+        tab = profile.tab(evaluateOnNewDocument=function(HASTE))
+        tab.go(f"{slow.url}/")
+        visit = Visit(tab)
+        visit.choose(tmp_path / "film.bin")
+        sent(slow, 8 * MIB)
+        for pid in server.workers:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            visit.until_state("film.bin", "retrying")
+        finally:
+            for pid in server.workers:
+                os.kill(pid, signal.SIGCONT)
+        assert visit.until_stored("film.bin") == hash_
+        assert hash_ in server.blobs()
 
 
 @SIZES

@@ -173,10 +173,10 @@ class Tab:
         return self.handle("(element) => element.files", element)
 
     def drop(self, files: Remote, selector: str = "body") -> None:
-        """Drop a list of `File` objects: events of a drag that scripts made, with true files."""
+        """Drop a list of `File` objects, or a `DataTransfer`: events that scripts made, with true files."""
         source = """(files, selector) => {
-            const dataTransfer = new DataTransfer();
-            for (const file of files) {
+            const dataTransfer = files instanceof DataTransfer ? files : new DataTransfer();
+            for (const file of files === dataTransfer ? [] : files) {
                 dataTransfer.items.add(file);
             }
             const target = document.querySelector(selector);
