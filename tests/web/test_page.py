@@ -4,18 +4,22 @@ import gzip
 import json
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from html import unescape
+from typing import Any
 from urllib.parse import parse_qs, quote, urljoin, urlsplit
 
 import pytest
 
-from tests.support.access import ALL, bearer, line, soon
+from tests.support.access import ALL, line, soon
 from tests.support.calling import Answer, call
 from tests.support.pages import Document
 from wsgi_store import Signer
+from wsgi_store.access.grant import Grant
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
+from wsgi_store.errors import Unauthenticated
 from wsgi_store.web import page, page_text
 from wsgi_store.web.application import Application
 
@@ -297,26 +301,61 @@ def test_the_scripts_learn_what_programs_do(application: Application) -> None:
     """The page has the description of the service, so that its scripts need not ask."""
     text = opened(application, SCRIPT_NAME="/</script><script>").body.decode()
     document = Document(text)
-    assert json.loads(document.blocks["service"]) == call(application, SCRIPT_NAME="/</script><script>").json
+    told = call(application, SCRIPT_NAME="/</script><script>").json
+    assert json.loads(document.blocks["service"]) == {**told, "everybody": told["scopes"]}
     for block in ("service", "sentences"):
         assert "<" not in document.blocks[block]
     assert page_text.embedded('"</script><!--"') == r'"\u003c/script>\u003c!--"'
 
 
-def test_everybody_gets_the_same_page(config: Config, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The page does not depend on credentials, so that a wrong token still opens it."""
+def test_refused_credentials_open_the_page(config: Config, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """With a wrong token or password, and with a ticket, everybody gets the same page."""
     tokens = tmp_path_factory.mktemp("access") / "tokens"
     tokens.write_text(line("all", ALL))
     application = create_app(replace(config, tokens=str(tokens), signing_keys=("k" * 32,)))
     first = opened(application)
     assert opened(application, HTTP_AUTHORIZATION="Bearer wrong").body == first.body
     assert opened(application, HTTP_AUTHORIZATION="Basic Ong=").body == first.body
-    assert opened(application, **bearer("all")).body == first.body
+    told = json.loads(
+        Document(opened(application, HTTP_AUTHORIZATION="Bearer all").body.decode()).blocks["service"]
+    )
+    assert (told["scopes"], told["everybody"]) == (sorted(ALL.split(",")), [])
     ticket = Signer(["k" * 32]).ticket(soon())
     with_ticket = opened(application, query=f"ticket={ticket}").body.replace(
         f"&amp;ticket={ticket}".encode(), b""
     )
     assert with_ticket == first.body
+
+
+def by_cookie(environ: Mapping[str, Any]) -> Grant:
+    """What a host application permits, which knows its people by a cookie."""
+    if environ.get("HTTP_COOKIE") == "user=ann":
+        return Grant(frozenset({"read", "write"}), name="ann")
+    raise Unauthenticated("sign in first")
+
+
+def test_a_host_application_with_cookies(config: Config) -> None:
+    """The page knows what the person may do by a cookie, and what everybody may do."""
+    application = create_app(config, by_cookie)
+    for cookie, scopes in [("user=ann", ["read", "write"]), ("user=bob", [])]:
+        page_ = Document(opened(application, HTTP_COOKIE=cookie).body.decode())
+        told = json.loads(page_.blocks["service"])
+        assert (told["scopes"], told["everybody"]) == (scopes, [])
+    cookie = {"HTTP_COOKIE": "user=ann"}
+    for fields in ({"HTTP_ORIGIN": "http://evil.example"}, {"HTTP_SEC_FETCH_SITE": "same-site"}):
+        for method, path in [("POST", "/"), ("POST", "/uploads"), ("PUT", "/a"), ("DELETE", f"/{'0' * 64}")]:
+            refused = call(application, method, path, **cookie, **fields)
+            assert (refused.status, refused.json["code"]) == (403, "cross_origin")
+
+
+def test_no_window_for_a_password(config: Config) -> None:
+    """A script that says what it is gets no Basic challenge, which would open a window of the browser."""
+    application = create_app(config, by_cookie)
+    for method, path in [("GET", "/files"), ("HEAD", f"/{'0' * 64}"), ("GET", f"/uploads/{'0' * 32}")]:
+        script = call(application, method, path, HTTP_X_REQUESTED_WITH="XMLHttpRequest")
+        person = call(application, method, path)
+        assert script.headers.getlist("WWW-Authenticate") == person.headers.getlist("WWW-Authenticate")[:1]
+        assert len(person.headers.getlist("WWW-Authenticate")) == 2
 
 
 @pytest.mark.parametrize("ticket", ["a.b-c_d", "a&b=c", '"><b>', "%ff", ""])

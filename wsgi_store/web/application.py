@@ -183,8 +183,12 @@ def _refusal(
 
 
 def _is_by_script(request: Request) -> bool:
-    # Browsers send Origin with what a script uploads, and with a plain form, whose sender wants HTML.
-    return "HTTP_ORIGIN" in request.environ and not page.prefers_html(request.accept)
+    # Browsers send Origin with what a script uploads, and with a plain form, whose sender wants HTML. With a
+    # GET they do not, but scripts may say what they are, as those of the page do.
+    environ = request.environ
+    return ("HTTP_ORIGIN" in environ or "HTTP_X_REQUESTED_WITH" in environ) and not page.prefers_html(
+        request.accept
+    )
 
 
 def _request_id(environ: "WSGIEnvironment") -> str:

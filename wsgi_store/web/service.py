@@ -17,7 +17,7 @@ from wsgi_store.web.request import Request
 from wsgi_store.web.response import NO_SNIFFING, Response, json_response
 
 NOTHING = Grant(frozenset())
-# What a browser sends by itself, and the scripts of the page do not.
+# What a browser sends by itself.
 CREDENTIALS = frozenset({"HTTP_AUTHORIZATION", "HTTP_COOKIE"})
 
 
@@ -34,7 +34,9 @@ def index(request: Request) -> Response:
     if page.is_wanted(request):
         if "ticket" in request.args:
             _of_caller(request)  # without scripts, too, nobody should choose a file in vain
-        return page.index(request, _described(request, _of_everybody(request)))
+        described = _described(request, _of_browser(request))
+        everybody = _of_browser(request, CREDENTIALS)
+        return page.index(request, {**described, "everybody": _scopes(request, everybody)})
     # Without the page nothing chooses.
     chosen = [("Vary", ", ".join(page.VARY))] if request.config.page else []
     return json_response(_described(request, _of_caller(request)), chosen)
@@ -64,13 +66,20 @@ def _require_valid_ticket(request: Request, grant: Grant) -> None:
         grant.require("write", continues=limited and request.backend.uploads.has_unfinished(grant.owner))
 
 
-def _of_everybody(request: Request) -> Grant:
-    """Return what anybody may do; the scripts of the page ask again with the credentials that they have."""
-    own = {name: value for name, value in request.environ.items() if name not in CREDENTIALS}
+def _of_browser(request: Request, left_out: frozenset[str] = frozenset()) -> Grant:
+    """Return what a browser may do by what it sends itself, such as a cookie.
+
+    The scripts of the page ask again with the token or ticket that they have.
+    """
+    own = {name: value for name, value in request.environ.items() if name not in left_out}
     try:
         return request.backend.authorize({**own, "QUERY_STRING": ""})
     except (Unauthenticated, Denied):
-        return NOTHING
+        return NOTHING if left_out else _of_browser(request, CREDENTIALS)
+
+
+def _scopes(request: Request, grant: Grant) -> list[str]:
+    return sorted(grant.scopes if request.backend.signer is not None else grant.scopes - {"link"})
 
 
 def _described(request: Request, grant: Grant) -> dict[str, object]:
@@ -91,7 +100,7 @@ def _described(request: Request, grant: Grant) -> dict[str, object]:
         "names": [one.value for one in further],
         **({} if migrating is None else {"migrating": migrating.value}),
         "read_only": store.read_only,
-        "scopes": sorted(grant.scopes if signs else grant.scopes - {"link"}),
+        "scopes": _scopes(request, grant),
         "limits": {
             "max_size": min((one for one in limits if one is not None), default=None),
             "upload_expires": ceil(request.config.upload_expires),

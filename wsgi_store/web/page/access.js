@@ -29,7 +29,7 @@ export class Access extends EventTarget {
     get isUseful() {
         // Without signing keys no token allows links.
         const signs = this.service.description.limits.link_expires !== undefined;
-        return !SCOPES.every((scope) => this.service.everybodyMay(scope) || (scope === "link" && !signs));
+        return !SCOPES.every((scope) => this.service.browserMay(scope) || (scope === "link" && !signs));
     }
 
     /** Use the token that was kept, if it is still valid. */

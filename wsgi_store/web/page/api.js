@@ -54,12 +54,19 @@ export class Service {
         this.description = description;
         /** @type {string[]} */
         this.open = description.scopes ?? [];
+        /** @type {string[]} */
+        this.everybody = description.everybody ?? this.open;
         /** @type {{token?: string, ticket?: string}} */
         this.credentials = {};
     }
 
     /** Whether callers without credentials may do this. @param {string} scope */
     everybodyMay(scope) {
+        return this.everybody.includes(scope);
+    }
+
+    /** Whether the browser may do this without a token, perhaps by a cookie. @param {string} scope */
+    browserMay(scope) {
         return this.open.includes(scope);
     }
 
@@ -87,7 +94,7 @@ export class Service {
     async request(path, options = {}) {
         const url = new URL(path, this.base);
         /** @type {Record<string, string>} */
-        const headers = { Accept: "application/json", ...options.headers };
+        const headers = { Accept: "application/json", "X-Requested-With": "XMLHttpRequest", ...options.headers };
         const { token, ticket } = this.credentials;
         if (token) {
             headers.Authorization = `Bearer ${token}`;
@@ -136,8 +143,8 @@ async function fetched(url, headers, { method = "GET", body, signal, asBlob, onR
             body,
             signal: signal ? AbortSignal.any([signal, silent.signal]) : silent.signal,
             cache: "no-store",
-            // A browser would show its own window for the password that it may send.
-            credentials: "omit",
+            // Host applications may know people by cookies, which XMLHttpRequest sends as well.
+            credentials: "same-origin",
         });
         if (onReceived) {
             // A download takes as long as it takes.

@@ -84,7 +84,7 @@ class Line {
 
     /** @param {HTMLElement} words @param {string} [name] */
     linked(words, name) {
-        if (!this.service.everybodyMay("read")) {
+        if (!this.service.browserMay("read")) {
             // The browser's own request would go without the token.
             return words;
         }

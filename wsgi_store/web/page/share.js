@@ -40,7 +40,7 @@ async function signed(service, wanted, signal) {
  * @returns {Promise<string | null>}
  */
 export async function ownAddress(service, hash, name, signal) {
-    if (service.everybodyMay("read")) {
+    if (service.browserMay("read")) {
         return addressOf(service.base, hash, name);
     }
     return service.may("link") ? (await linkFor(service, hash, name, 3600, signal)).url : null;
