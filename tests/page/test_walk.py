@@ -80,8 +80,8 @@ def open_on(phone: Profile, link: str, saved: Path) -> None:
 def delete(visit: Visit, hash_: str) -> None:
     """Delete the file: the page asks once, and shows it nowhere afterwards."""
     shown = "(hash) => document.querySelectorAll(`li[data-hash='${hash}']`).length"
-    # The upload, what this device remembers, and what is in the store.
-    visit.tab.until(f"(hash) => ({shown})(hash) === 3", hash_)
+    # The upload, and what is in the store.
+    visit.tab.until(f"(hash) => ({shown})(hash) === 2", hash_)
     visit.act("delete", NAME)
     visit.sees("line.sure", name=NAME)
     visit.press("delete-now")

@@ -106,13 +106,14 @@ function showStore() {
     offerDoors(part("access"), around);
     removeLinesOfDeleted(around);
     access.addEventListener("changed", describe);
-    let wasUnderWay = false;
     let since = Date.now();
     let listed = { done: 0, time: 0 };
     queue.addEventListener("totals", () => {
         const { done } = queue.totals;
-        const hasEnded = wasUnderWay && !isUnderWay();
-        wasUnderWay = isUnderWay();
+        // What has left the queue is not counted any more.
+        listed.done = Math.min(listed.done, done);
+        // Small files may have ended before they are counted for the first time.
+        const hasEnded = done > listed.done && !isUnderWay();
         since = done === 0 ? Date.now() : since;
         remembered.leaveOut(done === 0 ? Infinity : since);
         // What somebody is about to press stays where it is.
