@@ -1,14 +1,17 @@
 """The page without scripts."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.access import KEY
 from tests.support.browsers import PLAIN_HOST, Browser, Profile, running
 from tests.support.fresh import MIB, fresh
 from tests.support.servers import Server, gunicorn
 from tests.support.visits import Visit
+from wsgi_store.access.signing import Signer
 
 pytestmark = pytest.mark.clients
 
@@ -29,13 +32,15 @@ def fixture_small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def opened(profile: Profile, server: Server, host: str = "127.0.0.1", language: str = "en") -> Visit:
+def opened(
+    profile: Profile, server: Server, host: str = "127.0.0.1", language: str = "en", query: str = ""
+) -> Visit:
     """A person without scripts who has opened the page."""
     tab = profile.tab()
     if tab.kind == "chromium":
         tab.page.call("setJavaScriptEnabled", False)
     tab.page.call("setExtraHTTPHeaders", {"Accept-Language": language})
-    tab.go(f"http://{host}:{server.port}/")
+    tab.go(f"http://{host}:{server.port}/{query}")
     return Visit(tab, language)
 
 
@@ -80,3 +85,18 @@ def test_missing(profile: Profile, small: Server) -> None:
     visit = opened(profile, small)
     assert visit.tab.go(f"http://127.0.0.1:{small.port}/{'0' * 64}") == 404
     visit.sees("error.blob_not_found.what")
+
+
+def test_ticket(profile: Profile, guarded: Server, tmp_path: Path) -> None:
+    """Without scripts a ticket takes a file, once, also after the language was changed."""
+    query = f"?ticket={Signer([KEY]).ticket(time.time() + 600)}"
+    hash_ = fresh(tmp_path / "letter.txt")
+    visit = opened(profile, guarded, query=query)
+    visit.tab.js("() => document.querySelector('a[hreflang=ru]').focus()")
+    visit.tab.press("Enter")
+    russian = Visit(visit.tab, "ru")
+    russian.sees("form.choose")
+    send(russian, tmp_path / "letter.txt")
+    russian.sees("answer.stored")
+    assert hash_ in guarded.blobs()
+    opened(profile, guarded, query=query).sees("refused.used.what")
