@@ -30,6 +30,8 @@ def trouble(port: int, hash_: str) -> Iterator[str]:
     guessed = f"{link[:-8]}aaaaaaaa"
     yield from (link, ticket, guessed, TOKEN)
 
+    yield from signed_by(port, hash_)
+
     def ask(head: bytes, *more: bytes, cut: bool = False) -> None:
         with suppress(OSError, AssertionError), Connection(port) as connection:
             connection.send(head, *more)
@@ -57,6 +59,24 @@ def trouble(port: int, hash_: str) -> Iterator[str]:
     ask(message("POST", f"/?ticket={ticket}", DATA))
 
 
+def signed_by(port: int, hash_: str) -> Iterator[str]:
+    """Let the service sign a link and a ticket; use them, and yield them if it answered."""
+    for members, name in [({"hash": hash_}, "link"), ({"ticket": True}, "ticket")]:
+        body = json.dumps(members).encode()
+        fields = {"Content_Type": "application/json", **bearer("all")}
+        with suppress(OSError, KeyError, ValueError), Connection(port) as connection:
+            told = json.loads(connection.ask(message("POST", "/links", body, **fields)).body)
+            yield told[name]
+            if name == "link":
+                # Without a token, and for nothing else.
+                assert connection.ask(message("GET", told["url"])).body == DATA
+                assert connection.ask(message("GET", f"/files?link={told[name]}")).status == 403
+            else:
+                statuses = [connection.ask(message("POST", told["url"], DATA)).status for _ in range(2)]
+                assert statuses == [200, 403]
+                assert connection.ask(message("GET", told["url"])).status == 403
+
+
 def written(directory: Path) -> dict[str, str]:
     """The contents of the files beside the store."""
     beside = [path for path in directory.iterdir() if path.is_file() and path.name != "tokens"]
@@ -66,7 +86,7 @@ def written(directory: Path) -> dict[str, str]:
 @pytest.mark.parametrize("name", ["gunicorn", "uwsgi", "nginx", "nginx with public reading"])
 def test_no_log_has_secrets(tmp_path: Path, name: str) -> None:
     """No log has a secret, even after the backend was killed; nginx logs the time and the id."""
-    (tmp_path / "tokens").write_text(line("all", "read,write"), encoding="ascii")
+    (tmp_path / "tokens").write_text(line("all", "read,write,link"), encoding="ascii")
     (tmp_path / "tokens").chmod(0o600)
     settings = {
         "WSGI_STORE_TOKENS": str(tmp_path / "tokens"),
@@ -85,6 +105,7 @@ def test_no_log_has_secrets(tmp_path: Path, name: str) -> None:
             upload = message("POST", "/", DATA, X_Request_ID="of-the-upload", **bearer("all"))
             hash_ = json.loads(connection.ask(upload).body)["hash"]
         sent = set(trouble(front.port, hash_))
+        assert len(sent) == 6
         with Connection(front.port) as connection:
             connection.ask(message("GET", "/healthz", X_Request_ID="the-last-one"))
         server.await_log("the-last-one")
