@@ -21,7 +21,7 @@ PERMITTED = {
     "gunicorn/conf.py": {"WEB_CONCURRENCY"},  # gunicorn's own
     "gunicorn/settings.py": {"SCRIPT_NAME"},  # gunicorn's own
     "gunicorn/startup.py": {"PROMETHEUS_MULTIPROC_DIR"},  # set for the workers
-    "metrics/prometheus.py": {"PROMETHEUS_MULTIPROC_DIR"},  # prometheus-client's own
+    "metrics/figures.py": {"PROMETHEUS_MULTIPROC_DIR"},  # prometheus-client's own
 }
 
 
