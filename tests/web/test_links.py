@@ -149,3 +149,11 @@ def test_mounted(client: TestApp) -> None:
         )
         assert answer.json["url"].startswith("/a%20b/")
         assert KEY not in answer.text
+
+
+@pytest.mark.usefixtures("client")
+def test_a_store_that_is_only_read(make: Make) -> None:
+    """It gives links to its blobs, and no tickets."""
+    reading = make(LINES, read_only=True)
+    assert reading.get(ask(reading, hash=HELLO)["url"]).body == b"hello"
+    assert ask(reading, status=403, ticket=True)["code"] == "read_only"
