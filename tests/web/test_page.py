@@ -108,7 +108,7 @@ def test_a_fresh_copy_is_not_sent_again(application: Application) -> None:
             tag = first.headers["ETag"]
             assert re.fullmatch('"[0-9a-f]{64}"', tag)
             tags.add(tag)
-            assert first.headers["Cache-Control"] == "no-cache"
+            assert first.headers["Cache-Control"] == "private, no-cache"
             again = call(application, HTTP_IF_NONE_MATCH=f'"x", {tag}', **HTML, **fields)
             assert (again.status, again.body) == (304, b"")
             for name in ("ETag", "Cache-Control", "Vary", "Content-Security-Policy"):

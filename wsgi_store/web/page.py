@@ -38,7 +38,12 @@ OF_FILES: Headers = [
 ]
 # `no-referrer` would make browsers send `Origin: null` with the plain form.
 ISOLATED: Headers = [("Referrer-Policy", "same-origin"), ("Cross-Origin-Opener-Policy", "same-origin")]
-OF_PAGE: Headers = [("Cache-Control", "no-cache"), ("Content-Security-Policy", POLICY), *ISOLATED]
+OF_PAGE: Headers = [
+    # It says what its visitor may do, perhaps by a cookie.
+    ("Cache-Control", "private, no-cache"),
+    ("Content-Security-Policy", POLICY),
+    *ISOLATED,
+]
 
 
 def is_wanted(request: Request) -> bool:
