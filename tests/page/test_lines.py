@@ -12,7 +12,7 @@ from tests.support.browsers import Browser, Profile
 from tests.support.fresh import MIB, fresh
 from tests.support.relay import Break, Relay, Way
 from tests.support.servers import PROJECT, Server, gunicorn, until
-from tests.support.visits import Visit
+from tests.support.visits import HASTE, Visit
 
 pytestmark = pytest.mark.clients
 # Below it, files are hashed before they are sent.
@@ -20,11 +20,6 @@ AT_ONCE = 32 * MIB
 SIZES = pytest.mark.parametrize("size", [24 * MIB, 40 * MIB], ids=["hashed first", "hashed meanwhile"])
 # What may be on its way when a line is cut, and is sent again.
 FLIGHT = 6 * MIB
-# Long times are a fortieth of what they are, or a test would wait for minutes.
-HASTE = """() => {
-    const wait = setTimeout;
-    globalThis.setTimeout = (act, time, ...more) => wait(act, time >= 30000 ? time / 40 : time, ...more);
-}"""
 
 
 @pytest.fixture(name="visit")
