@@ -18,6 +18,17 @@ def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
         yield server
 
 
+def test_requests(profile: Profile, server: Server) -> None:
+    """The page opens with one request for each of its files, and one for the list of the store."""
+    tab = profile.tab()
+    base = f"http://127.0.0.1:{server.port}/"
+    tab.go(base, "networkidle0")
+    urls = [value["url"] for value in tab.told("request") if value["url"].startswith(base)]
+    files = tab.js("""() => [...document.querySelectorAll("[rel=stylesheet], [rel=modulepreload], [src]")]
+        .map((element) => element.href ?? element.src)""")
+    assert sorted(url.partition("?")[0] for url in urls) == sorted([base, *files, f"{base}files"])
+
+
 def test_drop(profile: Profile, server: Server, tmp_path: Path) -> None:
     """A dropped file of this machine can be read by the page."""
     (tmp_path / "hello.txt").write_text("hello")
