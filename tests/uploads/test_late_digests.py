@@ -11,6 +11,7 @@ from tests.support.kinds import digest_of
 from tests.uploads.test_contents import DATA, DRAFT, SHA1, SHA256, SHA512, SIZE, TUS, digests, field
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
+from wsgi_store.digest import Algorithm
 from wsgi_store.errors import BadRequest, ChecksumMismatch, StoreError, UploadNotFound
 from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Store
@@ -57,6 +58,23 @@ def test_found_by_its_content_from_then_on(
     offset = 500 + sent
     last = {**TUS_PATCH, "Upload-Offset": str(offset)}
     assert client.patch(url, DATA[offset:], headers=last, status=204).headers["Content-Location"]
+
+
+def test_in_the_query(tmp_path: Path, dialect: tuple[dict[str, str], dict[str, str]]) -> None:
+    """Header fields have no key for some algorithms, so `?hash=` announces as well."""
+    client = TestApp(create_app(Config(root=str(tmp_path / "store"), hash=Algorithm.BLAKE2B)))
+    creation, patch = dialect
+    url = begun(client, creation)
+    digest = digest_of(Algorithm.BLAKE2B, DATA)
+    fields = {**patch, "Upload-Offset": "0"}
+    client.patch(f"{url}?hash={digest.hex}", DATA[:10], headers=fields, status="2*")
+    fields["Upload-Offset"] = "10"
+    other = digest_of(Algorithm.BLAKE2B, b"something else")
+    for text, status in ((other.hex, 400), ("xyz", 400)):
+        client.patch(f"{url}?hash={text}", DATA[10:20], headers=fields, status=status)
+    query = f"?hash={digest.hex}"
+    again = client.post(f"/uploads{query}", headers={**TUS, "Upload-Length": str(SIZE)}, status=201)
+    assert (again.headers["Location"], again.headers["Upload-Offset"]) == (url, "10")
 
 
 @pytest.mark.parametrize("told", ["sha-256=:AAAA:", "sha-256=abc", ";", "sha-256=:====:"])

@@ -179,8 +179,7 @@ class Request:
         if self.is_form and self.environ["REQUEST_METHOD"] == "PUT":
             raise UnsupportedMediaType("the body of a PUT is the file itself; send a form by POST")
         grant = self.grant
-        wanted = self.args.getlist("hash") + ([grant.hash] if grant.hash is not None else [])
-        expected = [self.digest(text, "hash") for text in wanted]
+        expected = self.wanted
         digests = [*digests_of(self.environ, "Repr-Digest"), *digests_of(self.environ, "Content-Digest")]
         expected += [digest] if digest is not None else []
         read, length = open_body(self.environ, announced=bool(expected or digests))
@@ -201,6 +200,13 @@ class Request:
             form.file(), expected=expected, max_size=grant.max_size, ticket=grant.ticket
         )
         return receipt, form.name
+
+    @property
+    def wanted(self) -> list[Digest]:
+        """The digests in `?hash=`, and that of a ticket; raises BadRequest."""
+        bound = self.grant.hash
+        texts = self.args.getlist("hash") + ([bound] if bound is not None else [])
+        return [self.digest(text, "hash") for text in texts]
 
     def _is_incomplete(self) -> bool:
         field: str = self.environ.get("HTTP_UPLOAD_COMPLETE", "")

@@ -51,8 +51,7 @@ def create(request: Request) -> Response:
     with _speaking(request) as dialect:
         announced = dialect.announced(request.environ)
         grant = request.grant
-        wanted = request.args.getlist("hash") + ([grant.hash] if grant.hash is not None else [])
-        expected = (*announced.expected, *(request.digest(text, "hash") for text in wanted))
+        expected = (*announced.expected, *request.wanted)
         announced = replace(
             announced,
             expected=tuple(dict.fromkeys(expected)),
@@ -221,6 +220,7 @@ def _incoming(request: Request, dialect: Dialect) -> Incoming:
     if announces_body(environ):
         body, length = open_upload(environ)
     said = dialect.appended(environ, length)
+    said = replace(said, announced=(*said.announced, *request.wanted))
     if said.complete and not announces_body(environ) and not environ.get("CONTENT_LENGTH"):
         # Some servers do not pass on a body without a length.
         raise LengthRequired("send Content-Length: 0 if these are the last bytes")
