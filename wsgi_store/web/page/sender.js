@@ -15,8 +15,6 @@ const LEAST_PIECE = 512 << 10;
 const TUS = { "Tus-Resumable": "1.0.0" };
 // A request that was just aborted may still hold its upload.
 const REMOVALS = 5;
-/** @type {Record<string, string>} */
-const KEYS = { md5: "md5", sha1: "sha", sha256: "sha-256", sha512: "sha-512" };
 
 /** @typedef {{at: string, offset: number, stored?: string}} Place an upload at the server, and the hash if it is stored */
 
@@ -206,21 +204,21 @@ export class Sender {
         const stop = new AbortController();
         this.elsewhere ??= this.lookElsewhere(signal);
         void this.elsewhere.then((found) => found !== null && stop.abort());
-        const digest = this.announced ? undefined : this.digestField();
+        const announces = !this.announced && upload.hash !== null;
+        const path = `uploads/${this.at}`;
         try {
-            const { headers } = await this.service.request(`uploads/${this.at}`, {
+            const { headers } = await this.service.request(announces ? this.withHash(path) : path, {
                 method: "PATCH",
                 headers: {
                     ...TUS,
                     "Content-Type": "application/offset+octet-stream",
                     "Upload-Offset": String(offset),
-                    ...(digest && { "Repr-Digest": digest }),
                 },
                 body: upload.file.slice(offset, Math.min(offset + this.piece, upload.size)),
                 signal: AbortSignal.any([signal, stop.signal]),
                 onProgress: (sent) => upload.progress(offset + sent),
             });
-            this.announced ||= digest !== undefined;
+            this.announced ||= announces;
             this.piece = Math.min(this.piece * 2, this.most);
             const stored = lastOf(headers.get("Content-Location"));
             const reached = Number(headers.get("Upload-Offset") ?? NaN);
@@ -233,7 +231,7 @@ export class Sender {
             if (stop.signal.aborted && !signal.aborted) {
                 return this.move(/** @type {Place} */ (await this.elsewhere));
             }
-            if (digest !== undefined && isContradiction(problem)) {
+            if (announces && isContradiction(problem)) {
                 this.lose();
                 return this.create(signal);
             }
@@ -275,17 +273,6 @@ export class Sender {
             // Another tab sends the same file, or there are too many uploads: this one goes on.
         }
         return null;
-    }
-
-    /** The hash as a field, if it is known and RFC 9530 has a key for its algorithm. */
-    digestField() {
-        const { hash, algorithm } = this.upload;
-        const key = KEYS[algorithm];
-        if (hash === null || key === undefined) {
-            return undefined;
-        }
-        const bytes = /** @type {string[]} */ (hash.match(/../g)).map((pair) => parseInt(pair, 16));
-        return `${key}=:${btoa(String.fromCharCode(...bytes))}:`;
     }
 
     /** @param {string} path */
