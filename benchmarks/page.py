@@ -107,6 +107,7 @@ def measure(browser: Browser, server: Server, file: Path, bench: Bench) -> None:
             # The same bytes again would not be sent.
             with file.open("r+b") as data:
                 data.write(os.urandom(64))
+            print(f"{PLACE}: {name}", file=sys.stderr)
             with browser.profile() as profile:
                 tab = profile.tab(f"http://127.0.0.1:{server.port}/")
                 seconds[name] = work(tab, name, file)
