@@ -33,7 +33,7 @@ logger.enable(PACKAGE)
 NO_SKIP = "TESTS_MUST_NOT_SKIP"
 
 # `make test` tries few random examples, `make races` many.
-for profile, examples in (("few", 50), ("many", 500)):
+for profile, examples in (("few", 50), ("many", 200)):
     settings.register_profile(
         profile,
         max_examples=examples,
