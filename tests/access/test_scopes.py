@@ -103,18 +103,16 @@ def test_refused_credentials(make: Make, monkeypatch: pytest.MonkeyPatch) -> Non
         assert (code(answer), answer.json["reason"]) == ("denied", "expired")
 
 
-def test_the_page_is_for_everybody(make: Make) -> None:
-    """The page has the scopes of callers without credentials, also with a token or a wrong ticket."""
+def test_the_page_has_the_scopes_of_its_browser(make: Make) -> None:
+    """Those of the credentials that the browser itself sends, and those of everybody if they are refused."""
     client = make(public_read=True)
     own = embedded(client.get("/", headers=BROWSER).text)
-    for query, headers in (
-        ("", bearer("all")),
-        ("", bearer("unknown")),
-        ("?ticket=forged", {}),
-        ("?link=x", {}),
-    ):
+    assert own["scopes"] == own["everybody"] == ["read"]
+    for query, headers in (("", bearer("unknown")), ("?link=x", {})):
         assert embedded(client.get(f"/{query}", headers={**BROWSER, **headers}).text) == own
-    assert own["scopes"] == ["read"]
+    known = embedded(client.get("/", headers={**BROWSER, **bearer("all")}).text)
+    assert "write" in known["scopes"]
+    assert known["everybody"] == ["read"]
 
 
 def test_a_host_application_decides(config: Config) -> None:
@@ -133,5 +131,6 @@ def test_a_host_application_decides(config: Config) -> None:
     assert scopes(client, Cookie="list") == ["list", "read"]
     assert client.get("/", headers={"Cookie": "list"}).json["limits"]["max_size"] == 7
     client.get("/", headers={"Authorization": "nobody"}, status=403)
-    for cookie in ("nobody", "list"):
-        assert embedded(client.get("/", headers={**BROWSER, "Cookie": cookie}).text)["scopes"] == []
+    for cookie, known in (("nobody", []), ("list", ["list", "read"])):
+        page = embedded(client.get("/", headers={**BROWSER, "Cookie": cookie}).text)
+        assert (page["scopes"], page["everybody"]) == (known, [])

@@ -262,11 +262,12 @@ def nginx(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         for shipped, here in {
+            # First, because it has some of the others in it.
+            "#include /etc/nginx/snippets/wsgi-store-public-read.conf;": locations,
             "listen 80;": f"listen 127.0.0.1:{port};",
             "server 127.0.0.1:8000;": f"server 127.0.0.1:{backend.port};",
             "/var/lib/wsgi-store": str(backend.root),
             "/var/log/nginx": str(directory),
-            "#include /etc/nginx/snippets/wsgi-store-public-read.conf;": locations,
             **(changes or {}),
         }.items():
             assert shipped in text

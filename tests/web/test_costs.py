@@ -27,6 +27,7 @@ SHORT = {
     "HTTP_ORIGIN": "it is matched once",
     "HTTP_CONTENT_RANGE": "only whether there is one",
     "HTTP_COOKIE": "only whether there is one",
+    "HTTP_X_REQUESTED_WITH": "only whether there is one",
     "HTTP_SEC_FETCH_SITE": "it is compared",
     "HTTP_X_FORWARDED_FOR": "trusted proxies bound it",
     "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "only whether there is one",
