@@ -215,7 +215,16 @@ function sent(url, headers, { method = "POST", body, signal, onProgress }) {
         for (const [name, value] of Object.entries(headers)) {
             request.setRequestHeader(name, value);
         }
+        let last = 0;
         request.upload.onprogress = ({ loaded, total }) => {
+            if (loaded < last) {
+                // After a broken connection browsers begin the body anew, though the service has a part of it.
+                // Only Firefox lets it be seen.
+                fail();
+                request.abort();
+                return;
+            }
+            last = loaded;
             watch(loaded < total ? SILENCE : storing);
             onProgress?.(loaded);
         };

@@ -10,6 +10,8 @@ const LEAST_ASKED = 1;
 const MOST_ASKED = 600;
 // What fails for a reason that is not known will rarely succeed later.
 const FAILURES = 3;
+// Failures after which a piece may have been sent for nothing.
+const COLLECTED = new Set(["network", "unreadable", "offset_mismatch"]);
 // What ends by itself: an upload in use by another request, a service or a proxy that is busy or restarts.
 const PASSING = new Set([408, 423, 425, 429, 502, 503, 504]);
 
@@ -49,8 +51,9 @@ export async function patience(sender, signal, send) {
                 throw reason;
             }
             upload.enter("retrying", signal, reason);
-            if ((reason.code === "network" || reason.code === "unreadable") && waits > 0) {
+            if (COLLECTED.has(reason.code) && (waits > 0 || reason.code === "offset_mismatch")) {
                 // A proxy that collects requests loses the whole piece each time, or has no time for all of it.
+                // A browser sends it anew by itself, to a service that has a part of it by then.
                 sender.shrink(false);
             }
             await pause(secondsTo(reason, waits), signal);

@@ -11,6 +11,8 @@ const SMALL = 64 << 10;
 export const HASH_FIRST = 32 << 20;
 // Proxies of the internet often take 100 MB.
 const PIECE = 64 << 20;
+// On a bad line Chromium sends all of a piece anew before the page can go on.
+const FIRST_PIECE = 8 << 20;
 const LEAST_PIECE = 512 << 10;
 const TUS = { "Tus-Resumable": "1.0.0" };
 // A request that was just aborted may still hold its upload.
@@ -32,7 +34,7 @@ export class Sender {
         this.announced = false;
         /** @type {Promise<Place | null> | undefined} */
         this.elsewhere = undefined;
-        this.piece = PIECE;
+        this.piece = FIRST_PIECE;
         // What a proxy lets through.
         this.most = PIECE;
     }
