@@ -9,6 +9,8 @@ const CREATE = {
 const UNREADABLE = "file_unreadable";
 // Bytes that are read at once, at most.
 const READ = 1 << 20;
+// Milliseconds. In Chromium some streams of files give no more bytes, although there are more.
+const STALLED = 5_000;
 
 /** @typedef {{job: number, algorithm?: string, chunk?: Blob, finish?: boolean, forget?: boolean}} Order */
 
@@ -22,24 +24,52 @@ async function hasher(algorithm) {
 }
 
 /**
- * Read a chunk into one buffer, piece by piece: one read of it all would have to be copied and collected.
+ * Read a chunk, as often as its stream stops in the middle.
  *
  * @param {Blob} chunk
  * @param {(piece: Uint8Array) => void} update
  */
 async function read(chunk, update) {
+    let rest = chunk;
+    for (let time = STALLED; rest.size > 0; time *= 2) {
+        rest = rest.slice(await readFor(time, rest, update));
+    }
+}
+
+/**
+ * Read into one buffer, piece by piece: one read of it all would have to be copied and collected.
+ *
+ * @param {number} time
+ * @param {Blob} chunk
+ * @param {(piece: Uint8Array) => void} update
+ * @returns {Promise<number>} the bytes that were read
+ */
+async function readFor(time, chunk, update) {
     const reader = chunk.stream().getReader({ mode: "byob" });
     let buffer = new ArrayBuffer(READ);
-    for (;;) {
-        const { done, value } = await reader.read(new Uint8Array(buffer)).catch(() => {
-            throw new Error(UNREADABLE);
-        });
-        if (done || value === undefined) {
-            return;
+    let count = 0;
+    let timer;
+    const end = new Promise((resolve) => (timer = setTimeout(resolve, time)));
+    try {
+        while (count < chunk.size) {
+            const found = await Promise.race([reader.read(new Uint8Array(buffer)), end]);
+            if (found === undefined) {
+                break;
+            }
+            if (found.value === undefined || found.done) {
+                throw new Error(UNREADABLE);
+            }
+            update(found.value);
+            count += found.value.byteLength;
+            buffer = found.value.buffer;
         }
-        update(value);
-        buffer = value.buffer;
+    } catch {
+        throw new Error(UNREADABLE);
+    } finally {
+        clearTimeout(timer);
+        void reader.cancel().catch(() => {});
     }
+    return count;
 }
 
 /** @param {Order} order */
