@@ -139,12 +139,17 @@ globalThis.looks = (() => {
         return `${name(element)}: ${faults.join(", ")}`;
     }
 
+    // Nobody can look at what a browser has not laid out.
+    const all = new CSSStyleSheet();
+    all.replaceSync("* { content-visibility: visible !important; }");
+    document.adoptedStyleSheets = [all];
+
     /** The spacing that readers may set themselves (WCAG 1.4.12). */
     function space(isWide) {
         const sheet = new CSSStyleSheet();
         sheet.replaceSync(isWide ? `* { line-height: 1.5 !important; letter-spacing: 0.12em !important;
             word-spacing: 0.16em !important; } p { margin-bottom: 2em !important; }` : "");
-        document.adoptedStyleSheets = [sheet];
+        document.adoptedStyleSheets = [all, sheet];
     }
 
     return { scrolling, small, cut, overlapping, long, moving, focus, space, targets: () => targets().length };

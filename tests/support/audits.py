@@ -28,6 +28,14 @@ SCHEMES = ("light", "dark")
 SWITCH = "(language) => document.querySelector(`.top a[hreflang='${language}']`).click()"
 # Characters a line; WCAG 1.4.8 asks for 80, and a proportional font has a few more of them.
 LINE = 100
+# The Tab key goes on from where the focus or the last click was.
+BEGINNING = """() => {
+    document.activeElement.blur();
+    const all = document.querySelector("dialog[open]") ?? document.body;
+    all.tabIndex = -1;
+    all.focus();
+    all.removeAttribute("tabindex");
+}"""
 # Stops of the Tab key at most.
 STOPS = 150
 
@@ -114,7 +122,7 @@ class Audit:
         """Go through all that can have the focus by the Tab key, in both schemes and in forced colours."""
         for media in (feature("color-scheme", "light"), feature("color-scheme", "dark"), FORCED):
             self.tab.page.call("emulateMediaFeatures", [STILL, media])
-            self.tab.js("() => document.activeElement.blur()")
+            self.tab.js(BEGINNING)
             reached: list[Any] = []
             for _ in range(STOPS):
                 self.tab.press("Tab")
