@@ -29,7 +29,7 @@ def scopes(client: TestApp, query: str = "", **headers: str) -> list[str]:
 
 
 def embedded(page: str) -> Any:
-    """What the page tells its scripts about the service."""
+    """Return the description of the service that the page has for its scripts."""
     match = re.search('<script[^>]*id="service"[^>]*>(.*?)</script>', page, re.S)
     assert match
     return json.loads(match[1])
@@ -45,7 +45,7 @@ def test_of_a_token(make: Make) -> None:
 
 
 def test_without_tokens(config: Config) -> None:
-    """Where anybody may do everything, everybody has all scopes, whatever they send."""
+    """In an open store everybody has all scopes, whatever they send."""
     client = TestApp(create_app(config))
     assert (
         scopes(client) == scopes(client, "?ticket=x&link=y", **bearer("unknown")) == sorted(SCOPES - {"link"})

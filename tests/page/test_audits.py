@@ -1,4 +1,4 @@
-"""What axe-core finds, and what people see who enlarge, touch, use keys or choose their own colours."""
+"""Audits of the page by axe-core, and for people who enlarge, touch, use keys or choose their own colours."""
 
 import time
 from collections.abc import Iterator
@@ -216,7 +216,7 @@ def test_plain(profile: Profile, service: Server, tmp_path: Path, language: str)
     )
     tab.go(f"http://127.0.0.1:{service.port}/")
     audit = Audit(tab)
-    # What a page is without scripts stays when they may run again, and axe-core needs its timers.
+    # axe-core needs timers. The page stays as it was without scripts when they may run again.
     tab.page.call("setJavaScriptEnabled", True)
     audit.look(f"form in {language}")
     tab.page.call("setJavaScriptEnabled", False)

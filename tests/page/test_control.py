@@ -1,4 +1,4 @@
-"""What a person does while files are uploaded."""
+"""Pausing, cancelling and repeating uploads."""
 
 import shutil
 import signal
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.clients
 SIZE = 24 * MIB
 STILL = """() => [...document.querySelectorAll("#queue-files > li")]
     .every((line) => line.dataset.hash || line.dataset.state === "paused")"""
-# What may be on its way when an upload stops, and is sent again.
+# Bytes that are on their way when an upload stops; they are sent again.
 FLIGHT = 6 * MIB
 
 
@@ -52,7 +52,7 @@ def test_pause(visit: Visit, slow: Relay, service: Server, path: Path) -> None:
     sent(slow, SIZE // 3)
     visit.act("pause", path.name)
     visit.until_state(path.name, "paused")
-    # What the browser had handed to the network still arrives.
+    # The network still delivers bytes that the browser has handed to it.
     before = -1
     while before != slow.carried:
         before = slow.carried
@@ -118,7 +118,7 @@ def test_expired(visit: Visit, slow: Relay, service: Server, path: Path) -> None
 
 
 def test_retry_all(visit: Visit, service: Server, tmp_path: Path) -> None:
-    """What failed is tried again by one button."""
+    """One button tries all failed uploads again."""
     wanted = {f"{number}.bin": fresh(tmp_path / f"{number}.bin", MIB) for number in range(4)}
     refused: list[str] = []
 

@@ -1,4 +1,4 @@
-"""What a person does with files that are stored: find, look, copy, download, delete, forget."""
+"""Stored files: finding, looking, copying, downloading, deleting and forgetting them."""
 
 import json
 import time
@@ -127,7 +127,7 @@ def test_delete(profile: Profile, server: Server, tmp_path: Path) -> None:
 
 
 def test_deleted_elsewhere(profile: Profile, server: Server, tmp_path: Path) -> None:
-    """What somebody else deleted is told kindly, and leaves the page."""
+    """A file that somebody else deleted leaves the page, with a friendly sentence."""
     tab = profile.tab(page(server))
     for action, name in [("download", "one.txt"), ("delete", "two.txt")]:
         (hash_,) = upload(tab, tmp_path, {name: name.encode()})
@@ -144,7 +144,7 @@ def test_forget(profile: Profile, server: Server, tmp_path: Path) -> None:
     """The device forgets one upload or all of them; the files stay in the store."""
     tab = profile.tab(page(server))
     hashes = upload(tab, tmp_path, {"first.txt": b"1", "second.txt": b"2", "third.txt": b"3"})
-    # What stands among the uploads stands nowhere else.
+    # Uploads of this visit are in no other list.
     assert tab.js(COUNT, ".remembered li", 0)
     tab.click("[data-do=clear]")
     tab.until(COUNT, ".remembered li[data-hash]", 3)

@@ -30,7 +30,7 @@ def of_run(directory: Path) -> set[str]:
 
 @pytest.fixture(name="directory")
 def fixture_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where the programs that a test starts keep everything."""
+    """A directory for all that the programs of a test keep."""
     # That of pytest is too long for the sockets of Chromium.
     with tempfile.TemporaryDirectory() as directory:
         monkeypatch.setattr(tempfile, "tempdir", directory)
