@@ -288,7 +288,7 @@ def test_every_sentence_of_a_document_is_put_in(language: str) -> None:
     for path in page_text.FOLDER.glob("*.html"):
         source = path.read_text(encoding="utf-8")
         values = {name: "" for name in page_text.PLACE.findall(source)}
-        text = page_text.filled(path.name, language, values).decode()
+        text = page_text.filled(path.name, language, values)
         for where, key in re.findall(r'data-(text|label|hint|title)="([^"]*)"', source):
             sentence = page_text.escaped(sentences[key])
             if where == "text":

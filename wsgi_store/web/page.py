@@ -122,7 +122,7 @@ def _page(language: str, files: str, service: str, ticket: str) -> Document:
         "service": page_text.embedded(service),
         "sentences": page_text.embedded(sentences),
     }
-    return Document(HTML, page_text.filled("index.html", language, values))
+    return Document(HTML, page_text.filled("index.html", language, values).encode())
 
 
 # Parsing takes as long as a small answer, and clients send few different values.

@@ -69,7 +69,9 @@ def _answer(
 ) -> Response:
     places = {place: page_text.escaped(str(value)) for place, value in values.items()}
     places |= {"files": page_text.escaped(page.files_url(request)), **markup}
-    body = page_text.filled(name, page_text.language_of(request), places)
+    language = page_text.language_of(request)
+    content = page_text.filled(name, language, places)
+    body = page_text.filled("answer.html", language, {**places, "content": content}).encode()
     return Response(body, status, [*OF_ANSWERS, *fields])
 
 

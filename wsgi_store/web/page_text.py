@@ -36,9 +36,9 @@ def sentences(language: str) -> dict[str, Any]:
     return found
 
 
-def filled(name: str, language: str, values: Mapping[str, str]) -> bytes:
+def filled(name: str, language: str, values: Mapping[str, str]) -> str:
     """Return an HTML file with its sentences, and with `values`, which are HTML, at their places."""
-    return PLACE.sub(lambda place: values[place[1]], _translated(name, language)).encode()
+    return PLACE.sub(lambda place: values[place[1]], _translated(name, language))
 
 
 def embedded(document: str) -> str:
@@ -46,7 +46,7 @@ def embedded(document: str) -> str:
     return document.replace("<", "\\u003c")
 
 
-@lru_cache(3 * len(LANGUAGES))
+@lru_cache(4 * len(LANGUAGES))
 def _translated(name: str, language: str) -> str:
     words = sentences(language)
 

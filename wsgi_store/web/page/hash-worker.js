@@ -52,19 +52,18 @@ async function readFor(time, chunk, update) {
     const end = new Promise((resolve) => (timer = setTimeout(resolve, time)));
     try {
         while (count < chunk.size) {
-            const found = await Promise.race([reader.read(new Uint8Array(buffer)), end]);
+            const read = reader.read(new Uint8Array(buffer)).catch(() => ({ done: true, value: undefined }));
+            const found = await Promise.race([read, end]);
             if (found === undefined) {
                 break;
             }
-            if (found.value === undefined || found.done) {
+            if (found.done || found.value === undefined) {
                 throw new Error(UNREADABLE);
             }
             update(found.value);
             count += found.value.byteLength;
             buffer = found.value.buffer;
         }
-    } catch {
-        throw new Error(UNREADABLE);
     } finally {
         clearTimeout(timer);
         void reader.cancel().catch(() => {});
