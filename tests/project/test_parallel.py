@@ -98,7 +98,8 @@ def beside(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
 
 def made(target: str) -> list[str]:
     """The options of pytest in each command of `make`, up to those of its processes."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    # Whoever runs these tests may have given `make` variables, COUNT for one, and it hands them on.
+    environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     command = ["make", "--dry-run", "--directory", str(PROJECT), target]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60)
     chosen = [line.partition("pytest ")[2] for line in done.stdout.splitlines() if "-m pytest" in line]
