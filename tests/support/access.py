@@ -14,7 +14,7 @@ from wsgi_store.config import Config
 
 KEY = "a-key-of-enough-length"
 HELLO = hashlib.sha256(b"hello").hexdigest()
-ALL = "read,write,delete,list,admin"
+ALL = "read,write,delete,list,link,admin"
 
 Make = Callable[..., TestApp]
 

@@ -131,6 +131,10 @@ def test_a_host_application_signs_none(config: Config) -> None:
 def test_what_else_is_refused(client: TestApp, make: Make) -> None:
     """A missing blob, another media type, a body that is too long, a page of another site."""
     assert ask(client, status=404, hash="0" * 64)["code"] == "blob_not_found"
+    for members in ({}, {"ticket": True}):
+        for malformed in ("", "x", "0" * 32, "0" * 65):
+            problem = ask(client, status=400, hash=malformed, **members)
+            assert (problem["code"], problem["algorithms"]) == ("bad_request", ["sha256"])
     for kind in ("text/plain", "application/x-www-form-urlencoded", "application/json+x"):
         answer = client.post("/links", b"{}", headers={"Content-Type": kind, **bearer("linker")}, status=415)
         assert code(answer) == "unsupported_media_type"

@@ -1,5 +1,6 @@
 """openapi.json agrees with the code on paths, scopes, errors and limits."""
 
+import base64
 import hashlib
 import json
 import re
@@ -33,6 +34,7 @@ COMPONENTS: dict[str, Any] = DOCUMENT["components"]
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
 DATA = b"hello"
 HASH = hashlib.sha256(DATA).hexdigest()
+MD5 = base64.b64encode(hashlib.md5(DATA).digest()).decode()
 # Client generators turn these names into functions, so they must not change.
 OPERATIONS = {
     "appendToUpload",
@@ -78,7 +80,7 @@ ERRORS = [
     errors.BadRequest("", algorithms=["sha256", "md5"]),
     errors.IncompleteBody(expected=2, actual=1),
     errors.Unauthenticated(""),
-    errors.Denied("", scope="read"),
+    *(errors.Denied("", scope=scope) for scope in sorted(SCOPES)),
     errors.ReadOnly(),
     errors.CrossOrigin(origin="http://a"),
     errors.NotFound(""),
@@ -445,6 +447,16 @@ def test_answers_to_tokens_are_as_described(config: Config, tmp_path: Path) -> N
         answer = call(application, path=f"/{HASH}", **credentials)
         assert answer.status == status
         fits("GET", "/{hash}", answer)
+
+
+@pytest.mark.parametrize("parameter", ["ContentDigest", "ReprDigest"])
+@pytest.mark.parametrize("field", ["", f"md5=:{MD5}:", f"md5=:{MD5}:;a=1", f"x=::, md5=:{MD5}:", ",", "md5"])
+def test_digest_fields_are_as_described(application: Application, parameter: str, field: str) -> None:
+    """The service takes the fields that the description permits; an empty one says nothing (RFC 8941)."""
+    described = COMPONENTS["parameters"][parameter]
+    name = f"HTTP_{described['name'].upper().replace('-', '_')}"
+    permitted = re.search(described["schema"]["pattern"], field) is not None
+    assert call(application, "POST", body=DATA, **{name: field}).status == (200 if permitted else 400)
 
 
 def test_the_links_of_the_index_lead_to_paths(application: Application) -> None:

@@ -117,7 +117,7 @@ def _link(request: Request, signer: Signer, wanted: Wanted, expires: int) -> dic
         raise BadRequest(f"filename: expected at most {LONGEST_NAME} bytes", limit=LONGEST_NAME)
     request.grant.require("read", wanted.hash, name)
     # Whoever gets a link to a blob that is not there could do nothing.
-    blob = request.store.stat(request.blob_digest(wanted.hash))
+    blob = request.store.stat(request.digest(wanted.hash, "hash"))
     request.exchange.hash = blob.digest.hex
     path = "" if name is None else "/" + quote(name)
     signed = signer.link(wanted.hash, expires, name)
