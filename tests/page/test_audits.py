@@ -35,7 +35,7 @@ def verdict(*audits: Audit) -> None:
 def fixture_guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A service that asks for tokens."""
     directory = tmp_path_factory.mktemp("guarded")
-    (directory / "tokens").write_text(line("everything", f"{ALL},link"), encoding="utf-8")
+    (directory / "tokens").write_text(line("everything", ALL), encoding="utf-8")
     settings = {"WSGI_STORE_TOKENS": str(directory / "tokens"), "WSGI_STORE_SIGNING_KEYS": KEY}
     with gunicorn(directory, **settings) as server:
         yield server

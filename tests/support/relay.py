@@ -35,7 +35,8 @@ class Relay:
 
     def __init__(self, port: int, rate: float = float("inf")) -> None:
         self._rate = rate
-        self._line = threading.Lock()
+        # When the line has carried all that it was given.
+        self._free = 0.0
         # The port to which the next connections lead.
         self.target = port
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -106,9 +107,12 @@ class Relay:
 
     def carry(self, count: int) -> None:
         """Wait as long as the line needs for this many bytes."""
-        with self._line:
+        # In the order of their arrival: threads that wait for a lock are woken in none.
+        with self._lock:
             self.carried += count
-            time.sleep(count / self._rate)
+            self._free = max(self._free, time.monotonic()) + count / self._rate
+            pause = self._free - time.monotonic()
+        time.sleep(max(0, pause))
 
     def breaking(self, way: Way, before: int, count: int) -> tuple[Break, int] | None:
         """How the connection breaks within these bytes, and how many still pass; None if it does not."""
