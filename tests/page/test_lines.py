@@ -20,7 +20,7 @@ pytestmark = pytest.mark.clients
 # Below it, files are hashed before they are sent.
 AT_ONCE = 32 * MIB
 SIZES = pytest.mark.parametrize("size", [24 * MIB, 40 * MIB], ids=["hashed first", "hashed meanwhile"])
-# What is sent again after a cut: what was on its way; in Chromium the piece, which it sends anew by itself.
+# After a cut a browser sends the bytes again that were on their way; Chromium sends the whole piece anew.
 FLIGHT = 10 * MIB
 # Seconds.
 SLEEP = 6

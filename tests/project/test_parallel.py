@@ -98,7 +98,7 @@ def beside(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
 
 def made(target: str) -> list[str]:
     """The options of pytest in each command of `make`, up to those of its processes."""
-    # Whoever runs these tests may have given `make` variables, COUNT for one, and it hands them on.
+    # An outer `make` hands on the variables that it was given, COUNT for one.
     environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     command = ["make", "--dry-run", "--directory", str(PROJECT), target]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60)
