@@ -5,12 +5,12 @@ examples/test_memory_store.py holds it to the contract.
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 
 from wsgi_store.digest import Algorithm, Digest
-from wsgi_store.errors import BlobNotFound, DigestCollision
+from wsgi_store.errors import BlobNotFound, DigestCollision, StoreError
 from wsgi_store.store.contract import Added, Blob, Publication
 from wsgi_store.store.staged import StagedFile
 
@@ -101,6 +101,20 @@ class MemoryStore:
             self._touch(digest)
         return Publication(added, (digest,))
 
+    def add_all(self, staged: Sequence[StagedFile]) -> list[Publication | StoreError]:
+        """Copy staged files; nothing in memory is faster for several at once."""
+        outcomes: list[Publication | StoreError] = []
+        for one in staged:
+            try:
+                outcomes.append(self.add(one))
+            except StoreError as error:
+                outcomes.append(error)
+        return outcomes
+
+    def sizes(self, digests: Collection[Digest]) -> dict[Digest, int]:
+        """The sizes of those blobs that are there."""
+        return {digest: len(self.blobs[digest]) for digest in digests if digest in self.blobs}
+
     def renew(self, digest: Digest, size: int) -> Publication | None:
         """Make a blob of this size count as added now."""
         with self._lock:
@@ -109,6 +123,10 @@ class MemoryStore:
                 return None
             self._touch(digest)
         return Publication(Added.HELD, (digest,))
+
+    def renew_all(self, blobs: Mapping[Digest, int]) -> set[Digest]:
+        """Make blobs of these sizes count as added now."""
+        return {digest for digest, size in blobs.items() if self.renew(digest, size)}
 
     def _touch(self, digest: Digest) -> None:
         self._modified[digest] = time.time()

@@ -61,6 +61,12 @@ class Renewal(Protocol):
         StoreError.
         """
 
+    def renew_all(self, blobs: Mapping[Digest, int]) -> set[Digest]:
+        """Renew blobs of these sizes in bytes, in less time; returns those that were renewed.
+
+        Raises StoreError; then some may have been renewed.
+        """
+
 
 @runtime_checkable
 class Leftovers(Protocol):

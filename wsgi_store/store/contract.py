@@ -1,11 +1,12 @@
 """The contract of a store, written as the docstrings of Store, and the types that it uses."""
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import StoreError
 from wsgi_store.store.staged import StagedFile
 
 
@@ -162,6 +163,19 @@ class Store(Protocol):
         and the stored blob has its digest, this raises DigestCollision; otherwise it is damaged, and gets
         healed. If a further name belongs to another file, that name stays as it is and is `ambiguous`; if it
         is the name `under`, this raises DigestCollision, and nothing is stored.
+        """
+
+    def add_all(self, staged: Sequence[StagedFile]) -> list[Publication | StoreError]:
+        """Publish staged files as `add` does, in less time; returns the outcome of each.
+
+        Each is published or not for itself. On return all that were published survive a power failure, to
+        the extent of the store's durability. Equal files may be among them: the first one is created.
+        """
+
+    def sizes(self, digests: Collection[Digest]) -> dict[Digest, int]:
+        """Return the sizes in bytes of those of these blobs that the store has.
+
+        Each digest is looked up as by `stat`, in less time.
         """
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,10 @@ class Renewing:
                 kept = (name for one in marker.names for name in names if name.algorithm is one)
                 return Publication(Added.HELD, (at, *kept))
         raise StoreUnavailable("the blob kept being replaced while it was renewed", hash=digest.hex)
+
+    def renew_all(self, blobs: Mapping[Digest, int]) -> set[Digest]:
+        """Let blobs of these sizes count as added now; returns those that do."""
+        return {digest for digest, size in blobs.items() if self.renew(digest, size) is not None}
 
 
 def _copied(bucket: MarkedBucket, at: Digest, there: Version, names: list[Digest], copier: "Copier") -> bool:

@@ -3,14 +3,14 @@
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 
 import obstore
 
 from wsgi_store.digest import Algorithm, Digest, parse_any
-from wsgi_store.errors import BlobNotFound, StoreUnavailable
+from wsgi_store.errors import BlobNotFound, StoreError, StoreUnavailable
 from wsgi_store.filesystem import disk_errors
 from wsgi_store.store.bucket import listing
 from wsgi_store.store.bucket.adoption import Adoption
@@ -144,6 +144,24 @@ class ObjectStore(NameKeeping, Renewing):
             if any(discarded):
                 return replace(published, added=Added.HEALED)
         return published
+
+    def add_all(self, staged: Sequence[StagedFile]) -> list[Publication | StoreError]:
+        """Publish staged files as `add` does; returns the outcome of each."""
+        outcomes: list[Publication | StoreError] = []
+        for one in staged:
+            try:
+                outcomes.append(self.add(one))
+            except StoreError as error:
+                outcomes.append(error)
+        return outcomes
+
+    def sizes(self, digests: Collection[Digest]) -> dict[Digest, int]:
+        """Return the sizes in bytes of those of these blobs that the store has."""
+        found = {}
+        for digest in digests:
+            with suppress(BlobNotFound):
+                found[digest] = self.stat(digest).size
+        return found
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
         """Remove a blob and return its description; raises BlobNotFound."""

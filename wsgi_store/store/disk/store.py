@@ -1,7 +1,7 @@
 """Blobs as plain files on a local disk: `ab/abcdef…` below the root."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from wsgi_store.digest import Algorithm, Digest
@@ -135,10 +135,32 @@ class LocalStore(NameKeeping):
                     return Publication(Added.HEALED, published.names, published.ambiguous)
         return published
 
+    def add_all(self, staged: Sequence[StagedFile]) -> list[Publication | StoreError]:
+        """Publish staged files as `add` does; returns the outcome of each."""
+        outcomes: list[Publication | StoreError] = []
+        for one in staged:
+            try:
+                outcomes.append(self.add(one))
+            except StoreError as error:
+                outcomes.append(error)
+        return outcomes
+
+    def sizes(self, digests: Collection[Digest]) -> dict[Digest, int]:
+        """Return the sizes in bytes of those of these blobs that the store has."""
+        found = {}
+        for digest in digests:
+            with suppress(BlobNotFound):
+                found[digest] = self.stat(digest).size
+        return found
+
     def renew(self, digest: Digest, size: int) -> Publication | None:
         """Let a blob of this size count as added now; None if that takes its bytes."""
         with disk_errors("cannot renew the blob"), self._tree.marker.held() as marker:
             return renew(self._tree, digest, size, marker)
+
+    def renew_all(self, blobs: Mapping[Digest, int]) -> set[Digest]:
+        """Let blobs of these sizes count as added now; returns those that do."""
+        return {digest for digest, size in blobs.items() if self.renew(digest, size) is not None}
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
         """Remove a blob and return its description; raises BlobNotFound."""
