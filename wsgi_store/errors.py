@@ -289,6 +289,10 @@ class MalformedHash(WSGIStoreError, code="malformed_hash"):
     """The argument is not a hash, or not one by an algorithm of the server."""
 
 
+class MalformedTree(WSGIStoreError, code="malformed_tree"):
+    """The blob is no tree, or describes what no folder has; `line` is the number of the wrong line."""
+
+
 class UnexpectedDigest(UnexpectedAnswer, DigestMismatch, code="unexpected_digest"):
     """The server answered an upload with a digest that the sent bytes lack, or that cannot be compared."""
 

@@ -222,7 +222,13 @@ def test_every_error_has_its_own_answer() -> None:
     assert len({kind.code for kind in found}) == len(found)
     # Two end the start of a service; the others are raised by the client.
     starting = {errors.ConfigError, errors.WrongStore}
-    seen = {errors.Unreachable, errors.UnexpectedAnswer, errors.UnexpectedDigest, errors.MalformedHash}
+    seen = {
+        errors.Unreachable,
+        errors.UnexpectedAnswer,
+        errors.UnexpectedDigest,
+        errors.MalformedHash,
+        errors.MalformedTree,
+    }
     assert found - set(errors.BY_CODE.values()) == starting | seen
     for kind in found:
         told = (500, "internal_error") if kind in starting | seen else (kind.status, kind.code)

@@ -1,0 +1,1 @@
+"""Trees: blobs that describe folders."""
