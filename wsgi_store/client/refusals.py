@@ -30,9 +30,8 @@ BY_STATUS: dict[int, type[WSGIStoreError]] = {
 
 def refusal(base: str, answer: BaseHTTPResponse, told: dict[str, Any]) -> WSGIStoreError:
     """Return the failure that an answer reports; `told` is its problem (RFC 9457), {} without one."""
-    kind = errors.BY_CODE.get(str(told.get("code")))
-    message = str(told.get("detail"))
-    if kind is None:
+    failure = reported(told)
+    if failure is None:
         kind = BY_STATUS.get(answer.status, errors.BadRequest if answer.status < 500 else WSGIStoreError)
         message = f"{base} answered {answer.status} {answer.reason or ''}".rstrip()
         if 300 <= answer.status < 400:
@@ -40,10 +39,20 @@ def refusal(base: str, answer: BaseHTTPResponse, told: dict[str, Any]) -> WSGISt
             # A query may hold a signature, which must not be printed.
             location = answer.headers.get("Location", "").partition("?")[0]
             message += f", to {location}: only downloads follow redirections"
-    evidence = {name: value for name, value in told.items() if name not in NO_EVIDENCE}
+        failure = kind(message, **_evidence(told))
     if (asked := _seconds(answer.headers.get("Retry-After"))) is not None:
-        evidence["retry_after"] = asked
-    return kind(message, **evidence)
+        failure.evidence["retry_after"] = asked
+    return failure
+
+
+def reported(told: dict[str, Any]) -> WSGIStoreError | None:
+    """Return the failure that a problem (RFC 9457) tells by its code; None if it has none that is known."""
+    kind = errors.BY_CODE.get(str(told.get("code")))
+    return None if kind is None else kind(str(told.get("detail")), **_evidence(told))
+
+
+def _evidence(told: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in told.items() if name not in NO_EVIDENCE}
 
 
 def _seconds(retry_after: str | None) -> float | None:

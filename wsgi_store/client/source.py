@@ -122,22 +122,28 @@ def opened(path: str | os.PathLike[str]) -> io.FileIO:
 
     Raises OSError, also for directories and for devices that have no end.
     """
-
-    def opener(path: str, flags: int) -> int:
-        return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
-
-    file = io.FileIO(os.fspath(path), opener=opener)
+    file = io.FileIO(os.fspath(path), opener=lambda path, _: open_path(path))
     try:
-        mode = os.fstat(file.fileno()).st_mode
-        check_end(file, path)
-        # An anonymous pipe has its writer already.
-        if stat.S_ISFIFO(mode) and not os.readlink(f"/proc/self/fd/{file.fileno()}").startswith("pipe:"):
-            _await_writer(file, path)
-        os.set_blocking(file.fileno(), True)
+        prepare(file, path)
     except BaseException:
         file.close()
         raise
     return file
+
+
+def open_path(path: str | os.PathLike[str]) -> int:
+    """Return a descriptor of the file at a path, without waiting for a writer of a pipe; raises OSError."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+
+
+def prepare(file: io.FileIO, path: str | os.PathLike[str]) -> None:
+    """Make ready to read to its end what was opened by `open_path`; raises OSError as `opened` does."""
+    mode = os.fstat(file.fileno()).st_mode
+    check_end(file, path)
+    # An anonymous pipe has its writer already.
+    if stat.S_ISFIFO(mode) and not os.readlink(f"/proc/self/fd/{file.fileno()}").startswith("pipe:"):
+        _await_writer(file, path)
+    os.set_blocking(file.fileno(), True)
 
 
 def check_end(file: BinaryIO | io.FileIO, path: str | os.PathLike[str] = "standard input") -> None:
@@ -253,10 +259,12 @@ class Source:
         assert self.known is not None
         return self.known
 
-    def hash(self, *algorithms: Algorithm) -> dict[Algorithm, Digest]:
+    def hash(self, *algorithms: Algorithm, progress: Progress | None = None) -> dict[Algorithm, Digest]:
         """Read all bytes and return their digests; raises SourceFailed, and DigestMismatch like `digest`."""
         hasher = Hasher(algorithms[0], self._expected(), algorithms)
         self.rewind()
         while data := self._piece(PIECE):
             hasher.update(data)
+            if progress is not None:
+                progress(self.done)
         return hasher.digests()

@@ -58,19 +58,31 @@ class Transport:
         self.retries.close()
         self._pool.close()
 
-    def ask(self, method: str, path: str, source: Source | None = None) -> dict[str, Any]:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Source | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
         """Like `once`, but repeats the request where that may help."""
-        again = source is None or source.rewindable
-        return self.retries.repeat(lambda: self.once(method, path, source), again)
+        again = not isinstance(body, Source) or body.rewindable
+        return self.retries.repeat(lambda: self.once(method, path, body, headers), again)
 
-    def once(self, method: str, path: str, source: Source | None = None) -> dict[str, Any]:
+    def once(
+        self,
+        method: str,
+        path: str,
+        body: Source | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
         """Send a request and return its JSON, of HEAD the header fields.
 
-        Raises the failure that the server reports, Unreachable, and what reading `source` raises.
+        Raises the failure that the server reports, Unreachable, and what reading `body` raises.
         """
-        if source is not None:
-            source.rewind()
-        answer = self.send(method, path, source)
+        if isinstance(body, Source):
+            body.rewind()
+        answer = self.send(method, path, body, headers=headers)
         try:
             if method == "HEAD":
                 return {name.lower(): value for name, value in answer.headers.items()}
@@ -82,7 +94,7 @@ class Transport:
         self,
         method: str,
         path: str,
-        source: Source | None = None,
+        body: Source | bytes | None = None,
         *,
         headers: Mapping[str, str] | None = None,
         redirect: bool = False,
@@ -93,9 +105,10 @@ class Transport:
         may be a 307.
         """
         fields = {**self._headers, **(headers or {})}
-        if source is not None and source.size is not None:
-            fields["Content-Length"] = str(source.size - source.done)
-        body: Any = source  # of a file urllib3 needs only `read`
+        if isinstance(body, bytes):
+            fields["Content-Length"] = str(len(body))
+        elif body is not None and body.size is not None:
+            fields["Content-Length"] = str(body.size - body.done)
         answer = self._answered(method, f"{self._path}/{path}", body, fields)
         if answer.length_remaining is None and not answer.headers.get("Transfer-Encoding"):
             # http.client accepts a head that was cut off.
@@ -113,10 +126,14 @@ class Transport:
             raise NotFound(f"{asked} answered 404: there is no store at {self.base}")
         raise failure
 
-    def _answered(self, method: str, path: str, body: Any, fields: dict[str, str]) -> BaseHTTPResponse:
+    def _answered(
+        self, method: str, path: str, body: Source | bytes | None, fields: dict[str, str]
+    ) -> BaseHTTPResponse:
+        data: Any = body  # of a file urllib3 needs only `read`
+
         def ask(timeout: Timeout) -> BaseHTTPResponse:
             with self.broken():
-                return self._pool.urlopen(method, path, body=body, headers=fields, timeout=timeout, **RAW)
+                return self._pool.urlopen(method, path, body=data, headers=fields, timeout=timeout, **RAW)
 
         if self._is_known:
             return ask(self._timeout)

@@ -35,7 +35,24 @@ class Uploader:
             self._kept.forget()  # the server may no longer keep the algorithm of `wanted`
             raise
         blob = blob_in(told, self._transport, self._kept)
-        self._compare(body, blob)
+        try:
+            sent = body.digest()
+        except DigestMismatch as error:
+            # The server confirmed a digest that the bytes do not have.
+            raise self._unexpected(error.actual, error.expected) from None
+        return self.confirmed(told, blob, sent, body)
+
+    def confirmed(self, told: dict[str, Any], blob: RemoteBlob, sent: Digest, body: Source) -> Uploaded:
+        """Return what an answer, read as `blob`, tells about an upload of bytes with the digest `sent`.
+
+        Raises UnexpectedDigest if the answer tells another one, UnexpectedAnswer if it makes no sense.
+        """
+        if sent.algorithm.value not in blob.names:
+            # The server was migrated meanwhile, or replaced, or another file has this hash.
+            sent = self._hashed_again(body, sent, blob)
+        if blob.names[sent.algorithm.value] != sent.hex:
+            self._kept.forget()
+            raise self._unexpected(sent, f"{sent.algorithm.value}:{blob.names[sent.algorithm.value]}")
         match told:
             case {"created": bool() as created, **others} if blob.size == body.done:
                 match others.get("ambiguous", []):
@@ -65,20 +82,6 @@ class Uploader:
                 if not body.rewindable:
                     raise
         return self._transport.ask("POST", f"?hash={wanted.hex}", body)
-
-    def _compare(self, body: Source, blob: RemoteBlob) -> None:
-        """Raise UnexpectedDigest unless the blob has the digest of the bytes that were sent."""
-        try:
-            sent = body.digest()
-        except DigestMismatch as error:
-            # The server confirmed a digest that the bytes do not have.
-            raise self._unexpected(error.actual, error.expected) from None
-        if sent.algorithm.value not in blob.names:
-            # The server was migrated meanwhile, or replaced, or another file has this hash.
-            sent = self._hashed_again(body, sent, blob)
-        if blob.names[sent.algorithm.value] != sent.hex:
-            self._kept.forget()
-            raise self._unexpected(sent, f"{sent.algorithm.value}:{blob.names[sent.algorithm.value]}")
 
     def _hashed_again(self, body: Source, sent: Digest, blob: RemoteBlob) -> Digest:
         """Return the digest of the bytes that were sent, by the algorithm of the blob's primary name."""
