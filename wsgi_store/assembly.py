@@ -13,7 +13,7 @@ from wsgi_store.errors import ConfigError
 from wsgi_store.logs import logger
 from wsgi_store.protocols.dialects import AllDialects
 from wsgi_store.staging import Staging
-from wsgi_store.store.abilities import LocalPaths
+from wsgi_store.store.abilities import LocalPaths, Renewal
 from wsgi_store.store.contract import Durability
 from wsgi_store.store.open import open_store
 from wsgi_store.uploads.events import Event
@@ -88,7 +88,6 @@ def _backend(config: Config, authorize: Authorize | None) -> Backend:
     # A host application that authorizes requests itself reads no links of ours.
     signer = Signer(list(config.signing_keys)) if config.signing_keys and authorize is None else None
     authorize = authorize or authorizer(config, signer, tickets)
-    paths = store if isinstance(store, LocalPaths) else None
     hashes = Hashes(store, metrics.count_asked if metrics else None)
     uploads = Uploads(
         staging,
@@ -110,7 +109,8 @@ def _backend(config: Config, authorize: Authorize | None) -> Backend:
         hashes,
         uploads,
         AllDialects(),
-        paths,
+        store if isinstance(store, LocalPaths) else None,
+        store if isinstance(store, Renewal) else None,
         metrics,
         signer,
     )

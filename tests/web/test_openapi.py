@@ -24,6 +24,7 @@ from wsgi_store.config import Config, MetricsAccess
 from wsgi_store.digest import Algorithm
 from wsgi_store.web import routes, service
 from wsgi_store.web.application import REQUEST_ID, Application
+from wsgi_store.web.hash_list import LONGEST, MOST
 from wsgi_store.web.listing import MAX_PAGE, PAGE
 from wsgi_store.web.problems import problem
 
@@ -34,14 +35,17 @@ COMPONENTS: dict[str, Any] = DOCUMENT["components"]
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
 DATA = b"hello"
 HASH = hashlib.sha256(DATA).hexdigest()
+ASKED, JSON = json.dumps([HASH, "0" * 64]).encode(), {"CONTENT_TYPE": "application/json"}
 MD5 = base64.b64encode(hashlib.md5(DATA).digest()).decode()
 # Client generators turn these names into functions, so they must not change.
 OPERATIONS = {
     "appendToUpload",
     "createUpload",
     "describeUploads",
+    "downloadArchive",
     "downloadBlob",
     "downloadNamedBlob",
+    "findMissing",
     "getHealth",
     "getIndex",
     "getMetrics",
@@ -78,6 +82,7 @@ ERRORS = [
     errors.BadRequest("", files=2),
     errors.BadRequest("", versions=(5, 6, 8)),
     errors.BadRequest("", algorithms=["sha256", "md5"]),
+    errors.BadRequest("", reason="size"),
     errors.IncompleteBody(expected=2, actual=1),
     errors.Unauthenticated(""),
     *(errors.Denied("", scope=scope) for scope in sorted(SCOPES)),
@@ -229,6 +234,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     limit = parameters["Limit"]["schema"]
     assert (limit["minimum"], limit["default"], limit["maximum"]) == (1, PAGE, MAX_PAGE)
     assert schemas["Page"]["properties"]["files"]["maxItems"] == MAX_PAGE
+    assert schemas["HashList"]["maxItems"] == schemas["Missing"]["properties"]["missing"]["maxItems"] == MOST
     assert COMPONENTS["headers"]["XRequestID"]["schema"]["pattern"] == f"^{REQUEST_ID.pattern}$"
 
 
@@ -283,6 +289,15 @@ def test_answers_are_as_described(application: Application) -> None:
         (200, "/files", "GET", "/files", {"query": f"prefix={HASH[:3]}&limit=1"}),
         (400, "/files", "GET", "/files", {"query": "limit=0"}),
         (400, "/files", "GET", "/files", {"query": "prefix=x"}),
+        (200, "/missing", "POST", "/missing", {"body": ASKED, **JSON}),
+        (200, "/missing", "POST", "/missing", {"body": ASKED, **JSON, **plain}),
+        (400, "/missing", "POST", "/missing", {"body": ASKED, **JSON, "query": "renew=true"}),
+        (400, "/missing", "POST", "/missing", {"body": b"[5]", **JSON}),
+        (413, "/missing", "POST", "/missing", {"body": b" " * (LONGEST + 1), **JSON}),
+        (415, "/missing", "POST", "/missing", {"body": ASKED}),
+        (200, "/archive", "POST", "/archive", {"body": ASKED, **JSON}),
+        (400, "/archive", "POST", "/archive", {"body": b"[5]", **JSON}),
+        (415, "/archive", "POST", "/archive", {"body": ASKED}),
         (200, "/healthz", "GET", "/healthz", {}),
         (200, "/readyz", "GET", "/readyz", {}),
         (404, "/metrics", "GET", "/metrics", {}),

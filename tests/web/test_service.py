@@ -165,11 +165,18 @@ def test_index(config: Config, max_size: int | None, algorithm: Algorithm) -> No
         "names": [],
         "read_only": False,
         "scopes": sorted(SCOPES - {"link"}),
-        "limits": {"max_size": max_size, "upload_expires": 86400},
+        "limits": {
+            "max_size": max_size,
+            "upload_expires": 86400,
+            "max_hashes": 10_000,
+            "max_hashes_size": 2 << 20,
+        },
         "links": {
             "upload": "/",
             "uploads": "/uploads",
             "files": "/files",
+            "missing": "/missing",
+            "archive": "/archive",
             "health": "/healthz",
             "ready": "/readyz",
             "openapi": "/openapi.json",
@@ -179,6 +186,8 @@ def test_index(config: Config, max_size: int | None, algorithm: Algorithm) -> No
     assert answer.headers["Cache-Control"] == "no-store"
     links = answer.json["links"]
     assert call(application, "OPTIONS", links.pop("uploads")).status == 204
+    for link in (links.pop("missing"), links.pop("archive")):
+        assert call(application, "POST", link, CONTENT_TYPE="text/plain").status == 200
     for link in links.values():
         assert call(application, path=link).status == 200
 

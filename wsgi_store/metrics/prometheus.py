@@ -77,9 +77,9 @@ def count(method: str, route: str | None, status: str, seconds: float, failure: 
         FAILURES.series(failure).add()
 
 
-def count_asked(algorithm: str) -> None:
-    """Count a hash in a request, by its algorithm."""
-    _asked[algorithm]()
+def count_asked(algorithm: str, number: int) -> None:
+    """Count hashes in a request, by their algorithm."""
+    _asked[algorithm](number)
 
 
 def count_upload(event: str) -> None:

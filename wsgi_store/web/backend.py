@@ -7,7 +7,7 @@ from wsgi_store.access.grant import Authorize
 from wsgi_store.access.signing import Signer
 from wsgi_store.config import Config
 from wsgi_store.staging import Staging
-from wsgi_store.store.abilities import LocalPaths
+from wsgi_store.store.abilities import LocalPaths, Renewal
 from wsgi_store.store.contract import Store
 from wsgi_store.uploads.room import Room
 from wsgi_store.uploads.uploads import Uploads
@@ -22,8 +22,8 @@ class Metrics(Protocol):
     def count(self, method: str, route: str | None, status: str, seconds: float, failure: str | None) -> None:
         """Count a response; `failure` is the code of an error."""
 
-    def count_asked(self, algorithm: str) -> None:
-        """Count a hash in a request, by its algorithm."""
+    def count_asked(self, algorithm: str, number: int) -> None:
+        """Count hashes in a request, by their algorithm."""
 
     def count_sent(self, count: float) -> None:
         """Count bytes of a response body."""
@@ -49,6 +49,8 @@ class Backend:
     dialects: Dialects
     paths: LocalPaths | None = None
     """The store, if a front server can read its files."""
+    renewal: Renewal | None = None
+    """The store, if it can renew blobs."""
     metrics: Metrics | None = None
     """None when WSGI_STORE_METRICS is off."""
     signer: Signer | None = None

@@ -52,7 +52,7 @@ def stored(request: Request, receipt: Receipt, name: str | None, status: int = 2
     headers = [] if "GATEWAY_INTERFACE" in request.environ else [("Location", url)]
     if request.is_form and page.is_wanted(request):
         return page_answers.stored(request, told(request, receipt, name), headers)
-    if _prefers_text(request.accept):
+    if prefers_text(request.accept):
         plain = [("Content-Type", PLAIN), ("Cache-Control", "no-store"), NO_SNIFFING]
         return Response(f"{hash_}\n".encode(), status, plain + headers)
     return json_response(told(request, receipt, name), headers, status)
@@ -101,7 +101,8 @@ def delete(request: Request, hash_: str) -> Response:
 
 # Parsing takes as long as the rest of the answer, and clients send few different values.
 @lru_cache(64)
-def _prefers_text(accept: str) -> bool:
+def prefers_text(accept: str) -> bool:
+    """Return whether an Accept field asks for plain text before JSON."""
     # Also with its parameter, which a client may name.
     fields = Fields("POST", "http", None, "", "/", b"", Headers({"Accept": accept}), None)
     wanted = fields.accept_mimetypes.best_match(["application/json", "text/plain", PLAIN])

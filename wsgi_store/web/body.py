@@ -9,7 +9,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from wsgi_store.digest import Chunk
-from wsgi_store.errors import BadRequest, IncompleteBody, LengthRequired, RequestTimeout, Unsupported, mapped
+from wsgi_store.errors import (
+    BadRequest,
+    IncompleteBody,
+    LengthRequired,
+    RequestTimeout,
+    TooLarge,
+    Unsupported,
+    mapped,
+)
 from wsgi_store.web import uwsgi
 
 if TYPE_CHECKING:
@@ -140,6 +148,20 @@ def chunks(read: Read, length: int | None, sizes: Iterable[int] = ALWAYS) -> Ite
         yield chunk
     if left:
         raise IncompleteBody(expected=length, actual=(length or 0) - left)
+
+
+def read_whole(environ: "WSGIEnvironment", limit: int) -> bytes:
+    """Return the whole body; raises TooLarge beyond `limit` bytes, and the errors of `chunks`."""
+    read, length = open_body(environ, announced=False)
+    data = bytearray()
+    if length is None or length <= limit:
+        for chunk in chunks(read, length):
+            data += chunk
+            if len(data) > limit:
+                break
+        else:
+            return bytes(data)
+    raise TooLarge("the body is too long", limit=limit)
 
 
 def open_upload(environ: "WSGIEnvironment") -> tuple[Iterator[Chunk], int | None]:

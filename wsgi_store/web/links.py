@@ -10,8 +10,8 @@ from urllib.parse import quote
 from werkzeug.http import parse_options_header
 
 from wsgi_store.access.signing import Signer
-from wsgi_store.errors import BadRequest, NotFound, ReadOnly, TooLarge, UnsupportedMediaType
-from wsgi_store.web.body import chunks, open_body
+from wsgi_store.errors import BadRequest, NotFound, ReadOnly, UnsupportedMediaType
+from wsgi_store.web.body import read_whole
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import Response, json_response
 
@@ -96,13 +96,7 @@ def _body(request: Request) -> bytes:
     if parse_options_header(request.environ.get("CONTENT_TYPE"))[0].lower() != "application/json":
         raise UnsupportedMediaType("Content-Type: expected application/json")
     request.allow_time()
-    read, length = open_body(request.environ, announced=False)
-    data = b""
-    for chunk in chunks(read, length):
-        data += chunk
-        if len(data) > LONGEST:
-            raise TooLarge("the body is too long", limit=LONGEST)
-    return data
+    return read_whole(request.environ, LONGEST)
 
 
 def _link(request: Request, signer: Signer, wanted: Wanted, expires: int) -> dict[str, object]:

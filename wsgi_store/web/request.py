@@ -133,6 +133,13 @@ class Request:
         except ValueError as error:
             raise BadRequest(f"{parameter}: {error}", algorithms=self._algorithms()) from None
 
+    def digests(self, hashes: Iterable[str]) -> list[Digest]:
+        """Parse the hashes in a body; raises BadRequest if no blob of this store can have one of them."""
+        try:
+            return self.backend.hashes.digests(hashes, self.grant.name)
+        except ValueError as error:
+            raise BadRequest(str(error), algorithms=self._algorithms()) from None
+
     def blob_digest(self, hash_: str) -> Digest:
         """Parse the hash in a path; raises BlobNotFound if no blob of this store can have it."""
         try:

@@ -1,6 +1,6 @@
 """Response bodies that are read from the store while they are sent."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,10 +27,9 @@ def pieces(reader: BlobReader, length: int) -> Iterator[bytes]:
 class Body:
     """A response body that is read in pieces."""
 
-    def __init__(self, environ: "WSGIEnvironment", reader: BlobReader) -> None:
+    def __init__(self, environ: "WSGIEnvironment", close: Callable[[], object]) -> None:
         self._environ = environ
-        self._reader = reader
-        self.close = reader.close
+        self.close = close
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -57,7 +56,8 @@ class Stream(Body):
     """A blob read from an object store; the first bytes are read before the response begins."""
 
     def __init__(self, environ: "WSGIEnvironment", reader: BlobReader) -> None:
-        super().__init__(environ, reader)
+        super().__init__(environ, reader.close)
+        self._reader = reader
         try:
             self._first = reader.read(SEND_SIZE)
         except StoreError:
@@ -79,7 +79,8 @@ class Parts(Body):
         parts: list[tuple[bytes, Range]],
         end: bytes,
     ) -> None:
-        super().__init__(environ, reader)
+        super().__init__(environ, reader.close)
+        self._reader = reader
         self._parts = parts
         self._end = end
 

@@ -10,8 +10,10 @@ from werkzeug.routing import BaseConverter, Map, Rule
 
 from wsgi_store import errors
 from wsgi_store.web import blobs, links, page, service, uploads
+from wsgi_store.web.archive import archive
 from wsgi_store.web.download import download
 from wsgi_store.web.listing import list_files
+from wsgi_store.web.missing import missing
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import Headers, Response
 
@@ -36,6 +38,8 @@ URLS = [
     Route("/", "POST", blobs.upload, "write"),
     Route("/", "PUT", blobs.upload, "write"),
     Route("/files", "GET", list_files, "list"),
+    Route("/missing", "POST", missing, "read"),
+    Route("/archive", "POST", archive, "read"),
     Route("/links", "POST", links.create, "link"),
     Route("/healthz", "GET", service.healthy, None),
     Route("/readyz", "GET", service.ready, None),

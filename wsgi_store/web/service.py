@@ -11,7 +11,7 @@ from wsgi_store.access.tickets import Ticket
 from wsgi_store.errors import Denied, NotFound, StoreUnavailable, Unauthenticated
 from wsgi_store.store.abilities import Names
 from wsgi_store.version import __version__
-from wsgi_store.web import page
+from wsgi_store.web import hash_list, page
 from wsgi_store.web.document import Document
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import NO_SNIFFING, Response, json_response
@@ -105,12 +105,16 @@ def _described(request: Request, grant: Grant) -> dict[str, object]:
             "max_size": min((one for one in limits if one is not None), default=None),
             "upload_expires": ceil(request.config.upload_expires),
             **({"link_expires": int(request.config.link_expires)} if signs else {}),
+            "max_hashes": hash_list.MOST,
+            "max_hashes_size": hash_list.LONGEST,
         },
         "links": {
             "upload": f"{mount}/",
             # Without it no upload can be continued.
             **({} if request.backend.uploads.lacks else {"uploads": f"{mount}/uploads"}),
             "files": f"{mount}/files",
+            "missing": f"{mount}/missing",
+            "archive": f"{mount}/archive",
             "health": f"{mount}/healthz",
             "ready": f"{mount}/readyz",
             "openapi": f"{mount}/openapi.json",
