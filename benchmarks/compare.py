@@ -25,6 +25,7 @@ from benchmarks.lineup import WSGIStore
 from benchmarks.load import CONNECTIONS, PLACE, SMALL, wrk
 from benchmarks.report import table
 from benchmarks.servers import WORKERS, head
+from tests.support.peaks import Peak
 
 ROUNDS = 15
 
@@ -64,29 +65,9 @@ class Tree(WSGIStore):
         """Return the settings, its own last."""
         return {**super().environ(), **self._environ}
 
-    def peak(self) -> "Peak":
+    def peak(self) -> Peak:
         """Start to watch the peak memory."""
         return Peak(self.processes())
-
-
-class Peak:
-    """The peak memory of processes since this object was created (proc(5), clear_refs)."""
-
-    def __init__(self, processes: list[int]) -> None:
-        self._before = {pid: _memory(pid, "VmRSS") for pid in processes}
-        for pid in processes:
-            Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
-
-    def growth(self) -> int:
-        """Return the growth of the memory in bytes."""
-        return sum(_memory(pid, "VmHWM") - before for pid, before in self._before.items())
-
-
-def _memory(pid: int, name: str) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(name):
-            return int(line.split()[1]) << 10
-    raise ValueError(name)
 
 
 class Works:

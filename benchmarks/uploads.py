@@ -18,7 +18,6 @@ from pathlib import Path
 
 from benchmarks import load, needs
 from benchmarks.client import MIB, UNIT, Connection, Failure, Payload
-from benchmarks.compare import Peak
 from benchmarks.lineup import Unsynced, WSGIStore
 from benchmarks.load import SMALL, Load
 from benchmarks.report import figures_table, print_goals
@@ -26,6 +25,7 @@ from benchmarks.servers import Server, Target, head
 from benchmarks.targets import Goal
 from benchmarks.work import Bench, Key, Work, add_size, rounds, upload
 from tests.support.node import installed, node
+from tests.support.peaks import Peak
 
 ROUNDS = 9
 CHUNK = 5 * MIB

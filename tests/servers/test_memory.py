@@ -5,7 +5,6 @@ TEST_FILE_SIZE is the file's size in bytes, TEST_FILE_DIRECTORY where it and the
 """
 
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.exchanges import told
+from tests.support.peaks import Peak
 from tests.support.servers import Server, gunicorn, uwsgi
 from tests.support.speakers import DRAFT, create
 from tests.support.wire import Connection, message
@@ -119,45 +119,26 @@ UPLOADS: dict[str, Callable[[int, int], str]] = {
 }
 
 
-class Peak:
-    """The rise of a worker's peak resident memory from now on, in bytes (proc(5))."""
-
-    def __init__(self, server: Server) -> None:
-        self._pids = server.processes()
-        # 5 resets the high-water mark to the current resident memory.
-        for pid in self._pids:
-            Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
-        self._before = self._mark()
-
-    def _mark(self) -> int:
-        total = 0
-        for pid in self._pids:
-            status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-            match = re.search(r"VmHWM:\s+(\d+) kB", status)
-            assert match is not None
-            total += int(match[1]) << 10
-        return total
-
-    def growth(self, what: str) -> int:
-        """Return the rise so far, and print it for pytest -rP."""
-        growth = self._mark() - self._before
-        print(f"{what} of {SIZE >> 20} MiB: {self._before / 2**20:.1f} MiB + {growth / 2**20:.1f} MiB")
-        return growth
+def grown(peak: Peak, what: str) -> int:
+    """Return how much a worker's memory has grown, and print it for pytest -rP."""
+    before, growth = sum(peak.before.values()), peak.growth()
+    print(f"{what} of {SIZE >> 20} MiB: {before / 2**20:.1f} MiB + {growth / 2**20:.1f} MiB")
+    return growth
 
 
 @pytest.mark.parametrize("way", UPLOADS)
 def test_upload(server: Server, way: str) -> None:
     """An upload of any size takes little memory."""
-    peak = Peak(server)
+    peak = Peak(server.processes())
     UPLOADS[way](server.port, SIZE)
-    assert peak.growth(f"{way} upload") <= LIMIT
+    assert grown(peak, f"{way} upload") <= LIMIT
 
 
 def test_open_uploads(server: Server) -> None:
     """Many unfinished uploads take little memory."""
-    peak = Peak(server)
+    peak = Peak(server.processes())
     assert opened(server.port, 0)
-    assert peak.growth("1,000 uploads") <= LIMIT
+    assert grown(peak, "1,000 uploads") <= LIMIT
 
 
 def test_uwsgi() -> None:
@@ -166,10 +147,10 @@ def test_uwsgi() -> None:
         for _ in range(4):  # each of its processes gets some
             patch(server.port, 3 << 20)
             tiny(server.port, 32 << 10)
-        peak = Peak(server)
+        peak = Peak(server.processes())
         patch(server.port, SIZE)
         tiny(server.port, 32 << 10)
-        assert peak.growth("uploads by uWSGI") <= LIMIT
+        assert grown(peak, "uploads by uWSGI") <= LIMIT
 
 
 @pytest.mark.parametrize(
@@ -178,7 +159,7 @@ def test_uwsgi() -> None:
 def test_download(server: Server, field: str | None) -> None:
     """A download of any size takes little memory."""
     hash_ = raw(server.port, SIZE)
-    peak = Peak(server)
+    peak = Peak(server.processes())
     received = download(server.port, hash_, **({"Range": field} if field else {}))
     assert received > SIZE // 2
-    assert peak.growth(f"download ({field or 'whole'})") <= LIMIT
+    assert grown(peak, f"download ({field or 'whole'})") <= LIMIT

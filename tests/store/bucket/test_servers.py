@@ -1,7 +1,6 @@
 """Several servers on one bucket that share nothing else."""
 
 import os
-import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,6 +14,7 @@ from tests.support.faults import fresh, stored, upload
 from tests.support.histories import linearisable
 from tests.support.kinds import content
 from tests.support.load import Client, Ledger
+from tests.support.peaks import Peak
 from tests.support.servers import gunicorn
 from tests.support.wire import Connection, message
 from wsgi_store.digest import Algorithm
@@ -79,9 +79,7 @@ def test_memory(tmp_path: Path, field: str | None) -> None:
     with gunicorn(tmp_path, workers=1, python=(), **environ(tmp_path)) as server:
         with Connection(server.port) as client:
             stored(client, fresh(1, 20 * MIB))
-            (pid,) = server.processes()
-            Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
-            before = peak(pid)
+            peak = Peak(server.processes())
             block = fresh(2, MIB)
             client.send(message("POST", "/", Content_Length=SIZE))
             for _ in range(SIZE // MIB):
@@ -95,15 +93,7 @@ def test_memory(tmp_path: Path, field: str | None) -> None:
             while data := client.socket.recv(MIB):
                 received += len(data)
         assert received > SIZE // 2
-        print(f"{before >> 20} MiB + {(peak(pid) - before) >> 20} MiB")
-        assert peak(pid) - before <= LIMIT
-
-
-def peak(pid: int) -> int:
-    """The peak resident memory of a process, in bytes (proc(5))."""
-    match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="ascii"))
-    assert match is not None
-    return int(match[1]) << 10
+        assert peak.growth() <= LIMIT
 
 
 def test_uploads_of_the_same_bytes(tmp_path: Path) -> None:
