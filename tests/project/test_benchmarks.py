@@ -42,10 +42,11 @@ def put_there(directory: Path, *programs: str) -> None:
     [
         (["benchmarks.bucket"], "make bench-s3", [*ceph.PROGRAMS, "setpriv", "wrk"]),
         (["benchmarks", "--quick", "--dry"], "make bench", ["wrk"]),
+        (["benchmarks.folders"], "benchmarks.folders", sorted([*ceph.PROGRAMS, "rclone", "setpriv", "wrk"])),
         (["benchmarks.names", "."], "benchmarks.names", ["nginx", "wrk"]),
         (["benchmarks.syscalls", ".", "."], "benchmarks.syscalls", ["strace"]),
     ],
-    ids=["bench-s3", "bench", "names", "syscalls"],
+    ids=["bench-s3", "bench", "folders", "names", "syscalls"],
 )
 def test_programs_that_are_missing(
     tmp_path: Path, arguments: list[str], target: str, programs: list[str]
