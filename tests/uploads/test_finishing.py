@@ -308,7 +308,7 @@ def test_after_a_takeover(
         advise(fd, start, length, kind)
 
     monkeypatch.setattr(os, "posix_fadvise", note)
-    monkeypatch.setattr("wsgi_store.staging.WRITEBACK_INTERVAL", 1)
+    monkeypatch.setattr("wsgi_store.staging.filling.WRITEBACK_INTERVAL", 1)
     with pytest.raises(TooLarge):
         upload.append([DATA[-10:], b"x"], SIZE - 10)
     (folder,) = (tmp_path / "store" / ".uploads").glob(f"*/{upload.identity}")

@@ -21,7 +21,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from wsgi_store.digest import Algorithm, Chunk
-from wsgi_store.errors import StoreError
+from wsgi_store.errors import StoreError, WSGIStoreError
 from wsgi_store.metrics.figures import (
     AMBIGUOUS,
     ASKED,
@@ -88,7 +88,7 @@ def count_upload(event: str) -> None:
 
 
 class TimedStore:
-    """A store whose stat, open, add and remove are timed.
+    """A store whose stat, open, add, add_all and remove are timed.
 
     Every other member is that of the wrapped store, so isinstance also finds its optional abilities.
     """
@@ -103,6 +103,7 @@ class TimedStore:
         self.stat = _timed("stat", store.stat)
         self.open = _timed("open", store.open)
         self.add = _timed("add", store.add)
+        self.add_all = _timed("add_all", store.add_all)
         self.remove = _timed("remove", store.remove)
 
     def __getattr__(self, name: str) -> Any:
@@ -120,6 +121,18 @@ class CountedStaging(Staging):
             return super().receive(chunks, **conditions)
         finally:
             _staged(-1)
+
+    def receive_all(self, *args: Any, **conditions: Any) -> list[Receipt | WSGIStoreError]:
+        """Receive and store several files as Staging does, one at a time, and count the outcomes."""
+        _staged(1)
+        try:
+            outcomes = super().receive_all(*args, **conditions)
+        finally:
+            _staged(-1)
+        for outcome in outcomes:
+            if isinstance(outcome, Receipt):
+                _counted_receipt(outcome)
+        return outcomes
 
     def fill(self, staged: StagedFile, chunks: Iterable[Chunk], *args: Any, **conditions: Any) -> int:
         """Append bytes to a file as Staging does, and count them, and an upload while it receives them."""

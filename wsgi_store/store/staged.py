@@ -82,6 +82,10 @@ class StagedFile(HashedFile):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptor and remove an unpublished file; raises StoreError."""
         if self.ahead is not None:
             self.ahead.close()
         try:

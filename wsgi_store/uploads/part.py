@@ -14,7 +14,6 @@ import os
 import stat
 import time
 from contextlib import ExitStack, suppress
-from types import TracebackType
 
 from wsgi_store.errors import UploadLocked
 from wsgi_store.filesystem import NoFile
@@ -55,11 +54,10 @@ class Part(StagedFile):
         self.taken_over = False
         """Whether this request took the upload over from another one."""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close its files; raises StoreError."""
         os.close(self._notes)
-        super().__exit__(kind, error, trace)
+        super().close()
 
     def link(self, name: str, directory: int) -> None:
         """Link the file under a name in an open directory; raises FileExistsError and other OSErrors."""
