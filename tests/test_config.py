@@ -43,6 +43,8 @@ GOOD = [
     ("WSGI_STORE_MAX_SIZE", "none", "max_size", None),
     ("WSGI_STORE_MAX_SIZE", "0", "max_size", 0),
     ("WSGI_STORE_MAX_SIZE", " 10GiB ", "max_size", 10 << 30),
+    ("WSGI_STORE_MAX_FORM_SIZE", "none", "max_form_size", None),
+    ("WSGI_STORE_MAX_FORM_SIZE", "1TB", "max_form_size", 10**12),
     ("WSGI_STORE_MIN_FREE", "1.5MB", "min_free", 1_500_000),
     ("WSGI_STORE_DURABILITY", "full", "durability", Durability.FULL),
     ("WSGI_STORE_DURABILITY", "file", "durability", Durability.FILE),
@@ -100,6 +102,8 @@ BAD = [
     ("WSGI_STORE_MAX_SIZE", ""),
     ("WSGI_STORE_MAX_SIZE", "-1"),
     ("WSGI_STORE_MAX_SIZE", "unlimited"),
+    ("WSGI_STORE_MAX_FORM_SIZE", "-1"),
+    ("WSGI_STORE_MAX_FORM_SIZE", "everything"),
     ("WSGI_STORE_MIN_FREE", "none"),
     ("WSGI_STORE_MIN_FREE", "1e9"),
     ("WSGI_STORE_DURABILITY", "yes"),
@@ -325,7 +329,7 @@ def test_the_environment_of_this_process(monkeypatch: pytest.MonkeyPatch) -> Non
     assert Config.from_env() == Config(hash=Algorithm.SHA512)
 
 
-@pytest.mark.parametrize("name", ["max_size", "min_free", "upload_bytes"])
+@pytest.mark.parametrize("name", ["max_size", "max_form_size", "min_free", "upload_bytes"])
 def test_a_negative_size(name: str) -> None:
     """A negative size given by a host application is rejected."""
     with pytest.raises(ConfigError, match=f"^WSGI_STORE_{name.upper()}: must not be negative$"):

@@ -8,7 +8,8 @@ from functools import partial
 from wsgi_store.access.authorizer import authorizer
 from wsgi_store.access.grant import Authorize
 from wsgi_store.access.signing import Signer
-from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.choices import MetricsAccess
+from wsgi_store.config import Config
 from wsgi_store.errors import ConfigError
 from wsgi_store.logs import logger
 from wsgi_store.protocols.dialects import AllDialects

@@ -22,6 +22,17 @@ class Redirect(enum.Enum):
     ALWAYS = "always"
 
 
+class MetricsAccess(enum.Enum):
+    """Who may read the metrics for Prometheus."""
+
+    OFF = "off"
+    """Nobody; nothing is counted."""
+    ON = "on"
+    """Tokens with the scope admin; everybody if there are no tokens."""
+    PUBLIC = "public"
+    """Everybody."""
+
+
 class LogFormat(enum.Enum):
     """How a log line is written."""
 

@@ -1,6 +1,5 @@
 """Settings: one table, each row with its default, its help and its WSGI_STORE_* name."""
 
-import enum
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -8,7 +7,7 @@ from functools import cache
 from typing import Any, Self, get_type_hints
 
 from wsgi_store.authority import parse_host, parse_origin
-from wsgi_store.choices import LogFormat, LogLevel, Redirect, Sendfile
+from wsgi_store.choices import LogFormat, LogLevel, MetricsAccess, Redirect, Sendfile
 from wsgi_store.digest import Algorithm, require_distinct
 from wsgi_store.errors import ConfigError
 from wsgi_store.store.contract import Durability, Remote
@@ -37,17 +36,6 @@ CLIENT = {f"{PREFIX}URL", f"{PREFIX}TOKEN"}
 LONGEST = dict.fromkeys(("idle_timeout", "s3_timeout"), (24 * 86400, "24d")) | dict.fromkeys(
     ("upload_expires", "link_expires"), (366 * 86400, "366d")
 )
-
-
-class MetricsAccess(enum.Enum):
-    """Who may read the metrics for Prometheus."""
-
-    OFF = "off"
-    """Nobody; nothing is counted."""
-    ON = "on"
-    """Tokens with the scope admin; everybody if there are no tokens."""
-    PUBLIC = "public"
-    """Everybody."""
 
 
 def _check(name: str, values: tuple[str, ...], parse: Callable[[str], object]) -> None:
@@ -92,6 +80,12 @@ class Config:  # pylint: disable=too-many-instance-attributes
     max_size: int | None = field(
         default=None,
         metadata=_row(optional(parse_size), "The largest upload, such as `10GiB`, or `none`."),
+    )
+    max_form_size: int | None = field(
+        default=None,
+        metadata=_row(
+            optional(parse_size), "The largest form with all its files, such as `10GiB`, or `none`."
+        ),
     )
     min_free: int = field(
         default=64 << 20,
@@ -266,7 +260,7 @@ class Config:  # pylint: disable=too-many-instance-attributes
             object.__setattr__(self, row.name, value)
         if any(len(key) < KEY_LENGTH for key in self.signing_keys):
             raise ConfigError(f"{PREFIX}SIGNING_KEYS: expected keys of at least {KEY_LENGTH} characters")
-        for name in ("max_size", "min_free", "min_rate", "upload_bytes"):
+        for name in ("max_size", "max_form_size", "min_free", "min_rate", "upload_bytes"):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"{PREFIX}{name.upper()}: must not be negative")

@@ -1,7 +1,7 @@
 """The failures of this package, each with its code, its HTTP status and its evidence."""
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 
 class WSGIStoreError(Exception):
@@ -149,6 +149,33 @@ class DigestMismatch(RequestError, code="digest_mismatch", status=422):
         self.expected = None if expected is None else str(expected)
         self.actual = None if actual is None else str(actual)
         super().__init__(message, expected=self.expected, actual=self.actual, **evidence)
+
+
+class FilesRefused(RequestError, code="files_refused", status=422):
+    """Some files of a form are not stored; `files` tells of each file what the answer to it alone would.
+
+    A file that is not stored has a problem (RFC 9457) as its `error`. The status is the highest of theirs.
+    """
+
+    def __init__(
+        self,
+        message: str = "at least one file of the form is not stored; see `files`",
+        /,
+        *,
+        files: Sequence[Mapping[str, object]] = (),
+        **evidence: object,
+    ) -> None:
+        super().__init__(message, files=files, **evidence)
+        self.files = files
+        self.status = max(_statuses(files), default=self.status)
+
+
+def _statuses(files: object) -> Iterator[int]:
+    # A client gets them from a server, which may tell anything.
+    for file in files if isinstance(files, Sequence) else ():
+        match file:
+            case {"error": {"status": int() as status}}:
+                yield status
 
 
 class ChecksumMismatch(DigestMismatch, code="checksum_mismatch", status=422):

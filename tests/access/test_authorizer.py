@@ -20,7 +20,8 @@ from wsgi_store.access.signing import Signer
 from wsgi_store.access.tickets import UsedTickets
 from wsgi_store.access.tokens import Tokens
 from wsgi_store.assembly import create_app
-from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.choices import MetricsAccess
+from wsgi_store.config import Config
 from wsgi_store.errors import ConfigError, Denied, Unauthenticated
 from wsgi_store.web.application import Application
 from wsgi_store.web.routes import URLS

@@ -23,7 +23,8 @@ from tests.support.calling import call
 from tests.support.figures import Counting, Figures, counting_server, scrape
 from tests.support.servers import DEPLOY, Server, gunicorn, refusal, until, uwsgi
 from tests.support.wire import Connection, message
-from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.choices import MetricsAccess
+from wsgi_store.config import Config
 from wsgi_store.gunicorn.startup import METRICS_PREFIX
 from wsgi_store.store.open import open_store
 from wsgi_store.upkeep.verify import verify

@@ -30,7 +30,8 @@ from tests.support.documents import (
 from wsgi_store.assembly import create_app
 from wsgi_store.cli.main import COMMANDS
 from wsgi_store.cli.output import EXITS
-from wsgi_store.config import Config, MetricsAccess, variable
+from wsgi_store.choices import MetricsAccess
+from wsgi_store.config import Config, variable
 from wsgi_store.errors import BY_CODE
 from wsgi_store.web.routes import URLS
 

@@ -11,8 +11,8 @@ from tests.support.access import line, maker
 from tests.support.calling import Untouched, call, held
 from tests.support.resumable import created, offset, tus
 from wsgi_store.assembly import create_app
-from wsgi_store.choices import LogFormat, LogLevel
-from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.choices import LogFormat, LogLevel, MetricsAccess
+from wsgi_store.config import Config
 from wsgi_store.web.access_log import AccessLog
 from wsgi_store.web.application import Application
 

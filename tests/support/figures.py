@@ -9,7 +9,8 @@ from webtest import TestApp
 from tests.support.servers import Server, gunicorn
 from tests.support.wire import Connection, message
 from wsgi_store.assembly import create_app
-from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.choices import MetricsAccess
+from wsgi_store.config import Config
 
 
 class Figures(dict[tuple[str, frozenset[tuple[str, str]]], float]):

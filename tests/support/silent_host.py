@@ -11,7 +11,8 @@ from typing import Any
 from tests.support.calling import call
 from wsgi_store.access.grant import EVERYTHING, Grant
 from wsgi_store.assembly import create_app
-from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.choices import MetricsAccess
+from wsgi_store.config import Config
 
 SECRET = "e5c0a8f2"
 FIELDS = {"HTTP_AUTHORIZATION": f"Bearer {SECRET}"}

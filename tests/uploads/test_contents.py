@@ -12,7 +12,8 @@ from webtest import TestApp
 from tests.support.access import Make, bearer, code, line, maker
 from tests.support.kinds import EVERY_KIND, Kind, content, digest_of, put
 from wsgi_store.assembly import create_app
-from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.choices import MetricsAccess
+from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import DigestMismatch, TooManyUploads, UploadLocked, UploadNotFound
 from wsgi_store.staging import Staging

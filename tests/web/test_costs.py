@@ -12,7 +12,8 @@ import wsgi_store
 from tests.support.access import ALL, HELLO, KEY, line
 from tests.support.calling import call
 from wsgi_store.assembly import create_app
-from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.choices import MetricsAccess
+from wsgi_store.config import Config
 from wsgi_store.web.application import Application
 from wsgi_store.web.request import FIELDS, MAX_ACCEPT, MAX_FIELD, UPLOAD_FIELDS
 

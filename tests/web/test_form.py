@@ -1,4 +1,4 @@
-"""POST / of a form (RFC 7578) stores its one file, or nothing."""
+"""POST / of a form with one file (RFC 7578) stores it, or nothing."""
 
 import hashlib
 
@@ -55,26 +55,31 @@ def test_one_file(application: Application, parts: list[bytes]) -> None:
     assert held(application) == [HASH]
 
 
+@pytest.mark.parametrize("parts", [[], [FIELD], [EMPTY], [EMPTY, FIELD, EMPTY]])
+@pytest.mark.parametrize("query", ["", f"hash={HASH}"])
+def test_no_file(application: Application, parts: list[bytes], query: str) -> None:
+    """A form without a file is refused."""
+    answer = post(application, form(*parts), QUERY_STRING=query)
+    check_refused(application, answer)
+    assert answer.json["files"] == 0
+
+
 @pytest.mark.parametrize(
-    "parts, files",
+    "parts",
     [
-        ([], 0),
-        ([FIELD], 0),
-        ([EMPTY], 0),
-        ([EMPTY, FIELD, EMPTY], 0),
-        ([FILE, FILE], 2),
-        ([FILE, FIELD, FILE], 2),
-        ([FILE, NAMELESS], 2),
-        ([NAMELESS, FILE], 2),
-        ([FILE, part('name="b"; filename="b.txt"')], 2),
-        ([part('name="b"; filename="b.txt"'), FILE], 2),
+        [FILE, FILE],
+        [FILE, FIELD, FILE],
+        [FILE, NAMELESS],
+        [NAMELESS, FILE],
+        [FILE, part('name="b"; filename="b.txt"')],
+        [FILE, FILE, FILE],
     ],
 )
-def test_no_file_or_two(application: Application, parts: list[bytes], files: int) -> None:
-    """A form without a file, or with two, is refused."""
-    answer = post(application, form(*parts))
+def test_second_file_of_a_form_that_has_to_have_one(application: Application, parts: list[bytes]) -> None:
+    """With `?hash=` a form with several files is refused, whatever they are."""
+    answer = post(application, form(*parts), QUERY_STRING=f"hash={HASH}")
     check_refused(application, answer)
-    assert answer.json["files"] == files
+    assert answer.json["files"] == 2
 
 
 def test_empty_file(application: Application) -> None:

@@ -100,10 +100,10 @@ def test_one_byte_too_much(application: Application) -> None:
 
 
 def test_second_file_is_not_read(application: Application) -> None:
-    """Reading stops where a second file begins."""
+    """With `?hash=`, reading stops where a second file begins."""
     second = part('name="b"; filename="b"', bytes(4 * READ_SIZE))
     body = Body(form(FILE, second))
-    check_refused(application, post(application, body, **CHUNKED))
+    check_refused(application, post(application, body, QUERY_STRING=f"hash={HASH}", **CHUNKED))
     assert body.tell() <= READ_SIZE
 
 
@@ -121,14 +121,15 @@ def test_large_fields_and_files(application: Application, size: int, sizes: tupl
 
 
 def test_size_limit(config: Config) -> None:
-    """max_size limits the file; a Content-Length too large for any such form gets 413 at once."""
+    """max_size limits the file; if there must be one, a Content-Length too large for it gets 413 at once."""
     application = create_app(replace(config, max_size=6))
     assert post(application, form(FIELD, FILE, FIELD)).status == 200
     seven = form(part('name="file"; filename="a"', b"seven b"))
-    too_large = Untouched()
+    bound = {"QUERY_STRING": f"hash={HASH}"}
     for answer in (
         post(application, seven),
-        post(application, too_large, CONTENT_LENGTH=str(FORM_OVERHEAD + 7)),
+        post(application, seven, **bound),
+        post(application, Untouched(), CONTENT_LENGTH=str(FORM_OVERHEAD + 7), **bound),
     ):
         assert (answer.status, answer.json["code"], answer.json["limit"]) == (413, "too_large", 6)
     assert held(application) == [HASH]

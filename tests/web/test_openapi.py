@@ -20,13 +20,14 @@ from tests.support.calling import Answer, Body, call
 from wsgi_store import __version__, errors
 from wsgi_store.access.grant import SCOPES
 from wsgi_store.assembly import create_app
-from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.choices import MetricsAccess
+from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
 from wsgi_store.web import routes, service
 from wsgi_store.web.application import REQUEST_ID, Application
 from wsgi_store.web.hash_list import LONGEST, MOST
 from wsgi_store.web.listing import MAX_PAGE, PAGE
-from wsgi_store.web.problems import problem
+from wsgi_store.web.problems import problem, told
 
 OPENAPI = Path(service.__file__).with_name("openapi.json").read_bytes()
 DOCUMENT: dict[str, Any] = json.loads(OPENAPI)
@@ -37,6 +38,8 @@ DATA = b"hello"
 HASH = hashlib.sha256(DATA).hexdigest()
 ASKED, JSON = json.dumps([HASH, "0" * 64]).encode(), {"CONTENT_TYPE": "application/json"}
 MD5 = base64.b64encode(hashlib.md5(DATA).digest()).decode()
+# The end of a part's header with a digest that its file does not have.
+WRONG = b"\r\nRepr-Digest: sha-256=:%s=:\r\n\r\n" % (b"A" * 43)
 # Client generators turn these names into functions, so they must not change.
 OPERATIONS = {
     "appendToUpload",
@@ -103,6 +106,8 @@ ERRORS = [
     errors.ExpectationFailed(""),
     errors.UnknownHost(host="a"),
     errors.DigestMismatch(expected="md5:0", actual="md5:1"),
+    errors.FilesRefused(files=[{"error": told(errors.TooLarge(limit=1))}]),
+    errors.FilesRefused(files=[{"name": "a", "error": told(errors.StoreUnavailable(""))}]),
     errors.ChecksumMismatch(expected="md5:0", actual="md5:1", offset=0),
     errors.HeadTooLarge(""),
     errors.UploadNotFound(),
@@ -194,13 +199,17 @@ def test_the_errors_are_those_of_the_code() -> None:
             assert bool(schema) == (status >= "400")
             for choice in schema.get("oneOf", [schema] if schema else []):
                 own = resolved(choice)["allOf"][1]["properties"]
-                assert str(own["status"]["const"]) == status
-                answered.add((own["status"]["const"], own["code"]["const"]))
+                statuses = own["status"].get("enum", [own["status"].get("const")])
+                assert int(status) in statuses
+                answered.add((int(status), own["code"]["const"]))
             for code, target in schema.get("discriminator", {}).get("mapping", {}).items():
                 assert resolved({"$ref": target})["allOf"][1]["properties"]["code"]["const"] == code
     # Protocols have statuses of their own for a wrong checksum and an upload in use.
     wanted = {(kind.status, code) for code, kind in errors.BY_CODE.items()}
-    assert answered == wanted | {(460, errors.ChecksumMismatch.code), (409, errors.UploadLocked.code)}
+    wanted |= {(460, errors.ChecksumMismatch.code), (409, errors.UploadLocked.code)}
+    # A form has the status of one of its files.
+    of_forms = COMPONENTS["schemas"]["FilesRefused"]["allOf"][1]["properties"]["status"]["enum"]
+    assert answered == wanted | {(status, errors.FilesRefused.code) for status in of_forms}
 
 
 def test_there_is_an_error_of_each_kind() -> None:
@@ -264,12 +273,17 @@ def test_answers_are_as_described(application: Application) -> None:
     form = b'--b\r\nContent-Disposition: form-data; name="f"; filename="n"\r\n\r\nhello\r\n--b--\r\n'
     etag = {"HTTP_IF_NONE_MATCH": f'"{HASH}"'}
     boundary = {"CONTENT_TYPE": "multipart/form-data; boundary=b"}
+    several = form.removesuffix(b"--b--\r\n") + form
     plain = {"HTTP_ACCEPT": "text/plain"}
     blob, named, text = "/{hash}", "/{hash}/{filename}", f"/{HASH}/a.txt"
     for status, described, method, path, extra in [
         (200, "/", "POST", "/", {"body": DATA}),
         (200, "/", "POST", "/", {"body": form, **boundary}),
         (200, "/", "POST", "/", {"body": DATA, **plain}),
+        (200, "/", "POST", "/", {"body": several, **boundary}),
+        (200, "/", "POST", "/", {"body": several, **boundary, **plain}),
+        (422, "/", "POST", "/", {"body": several.replace(b"\r\n\r\n", WRONG, 1), **boundary}),
+        (400, "/", "POST", "/", {"body": several, "query": f"hash={HASH}", **boundary}),
         (400, "/", "POST", "/", {"body": form[:-9], **boundary}),
         (400, "/", "POST", "/", {"body": b"", **boundary}),
         (411, "/", "POST", "/", {"CONTENT_LENGTH": None}),

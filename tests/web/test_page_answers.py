@@ -117,6 +117,67 @@ def test_a_form_is_answered_by_a_page(application: Application) -> None:
     assert sentence("answer.held", "ru") in Page(send(application, query="lang=ru")).text
 
 
+def send_several(application: Application, *files: tuple[str, bytes], **extra: Any) -> Answer:
+    """Send the plain form with several files, as a browser does."""
+    body = b"".join(
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n%s\r\n'
+        % (name.encode(), data)
+        for name, data in files
+    )
+    form = {"body": body + b"--b--\r\n", "CONTENT_TYPE": "multipart/form-data; boundary=b"}
+    return call(application, "POST", **{**form, **HTML, **extra})
+
+
+@pytest.mark.parametrize("language", page_text.LANGUAGES)
+def test_several_files_are_answered_by_a_page(application: Application, language: str) -> None:
+    """The page tells size and hash of each file, and links to it."""
+    files = [("a.txt", DATA), ("b.txt", b"b"), ("..", DATA)]
+    answer = send_several(application, *files, HTTP_ACCEPT_LANGUAGE=language)
+    told = send_several(application, *files, HTTP_ACCEPT=None).json["files"]
+    assert answer.status == 200
+    assert "Location" not in answer.headers
+    page = Page(answer)
+    assert sentence("answer.all", language) in page.text
+    hashes = [entry["hash"] for entry in told]
+    assert page.links() == [f"./{hashes[0]}/a.txt", f"./{hashes[1]}/b.txt", f"./{hashes[2]}", ""]
+    for text in (*hashes, "a.txt", "b.txt", f"{sentence('answer.size', language)}: 5"):
+        assert text in page.text
+
+
+@pytest.mark.parametrize("language", page_text.LANGUAGES)
+def test_refused_files_are_answered_by_a_page(config: Config, language: str) -> None:
+    """The page tells which files are stored, and why each of the others is not."""
+    application = create_app(replace(config, max_size=5))
+    answer = send_several(
+        application, ("a.txt", DATA), ("", b"too long"), ("b", b"longer"), HTTP_ACCEPT_LANGUAGE=language
+    )
+    assert answer.status == 413
+    page = Page(answer)
+    for key in ("error.files_refused.what", "error.files_refused.next", "error.too_large.what"):
+        assert sentence(key, language) in page.text
+    hash_ = send(application, HTTP_ACCEPT=None).json["hash"]
+    assert page.links() == [f"./{hash_}/a.txt", ""]
+    for text in ("a.txt", "#2", "b", hash_, "files_refused"):
+        assert text in page.text
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("data", [DATA, b"too long"])
+def test_hostile_names_among_several(config: Config, name: str, data: bytes) -> None:
+    """The names of files are text, whether they are stored or not."""
+    application = create_app(replace(config, max_size=5))
+    page = Page(send_several(application, (name.replace('"', "%22"), data), ("b", DATA)))
+    assert name in page.text
+    assert len(page.links()) == (3 if data is DATA else 2)
+
+
+def test_the_plain_form_takes_several_files(application: Application) -> None:
+    """Browsers let people choose several files; a ticket takes one (`test_a_ticket_without_scripts`)."""
+    for query in ("", "lang=ru"):
+        form = call(application, query=query, **HTML).body
+        assert b'<input type="file" name="file" multiple required>' in form
+
+
 @pytest.mark.parametrize("accept", [None, "*/*", "application/json", "text/html;q=0.5, application/json"])
 def test_programs_get_json(application: Application, accept: str | None) -> None:
     """Forms of programs are answered as before, and so are their failures."""
@@ -258,6 +319,10 @@ def test_a_ticket_without_scripts(config: Config, tmp_path: Path) -> None:
     form = call(application, query=query, **HTML)
     assert form.status == 200
     assert b"action=" not in form.body
+    assert b'<input type="file" name="file" required>' in form.body
+    two = send_several(application, ("a", b"a"), ("b", b"b"), query=query)
+    assert two.status == 400
+    assert sentence("error.bad_request.what") in Page(two).text
     refused = send(application, data=b"too long", query=query)
     assert refused.status == 413
     assert Page(refused).links() == [""], "the way back keeps the ticket"

@@ -17,6 +17,7 @@ from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.store.contract import Blob
 from wsgi_store.web.application import Application
+from wsgi_store.web.form import FORM_PARTS
 
 pytestmark = [pytest.mark.every_store, pytest.mark.long(38)]
 HELLO = b"hello\n"
@@ -167,6 +168,8 @@ def test_index(config: Config, max_size: int | None, algorithm: Algorithm) -> No
         "scopes": sorted(SCOPES - {"link"}),
         "limits": {
             "max_size": max_size,
+            "max_form_size": None,
+            "max_form_parts": FORM_PARTS,
             "upload_expires": 86400,
             "max_hashes": 10_000,
             "max_hashes_size": 2 << 20,

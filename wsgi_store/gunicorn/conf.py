@@ -13,7 +13,8 @@ from typing import Any
 
 from wsgi_store import logs
 from wsgi_store.banner import announce
-from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.choices import MetricsAccess
+from wsgi_store.config import Config
 from wsgi_store.errors import ConfigError, WSGIStoreError
 from wsgi_store.gunicorn.log import Logger
 from wsgi_store.gunicorn.open_files import file_limit, fitting_connections, raise_limit, too_many_connections

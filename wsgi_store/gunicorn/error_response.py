@@ -9,7 +9,8 @@ from typing import Any
 from gunicorn.util import http_date
 
 from wsgi_store import errors
-from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.choices import MetricsAccess
+from wsgi_store.config import Config
 from wsgi_store.logs import Seldom
 from wsgi_store.web.problems import problem
 

@@ -51,11 +51,17 @@ class AccessLog:
             }
             if exchange.hash is not None:
                 extra |= {"hash": exchange.hash, "size": exchange.size}
+            elif exchange.files is not None:
+                extra |= {"files": exchange.files, "size": exchange.size}
         else:
             # Quoted: a host application chooses the name, which must not look like another field.
             user = "" if exchange.user is None else f" user={quote(exchange.user, safe=':@')}"
-            blob = "" if exchange.hash is None else f" hash={exchange.hash} size={exchange.size}"
-            message += f" client={line.client or '-'}{user}{blob}"
+            stored = ""
+            if exchange.hash is not None:
+                stored = f" hash={exchange.hash} size={exchange.size}"
+            elif exchange.files is not None:
+                stored = f" files={exchange.files} size={exchange.size}"
+            message += f" client={line.client or '-'}{user}{stored}"
             extra = {"request_id": exchange.request_id}
         text = logs.json_line if self._json else logs.text_line
         # Written past loguru, which formats far more slowly.

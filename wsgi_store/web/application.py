@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from werkzeug.http import http_date
 
 from wsgi_store import errors
-from wsgi_store.config import MetricsAccess
+from wsgi_store.choices import MetricsAccess
 from wsgi_store.staging import Receipt
 from wsgi_store.web import page, page_answers, service, uploads, uwsgi
 from wsgi_store.web.access_log import AccessLog

@@ -21,7 +21,9 @@ class Exchange:
     hash: str | None = None
     """The primary name of the blob that was stored or removed; the path has the one that was asked for."""
     size: int | None = None
-    """The size of that blob in bytes."""
+    """The size of that blob in bytes, or of all those of a form."""
+    files: int | None = None
+    """How many files of a form with several were stored."""
     own_worker: bool = False
     """Whether this package's gunicorn worker serves the request.
 

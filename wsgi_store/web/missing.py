@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from wsgi_store.digest import Digest
 from wsgi_store.errors import BadRequest, ReadOnly
 from wsgi_store.web import hash_list
-from wsgi_store.web.blobs import PLAIN, prefers_text
+from wsgi_store.web.blobs import OF_PLAIN, prefers_text
 from wsgi_store.web.hash_list import Asked
 from wsgi_store.web.request import Request
-from wsgi_store.web.response import NO_SNIFFING, Response, json_response
+from wsgi_store.web.response import Response, json_response
 
 RENEW = {"true": True, "false": False}
 
@@ -21,8 +21,7 @@ def missing(request: Request) -> Response:
     """
     hashes = [digest.hex for digest in (_not_renewed(request) if _renews(request) else _absent(request))]
     if prefers_text(request.accept):
-        plain = [("Content-Type", PLAIN), ("Cache-Control", "no-store"), NO_SNIFFING]
-        return Response("".join(f"{hash_}\n" for hash_ in hashes).encode(), 200, plain)
+        return Response("".join(f"{hash_}\n" for hash_ in hashes).encode(), 200, OF_PLAIN)
     return json_response({"missing": hashes})
 
 

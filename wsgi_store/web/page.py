@@ -119,6 +119,8 @@ def _page(language: str, files: str, service: str, ticket: str) -> Document:
     values = {
         "files": page_text.escaped(files),
         "ticket": page_text.escaped(ticket),
+        # A ticket is for one file.
+        "multiple": "" if ticket else " multiple",
         "service": page_text.embedded(service),
         "sentences": page_text.embedded(sentences),
     }

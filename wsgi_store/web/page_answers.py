@@ -1,9 +1,10 @@
 """Answers that a person reads without scripts: what became of a form, and problems as sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import quote
 
-from wsgi_store.errors import WSGIStoreError
+from wsgi_store.errors import FilesRefused, WSGIStoreError
 from wsgi_store.web import page, page_text
 from wsgi_store.web.problems import fields_of, status_of
 from wsgi_store.web.request import Request
@@ -27,19 +28,19 @@ LONGEST_LINKED = 2000
 
 def stored(request: Request, told: Mapping[str, object], fields: Headers) -> Response:
     """Answer a form whose file is stored; `told` is what a program would be told."""
-    hash_ = str(told["hash"])
-    name = str(told.get("name", hash_))
-    link = page_text.escaped(name)
-    if request.grant.may_read:
-        url = f"{page.mount_url(request)}{hash_}{_named(name)}"
-        link = f'<a href="{page_text.escaped(url)}">{link}</a>'
     values = {
         "what": _sentence(request, "answer.stored" if told["created"] else "answer.held"),
         "size": told["size"],
         "algorithm": told["algorithm"],
-        "hash": hash_,
+        "hash": told["hash"],
     }
-    return _answer(request, "stored.html", 200, fields, values, link=link)
+    return _answer(request, "stored.html", 200, fields, values, link=_link(request, told))
+
+
+def stored_all(request: Request, files: Sequence[Mapping[str, object]]) -> Response:
+    """Answer a form whose files are stored; `files` is what a program would be told."""
+    values = {"what": _sentence(request, "answer.all")}
+    return _answer(request, "stored-all.html", 200, [], values, rows=_rows(request, files))
 
 
 def problem(request: Request, failure: WSGIStoreError) -> Response:
@@ -61,7 +62,8 @@ def problem(request: Request, failure: WSGIStoreError) -> Response:
         # The same URL keeps a ticket and the language.
         "back": "" if at_home else page.mount_url(request),
     }
-    return _answer(request, "problem.html", status, fields_of(failure), values)
+    rows = _rows(request, failure.files) if isinstance(failure, FilesRefused) else ""
+    return _answer(request, "problem.html", status, fields_of(failure), values, rows=rows)
 
 
 def _answer(
@@ -73,6 +75,32 @@ def _answer(
     content = page_text.filled(name, language, places)
     body = page_text.filled("answer.html", language, {**places, "content": content}).encode()
     return Response(body, status, [*OF_ANSWERS, *fields])
+
+
+def _rows(request: Request, files: Sequence[Mapping[str, Any]]) -> str:
+    """Return a list of files as HTML: the size and hash of each, or why it is not stored."""
+    size = page_text.escaped(_sentence(request, "answer.size"))
+    rows = []
+    for number, told in enumerate(files, 1):
+        if (error := told.get("error")) is not None:
+            name = page_text.escaped(told.get("name", f"#{number}"))
+            why = _sentence(request, f"error.{error['code']}.what", error["detail"])
+            rows.append(f"<dt>{name}</dt>\n<dd>{page_text.escaped(why)}</dd>\n")
+        else:
+            facts = f"<dd>{size}: {told['size']}</dd>\n<dd><code>{told['hash']}</code></dd>\n"
+            rows.append(f"<dt>{_link(request, told)}</dt>\n{facts}")
+    return f"<dl>\n{''.join(rows)}</dl>\n"
+
+
+def _link(request: Request, told: Mapping[str, object]) -> str:
+    """Return the name of a stored file as HTML, with a link for whoever may read it."""
+    hash_ = str(told["hash"])
+    name = str(told.get("name", hash_))
+    text = page_text.escaped(name)
+    if not request.grant.may_read:
+        return text
+    url = f"{page.mount_url(request)}{hash_}{_named(name)}"
+    return f'<a href="{page_text.escaped(url)}">{text}</a>'
 
 
 def _sentence(request: Request, key: str, other: str = "") -> str:

@@ -23,22 +23,32 @@ def problem(
 
     `by_script` says that a script in a browser made the request.
     """
+    log(error, identity, unforeseen)
+    kind = ("Content-Type", "application/problem+json")
+    fields = [kind, ("Cache-Control", "no-store"), NO_SNIFFING, *fields_of(error, by_script)]
+    return Response(to_json(told(error)), status_of(error)[0], fields)
+
+
+def told(error: errors.WSGIStoreError) -> dict[str, object]:
+    """Return the members of the problem document."""
     status, code = status_of(error)
-    if status >= 500 and not isinstance(error, (errors.RequestError, errors.Busy)):
-        # The cause may contain paths, which clients must not see.
-        cause = f" ({error.__cause__})" if error.__cause__ else ""
-        traced = f"\n{trace(unforeseen)}" if unforeseen else ""
-        logger.bind(request_id=identity, code=code).error("{}{}{}", error.message, cause, traced)
-    body = {
+    return {
         "title": PHRASES[status],
         "status": status,
         "code": code,
         "detail": error.message,
         **error.evidence,
     }
-    kind = ("Content-Type", "application/problem+json")
-    fields = fields_of(error, by_script)
-    return Response(to_json(body), status, [kind, ("Cache-Control", "no-store"), NO_SNIFFING, *fields])
+
+
+def log(error: errors.WSGIStoreError, identity: str | None, unforeseen: Exception | None = None) -> None:
+    """Log an error if it is the server's fault."""
+    status, code = status_of(error)
+    if status >= 500 and not isinstance(error, (errors.RequestError, errors.Busy)):
+        # The cause may contain paths, which clients must not see.
+        cause = f" ({error.__cause__})" if error.__cause__ else ""
+        traced = f"\n{trace(unforeseen)}" if unforeseen else ""
+        logger.bind(request_id=identity, code=code).error("{}{}{}", error.message, cause, traced)
 
 
 def fields_of(error: errors.WSGIStoreError, by_script: bool = False) -> Headers:
@@ -57,12 +67,13 @@ def fields_of(error: errors.WSGIStoreError, by_script: bool = False) -> Headers:
         return [("WWW-Authenticate", f"{BEARER}, {said}")]
     if isinstance(error, SOON):
         return [("Retry-After", "1")]
-    if isinstance(error, errors.StoreUnavailable):
+    if isinstance(error, errors.StoreUnavailable) or (
+        isinstance(error, errors.FilesRefused) and error.status == errors.StoreUnavailable.status
+    ):
         return [("Retry-After", RETRY_AFTER)]
     return []
 
 
 def status_of(error: errors.WSGIStoreError) -> tuple[int, str]:
     """Return the status and the code for a response; errors without a status are internal errors."""
-    kind = errors.WSGIStoreError if error.status is None else type(error)
-    return kind.status or 500, kind.code
+    return (500, errors.WSGIStoreError.code) if error.status is None else (error.status, error.code)

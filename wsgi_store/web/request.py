@@ -15,7 +15,13 @@ from werkzeug.wsgi import get_path_info
 from wsgi_store.access.grant import EVERYTHING, Grant
 from wsgi_store.authority import authority_of
 from wsgi_store.digest import Chunk, Digest
-from wsgi_store.errors import BadRequest, BlobNotFound, HeadTooLarge, UnsupportedMediaType
+from wsgi_store.errors import (
+    BadRequest,
+    BlobNotFound,
+    HeadTooLarge,
+    UnsupportedMediaType,
+    WSGIStoreError,
+)
 from wsgi_store.hashing import checked
 from wsgi_store.staging import Receipt
 from wsgi_store.web import conditional
@@ -23,7 +29,7 @@ from wsgi_store.web.backend import Backend
 from wsgi_store.web.body import chunks, open_body
 from wsgi_store.web.digest_fields import digests_of
 from wsgi_store.web.exchange import exchange_of
-from wsgi_store.web.form import FORM_OVERHEAD, Form
+from wsgi_store.web.form import FORM_OVERHEAD, Form, Part
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -167,16 +173,64 @@ class Request:
         if sock is not None:
             sock.settimeout(self.config.idle_timeout)
 
-    def receive(
-        self, digest: Digest | None = None, check: Callable[[], object] | None = None
-    ) -> tuple[Receipt, str | None]:
-        """Store the body, or the file in a form; returns the receipt and the file name in the form.
+    def receive(self, digest: Digest | None = None, check: Callable[[], object] | None = None) -> Receipt:
+        """Store the body.
 
         The file must have `digest`. `check` is called before the body is read, after everything else that
         can be refused by then, and again before the file is published. Raises LengthRequired, BadRequest,
         UnsupportedMediaType, Denied, what `check` raises, and the errors of `Staging.receive`.
         """
-        self.allow_time()
+        expected = [*self._wanted_of_whole(), *([] if digest is None else [digest])]
+        body, length, digests = self._open(bool(expected))
+        ticket = self.grant.ticket
+        return self.backend.staging.receive(
+            body if check is None else _checked(check, body),
+            length=length,
+            expected=expected + digests,
+            max_size=self.grant.max_size,
+            ticket=ticket if check is None else _checked_again(check, ticket),
+            under=digest,
+        )
+
+    def receive_form(self) -> list[tuple[Part, Receipt | WSGIStoreError]]:
+        """Store the files of a form; returns each with its receipt or its failure, in their order.
+
+        With a hash in the query or in the grant, or with a ticket, the form must have exactly one file.
+        Raises LengthRequired, BadRequest, TooLarge, Denied, and of one file alone the errors of
+        `Staging.receive`; then no file is acknowledged.
+        """
+        expected = self._wanted_of_whole()
+        body, length, digests = self._open(bool(expected))
+        staging, config, grant = self.backend.staging, self.config, self.grant
+        # Digest fields cover the whole body (RFC 9530), `hash` covers the file in it.
+        form = Form(
+            checked(body, digests), self._content_type[1].get("boundary", ""), length, config.max_form_size
+        )
+        if expected or grant.ticket is not None:
+            staging.admit(max(0, (length or 0) - FORM_OVERHEAD), grant.max_size)
+            part = form.file()
+            receipt = staging.receive(
+                part.chunks,
+                expected=[*expected, *part.digests],
+                max_size=grant.max_size,
+                ticket=grant.ticket,
+            )
+            return [(part, receipt)]
+        staging.require_room(max(0, (length or 0) - FORM_OVERHEAD))
+        parts: list[Part] = []
+
+        def taken() -> Iterator[tuple[Iterator[bytes], tuple[Digest, ...]]]:
+            for part in form.files():
+                parts.append(part)
+                yield part.chunks, part.digests
+
+        outcomes = staging.receive_all(taken(), max_size=grant.max_size)
+        if not parts:
+            raise BadRequest("a form must have at least one file", files=0)
+        return list(zip(parts, outcomes, strict=True))
+
+    def _wanted_of_whole(self) -> list[Digest]:
+        """The digests that the file of this request must have; raises BadRequest for a part of a file."""
         if "HTTP_CONTENT_RANGE" in self.environ:
             # The body is part of a file (RFC 9110 section 14.5); `curl -C 5 -T FILE` sends the rest of one.
             raise BadRequest("Content-Range: this is part of a file, and only whole files are stored")
@@ -185,28 +239,14 @@ class Request:
             raise BadRequest("send resumable uploads to /uploads")
         if self.is_form and self.environ["REQUEST_METHOD"] == "PUT":
             raise UnsupportedMediaType("the body of a PUT is the file itself; send a form by POST")
-        grant = self.grant
-        expected = self.wanted
+        return self.wanted
+
+    def _open(self, announced: bool) -> tuple[Iterator[Chunk], int | None, list[Digest]]:
+        """Return the body, its length in bytes if that is announced, and the digests in its fields."""
+        self.allow_time()
         digests = [*digests_of(self.environ, "Repr-Digest"), *digests_of(self.environ, "Content-Digest")]
-        expected += [digest] if digest is not None else []
-        read, length = open_body(self.environ, announced=bool(expected or digests))
-        if not self.is_form:
-            receipt = self.backend.staging.receive(
-                chunks(read, length) if check is None else _checked(check, chunks(read, length)),
-                length=length,
-                expected=expected + digests,
-                max_size=grant.max_size,
-                ticket=grant.ticket if check is None else _checked_again(check, grant.ticket),
-                under=digest,
-            )
-            return receipt, None
-        self.backend.staging.admit(max(0, (length or 0) - FORM_OVERHEAD), grant.max_size)
-        # Digest fields cover the whole body (RFC 9530), `hash` covers the file in it.
-        form = Form(checked(chunks(read, length), digests), self._content_type[1].get("boundary", ""))
-        receipt = self.backend.staging.receive(
-            form.file(), expected=expected, max_size=grant.max_size, ticket=grant.ticket
-        )
-        return receipt, form.name
+        read, length = open_body(self.environ, announced=announced or bool(digests))
+        return chunks(read, length), length, digests
 
     @property
     def wanted(self) -> list[Digest]:

@@ -13,6 +13,7 @@ from wsgi_store.store.abilities import Names
 from wsgi_store.version import __version__
 from wsgi_store.web import hash_list, page
 from wsgi_store.web.document import Document
+from wsgi_store.web.form import FORM_PARTS
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import NO_SNIFFING, Response, json_response
 
@@ -103,6 +104,8 @@ def _described(request: Request, grant: Grant) -> dict[str, object]:
         "scopes": _scopes(request, grant),
         "limits": {
             "max_size": min((one for one in limits if one is not None), default=None),
+            "max_form_size": request.config.max_form_size,
+            "max_form_parts": FORM_PARTS,
             "upload_expires": ceil(request.config.upload_expires),
             **({"link_expires": int(request.config.link_expires)} if signs else {}),
             "max_hashes": hash_list.MOST,

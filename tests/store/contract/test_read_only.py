@@ -25,8 +25,8 @@ from tests.support.users import require_entry
 from tests.support.wire import Connection, message
 from wsgi_store.access.signing import Signer
 from wsgi_store.assembly import create_app
-from wsgi_store.choices import Redirect
-from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.choices import MetricsAccess, Redirect
+from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import ReadOnly, WrongStore
 from wsgi_store.staging import Staging

@@ -20,7 +20,8 @@ from tests.support.strangers import NOBODY
 from wsgi_store.assembly import create_app
 from wsgi_store.cli.main import main
 from wsgi_store.cli.owner import LATER
-from wsgi_store.config import Config, MetricsAccess
+from wsgi_store.choices import MetricsAccess
+from wsgi_store.config import Config
 from wsgi_store.errors import StoreError
 
 TREES = 40
