@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 FIELDS: Headers = [("Content-Type", "application/x-tar"), ("Cache-Control", "no-store"), NO_SNIFFING]
-# Small blobs are sent together in pieces of at least this many bytes.
-PIECE = 64 << 10
+# Bytes of which small blobs are sent together at least.
+PIECE = SEND_SIZE
 # Blobs that are requested ahead of the one that is sent, where each takes a request of its own.
 AHEAD = 16
 

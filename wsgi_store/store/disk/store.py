@@ -25,6 +25,7 @@ from wsgi_store.store.disk import marker as markers
 from wsgi_store.store.disk.capabilities import STAGING, require_one_disk
 from wsgi_store.store.disk.keeping import NameKeeping
 from wsgi_store.store.disk.listing import Listing, describe, digest_of
+from wsgi_store.store.disk.lookup import find_all, renew_all
 from wsgi_store.store.disk.names import is_link, stat_file
 from wsgi_store.store.disk.publish import publish, renew
 from wsgi_store.store.disk.reader import LocalReader
@@ -147,11 +148,8 @@ class LocalStore(NameKeeping):
 
     def sizes(self, digests: Collection[Digest]) -> dict[Digest, int]:
         """Return the sizes in bytes of those of these blobs that the store has."""
-        found = {}
-        for digest in digests:
-            with suppress(BlobNotFound):
-                found[digest] = self.stat(digest).size
-        return found
+        with disk_errors("cannot stat the blobs"):
+            return {digest: size for digest, (size, _) in find_all(self._tree, digests).items()}
 
     def renew(self, digest: Digest, size: int) -> Publication | None:
         """Let a blob of this size count as added now; None if that takes its bytes."""
@@ -160,7 +158,8 @@ class LocalStore(NameKeeping):
 
     def renew_all(self, blobs: Mapping[Digest, int]) -> set[Digest]:
         """Let blobs of these sizes count as added now; returns those that do."""
-        return {digest for digest, size in blobs.items() if self.renew(digest, size) is not None}
+        with disk_errors("cannot renew the blobs"), self._tree.marker.held() as marker:
+            return renew_all(self._tree, blobs, marker)
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
         """Remove a blob and return its description; raises BlobNotFound."""
