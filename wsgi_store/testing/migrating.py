@@ -43,6 +43,10 @@ class Migrating:
             assert able(store).adopt([Hashed(old, None, {PRIMARY: new})]) == [Adopted.HELD]
             for opened in (before, store):
                 assert content(opened, old) == content(opened, new) == data
+                assert opened.sizes([*olds, new]) == {
+                    **{digest_of(OLD, one): len(one) for one in SOME},
+                    new: len(data),
+                }
                 assert opened.stat(old).names == (new, old)
                 # No blob moves behind a cursor.
                 assert [blob.digest for blob in opened.iterate()] == olds

@@ -82,6 +82,13 @@ class Comparison(RuleBasedStateMachine):
             with pytest.raises(BlobNotFound):
                 self.store.stat(digest)
 
+    @rule(data=st.sets(DATA | st.binary(max_size=4)))
+    def sizes(self, data: set[bytes]) -> None:
+        """Look up several blobs."""
+        digests = {digest_of(ALGORITHM, one) for one in data}
+        expected = {digest: len(self.model[digest]) for digest in digests & self.model.keys()}
+        assert self.store.sizes(digests) == expected
+
     @rule(data=DATA)
     def remove(self, data: bytes) -> None:
         """Remove a blob."""

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound
-from wsgi_store.store.abilities import Adopted, Hashed, Names
+from wsgi_store.store.abilities import Adopted, Hashed, Names, Renewal
 from wsgi_store.store.contract import Durability
 from wsgi_store.store.marker import Marker
 from wsgi_store.testing.helpers import COLLIDING, COLLIDING_SHA1, content, digest_of, neighbours
@@ -88,6 +88,26 @@ class NamedComparison(RuleBasedStateMachine):
         else:
             self.missing(self.store.open, digest)
             self.missing(self.store.stat, digest)
+
+    @rule(asked=st.sets(st.builds(digest_of, ALGORITHMS, DATA)))
+    def sizes(self, asked: set[Digest]) -> None:
+        """Look up several blobs by any of their names."""
+        expected = {digest: len(self.names[digest]) for digest in asked & self.names.keys()}
+        assert self.store.sizes(asked) == expected
+
+    @rule(asked=st.sets(st.builds(digest_of, st.sampled_from([NEW, OLD]), DATA)), wrong=DATA)
+    def renew(self, asked: set[Digest], wrong: bytes) -> None:
+        """Renew several blobs; those under an old name and those of another size need an upload."""
+        primary, *_ = self.store.refresh()
+        data = {digest: self.names[digest] for digest in asked & self.names.keys()}
+        sizes = dict.fromkeys(asked, len(wrong)) | {
+            digest: len(one) + (one == wrong) for digest, one in data.items()
+        }
+        expected = {
+            digest for digest, one in data.items() if one != wrong and digest_of(primary, one) in self.names
+        }
+        assert isinstance(self.store, Renewal)
+        assert self.store.renew_all(sizes) == expected
 
     @rule(data=DATA, algorithm=ALGORITHMS)
     def remove(self, data: bytes, algorithm: Algorithm) -> None:

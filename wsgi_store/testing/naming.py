@@ -89,6 +89,26 @@ class Naming:
         store.remove(names[1])
         assert [store.renew(name, len(DATA)) for name in names] == [None] * len(names)
 
+    def test_many_by_any_name(self, kind: StoreKind, root: Path, store: Store, staging: Staging) -> None:
+        """Many blobs are found by any of their names, and renewed by those that are collision resistant."""
+        every = {name: len(data) for data in SOME for name in names_of(data)}
+        assert store.sizes(every) == {}
+        for data in SOME:
+            put(staging, data)
+        unknown = digest_of(Algorithm.SHA512, DATA)
+        assert store.sizes([*every, unknown]) == every
+        for data in SOME:
+            kind.age(root, names_of(data)[0])
+        old = store.stat(names_of(DATA)[0])
+        if isinstance(store, Renewal):
+            primary = {names_of(data)[0]: len(data) for data in SOME}
+            assert store.renew_all(primary | {unknown: len(DATA)}) == primary.keys()
+            assert store.stat(old.digest).modified > old.modified
+            assert not store.expire(old.digest, old.modified)
+        store.remove(names_of(DATA)[1])
+        left = {name: size for name, size in every.items() if name not in names_of(DATA)}
+        assert store.sizes(every) == left
+
     def test_a_condition_on_removing(self, store: Store, staging: Staging) -> None:
         """The condition sees the name that was asked for, and keeps the blob."""
         names = names_of(DATA)

@@ -12,6 +12,7 @@ from wsgi_store.store.contract import Store
 from wsgi_store.testing.changing import Changing
 from wsgi_store.testing.kind import StoreKind
 from wsgi_store.testing.listing import Listing
+from wsgi_store.testing.many import Many
 from wsgi_store.testing.migrating import Migrating
 from wsgi_store.testing.model import Model
 from wsgi_store.testing.named_model import NamedModel
@@ -22,7 +23,7 @@ from wsgi_store.testing.reading import Reading
 from wsgi_store.testing.renewing import Renewing
 
 
-class StoreContract(Reading, Changing, Listing, Quarantine, Renewing, Model):
+class StoreContract(Reading, Changing, Listing, Quarantine, Renewing, Many, Model):
     """The contract of `Store`, sentence by sentence, in one process.
 
     Make a subclass whose name begins with `Test` and whose fixture `kind` returns the kind of store:

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import obstore
 import pytest
 
 from tests.support.calling import call
@@ -15,6 +17,10 @@ from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound
 from wsgi_store.staging import Staging
+from wsgi_store.store.abilities import Renewal
+from wsgi_store.store.bucket.keys import key_of
+from wsgi_store.store.bucket.listing import PAGE
+from wsgi_store.store.bucket.lookup import DENSE
 from wsgi_store.store.contract import Durability, Remote, Store
 from wsgi_store.store.marker import Marker
 from wsgi_store.store.open import open_store
@@ -88,6 +94,45 @@ def test_requests_with_a_further_name(tmp_path: Path, proxy: Between, requests: 
     assert requests(lambda: absent(store, small)) == 6
     assert requests(lambda: store.remove(digest_of(Algorithm.SHA256, MIDDLE))) == 5 + 1
     assert requests(lambda: absent(store, middle)) == 6
+
+
+def test_requests_about_many(tmp_path: Path, proxy: Between, requests: Requests) -> None:
+    """Few blobs take a request each, many one for each page of a listing; renewing young ones, one more."""
+    store = opened(tmp_path, proxy)
+    assert isinstance(store, Renewal)
+    staging = Staging(store)
+    blobs = {put(staging, b"%d" % number).digest: len(b"%d" % number) for number in range(DENSE)}
+    few = dict(list(blobs.items())[: DENSE - 1])
+    never = [digest_of(Algorithm.SHA256, b"never added %d" % number) for number in range(DENSE)]
+    assert requests(lambda: store.sizes([])) == 0
+    assert requests(lambda: store.sizes(few)) == len(few)
+    assert requests(lambda: store.sizes(blobs)) == 1
+    assert requests(lambda: store.sizes(never[:3])) == 3 + 1
+    assert requests(lambda: store.sizes([*never, *blobs])) == 1 + 1
+    assert requests(lambda: store.renew_all(few)) == len(few) + 1
+    assert requests(lambda: store.renew_all(blobs)) == 1 + 1
+
+
+def test_a_sparse_list(tmp_path: Path, proxy: Between) -> None:
+    """Where few of a page are wanted, the others are asked for one by one, and none is missed."""
+    store = opened(tmp_path, proxy)
+    data = [b"%d" % number for number in range(3 * PAGE)]
+    client = store._bucket.client  # type: ignore[attr-defined]  # pylint: disable=protected-access
+    every = sorted((digest_of(Algorithm.SHA256, one) for one in data), key=lambda digest: digest.raw)
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda digest: obstore.put(client, key_of(digest), b"some"), every))
+    never = [digest_of(Algorithm.SHA256, b"never added %d" % number) for number in range(10)]
+    for step in (10, 100, 40):
+        wanted = every[::step]
+        proxy.seen.clear()
+        assert store.sizes([*wanted, *never]) == dict.fromkeys(wanted, 4)
+        lists = [one for one in proxy.seen if "list-type=2" in one.path]
+        if PAGE / step >= DENSE:
+            assert len(lists) in (3, 4)
+            assert len(proxy.seen) < len(lists) + DENSE + 1
+        else:
+            assert len(lists) == (len(wanted) + len(never) >= DENSE)
+            assert len(proxy.seen) <= len(lists) + len(wanted) + len(never) + 1
 
 
 def test_requests_of_a_migration(tmp_path: Path, proxy: Between, requests: Requests) -> None:

@@ -61,7 +61,7 @@ def strays(bucket: MarkedBucket, algorithm: Algorithm, after: Digest | None) -> 
     """Yield the blobs that lie under names by `algorithm`, in ascending order. Raises StoreUnavailable."""
     offset: str | None = key_of(after) if after else BEFORE_BLOBS
     while offset is not None:
-        found, offset = _objects(bucket, blob_keys([algorithm]), offset)
+        found, offset = object_page(bucket, blob_keys([algorithm]), offset)
         for hash_, meta in found.items():
             yield described(algorithm.parse(hash_), meta)
 
@@ -140,7 +140,7 @@ def _page(bucket: MarkedBucket, marker: Marker, by: Algorithm, behind: str) -> t
 
     Also returns behind which key the next page begins, None if this is the last one.
     """
-    objects, end = _objects(bucket, blob_keys([by]), behind)
+    objects, end = object_page(bucket, blob_keys([by]), behind)
     page: Page = {**objects}
     if by not in marker.names:
         return page, end
@@ -164,7 +164,7 @@ def _names_behind(bucket: MarkedBucket, algorithm: Algorithm, behind: str) -> It
             yield name
 
 
-def _objects(
+def object_page(
     bucket: MarkedBucket, key: re.Pattern[str], offset: str
 ) -> tuple[dict[str, "ObjectMeta"], str | None]:
     """Return one page of the objects whose keys match, by hash; and its last key, None at the end."""

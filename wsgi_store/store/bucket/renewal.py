@@ -11,6 +11,7 @@ from wsgi_store.errors import BlobNotFound, StoreUnavailable
 from wsgi_store.store.bucket.adoption import Adoption
 from wsgi_store.store.bucket.keys import key_of
 from wsgi_store.store.bucket.lock import locked
+from wsgi_store.store.bucket.lookup import each, find_all
 from wsgi_store.store.bucket.marked import MarkedBucket
 from wsgi_store.store.bucket.places import find
 from wsgi_store.store.bucket.version import Version, look, metadata, names_in, version_of
@@ -59,7 +60,26 @@ class Renewing:
 
     def renew_all(self, blobs: Mapping[Digest, int]) -> set[Digest]:
         """Let blobs of these sizes count as added now; returns those that do."""
-        return {digest for digest, size in blobs.items() if self.renew(digest, size) is not None}
+        bucket = self._bucket
+        bucket.require_writable()
+        found = find_all(bucket, blobs.keys())
+        marker = bucket.last
+        young = time.time() - self.granularity / 2
+        same = [digest for digest, seen in found.items() if seen.size == blobs[digest]]
+        renewed = {
+            digest
+            for digest in same
+            if found[digest].modified > young and found[digest].at.algorithm is marker.algorithm
+        }
+        # Until the marker was read again, such a blob may have moved before it was found.
+        if bucket.refresh() != marker:
+            renewed.clear()
+        old = [digest for digest in same if digest not in renewed]
+        return renewed | {
+            digest
+            for digest, known in each(old, lambda digest: self.renew(digest, blobs[digest]))
+            if known is not None
+        }
 
 
 def _copied(bucket: MarkedBucket, at: Digest, there: Version, names: list[Digest], copier: "Copier") -> bool:

@@ -19,6 +19,7 @@ from wsgi_store.store.bucket.keeping import NameKeeping
 from wsgi_store.store.bucket.keys import blob_keys, described, key_of, quarantine_key_of
 from wsgi_store.store.bucket.litter import litter
 from wsgi_store.store.bucket.lock import locked, remove
+from wsgi_store.store.bucket.lookup import find_all
 from wsgi_store.store.bucket.marked import MarkedBucket
 from wsgi_store.store.bucket.names import follow
 from wsgi_store.store.bucket.parts import Parts
@@ -102,6 +103,11 @@ class ObjectStore(NameKeeping, Renewing):
         there, at = find(self._bucket, digest)
         return described(digest, there.meta, at)
 
+    def sizes(self, digests: Collection[Digest]) -> dict[Digest, int]:
+        """Return the sizes in bytes of those of these blobs that the store has."""
+        self._bucket.require()
+        return {digest: seen.size for digest, seen in find_all(self._bucket, digests).items()}
+
     def open(self, digest: Digest, start: int = 0, length: int | None = None) -> ObjectReader:
         """Open `length` bytes from `start`, by default to the end; raises BlobNotFound."""
         self._bucket.require()
@@ -147,21 +153,14 @@ class ObjectStore(NameKeeping, Renewing):
 
     def add_all(self, staged: Sequence[StagedFile]) -> list[Publication | StoreError]:
         """Publish staged files as `add` does; returns the outcome of each."""
-        outcomes: list[Publication | StoreError] = []
-        for one in staged:
-            try:
-                outcomes.append(self.add(one))
-            except StoreError as error:
-                outcomes.append(error)
-        return outcomes
 
-    def sizes(self, digests: Collection[Digest]) -> dict[Digest, int]:
-        """Return the sizes in bytes of those of these blobs that the store has."""
-        found = {}
-        for digest in digests:
-            with suppress(BlobNotFound):
-                found[digest] = self.stat(digest).size
-        return found
+        def add(one: StagedFile) -> Publication | StoreError:
+            try:
+                return self.add(one)
+            except StoreError as error:
+                return error
+
+        return [add(one) for one in staged]
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
         """Remove a blob and return its description; raises BlobNotFound."""

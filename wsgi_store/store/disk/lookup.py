@@ -96,9 +96,7 @@ def _by_shard(names: Iterable[Digest]) -> Iterator[list[Digest]]:
         yield list(group)
 
 
-def _touch(
-    tree: Tree, names: list[Digest], sizes: Mapping[Digest, int]
-) -> tuple[list[Digest], list[Digest]]:
+def _touch(tree: Tree, names: list[Digest], sizes: Mapping[Digest, int]) -> tuple[list[Digest], list[Digest]]:
     """Set the times of the files of one shard to now.
 
     Returns the names of those whose times were set, and of those that were removed or replaced meanwhile.
@@ -126,7 +124,7 @@ def _touch(
 
 
 def _sync(tree: Tree, touched: Mapping[Digest, list[Digest]], renewed: Iterable[Digest]) -> None:
-    """Sync the files with these names, by a name in each shard, and the directories of all `renewed` names."""
+    """Sync these files, given by a name in each shard, and the directories of all `renewed` names."""
     work = dict(touched)
     if tree.full:
         shards = {name.raw[0] for name in work}

@@ -98,6 +98,11 @@ class LocalStore(NameKeeping):
             status, at = self._tree.find(digest, stat_file)
         return describe(digest, status, at)
 
+    def sizes(self, digests: Collection[Digest]) -> dict[Digest, int]:
+        """Return the sizes in bytes of those of these blobs that the store has."""
+        with disk_errors("cannot stat the blobs"):
+            return {digest: size for digest, (size, _) in find_all(self._tree, digests).items()}
+
     def open(self, digest: Digest, start: int = 0, length: int | None = None) -> LocalReader:
         """Open `length` bytes from `start`, by default to the end; raises BlobNotFound."""
         with disk_errors("cannot open the blob"):
@@ -145,11 +150,6 @@ class LocalStore(NameKeeping):
             except StoreError as error:
                 outcomes.append(error)
         return outcomes
-
-    def sizes(self, digests: Collection[Digest]) -> dict[Digest, int]:
-        """Return the sizes in bytes of those of these blobs that the store has."""
-        with disk_errors("cannot stat the blobs"):
-            return {digest: size for digest, (size, _) in find_all(self._tree, digests).items()}
 
     def renew(self, digest: Digest, size: int) -> Publication | None:
         """Let a blob of this size count as added now; None if that takes its bytes."""
