@@ -1,6 +1,5 @@
 """Several files of one request: received one after another, then synced and published together."""
 
-import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -16,6 +15,7 @@ from wsgi_store.errors import (
     TooLarge,
     WSGIStoreError,
 )
+from wsgi_store.filesystem import TOO_MANY_OPEN
 from wsgi_store.hashing import Hasher
 from wsgi_store.staging.filling import SPACE_INTERVAL, Filling
 from wsgi_store.staging.receipt import Receipt
@@ -29,8 +29,6 @@ BYTES = 64 << 20
 BLOCK = 4096
 # Descriptors kept for publishing, in case other requests take the last ones meanwhile.
 SPARE = 8
-# Errors of open(2): too many open files in the process or in the system.
-TOO_MANY_OPEN = {errno.EMFILE, errno.ENFILE}
 
 
 class Batch:
@@ -91,13 +89,12 @@ class Batch:
     def _publish(self) -> None:
         self._free_spare()
         sealed: dict[int, StagedFile] = {}
-        for number, (staged, size) in self._waiting.items():
-            try:
-                self._filling.seal(staged, size)
-            except StoreError as error:
-                self._outcomes[number] = error
-            else:
+        failures = self._filling.seal_all(self._waiting.values())
+        for (number, (staged, _)), failure in zip(self._waiting.items(), failures, strict=True):
+            if failure is None:
                 sealed[number] = staged
+            else:
+                self._outcomes[number] = failure
         added = self._store.add_all(list(sealed.values())) if sealed else []
         for number, outcome in zip(sealed, added, strict=True):
             _, size = self._waiting[number]

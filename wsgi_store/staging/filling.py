@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from wsgi_store.digest import Chunk
 from wsgi_store.errors import StorageFull, StoreError, StoreUnavailable, WrongStore
-from wsgi_store.filesystem import Directory, disk_errors, set_mode, write_all
+from wsgi_store.filesystem import Directory, disk_errors, set_mode, sync_all, write_all
 from wsgi_store.readiness import Readiness
 from wsgi_store.staging.space import Promises, Space
 from wsgi_store.store.abilities import EarlyUploads, Renewal
@@ -26,6 +26,10 @@ SPACE_INTERVAL = 1 << 20
 # Bytes received before the kernel is told to write them out: one sync of a whole large file would make the
 # small uploads beside it wait.
 WRITEBACK_INTERVAL = 8 << 20
+
+
+# The mode of a blob; files without a name are made with it, unless the umask takes some of it.
+READABLE = 0o444
 
 
 class Filling(Space):
@@ -61,7 +65,7 @@ class Filling(Space):
                 except WrongStore as error:
                     raise StoreUnavailable("the store cannot be used") from error
             if self._nameless is not False:
-                return StagedFile(os.open(self._directory, NAMELESS, 0o600))
+                return StagedFile(os.open(self._directory, NAMELESS, READABLE))
             return StagedFile.named(self._directory)
 
     def fill(  # pylint: disable=too-many-arguments
@@ -102,12 +106,42 @@ class Filling(Space):
     def seal(self, staged: StagedFile, size: int) -> None:
         """Make a complete file read-only and durable; raises StoreError."""
         with disk_errors("cannot write the file"):
-            set_mode(staged.fd, 0o444)
-            if os.fstat(staged.fd).st_size != size:
-                # A bug elsewhere in this process may write to the number of a closed descriptor.
-                raise StoreUnavailable("something else wrote to the file")
+            self._complete(staged, size)
             if self._sync:
                 os.fsync(staged.fd)
+
+    def seal_all(self, files: Iterable[tuple[StagedFile, int]]) -> list[StoreError | None]:
+        """Seal files, each with its size in bytes, in less time; returns the failure of each."""
+        failures: list[StoreError | None] = []
+        complete: list[tuple[int, int]] = []
+        for number, (staged, size) in enumerate(files):
+            failures.append(None)
+            try:
+                with disk_errors("cannot write the file"):
+                    self._complete(staged, size)
+                    if self._sync:
+                        # Starts to write all of them, before the first one is waited for.
+                        os.posix_fadvise(staged.fd, 0, size, os.POSIX_FADV_DONTNEED)
+                        complete.append((number, staged.fd))
+            except StoreError as error:
+                failures[number] = error
+        unsynced = sync_all([fd for _, fd in complete])
+        for (number, _), failure in zip(complete, unsynced, strict=True):
+            try:
+                with disk_errors("cannot write the file"):
+                    if failure is not None:
+                        raise failure
+            except StoreError as error:
+                failures[number] = error
+        return failures
+
+    def _complete(self, staged: StagedFile, size: int) -> None:
+        status = os.fstat(staged.fd)
+        if status.st_size != size:
+            # A bug elsewhere in this process may write to the number of a closed descriptor.
+            raise StoreUnavailable("something else wrote to the file")
+        if status.st_mode & 0o777 != READABLE:
+            set_mode(staged.fd, READABLE)
 
     def check(self) -> None:
         """Raise StoreUnavailable if a file could not be received now or, from a read-only store, be sent.

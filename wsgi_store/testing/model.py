@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound
+from wsgi_store.staging import Receipt
 from wsgi_store.store.contract import Durability
 from wsgi_store.testing.helpers import content, digest_of, neighbours
 from wsgi_store.testing.kind import StoreKind
@@ -60,6 +61,16 @@ class Comparison(RuleBasedStateMachine):
         assert len(created) == len(set(created))
         assert set(created) == asked.keys() - self.model.keys()
         self.model |= asked
+
+    @rule(data=st.lists(DATA, max_size=8))
+    def add_all(self, data: list[bytes]) -> None:
+        """Upload several blobs in one batch, some of them identical."""
+        receipts = self.staging.receive_all(([one], ()) for one in data)
+        for one, receipt in zip(data, receipts, strict=True):
+            assert isinstance(receipt, Receipt)
+            assert receipt.digest == digest_of(ALGORITHM, one)
+            assert receipt.created == (receipt.digest not in self.model)
+            self.model[receipt.digest] = one
 
     @rule(data=DATA, start=OFFSETS, length=st.none() | OFFSETS)
     def read(self, data: bytes, start: int, length: int | None) -> None:

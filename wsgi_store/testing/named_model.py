@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound
+from wsgi_store.staging import Receipt
 from wsgi_store.store.abilities import Adopted, Hashed, Names, Renewal
 from wsgi_store.store.contract import Durability
 from wsgi_store.store.marker import Marker
@@ -66,7 +67,17 @@ class NamedComparison(RuleBasedStateMachine):
     def add(self, data: bytes, under: Algorithm | None) -> None:
         """Upload some bytes, perhaps checked by one of their hashes."""
         expected = [] if under is None else [digest_of(under, data)]
-        receipt = self.staging.receive([data], expected=expected)
+        self._added(data, self.staging.receive([data], expected=expected))
+
+    @rule(data=st.lists(DATA, max_size=5))
+    def add_all(self, data: list[bytes]) -> None:
+        """Upload several blobs in one batch."""
+        receipts = self.staging.receive_all(([one], ()) for one in data)
+        for one, receipt in zip(data, receipts, strict=True):
+            assert isinstance(receipt, Receipt)
+            self._added(one, receipt)
+
+    def _added(self, data: bytes, receipt: Receipt) -> None:
         assert receipt.created == (data not in self.names.values())
         others = tuple(
             algorithm

@@ -9,6 +9,7 @@ import pytest
 from wsgi_store.digest import Algorithm
 from wsgi_store.staging import Staging
 from wsgi_store.store.contract import Store
+from wsgi_store.testing.adding import Adding
 from wsgi_store.testing.changing import Changing
 from wsgi_store.testing.kind import StoreKind
 from wsgi_store.testing.listing import Listing
@@ -23,7 +24,7 @@ from wsgi_store.testing.reading import Reading
 from wsgi_store.testing.renewing import Renewing
 
 
-class StoreContract(Reading, Changing, Listing, Quarantine, Renewing, Many, Model):
+class StoreContract(Reading, Changing, Adding, Listing, Quarantine, Renewing, Many, Model):
     """The contract of `Store`, sentence by sentence, in one process.
 
     Make a subclass whose name begins with `Test` and whose fixture `kind` returns the kind of store:

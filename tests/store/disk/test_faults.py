@@ -213,10 +213,15 @@ def test_a_call_that_fails(
         raise OSError(code, os.strerror(code), *arguments[:1])
 
     full = code in (errno.ENOSPC, errno.EDQUOT)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, function, fail)
-        with pytest.raises(StorageFull if full else StoreUnavailable) as caught:
-            ask(store, staging)
+    # With a usual one, a file is made with its mode.
+    umask = os.umask(0o077)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, function, fail)
+            with pytest.raises(StorageFull if full else StoreUnavailable) as caught:
+                ask(store, staging)
+    finally:
+        os.umask(umask)
     assert str(caught.value).endswith(f": {os.strerror(code)}")
     assert store.root not in str(caught.value)
     put(staging, DATA)

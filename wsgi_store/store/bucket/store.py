@@ -14,6 +14,7 @@ from wsgi_store.errors import BlobNotFound, StoreError, StoreUnavailable
 from wsgi_store.filesystem import disk_errors
 from wsgi_store.store.bucket import listing
 from wsgi_store.store.bucket.adoption import Adoption
+from wsgi_store.store.bucket.batch import add_all
 from wsgi_store.store.bucket.failures import asking
 from wsgi_store.store.bucket.keeping import NameKeeping
 from wsgi_store.store.bucket.keys import blob_keys, described, key_of, quarantine_key_of
@@ -152,15 +153,8 @@ class ObjectStore(NameKeeping, Renewing):
         return published
 
     def add_all(self, staged: Sequence[StagedFile]) -> list[Publication | StoreError]:
-        """Publish staged files as `add` does; returns the outcome of each."""
-
-        def add(one: StagedFile) -> Publication | StoreError:
-            try:
-                return self.add(one)
-            except StoreError as error:
-                return error
-
-        return [add(one) for one in staged]
+        """Publish staged files as `add` does, several at once; returns the outcome of each."""
+        return add_all(self.add, staged, self.algorithm)
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
         """Remove a blob and return its description; raises BlobNotFound."""

@@ -1,16 +1,19 @@
-"""Publishing a staged file: its further names first, its primary name last."""
+"""Publishing staged files: the further names of each first, its primary name last, all synced at the end."""
 
 import errno
 import fcntl
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from wsgi_store.digest import Digest
-from wsgi_store.errors import BlobNotFound, DigestCollision, StoreUnavailable
-from wsgi_store.filesystem import touch
+from wsgi_store.errors import BlobNotFound, DigestCollision, StoreError, StoreUnavailable
+from wsgi_store.filesystem import NAME, TOO_MANY_OPEN, Directory, disk_errors, touch
 from wsgi_store.store.contract import Added, Publication
 from wsgi_store.store.disk.names import stat_file
 from wsgi_store.store.disk.naming import Given, give
-from wsgi_store.store.disk.tree import Tree, locked_shards
+from wsgi_store.store.disk.tree import Tree, discarded, locked_shards
+from wsgi_store.store.disk.writing import Writing
 from wsgi_store.store.marker import Marker
 from wsgi_store.store.staged import StagedFile
 
@@ -18,59 +21,108 @@ from wsgi_store.store.staged import StagedFile
 ROUNDS = 100
 
 
-def publish(tree: Tree, staged: StagedFile, marker: Marker, under: Digest | None) -> Publication:
-    """Publish a staged file as Store.add does; the caller keeps the marker as it is. Raises OSError."""
-    touch(staged.fd)  # its last byte may have been written long ago
-    for _ in range(ROUNDS):
+def publish(
+    tree: Tree, files: Sequence[StagedFile], under: Digest | None = None
+) -> list[Publication | StoreError]:
+    """Publish staged files as Store.add does, and sync them together; returns the outcome of each."""
+    try:
+        with disk_errors("cannot publish the blob"), tree.marker.held() as marker, Writing(tree) as writing:
+            outcomes = _published(tree, files, marker, under, writing)
+    except StoreError as error:
+        return [error] * len(files)
+    # Not earlier: until now the files in quarantine were all that was left of these blobs.
+    _heal(tree, outcomes)
+    return outcomes
+
+
+def _published(
+    tree: Tree, files: Sequence[StagedFile], marker: Marker, under: Digest | None, writing: Writing
+) -> list[Publication | StoreError]:
+    if len(files) > 1:
+        digests = (staged.digests.get(algorithm) for staged in files for algorithm in marker.algorithms)
+        with suppress(OSError):  # a directory that cannot be made fails the files that need it
+            tree.make_shards({digest.hex[:2] for digest in digests if digest})
+    outcomes: list[Publication | StoreError] = []
+    used: dict[int, list[object]] = {}
+    for number, staged in enumerate(files):
+        writing.used = []
+        outcomes.append(_outcome(tree, staged, marker, under, writing))
+        if isinstance(outcomes[number], Publication):
+            used[number] = writing.used
+    writing.sync({one for mine in used.values() for one in mine})
+    for number, mine in used.items():
         try:
-            return _publish(tree, staged, marker, under)
-        except FileNotFoundError:
-            tree.forget_shards()  # perhaps one was removed
-    raise StoreUnavailable("the blob or its directory kept being removed while the blob was added")
+            with disk_errors("cannot publish the blob"):
+                writing.require_synced(mine)
+        except StoreError as error:
+            outcomes[number] = error
+    return outcomes
 
 
-def _publish(tree: Tree, staged: StagedFile, marker: Marker, under: Digest | None) -> Publication:
-    primary = staged.digest(marker.algorithm)
-    if marker.names:
-        return _publish_names(tree, staged, primary, marker, under)
-    with tree.make_shard(primary) as home:
-        linked = home.link(staged, primary)
-        added = Added.CREATED if linked else home.meet(staged, primary, tree.staging, sync=tree.sync)
-        # Also for a duplicate: the upload that linked the blob may not have synced it yet, and this one is
-        # about to be acknowledged.
-        if tree.full:
-            home.sync()
-    return Publication(added, (primary,))
+def _outcome(
+    tree: Tree, staged: StagedFile, marker: Marker, under: Digest | None, writing: Writing
+) -> Publication | StoreError:
+    crowded = False
+    try:
+        with disk_errors("cannot publish the blob"):
+            touch(staged.fd)  # its last byte may have been written long ago
+            for _ in range(ROUNDS):
+                try:
+                    return _publish(tree, staged, marker, under, writing)
+                except FileNotFoundError:
+                    tree.forget_shards()  # perhaps one was removed
+                except OSError as error:
+                    if crowded or error.errno not in TOO_MANY_OPEN:
+                        raise
+                    crowded = True
+                writing.sync()
+        raise StoreUnavailable("the blob or its directory kept being removed while the blob was added")
+    except StoreError as error:
+        return error
 
 
-def _publish_names(
-    tree: Tree, staged: StagedFile, primary: Digest, marker: Marker, under: Digest | None
+def _publish(
+    tree: Tree, staged: StagedFile, marker: Marker, under: Digest | None, writing: Writing
 ) -> Publication:
+    primary = staged.digest(marker.algorithm)
     further = [staged.digest(algorithm) for algorithm in marker.names]
-    with tree.shards((primary, *further), make=True) as shards:
-        given: dict[Digest, Given] = {}
-        # First the one that has to lead to this file: if it cannot, nothing is changed.
-        for name in sorted(further, key=lambda name: name != under):
-            given[name] = give(tree, shards[name.hex[:2]], name, staged, marker)
-            if name == under and given[name] is Given.OTHERS:
-                raise DigestCollision(hash=name.hex)
-        ours = {name: shards[name.hex[:2]] for name in further if given[name] is not Given.OTHERS}
-        home = shards[primary.hex[:2]]
-        # Until the blob is there, nobody removes a name that leads nowhere, nor gives it to another file.
-        with locked_shards(
-            {name.hex[:2]: shard for name, shard in ours.items()}, fcntl.LOCK_SH, needed=False
-        ):
-            if not all(shard.leads(name, primary) for name, shard in ours.items()):
-                raise FileNotFoundError(errno.ENOENT, "another upload has taken a name, or it was removed")
-            linked = home.link(staged, primary)
-        added = Added.CREATED if linked else home.meet(staged, primary, tree.staging, sync=tree.sync)
-        if tree.full:
-            for shard in shards.values():
-                shard.sync()
+    # They are synced for a duplicate, too: the upload that linked the blob may not have done so yet, and this
+    # one is about to be acknowledged.
+    shards = writing.shards((primary, *further))
+    home = shards[primary.hex[:2]]
+    given: dict[Digest, Given] = {}
+    # First the one that has to lead to this file: if it cannot, nothing is changed.
+    for name in sorted(further, key=lambda name: name != under):
+        given[name] = give(tree, shards[name.hex[:2]], name, staged, marker)
+        if name == under and given[name] is Given.OTHERS:
+            raise DigestCollision(hash=name.hex)
+    ours = {name: shards[name.hex[:2]] for name in further if given[name] is not Given.OTHERS}
+    # Until the blob is there, nobody removes a name that leads nowhere, nor gives it to another file.
+    with locked_shards({name.hex[:2]: shard for name, shard in ours.items()}, fcntl.LOCK_SH, needed=False):
+        if not all(shard.leads(name, primary) for name, shard in ours.items()):
+            raise FileNotFoundError(errno.ENOENT, "another upload has taken a name, or it was removed")
+        linked = home.link(staged, primary)
+    added = Added.CREATED if linked else home.meet(staged, primary, tree.staging, writing.later)
     if added is Added.CREATED and Given.HEALED in given.values():
         added = Added.HEALED
     ambiguous = tuple(name.algorithm for name in further if name not in ours)
     return Publication(added, (primary, *(name for name in further if name in ours)), ambiguous)
+
+
+def _heal(tree: Tree, outcomes: list[Publication | StoreError]) -> None:
+    """Remove from quarantine what was created, which thereby is healed."""
+    created = [
+        (number, one)
+        for number, one in enumerate(outcomes)
+        if isinstance(one, Publication) and one.added is Added.CREATED
+    ]
+    if created:
+        # The blobs are published, even if the damaged ones stay.
+        with suppress(OSError), Directory(tree.quarantine, NAME) as place:
+            for number, one in created:
+                with suppress(OSError):
+                    if sum(discarded(name, place) for name in one.names):
+                        outcomes[number] = replace(one, added=Added.HEALED)
 
 
 def renew(tree: Tree, digest: Digest, size: int, marker: Marker) -> Publication | None:

@@ -5,7 +5,7 @@ import fcntl
 import itertools
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from wsgi_store.digest import Digest
@@ -50,17 +50,16 @@ class Shard(Directory):
             return False
         return True
 
-    def meet(self, staged: StagedFile, digest: Digest, staging: str, *, sync: bool) -> Added:
+    def meet(self, staged: StagedFile, digest: Digest, staging: str, sync: Callable[[int], object]) -> Added:
         """Let an existing file stand for a staged one, or replace it if it is damaged.
 
-        Raises DigestCollision.
+        `sync` gets the descriptor of a file that stands for it. Raises DigestCollision.
         """
         with self.held(digest) as held:
             whole = _stands_for(held, staged, digest)
             # The time of another user's file cannot be set: the staged file, which is newer, replaces it.
             if whole and self._renew(digest, held):
-                if sync:
-                    os.fsync(held)  # it may have been copied here, or added with a lower durability
+                sync(held)  # it may have been copied here, or added with a lower durability
                 return Added.HELD
             self._replace(staged, digest, held, staging)
             return Added.HELD if whole else Added.HEALED

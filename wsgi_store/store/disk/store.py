@@ -20,7 +20,7 @@ from wsgi_store.filesystem import (
     read_file,
     set_mode,
 )
-from wsgi_store.store.contract import Added, Blob, Durability, Publication
+from wsgi_store.store.contract import Blob, Durability, Publication
 from wsgi_store.store.disk import marker as markers
 from wsgi_store.store.disk.capabilities import STAGING, require_one_disk
 from wsgi_store.store.disk.keeping import NameKeeping
@@ -30,7 +30,7 @@ from wsgi_store.store.disk.names import is_link, stat_file
 from wsgi_store.store.disk.publish import publish, renew
 from wsgi_store.store.disk.reader import LocalReader
 from wsgi_store.store.disk.removal import remove
-from wsgi_store.store.disk.tree import Nearby, Tree
+from wsgi_store.store.disk.tree import Nearby, Tree, discarded
 from wsgi_store.store.marker import NAME as MARKER
 from wsgi_store.store.marker import Marker, Wanted
 from wsgi_store.store.staged import StagedFile
@@ -132,24 +132,14 @@ class LocalStore(NameKeeping):
 
     def add(self, staged: StagedFile, under: Digest | None = None) -> Publication:
         """Publish a staged file in one atomic step, by all its names."""
-        with disk_errors("cannot publish the blob"), self._tree.marker.held() as marker:
-            published = publish(self._tree, staged, marker, under)
-        # Not earlier: until now the file in quarantine was all that was left of the blob.
-        if published.added is Added.CREATED:
-            with suppress(StoreError):  # the blob is published, even if the damaged one stays
-                if sum(self._discarded(name) for name in published.names):
-                    return Publication(Added.HEALED, published.names, published.ambiguous)
-        return published
+        (outcome,) = publish(self._tree, [staged], under)
+        if isinstance(outcome, StoreError):
+            raise outcome
+        return outcome
 
     def add_all(self, staged: Sequence[StagedFile]) -> list[Publication | StoreError]:
         """Publish staged files as `add` does; returns the outcome of each."""
-        outcomes: list[Publication | StoreError] = []
-        for one in staged:
-            try:
-                outcomes.append(self.add(one))
-            except StoreError as error:
-                outcomes.append(error)
-        return outcomes
+        return publish(self._tree, staged)
 
     def renew(self, digest: Digest, size: int) -> Publication | None:
         """Let a blob of this size count as added now; None if that takes its bytes."""
@@ -286,7 +276,6 @@ class LocalStore(NameKeeping):
         with disk_errors("cannot clear the quarantine"):
             try:
                 with Directory(self._tree.quarantine, NAME) as quarantine:
-                    os.unlink(digest.hex, dir_fd=quarantine.fd)
-                return True
+                    return discarded(digest, quarantine)
             except ABSENT:
                 return False

@@ -86,16 +86,21 @@ class Tree:
     def make_shard(self, digest: Digest) -> Shard:
         """Open the directory of a name, and create it if it does not exist."""
         name = digest.hex[:2]
-        path = os.path.join(self.root, name)
-        if name not in self._shards:
-            make_directory(path)
-            # All shards together, also those of other processes that have not synced them yet: after a start
-            # the root is synced once, and not once for each shard.
-            there = [found for found in os.listdir(self.root) if SHARD.fullmatch(found)]
-            if self.full:
-                sync_directory(self.root)
-            self._shards.update(there)
-        return Shard(path)
+        self.make_shards({name})
+        return Shard(f"{self.root}/{name}")
+
+    def make_shards(self, names: set[str]) -> None:
+        """Create the directories with these names that do not exist."""
+        if names <= self._shards:
+            return
+        for name in names - self._shards:
+            make_directory(os.path.join(self.root, name))
+        # All shards together, also those of other processes that have not synced them yet: after a start
+        # the root is synced once, and not once for each shard.
+        there = [found for found in os.listdir(self.root) if SHARD.fullmatch(found)]
+        if self.full:
+            sync_directory(self.root)
+        self._shards.update(there)
 
     def forget_shards(self) -> None:
         """Create and sync shards anew: one was removed."""
@@ -111,6 +116,15 @@ class Tree:
                     shard = self.make_shard(digest) if make else self.shard(digest)
                     opened[digest.hex[:2]] = stack.enter_context(shard)
             yield opened
+
+
+def discarded(digest: Digest, quarantine: Directory) -> bool:
+    """Remove a blob from quarantine; False if it is not there. Raises OSError."""
+    try:
+        os.unlink(digest.hex, dir_fd=quarantine.fd)
+    except ABSENT:
+        return False
+    return True
 
 
 @contextmanager
