@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -26,8 +27,8 @@ from wsgi_store.testing.helpers import COLLIDING
 MD5, SHA256 = Algorithm.MD5, Algorithm.SHA256
 PRIMARY, HASH = (hashlib.new(one, DATA).hexdigest() for one in ("sha256", "md5"))
 NAMES = {"sha256": PRIMARY, "md5": HASH}
-# Appended to both files of a pair with one md5, it leaves their md5 equal; large files are not sent unasked.
-LARGE = bytes(upload.SEND_UNASKED)
+# Appended to both files of a pair with one md5, it leaves their md5 equal; a file of this size is sent alone.
+LARGE = bytes(1 << 20)
 
 
 @pytest.fixture(name="server")
@@ -132,38 +133,42 @@ def test_two_files_with_one_md5(server: Server, tmp_path: Path, monkeypatch: pyt
     first, second = (hashlib.sha256(data).hexdigest() for data in COLLIDING)
     assert [row.split("\t")[0] for row in done.stdout.splitlines()] == [first, second]
     assert done.stderr == "wsgi-store: b: stored; its md5 hash leads to a different file\n"
-    assert [row["ambiguous"] for row in objects(run("put", "--json", "a", "b").stdout)] == [[], ["md5"]]
+    sent = run("put", "--force", "--json", "a", "b").stdout
+    assert [row["ambiguous"] for row in objects(sent)] == [[], ["md5"]]
     hash_ = hashlib.md5(COLLIDING[1]).hexdigest()
     assert run("cat", hash_).stdout_bytes == COLLIDING[0]
     (failure,) = objects(run("put", "--json", "--hash", hash_, "b", status=5).stderr)
     assert failure["code"] == "digest_collision"
 
 
-def test_a_migration_between_two_files(old: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that was hashed by the old algorithm is not taken for another one with the same md5."""
+@pytest.mark.parametrize("more", [b"", LARGE], ids=["small", "large"])
+def test_a_migration_between_two_files(
+    old: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: bytes
+) -> None:
+    """After a migration, a file is not taken for another one with the same md5."""
     here(old, monkeypatch, tmp_path)
-    for name, data in zip(("a", "b"), COLLIDING, strict=True):
-        (tmp_path / name).write_bytes(data + LARGE)
+    for name, data in zip(("a", "b", "c"), (*COLLIDING, b"third"), strict=True):
+        (tmp_path / name).write_bytes(data + more)
+    url = os.environ["WSGI_STORE_URL"]
     first = run("put", "a").stdout.split()[0]
-    asked: list[str] = []
-    stat = Client.stat
+    find = upload.find
 
-    def migrated(client: Client, blob: str) -> object:
-        if not asked:
-            store = LocalStore(str(old.root), None)
-            store.change_marker(lambda _: Marker(SHA256, (MD5,), MD5, time.time(), 1.0))
-            with Client(client.url("").rstrip("/")) as other:
-                other.put(tmp_path / "a")  # gives it its primary name
-        asked.append(blob)
-        return stat(client, blob)
+    def migrated(*arguments: Any) -> Iterator[str]:
+        """Migrate the store while the command knows the old algorithm."""
+        store = LocalStore(str(old.root), None)
+        store.change_marker(lambda _: Marker(SHA256, (MD5,), MD5, time.time(), 1.0))
+        with Client(url) as other:
+            other.put(tmp_path / "a")  # gives it its primary name
+        yield from find(*arguments)
 
-    monkeypatch.setattr(Client, "stat", migrated)
-    (told,) = objects(run("put", "--json", "b").stdout)
-    assert told["hash"] == hashlib.sha256(COLLIDING[1] + LARGE).hexdigest()
-    assert told["created"] is True and told["ambiguous"] == ["md5"]
-    assert [len(hash_) for hash_ in asked] == [32, 64]
-    assert run("cat", told["hash"]).stdout_bytes == COLLIDING[1] + LARGE
-    assert run("cat", first).stdout_bytes == COLLIDING[0] + LARGE
+    monkeypatch.setattr(upload, "find", migrated)
+    rows = objects(run("put", "--json", "b", "c").stdout)
+    assert [row["hash"] for row in rows] == [
+        hashlib.sha256(data + more).hexdigest() for data in (COLLIDING[1], b"third")
+    ]
+    assert [(row["created"], row["ambiguous"]) for row in rows] == [(True, ["md5"]), (True, [])]
+    assert run("cat", rows[0]["hash"]).stdout_bytes == COLLIDING[1] + more
+    assert run("cat", first).stdout_bytes == COLLIDING[0] + more
 
 
 def test_without_the_package_blake3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

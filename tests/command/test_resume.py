@@ -4,10 +4,11 @@ import hashlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import click
 import pytest
@@ -22,8 +23,9 @@ from tests.support.servers import Server, gunicorn, until
 from wsgi_store.cli import upload
 from wsgi_store.cli.main import main
 from wsgi_store.cli.output import Output
-from wsgi_store.cli.upload import _Upload, put
+from wsgi_store.cli.upload import put
 from wsgi_store.client import Client, resume
+from wsgi_store.client.held import Held
 
 # Above what the client sends in one request without more ado.
 SIZE = 20 << 20
@@ -150,12 +152,15 @@ def test_a_file_that_changes(server: Server, tmp_path: Path, monkeypatch: pytest
     path = tmp_path / "file"
     path.write_bytes(Random(1).randbytes(3_000_000))
 
-    def unknown(*_: object) -> None:
+    lacking = Held.lacking
+
+    def changed(*arguments: Any, **options: Any) -> Collection[str]:
         with path.open("r+b") as file:
             file.seek(-1, os.SEEK_END)
             file.write(b"?")
+        return lacking(*arguments, **options)
 
-    monkeypatch.setattr(_Upload, "_known", unknown)
+    monkeypatch.setattr(Held, "lacking", changed)
     for least in (1 << 20, 1 << 30):
         monkeypatch.setattr(resume, "LEAST", least)
         path.write_bytes(Random(least).randbytes(3_000_000))
@@ -197,10 +202,10 @@ def test_force(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     path.write_bytes(Random(2).randbytes(3_000_000))
     url = f"http://127.0.0.1:{server.port}"
     run("put", str(path), "--url", url)
-    before = len(server.logged(" PUT /"))
+    before = len(server.logged(" POST / "))
     (row,) = objects(run("put", "--json", "--force", str(path), "--url", url).stdout)
     assert (row["hash"], row["created"]) == (hash_of(path), False)
-    assert len(server.await_log(" PUT /", before + 1)) == before + 1
+    assert len(server.await_log(" POST / ", before + 1)) == before + 1
 
 
 def test_interrupted_where_nothing_is_kept(program: Path, big: Path) -> None:

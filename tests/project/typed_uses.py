@@ -86,7 +86,15 @@ def transfer(url: str) -> None:
             listed.created  # error: attr-defined
         known: bool = client.exists(blob)  # error: arg-type
         removed: Mapping[str, str] = client.delete(name)
-        client.missing()  # error: attr-defined
+        for sent in client.put_many([Path("a"), Path("b")], jobs=2, opener=lambda path: path.stat().st_uid):
+            path: Path = sent.source
+            sent.outcome.hash  # error: union-attr
+            text = sent.outcome.hash if not isinstance(sent.outcome, Exception) else ""
+            modified: int = sent.status.st_mtime_ns  # error: union-attr
+        client.put_many(5)  # error: arg-type
+        lacking: list[str] = list(client.missing([name, (name, 5)], renew=True))
+        client.missing()  # error: call-arg
+        client.absent()  # error: attr-defined
 
 
 def signed(hash_: str) -> tuple[str, str]:

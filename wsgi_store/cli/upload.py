@@ -1,42 +1,29 @@
 """The command that uploads files: put."""
 
-import io
 import os
-import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from threading import get_ident
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsgi_store.cli.announced import Announced
 from wsgi_store.cli.find import Excluded, find
 from wsgi_store.cli.options import quiet_option, remote
 from wsgi_store.cli.output import Output, size_of
-from wsgi_store.cli.parallel import in_parallel
-from wsgi_store.cli.progress import Bar, meter
+from wsgi_store.cli.progress import meter
 from wsgi_store.cli.servers import STDIN, connect, each
-from wsgi_store.digest import Algorithm, Digest, parse_any
-from wsgi_store.errors import (
-    BadRequest,
-    BlobNotFound,
-    Denied,
-    DigestCollision,
-    DigestMismatch,
-    MalformedHash,
-    Unauthenticated,
-    UnexpectedDigest,
-)
-from wsgi_store.hashing import Hasher
 
 if TYPE_CHECKING:
     from wsgi_store.client import Client, Uploaded
 
-# Bytes up to which a file is sent without asking whether the server has it: that saves a request.
-SEND_UNASKED = 1 << 20
-# Bytes that are read and hashed at once.
-READ_SIZE = 1 << 20
+# Bytes of the largest file that the client collects: it is not hashed apart from the others.
+COLLECTED = 256 << 10
+RESENT = (
+    "the hashes of this store are not collision resistant: files that it has are sent again, "
+    "unless it gets a further algorithm"
+)
 
 
 @click.command()
@@ -92,26 +79,60 @@ def put(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
             for path in find(files, recursive, excluded, lambda error: None, lambda path, why: None):
                 size = _size(path)
                 sending.expect(size)
-                if size > SEND_UNASKED:
+                if size > COLLECTED:
                     hashing.expect(size)
-        try:
-            wanted = None if hash_ is None else parse_any(client.algorithms, hash_)
-        except ValueError as error:
-            raise MalformedHash(f"malformed hash: {error}") from None
-        upload = _Upload(client, hashing, sending, wanted, force=force, dry_run=dry_run)
         paths = find(files, recursive, excluded, output.failed, output.note)
-        with told_of_interruption(upload.can_continue, output):
-            for done in in_parallel(upload, paths, jobs):
-                rows: list[dict[str, object]] = []
-                try:
-                    for path, outcome in done:
-                        with each(client, output, OSError, path=path):
-                            blob = outcome.result()
-                            rows.append(_row(path, blob, dry_run))
-                            _remark(path, blob, output)
-                finally:
-                    output.rows(rows)
+        with told_of_interruption(lambda: client.continues, output):
+            if hash_ is not None:
+                one = Announced(client, hash_, hashing, sending, force=force, dry_run=dry_run)
+                for path in paths:
+                    with each(client, output, OSError, path=path):
+                        _told([(path, one.upload(path))], client, output, dry_run=dry_run)
+            else:
+                if recursive and not force and not dry_run:
+                    _tell_if_resent(client, output)
+                sent = client.put_many(
+                    map(_source, paths),
+                    force=force,
+                    dry_run=dry_run,
+                    jobs=jobs,
+                    hashing=meter(hashing.advance),
+                    progress=meter(sending.advance),
+                )
+                for group in sent.groups():
+                    told = ((_path(one.source), one.outcome) for one in group)
+                    _told(told, client, output, dry_run=dry_run)
     sys.exit(output.status)
+
+
+def _source(path: str) -> Any:
+    return sys.stdin.buffer if path == STDIN else path
+
+
+def _path(source: Any) -> str:
+    return source if isinstance(source, str) else STDIN
+
+
+def _tell_if_resent(client: "Client", output: Output) -> None:
+    if not any(algorithm.collision_resistant for algorithm in client.algorithms):
+        output.note("put -r", RESENT)
+
+
+def _told(
+    outcomes: "Iterable[tuple[str, Uploaded | Exception]]", client: "Client", output: Output, *, dry_run: bool
+) -> None:
+    """Print what became of files; raises a failure that will hit every file."""
+    rows: list[dict[str, object]] = []
+    try:
+        for path, outcome in outcomes:
+            if isinstance(outcome, Exception):
+                with each(client, output, OSError, path=path):
+                    raise outcome
+            else:
+                rows.append(_row(path, outcome, dry_run))
+                _remark(path, outcome, output)
+    finally:
+        output.rows(rows)
 
 
 @contextmanager
@@ -152,124 +173,3 @@ def _row(path: str, blob: "Uploaded", dry_run: bool) -> dict[str, object]:
     if dry_run:
         return {**row, "state": "would send" if blob.created else "there", "dry_run": True}
     return {**row, "healed": blob.healed, "ambiguous": blob.ambiguous}
-
-
-class _Upload:
-    """Uploads files that the server lacks; threads share it."""
-
-    def __init__(  # pylint: disable=too-many-arguments
-        self,
-        client: "Client",
-        hashing: Bar,
-        sending: Bar,
-        wanted: Digest | None,
-        *,
-        force: bool,
-        dry_run: bool,
-    ) -> None:
-        self._client = client
-        self._hashing = hashing
-        self._sending = sending
-        self._wanted = wanted
-        self._dry_run = dry_run
-        self._force = force
-        self._may_ask = not force
-        self._large: set[int] = set()
-
-    def can_continue(self) -> bool:
-        """Whether another start continues an upload that is running now."""
-        return bool(self._large) and self._client.resumes
-
-    def __call__(self, path: str) -> "Uploaded":
-        """Upload the file at a path; raises OSError and what the client raises."""
-        from wsgi_store.client import source  # pylint: disable=import-outside-toplevel  # slow to import
-
-        if path == STDIN:
-            source.check_end(sys.stdin.buffer)
-            return self._stream(sys.stdin.buffer)
-        with source.opened(path) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return self._stream(file)
-            algorithm = self._client.algorithm
-            try:
-                return self._file(file, algorithm)
-            except (BadRequest, BlobNotFound, DigestCollision):
-                changed = self._client.algorithm
-                if changed is algorithm:
-                    raise
-                # The server was migrated after the file was hashed.
-                file.seek(0)
-                return self._file(file, changed)
-
-    def _stream(self, file: BinaryIO) -> "Uploaded":
-        if self._dry_run:
-            sizes: list[int] = []
-            digest = self._hash(file, self._client.algorithm, sizes.append)
-            if known := self._known(digest, sum(sizes)):
-                return known
-        return self._put(file, self._wanted)
-
-    def _file(self, file: BinaryIO, algorithm: Algorithm) -> "Uploaded":
-        size = os.fstat(file.fileno()).st_size
-        if size <= SEND_UNASKED:
-            # Read once, to hash and to send it; to its end, because files in /proc claim to have no bytes.
-            data = file.read()
-            digest = self._hash(io.BytesIO(data), algorithm, lambda size: None)
-            # Asking first would cost a request, unless nothing is sent anyway.
-            known = self._known(digest, len(data)) if self._dry_run else None
-            return known or self._put(data, digest)
-        digest = self._hash(file, algorithm, self._hashing.advance)
-        file.seek(0)
-        if known := self._known(digest, size):
-            self._sending.advance(size)
-            return known
-        from wsgi_store.client.resume import LEAST  # pylint: disable=import-outside-toplevel  # slow
-
-        if size > LEAST:
-            self._large.add(get_ident())
-        try:
-            return self._put(file, digest)
-        finally:
-            self._large.discard(get_ident())
-
-    def _hash(self, file: BinaryIO, algorithm: Algorithm, advance: Callable[[int], None]) -> Digest:
-        hasher = Hasher(algorithm, () if self._wanted is None else (self._wanted,))
-        while data := file.read(READ_SIZE):
-            hasher.update(data)
-            advance(len(data))
-        return hasher.finish()
-
-    def _put(self, source: BinaryIO | bytes, digest: Digest | None) -> "Uploaded":
-        wanted = self._wanted or digest
-        advance = meter(self._sending.advance)
-        try:
-            return self._client.put(
-                source, hash_=None if wanted is None else wanted.hex, force=self._force, progress=advance
-            )
-        except UnexpectedDigest:
-            raise
-        except DigestMismatch as error:
-            if digest is None:
-                raise
-            raise DigestMismatch(
-                "the file changed while it was sent", expected=error.expected, actual=error.actual
-            ) from None
-
-    def _known(self, digest: Digest, size: int) -> "Uploaded | None":
-        """Return what the server has, or with --dry-run would have; None if the file must be sent."""
-        from wsgi_store.client import Uploaded  # pylint: disable=import-outside-toplevel  # slow to import
-
-        if self._may_ask:
-            try:
-                blob = self._client.stat(digest.hex)
-                # After a migration a name by the old algorithm may be that of another file.
-                if blob.size == size and self._client.algorithm is digest.algorithm:
-                    return Uploaded(blob.hash, blob.size, blob.url, blob.names, created=False)
-            except BlobNotFound:
-                pass
-            except (Denied, Unauthenticated):
-                self._may_ask = False
-        if self._dry_run:
-            names = {digest.algorithm.value: digest.hex}
-            return Uploaded(digest.hex, size, self._client.url(digest.hex), names, created=True)
-        return None

@@ -2,19 +2,21 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
 from wsgi_store.client.address import base, parse
 from wsgi_store.client.blobs import RemoteBlob, Uploaded, blob_in, names_in
 from wsgi_store.client.download import Download, Remote
 from wsgi_store.client.kept import Kept
+from wsgi_store.client.many import Sending
+from wsgi_store.client.missing import missing
 from wsgi_store.client.names import checked, parse_name
 from wsgi_store.client.retries import Retries
 from wsgi_store.client.save import save
-from wsgi_store.client.source import Progress, Source, reading
+from wsgi_store.client.source import Progress, Source, open_path, reading
 from wsgi_store.client.transport import Transport
 from wsgi_store.client.upload import Uploader
 from wsgi_store.digest import Algorithm, Digest
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
     from _typeshed import SupportsRead
     from typing_extensions import Buffer
+
+S = TypeVar("S")
 
 
 class Client:
@@ -90,6 +94,11 @@ class Client:
         """Whether the server keeps uploads that break off, as far as is known."""
         return self._kept.resumes
 
+    @property
+    def continues(self) -> bool:
+        """Whether a file is sent now whose upload would continue at its next start."""
+        return self._uploader.resuming.under_way
+
     def check(self) -> None:
         """Ask the server once whether it is ready (`GET /readyz`); raises the reason why it is not."""
         self._transport.send("GET", "readyz").close()
@@ -126,6 +135,56 @@ class Client:
             raise MalformedHash(f"malformed hash: {error}") from None
         with reading(source) as file:
             return self._uploader.upload(Source(file, self.algorithm, progress, wanted), force=force)
+
+    def put_many(  # pylint: disable=too-many-arguments
+        self,
+        sources: "Iterable[S]",
+        *,
+        opener: Callable[[S], int] | None = None,
+        force: bool = False,
+        dry_run: bool = False,
+        jobs: int = 4,
+        hashing: Progress | None = None,
+        progress: Progress | None = None,
+    ) -> "Sending[S]":
+        """Upload many files in much less time than `put`; iterating over the result sends them.
+
+        It gives a `Sent` for each source, in their order: its `outcome` is the upload, or the exception
+        that `put` would have raised. Sources are what `put` takes. `opener` opens those that are paths: it
+        gets the source, a str or an os.PathLike, and returns a descriptor. Each is opened before the next
+        one is taken from `sources`. What `sources` itself raises is raised.
+
+        Files up to 256 KiB are collected in memory, 256 of them or 4 MiB. The server is asked which it
+        lacks, and gets these in one request. Larger ones are hashed, and sent if the server lacks them.
+        Files that it has count as uploaded now. If no hash of the server is collision resistant, files
+        that it has are sent, too; with `force` they are in any case. With `dry_run` nothing is sent, and
+        `created` tells whether it would be. `jobs` requests are under way at once. `hashing` is called with
+        the number of bytes of large files that are hashed so far, `progress` with the number of bytes of
+        all files that are done, by any thread.
+
+        Servers and proxies that do not support this get each file in a request of its own. To leave the
+        loop cancels what has not begun.
+        """
+        return Sending(
+            self._uploader,
+            sources,
+            opener=opener or open_path,
+            force=force,
+            dry_run=dry_run,
+            jobs=jobs,
+            hashing=hashing,
+            progress=progress,
+        )
+
+    def missing(self, blobs: "Iterable[str | tuple[str, int]]", *, renew: bool = False) -> Iterator[str]:
+        """Yield the hashes of those blobs that the server lacks, in lower case, each once in 10,000.
+
+        A blob is given by a hash, or by a hash and its size in bytes: one of another size is missing. With
+        `renew`, which needs the sizes, the others count as uploaded now; those by md5 or sha1 are missing.
+        They are asked for as the result is iterated over. Raises MalformedHash, BadRequest for a hash by
+        an algorithm that the server does not keep, and Unsupported if the server is too old.
+        """
+        return missing(self._transport, blobs, renew=renew)
 
     def open(self, blob: str, *, progress: Progress | None = None) -> Download:
         """Open a blob as a binary file; raises BlobNotFound. `Download` says what reading it raises."""

@@ -6,6 +6,7 @@ The client keeps nothing of its own: creating an upload of the same file again f
 import base64
 import logging
 import re
+from threading import get_ident
 from typing import Any
 
 from urllib3 import BaseHTTPResponse
@@ -39,6 +40,12 @@ class Resuming:
     def __init__(self, transport: Transport, kept: Kept) -> None:
         self._transport = transport
         self._kept = kept
+        self._threads: set[int] = set()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a file is sent now whose upload would continue at its next start."""
+        return bool(self._threads) and self._kept.resumes
 
     def send(self, body: Source, *, force: bool) -> dict[str, Any] | None:
         """Send what the server lacks of a file; returns its answer, or None if the file must be sent whole.
@@ -79,6 +86,7 @@ class Resuming:
 
     def _send(self, body: Source, digests: list[Digest], force: bool) -> dict[str, Any] | None:
         attempts = _Attempts(self._transport, body, digests, self._kept.algorithms(), force=force)
+        self._threads.add(get_ident())
         try:
             told = self._transport.retries.repeat(attempts, reached=lambda: attempts.reached)
         except TooManyUploads as error:
@@ -88,6 +96,8 @@ class Resuming:
             self._kept.resumes = False
         else:
             return told
+        finally:
+            self._threads.discard(get_ident())
         body.continued_at = 0
         return None
 

@@ -23,18 +23,18 @@ class Uploader:
     """Sends files to a server; threads may share it."""
 
     def __init__(self, transport: Transport, kept: Kept) -> None:
-        self._transport = transport
-        self._kept = kept
-        self._resuming = Resuming(transport, kept)
+        self.transport = transport
+        self.kept = kept
+        self.resuming = Resuming(transport, kept)
 
     def upload(self, body: Source, *, force: bool) -> Uploaded:
         """Upload a file, with `force` also bytes that the server has; raises UnexpectedDigest."""
         try:
-            told = self._resuming.send(body, force=force) or self._whole(body, body.wanted)
+            told = self.resuming.send(body, force=force) or self._whole(body, body.wanted)
         except (BadRequest, BlobNotFound, DigestCollision):
-            self._kept.forget()  # the server may no longer keep the algorithm of `wanted`
+            self.kept.forget()  # the server may no longer keep the algorithm of `wanted`
             raise
-        blob = blob_in(told, self._transport, self._kept)
+        blob = blob_in(told, self.transport, self.kept)
         try:
             sent = body.digest()
         except DigestMismatch as error:
@@ -51,7 +51,7 @@ class Uploader:
             # The server was migrated meanwhile, or replaced, or another file has this hash.
             sent = self._hashed_again(body, sent, blob)
         if blob.names[sent.algorithm.value] != sent.hex:
-            self._kept.forget()
+            self.kept.forget()
             raise self._unexpected(sent, f"{sent.algorithm.value}:{blob.names[sent.algorithm.value]}")
         match told:
             case {"created": bool() as created, **others} if blob.size == body.done:
@@ -68,27 +68,27 @@ class Uploader:
                             tuple(ambiguous),
                             body.continued_at,
                         )
-        raise self._transport.strange()
+        raise self.transport.strange()
 
     def _whole(self, body: Source, wanted: Digest | None) -> dict[str, Any]:
         if wanted is None:
-            return self._transport.ask("POST", "", body)
-        if self._kept.puts:
+            return self.transport.ask("POST", "", body)
+        if self.kept.puts:
             try:
-                return self._transport.ask("PUT", wanted.hex, body)
+                return self.transport.ask("PUT", wanted.hex, body)
             except (MethodNotAllowed, Unsupported):
                 # A proxy that refuses PUT, or version 0.1.0 in the place of a newer one.
-                self._kept.puts = False
+                self.kept.puts = False
                 if not body.rewindable:
                     raise
-        return self._transport.ask("POST", f"?hash={wanted.hex}", body)
+        return self.transport.ask("POST", f"?hash={wanted.hex}", body)
 
     def _hashed_again(self, body: Source, sent: Digest, blob: RemoteBlob) -> Digest:
         """Return the digest of the bytes that were sent, by the algorithm of the blob's primary name."""
         name = next(name for name, hash_ in blob.names.items() if hash_ == blob.hash)
         if not body.rewindable:
             raise UnexpectedDigest(
-                f"{self._transport.base} stored this upload as {name}:{blob.hash} and names no "
+                f"{self.transport.base} stored this upload as {name}:{blob.hash} and names no "
                 f"{sent.algorithm.value} hash of it, so that it could not be compared: send it again",
                 expected=sent,
                 actual=f"{name}:{blob.hash}",
@@ -96,10 +96,10 @@ class Uploader:
         try:
             algorithm = Algorithm(name)
         except ValueError:
-            raise self._transport.strange() from None
-        with self._transport.broken():
+            raise self.transport.strange() from None
+        with self.transport.broken():
             return body.hash(algorithm)[algorithm]
 
     def _unexpected(self, sent: object, told: object) -> UnexpectedDigest:
-        message = f"{self._transport.base} answers {told} to an upload of {sent}"
+        message = f"{self.transport.base} answers {told} to an upload of {sent}"
         return UnexpectedDigest(message, expected=sent, actual=told)

@@ -1,0 +1,204 @@
+"""Uploads of small files in memory, many by one request: a form with several files (RFC 7578)."""
+
+import secrets
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from wsgi_store.client.blobs import Uploaded, blob_in
+from wsgi_store.client.held import UNKNOWN, Held, chosen
+from wsgi_store.client.refusals import reported
+from wsgi_store.client.retries import PASSING
+from wsgi_store.client.source import Source, reading
+from wsgi_store.client.upload import Uploader
+from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.errors import Denied, FilesRefused, StoreError, TooLarge, WSGIStoreError
+
+Outcome: TypeAlias = Uploaded | Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Bytes that one or more files of a batch have."""
+
+    data: bytes
+    digest: Digest
+    """By the primary algorithm."""
+    names: dict[str, str]
+    """Their hashes, as in `Uploaded`."""
+
+
+class Batches:
+    """Uploads small files that the server lacks; threads may share it.
+
+    With `force` it uploads those that the server has, too; with `dry_run` it uploads none.
+    """
+
+    def __init__(self, uploader: Uploader, held: Held, *, force: bool, dry_run: bool) -> None:
+        self._uploader = uploader
+        self._transport = uploader.transport
+        self._kept = uploader.kept
+        self._held = held
+        self._force = force
+        self._dry_run = dry_run
+        # Whether the server takes forms with several files, as far as is known.
+        self._several = True
+
+    def send(self, files: Sequence[bytes]) -> list[Outcome]:
+        """Upload files; returns the outcome of each."""
+        try:
+            contents, keys = self._hashed(files)
+            outcomes = self._settled(contents)
+        except WSGIStoreError as error:
+            return [error] * len(files)
+        told: list[Outcome] = []
+        for key in keys:
+            told.append(outcome := outcomes[key])
+            # Files with equal bytes are sent once: the first one created the blob.
+            if len(contents) < len(keys) and isinstance(outcome, Uploaded) and not self._dry_run:
+                outcomes[key] = replace(outcome, created=False, healed=False)
+        return told
+
+    def _hashed(self, files: Sequence[bytes]) -> tuple[dict[Hashable, Content], list[Hashable]]:
+        """Return what is in the files, equal bytes once, and the key of each file's content."""
+        primary, strong = chosen(self._kept.algorithms())
+        contents: dict[Hashable, Content] = {}
+        keys: list[Hashable] = []
+        for number, data in enumerate(files):
+            digest = _digest(primary, data)
+            names = {primary.value: digest.hex}
+            key: Hashable = number  # equal hashes by the other algorithms do not prove equal bytes
+            if strong is primary:
+                key = names[strong.value]
+            elif strong is not None:
+                key = names[strong.value] = _digest(strong, data).hex
+            keys.append(key)
+            contents[key] = Content(data, digest, names)
+        return contents, keys
+
+    def _settled(self, contents: dict[Hashable, Content]) -> dict[Hashable, Outcome]:
+        """Upload what the server lacks; raises the failure of a question that concerns all."""
+        sizes = {key: len(content.data) for key, content in contents.items() if isinstance(key, str)}
+        lacking: Any = contents.keys()
+        # To ask about a single small file would take as long as to send it.
+        if sizes and not self._force and (self._dry_run or len(sizes) > 1):
+            lacking = self._held.lacking(sizes, singly=self._dry_run)
+        outcomes: dict[Hashable, Outcome] = {}
+        unsent = []
+        for key, content in contents.items():
+            if key in lacking and not self._dry_run:
+                unsent.append(key)
+            else:
+                url = f"{self._transport.base}/{content.digest.hex}"
+                outcomes[key] = Uploaded(
+                    content.digest.hex, len(content.data), url, content.names, created=key in lacking
+                )
+        outcomes.update(zip(unsent, self._sent([contents[key] for key in unsent]), strict=True))
+        return outcomes
+
+    def _sent(self, contents: list[Content]) -> list[Outcome]:
+        """Upload all of these; returns the outcome of each."""
+        if len(contents) > 1 and self._several:
+            try:
+                return _Form(self._uploader, contents).send()
+            except TooLarge:
+                # Too much for one request, perhaps to a proxy; each file may still be small enough.
+                half = len(contents) // 2
+                return self._sent(contents[:half]) + self._sent(contents[half:])
+            except Denied as error:
+                # A proxy may block what is in one of them.
+                if "scope" in error.evidence:
+                    return [error] * len(contents)
+            except UNKNOWN:
+                self._several = False
+            except WSGIStoreError as error:
+                return [error] * len(contents)
+        return [self._alone(content) for content in contents]
+
+    def _alone(self, content: Content) -> Outcome:
+        with reading(content.data) as file:
+            try:
+                return self._uploader.upload(Source(file, content.digest.algorithm, None), force=self._force)
+            except WSGIStoreError as error:
+                return error
+
+
+class _Form:
+    """A form with several files, sent again with those that may be stored later."""
+
+    def __init__(self, uploader: Uploader, contents: Sequence[Content]) -> None:
+        self._uploader = uploader
+        self._transport = uploader.transport
+        self._kept = uploader.kept
+        self._contents = contents
+        self._outcomes: list[Outcome | None] = [None] * len(contents)
+
+    def send(self) -> list[Outcome]:
+        """Send them; returns the outcome of each. Raises a failure of the request as a whole."""
+        try:
+            self._transport.retries.repeat(self._attempt)
+        except PASSING as error:
+            return [error if one is None else one for one in self._outcomes]
+        return [one for one in self._outcomes if one is not None]
+
+    def _attempt(self) -> None:
+        """Send those without an outcome; raises a failure that may pass, also that of a single file."""
+        numbers = [number for number, one in enumerate(self._outcomes) if one is None]
+        body, fields = form([self._contents[number].data for number in numbers])
+        try:
+            told = self._transport.once("POST", "", body, fields)
+        except FilesRefused as error:
+            told = error.evidence
+        later = None
+        for number, outcome in zip(numbers, self._told(told, numbers), strict=True):
+            if isinstance(outcome, PASSING):
+                if "retry_after" in told:
+                    outcome.evidence["retry_after"] = told["retry_after"]
+                later = outcome
+            else:
+                self._outcomes[number] = outcome
+        if later is not None:
+            raise later
+
+    def _told(self, told: dict[str, Any], numbers: Sequence[int]) -> list[Outcome]:
+        """What an answer tells about these files; raises UnexpectedAnswer."""
+        match told.get("files"):
+            case [*entries] if 0 < len(entries) <= len(numbers):
+                outcomes = [
+                    self._outcome(self._contents[number], entry)
+                    for number, entry in zip(numbers, entries, strict=False)
+                ]
+                last = outcomes[-1]
+                # After a failure of the store the server reads no further.
+                if len(entries) == len(numbers) or isinstance(last, StoreError):
+                    return outcomes + [last] * (len(numbers) - len(entries))
+        raise self._transport.strange()
+
+    def _outcome(self, content: Content, entry: Any) -> Outcome:
+        """What an answer tells about one file."""
+        if isinstance(entry, dict) and isinstance(entry.get("error"), dict):
+            return reported(entry["error"]) or self._transport.strange()
+        try:
+            blob = blob_in(entry, self._transport, self._kept)
+            with reading(content.data) as file:
+                body = Source(file, content.digest.algorithm, None)
+                body.done = len(content.data)
+                return self._uploader.confirmed(entry, blob, content.digest, body)
+        except WSGIStoreError as error:
+            return error
+
+
+def form(files: Sequence[bytes]) -> tuple[bytes, dict[str, str]]:
+    """Return a form with files, and the header fields that describe it."""
+    # Nobody can put into a file what is not known before.
+    boundary = secrets.token_hex(16)
+    # A file has to have a name: an empty one would count as no file.
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="files[]"; filename="-"\r\n\r\n'.encode()
+    body = b"".join((head, (b"\r\n" + head).join(files), f"\r\n--{boundary}--\r\n".encode()))
+    return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+
+
+def _digest(algorithm: Algorithm, data: bytes) -> Digest:
+    value = algorithm.new()
+    value.update(data)
+    return Digest(algorithm, value.digest())
