@@ -4,37 +4,18 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 from wsgi_store.cli.servers import STDIN
 
-
-class Excluded:
-    """Patterns of files and directories to leave out.
-
-    A pattern without a slash is compared with the name of each file and directory, one with a
-    slash with its path below the argument; * matches slashes too. A pattern that ends with a slash
-    matches only directories. A directory is left out with all that is below it.
-    """
-
-    def __init__(self, patterns: Iterable[str]) -> None:
-        self._patterns = [
-            (pattern.strip("/"), pattern.endswith("/"), "/" in pattern.rstrip("/")) for pattern in patterns
-        ]
-
-    def __call__(self, path: str, *, is_directory: bool) -> bool:
-        """Whether a path below an argument is left out."""
-        return any(
-            (is_directory or not directories)
-            and fnmatchcase(path if whole else os.path.basename(path), pattern)
-            for pattern, directories, whole in self._patterns
-        )
+if TYPE_CHECKING:
+    from wsgi_store.client.tree.exclude import Excluded
 
 
 def find(
     files: Iterable[str],
     recursive: bool,
-    excluded: Excluded,
+    excluded: "Excluded",
     complain: Callable[[OSError], None],
     note: Callable[[str, str], None],
 ) -> Iterator[str]:
@@ -53,7 +34,7 @@ def find(
 
 
 def _below(
-    top: str, excluded: Excluded, complain: Callable[[OSError], None], note: Callable[[str, str], None]
+    top: str, excluded: "Excluded", complain: Callable[[OSError], None], note: Callable[[str, str], None]
 ) -> Iterator[str]:
     for directory, below, names in os.walk(top, onerror=complain):
         here = os.path.relpath(directory, top)

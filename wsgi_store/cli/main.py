@@ -26,6 +26,7 @@ COMMANDS = {
     "stat": ("remote", "Show the sizes and URLs of blobs."),
     "ls": ("remote", "List blobs."),
     "rm": ("remote", "Remove blobs."),
+    "diff": ("tree", "Show what differs between two folders."),
     "link": ("signing", "Make a signed URL to download a blob."),
     "ticket": ("signing", "Make a signed URL to upload a file."),
     "verify": ("verify", "Check a store for damage."),

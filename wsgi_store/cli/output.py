@@ -27,12 +27,18 @@ class Exit(NamedTuple):
     kinds: tuple[type[BaseException], ...] = ()
 
 
+DIFFERENT = 1
+WRONG = 2
 DAMAGED = 5
 UNVERIFIED = 8
 EXITS = [
     Exit(0, "all went well"),
-    Exit(1, "any other failure", (Exception,)),
-    Exit(2, "an option, an argument or a setting is wrong", (errors.ConfigError, errors.MalformedHash)),
+    Exit(DIFFERENT, "any other failure; of `diff`: the folders differ", (Exception,)),
+    Exit(
+        WRONG,
+        "an option, argument or setting is wrong, or `diff` failed",
+        (errors.ConfigError, errors.MalformedHash, errors.MalformedTree),
+    ),
     Exit(3, "no such blob", (errors.BlobNotFound,)),
     Exit(
         4,
@@ -120,7 +126,7 @@ class Output:
                 table.add_column(name, overflow="fold", justify="right" if name == "size" else "left")
             for row in part:
                 cells = [
-                    size_of(row[name]) if name == "size" else printable(row.get(name, ""))
+                    size_of(row[name]) if name == "size" and name in row else printable(row.get(name, ""))
                     for name in self._columns
                 ]
                 table.add_row(*map(Text, cells))

@@ -8,6 +8,7 @@ import click
 from wsgi_store.cli.options import hashes_argument, remote
 from wsgi_store.cli.output import Output
 from wsgi_store.cli.servers import Servers, connect, each
+from wsgi_store.cli.tree import list_tree
 
 if TYPE_CHECKING:
     from wsgi_store.client import RemoteBlob
@@ -43,10 +44,20 @@ def stat(hashes: tuple[str, ...], **options: Any) -> None:
 @click.option("--after", metavar="HASH", help="List only hashes greater than this one.")
 @click.option("--prefix", metavar="DIGITS", default="", help="List only hashes that begin with these digits.")
 @click.option("--limit", type=click.IntRange(min=0), help="List at most this many.")
+@click.option("-r", "--recursive", "tree", metavar="HASH", help="List the folder of this tree instead.")
 @remote
-def ls(after: str | None, prefix: str, limit: int | None, **options: Any) -> None:
-    """List the blobs of a server, in the order of their hashes, with their sizes in bytes."""
+def ls(after: str | None, prefix: str, limit: int | None, tree: str | None, **options: Any) -> None:
+    """List the blobs of a server, in the order of their hashes, with their sizes in bytes.
+
+    With -r list the folder that `put -r --tree` stored as HASH: the permissions, size, hash and path
+    of each file, directory and link.
+    """
+    if tree is not None and (after is not None or prefix or limit is not None):
+        raise click.UsageError("-r lists one tree, without --after, --prefix and --limit")
     with connect(**options) as client:
+        if tree is not None:
+            list_tree(client, tree)
+            return
         Output(["hash", "size"]).table(_row(blob) for blob in client.list(after, limit, prefix=prefix))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsgi_store.cli.announced import Announced
-from wsgi_store.cli.find import Excluded, find
+from wsgi_store.cli.find import find
 from wsgi_store.cli.options import quiet_option, remote
 from wsgi_store.cli.output import Output, size_of
 from wsgi_store.cli.progress import meter
@@ -69,6 +69,9 @@ def put(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
     failure that would hit every file ends the command at once. Pipes are read to their end; endless
     devices are refused.
     """
+    # pylint: disable-next=import-outside-toplevel  # slow to import
+    from wsgi_store.client.tree.exclude import Excluded
+
     if hash_ is not None and (len(files) > 1 or os.path.isdir(files[0])):
         raise click.UsageError("--hash is for one file")
     output = Output(["state", "hash", "url", "path"] if dry_run else ["hash", "url", "path"])

@@ -3,5 +3,7 @@
 from wsgi_store.client.blobs import RemoteBlob, Uploaded
 from wsgi_store.client.client import Client
 from wsgi_store.client.download import Download
+from wsgi_store.client.tree.diff import Change
+from wsgi_store.client.tree.entry import Entry, Kind
 
-__all__ = ["Client", "Download", "RemoteBlob", "Uploaded"]
+__all__ = ["Change", "Client", "Download", "Entry", "Kind", "RemoteBlob", "Uploaded"]

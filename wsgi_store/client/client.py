@@ -1,5 +1,6 @@
 """The client of a server; the extra `client` installs what it needs."""
 
+import io
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,9 @@ from wsgi_store.client.retries import Retries
 from wsgi_store.client.save import save
 from wsgi_store.client.source import Progress, Source, open_path, reading
 from wsgi_store.client.transport import Transport
+from wsgi_store.client.tree.diff import Change, changes
+from wsgi_store.client.tree.entry import Entry
+from wsgi_store.client.tree.format import lines, read
 from wsgi_store.client.upload import Uploader
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, ConfigError, Denied, MalformedHash, NotFound, Unauthenticated
@@ -296,6 +300,19 @@ class Client:
                 raise self._transport.strange()
             if limit is not None:
                 limit -= asked
+
+    def tree(self, blob: str) -> Iterator[Entry]:
+        """Yield what a tree says about each file, directory and link of its folder, in its order.
+
+        Before the last ones it has compared all bytes with the hash. Raises BlobNotFound, DigestMismatch,
+        and MalformedTree if the blob is no tree.
+        """
+        with self.open(blob) as download, io.BufferedReader(download) as file:
+            yield from read(lines(file))
+
+    def diff(self, before: str, after: str) -> Iterator[Change]:
+        """Yield the differences of two trees, in their order; raises what `tree` raises."""
+        return changes(self.tree(before), self.tree(after))
 
     def _named(self, blob: str) -> tuple[Digest, str]:
         """Return the digest of a blob, and its path below the server's URL."""

@@ -1,0 +1,111 @@
+"""Folders by the command: what their trees say, and what differs."""
+
+import os
+import stat
+from pathlib import Path
+
+from tests.support.cli_service import fixture_server, fixture_url, invoke, objects, run
+from tests.support.commands import environment, install, terminal
+from wsgi_store.client import Client
+from wsgi_store.client.tree.entry import Entry, Kind
+from wsgi_store.client.tree.format import write
+from wsgi_store.digest import Algorithm
+
+__all__ = ["fixture_server", "fixture_url"]  # imported for the tests that request them
+
+HASH = "98ea6e4f216f2fb4b69fff9b3a44842c38686ca685f3f55dc48c5d3fb1107be4"
+FILE = Entry("d/f", Kind.FILE, 0o640, 3, 1_700_000_000_123_456_789, Algorithm.SHA256.parse(HASH))
+TREE = [
+    Entry(".", Kind.DIRECTORY, 0o755),
+    Entry("d", Kind.DIRECTORY, 0o700),
+    FILE,
+    Entry("l\n\udcff", Kind.LINK, 0o777, target="d/f"),
+]
+
+
+def stored(url: str, entries: list[Entry]) -> str:
+    """Upload a tree; returns its hash."""
+    with Client(url, "all") as client:
+        return client.put(b"".join(write(entries))).hash
+
+
+def test_a_listing(url: str) -> None:
+    """`ls -r` prints what is in a folder, and with --json all that the tree says."""
+    tree = stored(url, TREE)
+    assert run("ls", "-r", tree).stdout.splitlines() == [
+        "drwxr-xr-x\t\t\t.\t",
+        "drwx------\t\t\td\t",
+        f"-rw-r-----\t3\t{HASH}\td/f\t",
+        "lrwxrwxrwx\t\t\tl\\n\\udcff\td/f",
+    ]
+    top, _, file, link = objects(run("ls", "--json", "--recursive", tree).stdout)
+    assert top == {"path": ".", "type": "dir", "mode": "0755", "permissions": "drwxr-xr-x"}
+    assert (file["mode"], file["modified"], file["algorithm"]) == ("0640", FILE.modified, "sha256")
+    assert (link["path"], link["target"]) == ("l\n\udcff", "d/f")
+    assert stat.filemode(stat.S_IFREG | int(file["mode"], 8)) == file["permissions"]
+
+
+def test_the_difference(url: str) -> None:
+    """`diff` prints what differs, and ends with 1 if anything does."""
+    more = Entry("d/g", Kind.DIRECTORY, 0o755)
+    changed = Entry("d/f", Kind.FILE, 0o600, 3, FILE.modified, Algorithm.SHA256.parse("0" * 64))
+    before, after = stored(url, TREE), stored(url, [TREE[0], TREE[1], changed, more])
+    assert run("diff", before, before).stdout == ""
+    arguments = ("diff", before, after)
+    result = invoke(*arguments, status=1)
+    assert result.stdout.splitlines() == ["M\td/f\tmode,content", "+\td/g\t", "-\tl\\n\\udcff\t"]
+    assert result.stderr == ""
+    first, second, third = objects(invoke(*arguments, "--json", status=1).stdout)
+    assert (first["change"], first["what"]) == ("M", ["mode", "content"])
+    assert (first["before"]["hash"], first["after"]["hash"]) == (HASH, "0" * 64)
+    assert (second["change"], second["after"]["type"], "before" in second) == ("+", "dir", False)
+    assert (third["change"], third["before"]["target"], "after" in third) == ("-", "d/f", False)
+
+
+def test_no_trees(url: str) -> None:
+    """A blob that is no tree, a missing one and a bad hash are failures, never a difference."""
+    tree = stored(url, TREE)
+    with Client(url, "all") as client:
+        other = client.put(b"no tree").hash
+        cut = client.put(b"".join(write(TREE))[:-1]).hash
+    missing = "0" * 64
+    for hash_, status, told in (
+        (other, 2, "line 1: this is no tree"),
+        (cut, 2, "line 5: cut off"),
+        (missing, 3, "no blob"),
+        ("xyz", 2, "malformed hash"),
+    ):
+        assert told in run("ls", "-r", hash_, status=status).stderr
+        assert told in run("diff", tree, hash_, status=status).stderr
+        assert told in run("diff", hash_, tree, status=status).stderr
+    assert objects(run("diff", "--json", tree, other, status=2).stderr)[0]["line"] == 1
+    assert "not/there" in run("diff", tree, tree, "--token-file", "not/there", status=2).stderr
+    assert run("diff", tree, tree, "--token", "writer", status=4).stdout == ""
+    assert "one tree" in run("ls", "-r", tree, "--limit", "5", status=2).stderr
+
+
+def test_a_reader_that_goes(url: str, tmp_path: Path) -> None:
+    """`diff` whose output nobody reads ends as any command does."""
+    many = [TREE[0], *(Entry(f"{number:06}", Kind.DIRECTORY, 0o755) for number in range(20_000))]
+    before, after = stored(url, TREE), stored(url, many)
+    program = install(tmp_path / "bin")
+    reading, writing = os.pipe()
+    pid = os.posix_spawn(
+        program,
+        [str(program), "diff", before, after, "--url", url, "--token", "all"],
+        environment(tmp_path),
+        file_actions=[(os.POSIX_SPAWN_DUP2, writing, 1), (os.POSIX_SPAWN_CLOSE, reading)],
+    )
+    os.close(writing)
+    assert os.read(reading, 1) == b"+"
+    os.close(reading)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 141
+
+
+def test_a_table(url: str, tmp_path: Path) -> None:
+    """On a terminal a listing is a table."""
+    tree = stored(url, TREE)
+    lines = terminal(install(tmp_path), "ls", "-r", tree, "--url", url, "--token", "all").splitlines()
+    assert lines[0].split() == ["permissions", "size", "hash", "path", "target"]
+    assert [line.split()[0] for line in lines[1:]] == ["drwxr-xr-x", "drwx------", "-rw-r-----", "lrwxrwxrwx"]
+    assert "3 bytes" in lines[3]

@@ -1,0 +1,76 @@
+"""Folders that were stored as trees: the command diff, and the listing of a folder."""
+
+import stat
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wsgi_store.cli.options import remote
+from wsgi_store.cli.output import DIFFERENT, WRONG, Output, status_of
+from wsgi_store.cli.servers import connect
+from wsgi_store.errors import WSGIStoreError
+
+if TYPE_CHECKING:
+    from wsgi_store.client import Change, Client, Entry
+
+TYPES = {"dir": stat.S_IFDIR, "file": stat.S_IFREG, "link": stat.S_IFLNK}
+
+
+def list_tree(client: "Client", hash_: str) -> None:
+    """Print what is in the folder of a tree; raises what `Client.tree` raises."""
+    Output(["permissions", "size", "hash", "path", "target"]).table(map(_row, client.tree(hash_)))
+
+
+def _row(entry: "Entry") -> dict[str, object]:
+    """The fields of a row; those that the entry lacks are left out."""
+    kind = entry.kind.value
+    row = {
+        "path": entry.path,
+        "type": kind,
+        "mode": f"{entry.mode:04o}",
+        "permissions": stat.filemode(TYPES[kind] | entry.mode),
+        "size": entry.size,
+        "modified": entry.modified,
+        "hash": None if entry.hash is None else entry.hash.hex,
+        "algorithm": None if entry.hash is None else entry.hash.algorithm.value,
+        "target": entry.target,
+    }
+    return {name: value for name, value in row.items() if value is not None}
+
+
+@click.command()
+@click.argument("before", metavar="HASH")
+@click.argument("after", metavar="HASH")
+@remote
+def diff(before: str, after: str, **options: Any) -> None:
+    """Show what differs between two folders that `put -r --tree` stored.
+
+    Prints - for a path that only the first one has, + for one that only the second one has, and M for
+    what was modified, with what changed: type, mode, content, time or target. Ends with status 0 if
+    nothing differs, with 1 if something does, and with 2 or more after a failure.
+    """
+    output = Output(["change", "path", "what"])
+    differ = False
+    try:
+        with connect(**options) as client:
+            for change in client.diff(before, after):
+                output.row(**_change(change))
+                differ = True
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except (WSGIStoreError, OSError) as error:
+        output.failed(error)
+        sys.exit(max(WRONG, status_of(error)))
+    sys.exit(DIFFERENT if differ else 0)
+
+
+def _change(change: "Change") -> dict[str, Any]:
+    sides = {"before": change.before, "after": change.after}
+    return {
+        "change": "+" if change.before is None else "-" if change.after is None else "M",
+        "path": change.path,
+        "what": list(change.what),
+        **{side: _row(entry) for side, entry in sides.items() if entry is not None},
+    }
