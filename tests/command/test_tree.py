@@ -84,6 +84,65 @@ def test_no_trees(url: str) -> None:
     assert "one tree" in run("ls", "-r", tree, "--limit", "5", status=2).stderr
 
 
+def test_put_tree(url: str, tmp_path: Path) -> None:
+    """`put -r --tree` prints the tree of a folder as `put` prints a file, and sends only what is new."""
+    top = tmp_path / "a folder"
+    (top / "cache").mkdir(parents=True)
+    for name in ("x", "y", "z.pyc", "cache/c"):
+        (top / name).write_text(name)
+    arguments = ("put", "-r", "--tree", "a folder", "--exclude", "*.pyc", "--exclude", "cache/")
+    result = invoke(*arguments)
+    assert result.stderr == "wsgi-store: a folder: 2 files, 2 sent\n"
+    hash_, address, path = result.stdout.rstrip("\n").split("\t")
+    assert (address, path) == (f"{url}/{hash_}", "a folder")
+    assert [row.split("\t")[3] for row in run("ls", "-r", hash_).stdout.splitlines()] == [".", "x", "y"]
+    (row,) = objects(run(*arguments, "--json").stdout)
+    assert (row["hash"], row["files"], row["sent"], row["created"]) == (hash_, 2, 0, False)
+    (top / "x").chmod(0o600)
+    (after,) = objects(run(*arguments, "--json").stdout)
+    assert run("put", "-q", "-r", "--tree", "a folder").stdout == ""
+    assert objects(invoke("diff", "--json", hash_, after["hash"], status=1).stdout)[0]["what"] == ["mode"]
+
+
+def test_what_is_left_out_is_named(url: str, tmp_path: Path) -> None:
+    """A pipe is no failure, but the command says that it left it out."""
+    os.mkfifo(tmp_path / "pipe")
+    result = invoke("put", "-r", "--tree", str(tmp_path))
+    assert "pipe: neither a file, a directory nor a link: the tree leaves it out\n" in result.stderr
+    assert len(run("ls", "-r", result.stdout.split("\t")[0]).stdout.splitlines()) == 1
+    assert url
+
+
+def test_no_tree_after_a_failure(url: str, tmp_path: Path) -> None:
+    """The first file that fails is named, and no tree is printed or stored."""
+    top = tmp_path / "top"
+    top.mkdir()
+    (top / "a").write_bytes(b"a")
+    (top / "large").write_bytes(bytes(6_000_000))
+    result = run("put", "-r", "--tree", "top", status=7)
+    assert result.stdout == ""
+    assert result.stderr.startswith("wsgi-store: top/large: ")
+    (failure,) = objects(run("put", "-r", "--tree", "top", "--json", status=7).stderr)
+    assert (failure["code"], failure["path"]) == ("too_large", "top/large")
+    assert len(run("ls").stdout.splitlines()) <= 1
+    (top / "large").unlink()
+    os.symlink("large", tmp_path / "nowhere")
+    for arguments in (
+        ("--tree", "top"),
+        ("-r", "--tree", "top/a"),
+        ("-r", "--tree", "nowhere"),
+        ("-r", "--tree", "top", "top"),
+        ("-r", "--tree", "-n", "top"),
+        ("-r", "--tree", "--hash", HASH, "top"),
+    ):
+        assert (
+            "--tree is for one directory" in run("put", *arguments, status=2).stderr or "--hash" in arguments
+        )
+    assert run("put", "-r", "--tree", "top", "--token", "reader", status=4).stdout == ""
+    assert invoke("put", "-r", "--tree", "top", "--token", "writer").stdout
+    assert url
+
+
 def test_a_reader_that_goes(url: str, tmp_path: Path) -> None:
     """`diff` whose output nobody reads ends as any command does."""
     many = [TREE[0], *(Entry(f"{number:06}", Kind.DIRECTORY, 0o755) for number in range(20_000))]

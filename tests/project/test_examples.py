@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from examples import folders
 from examples.in_process import drop, keep
-from tests.support.servers import PROJECT
+from tests.support.servers import PROJECT, gunicorn
 
 DATA = b"kept without HTTP" * 10_000
 HASH = hashlib.sha256(DATA).hexdigest()
@@ -33,3 +34,23 @@ def test_in_process_as_a_program(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.startswith(f"{HASH} {len(DATA)} True\n")
     assert (tmp_path / "store" / HASH[:2] / HASH).read_bytes() == DATA
+
+
+def test_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A program stores a folder, lists it, and tells what changed."""
+    top = tmp_path / "folder"
+    top.mkdir()
+    (top / "a").write_text("a")
+    (top / "b.tmp").write_text("b")
+    with gunicorn(tmp_path, workers=1) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        before = folders.keep(url, None, str(top), None)
+        assert capsys.readouterr().out.splitlines() == [f"{before} 1 1", "dir .", "file a"]
+        (top / "a").chmod(0o600)
+        (top / "c").write_text("c")
+        after = folders.keep(url, None, str(top), before)
+        assert capsys.readouterr().out.splitlines() == [f"{after} 2 1", "a mode", "c"]
+        command = [sys.executable, PROJECT / "examples" / "folders.py", url, top / "missing"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "No such file or directory" in done.stderr

@@ -1,20 +1,52 @@
-"""Folders that were stored as trees: the command diff, and the listing of a folder."""
+"""Folders and their trees: the command diff, uploads of folders, and listings of them."""
 
 import stat
 import sys
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from wsgi_store.cli.options import remote
-from wsgi_store.cli.output import DIFFERENT, WRONG, Output, status_of
-from wsgi_store.cli.servers import connect
+from wsgi_store.cli.output import DIFFERENT, WRONG, Output, counted, status_of
+from wsgi_store.cli.progress import Bars, meter
+from wsgi_store.cli.servers import connect, each
 from wsgi_store.errors import WSGIStoreError
 
 if TYPE_CHECKING:
     from wsgi_store.client import Change, Client, Entry
 
 TYPES = {"dir": stat.S_IFDIR, "file": stat.S_IFREG, "link": stat.S_IFLNK}
+
+
+def put_tree(  # pylint: disable=too-many-arguments
+    client: "Client",
+    output: Output,
+    bars: Bars,
+    directory: str,
+    exclude: Iterable[str],
+    *,
+    force: bool,
+    jobs: int,
+) -> None:
+    """Upload a folder and print its tree; raises OSError, and a failure that concerns more than one file."""
+    hashing, sending = bars.add("hashing"), bars.add("sending")
+    try:
+        tree = client.put_tree(
+            directory,
+            exclude=exclude,
+            force=force,
+            jobs=jobs,
+            hashing=meter(hashing.advance),
+            progress=meter(sending.advance),
+        )
+    except WSGIStoreError as error:
+        with each(client, output, path=error.evidence.get("path", directory)):
+            raise
+    else:
+        output.note(directory, f"{counted(tree.files, 'file')}, {tree.sent:,} sent")
+        output.row(path=directory, **asdict(tree))
 
 
 def list_tree(client: "Client", hash_: str) -> None:

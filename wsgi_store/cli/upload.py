@@ -14,6 +14,7 @@ from wsgi_store.cli.options import quiet_option, remote
 from wsgi_store.cli.output import Output, size_of
 from wsgi_store.cli.progress import meter
 from wsgi_store.cli.servers import STDIN, connect, each
+from wsgi_store.cli.tree import put_tree
 
 if TYPE_CHECKING:
     from wsgi_store.client import Client, Uploaded
@@ -35,6 +36,9 @@ RESENT = (
     help="Upload the files below directories; links to directories are not followed.",
 )
 @click.option(
+    "--tree", is_flag=True, help="With -r, store one directory as a folder; prints the hash of its tree."
+)
+@click.option(
     "--exclude",
     metavar="GLOB",
     multiple=True,
@@ -53,6 +57,7 @@ RESENT = (
 def put(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
     files: tuple[str, ...],
     recursive: bool,
+    tree: bool,
     exclude: tuple[str, ...],
     force: bool,
     dry_run: bool,
@@ -68,13 +73,27 @@ def put(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
     uploaded, the others are uploaded still, and the exit status is the highest of all failures. A
     failure that would hit every file ends the command at once. Pipes are read to their end; endless
     devices are refused.
+
+    With --tree a folder is stored as a whole: its files, and then the tree, a blob that describes it. If
+    anything fails, there is no tree. `ls -r`, `diff` and `get -r` take its hash.
     """
     # pylint: disable-next=import-outside-toplevel  # slow to import
     from wsgi_store.client.tree.exclude import Excluded
 
     if hash_ is not None and (len(files) > 1 or os.path.isdir(files[0])):
         raise click.UsageError("--hash is for one file")
+    if tree and (
+        not recursive or dry_run or hash_ is not None or len(files) > 1 or not os.path.isdir(files[0])
+    ):
+        raise click.UsageError("--tree is for one directory, with -r and without --hash and --dry-run")
     output = Output(["state", "hash", "url", "path"] if dry_run else ["hash", "url", "path"])
+    if tree:
+        with connect(**options, connections=jobs) as client, output.progress() as bars:
+            if not force:
+                _tell_if_resent(client, output)
+            with told_of_interruption(lambda: True, output):
+                put_tree(client, output, bars, files[0], exclude, force=force, jobs=jobs)
+        sys.exit(output.status)
     excluded = Excluded(exclude)
     with connect(**options, connections=jobs) as client, output.progress() as bars:
         hashing, sending = bars.add("hashing"), bars.add("sending")

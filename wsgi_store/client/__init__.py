@@ -5,5 +5,6 @@ from wsgi_store.client.client import Client
 from wsgi_store.client.download import Download
 from wsgi_store.client.tree.diff import Change
 from wsgi_store.client.tree.entry import Entry, Kind
+from wsgi_store.client.tree.upload import UploadedTree
 
-__all__ = ["Change", "Client", "Download", "Entry", "Kind", "RemoteBlob", "Uploaded"]
+__all__ = ["Change", "Client", "Download", "Entry", "Kind", "RemoteBlob", "Uploaded", "UploadedTree"]

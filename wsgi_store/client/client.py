@@ -4,6 +4,10 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import fields
+from functools import partial
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
@@ -21,10 +25,14 @@ from wsgi_store.client.source import Progress, Source, open_path, reading
 from wsgi_store.client.transport import Transport
 from wsgi_store.client.tree.diff import Change, changes
 from wsgi_store.client.tree.entry import Entry
-from wsgi_store.client.tree.format import lines, read
+from wsgi_store.client.tree.exclude import Excluded
+from wsgi_store.client.tree.format import lines, read, write
+from wsgi_store.client.tree.scan import scan
+from wsgi_store.client.tree.upload import FolderUpload, UploadedTree
 from wsgi_store.client.upload import Uploader
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, ConfigError, Denied, MalformedHash, NotFound, Unauthenticated
+from wsgi_store.filesystem import Root
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -300,6 +308,39 @@ class Client:
                 raise self._transport.strange()
             if limit is not None:
                 limit -= asked
+
+    def put_tree(  # pylint: disable=too-many-arguments
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        exclude: "Iterable[str]" = (),
+        force: bool = False,
+        jobs: int = 4,
+        hashing: Progress | None = None,
+        progress: Progress | None = None,
+    ) -> UploadedTree:
+        """Upload a folder: its files, if the server lacks them, and then a tree, the blob that describes it.
+
+        The tree has the permissions of files and directories, the times of files, and links as they are;
+        equal folders have equal trees. Owners, further attributes, hard links and the times of directories
+        are not kept; pipes, sockets and devices are left out, and logged. `exclude` are patterns of names
+        such as `*.pyc`, with a slash inside of paths below `directory`, with one at the end of directories.
+        The other arguments are those of `put_many`.
+
+        There is no tree if anything fails. Raises OSError with the path of what cannot be read, vanishes or
+        changes again and again meanwhile, and what the server reports, of one file with `path` as evidence.
+        """
+        put_many = partial(self.put_many, force=force, jobs=jobs, hashing=hashing, progress=progress)
+        folder = FolderUpload(put_many, self.algorithm)
+        with Root(os.fspath(directory)) as top, TemporaryFile() as file:
+            with closing(scan(top.fd, os.fspath(directory), Excluded(exclude))) as found:
+                file.writelines(write(folder.entries(found)))
+            file.seek(0)
+            (sent,) = self.put_many([file], force=force)
+        if isinstance(sent.outcome, Exception):
+            raise sent.outcome
+        blob = {field.name: getattr(sent.outcome, field.name) for field in fields(Uploaded)}
+        return UploadedTree(**blob, files=folder.files, sent=folder.sent)
 
     def tree(self, blob: str) -> Iterator[Entry]:
         """Yield what a tree says about each file, directory and link of its folder, in its order.

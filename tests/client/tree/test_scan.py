@@ -5,8 +5,8 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,20 +14,29 @@ import pytest
 from wsgi_store.client.tree.entry import Entry, Kind, place
 from wsgi_store.client.tree.exclude import Excluded
 from wsgi_store.client.tree.scan import FoundFile, scan
+from wsgi_store.filesystem import NoFile, Root
 
 NAMES = [b"a", b"a b", b"a-b", b"line\nbreak", b"\xff\xfe", "ä".encode(), b"#=\\*?[", b"-rf", b"...", b" "]
+
+
+@contextmanager
+def walking(top: Path, exclude: Iterable[str] = ()) -> Iterator[Iterator[Entry | FoundFile]]:
+    """Walk a folder."""
+    with Root(str(top)) as opened, closing(scan(opened.fd, str(top), Excluded(exclude))) as walk:
+        yield walk
 
 
 def walked(top: Path, exclude: Iterable[str] = ()) -> list[tuple[str, object]]:
     """The paths in a folder, each with what it is; of files the bytes."""
     found: list[tuple[str, object]] = []
-    for one in scan(top, Excluded(exclude)):
-        if isinstance(one, FoundFile):
-            with open(one.open(), "rb") as file, open(one.open_again(), "rb") as again:
-                assert os.path.samestat(os.fstat(file.fileno()), os.fstat(again.fileno()))
-                found.append((one.path, file.read()))
-        else:
-            found.append((one.path, one.target or one.mode))
+    with walking(top, exclude) as walk:
+        for one in walk:
+            if isinstance(one, FoundFile):
+                with open(one.open(), "rb") as file, open(one.open_again(), "rb") as again:
+                    assert os.path.samestat(os.fstat(file.fileno()), os.fstat(again.fileno()))
+                    found.append((one.path, file.read()))
+            else:
+                found.append((one.path, one.target or one.mode))
     return found
 
 
@@ -100,24 +109,13 @@ def test_exclusion(tmp_path: Path) -> None:
     assert [path for path, _ in walked(tmp_path, ["cache/", "*.pyc", "d/b"])] == [".", "b", "b/keep", "d"]
 
 
-@pytest.mark.parametrize("kind", ["missing", "file"])
-def test_no_folder(tmp_path: Path, kind: str) -> None:
-    """A top that is not there, or is no directory, is an error with its path."""
-    top = tmp_path / "top"
-    if kind == "file":
-        top.touch()
-    with pytest.raises(OSError) as caught:
-        next(scan(top, Excluded(())))
-    assert caught.value.filename == str(top)
-
-
 @pytest.mark.parametrize("name", ["dir", "file", "link"])
 def test_what_vanishes_is_an_error(tmp_path: Path, name: str) -> None:
     """A file, link or directory that is removed after it was listed is an error with its path."""
     (tmp_path / "dir").mkdir()
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("file")
-    with closing(scan(tmp_path, Excluded(()))) as walk:
+    with walking(tmp_path) as walk:
         assert isinstance(next(walk), Entry)
         (tmp_path / name).rename(tmp_path / "moved")
         with pytest.raises(FileNotFoundError) as caught:
@@ -136,48 +134,50 @@ def test_what_becomes_a_link_is_not_followed(tmp_path: Path) -> None:
     top = tmp_path / "top"
     (top / "a").mkdir(parents=True)
     (top / "a" / "f").touch()
-    walk = scan(top, Excluded(()))
-    assert isinstance(next(walk), Entry)
-    (top / "a").rename(top / "moved")
-    (top / "a").symlink_to(outside)
-    with pytest.raises(OSError) as caught:
-        next(walk)
+    with walking(top) as walk:
+        assert isinstance(next(walk), Entry)
+        (top / "a").rename(top / "moved")
+        (top / "a").symlink_to(outside)
+        with pytest.raises(OSError) as caught:
+            next(walk)
     assert (caught.value.errno, caught.value.filename) == (errno.ENOTDIR, str(top / "a"))
 
-    (top / "a").unlink()
-    (top / "moved").rename(top / "a")
-    walk = scan(top, Excluded(()))
-    file = [next(walk) for _ in range(3)][-1]
-    assert isinstance(file, FoundFile)
-    (top / "a").rename(top / "moved")
-    (top / "a").symlink_to(outside)
-    # The walk stands in the directory that it found, and comes back to it through no link.
-    with open(file.open(), "rb") as opened:
-        assert opened.read() == b""
-    with pytest.raises(NotADirectoryError):
-        file.open_again()
-    (top / "moved" / "f").unlink()
-    (top / "moved" / "f").symlink_to(outside / "f")
-    with pytest.raises(OSError) as caught:
-        file.open()
-    assert caught.value.errno == errno.ELOOP
-    (top / "moved" / "f").unlink()
-    os.mkfifo(top / "moved" / "f")
-    with pytest.raises(OSError):
-        file.open()
-    walk.close()
+
+def test_a_file_is_opened_through_no_link(tmp_path: Path) -> None:
+    """While the walk stands at a file it is found wherever it was moved to; later no link leads there."""
+    (tmp_path / "outside").write_bytes(b"secret")
+    top = tmp_path / "top"
+    (top / "a").mkdir(parents=True)
+    (top / "a" / "outside").touch()
+    with walking(top) as walk:
+        file = [next(walk) for _ in range(3)][-1]
+        assert isinstance(file, FoundFile)
+        (top / "a").rename(top / "moved")
+        (top / "a").symlink_to(tmp_path)
+        with open(file.open(), "rb") as opened:
+            assert opened.read() == b""
+        with pytest.raises(NotADirectoryError):
+            file.open_again()
+        (top / "moved" / "outside").unlink()
+        (top / "moved" / "outside").symlink_to(tmp_path / "outside")
+        with pytest.raises(OSError) as caught:
+            file.open()
+        assert (caught.value.errno, caught.value.filename) == (errno.ELOOP, str(top / "a" / "outside"))
+        (top / "moved" / "outside").unlink()
+        os.mkfifo(top / "moved" / "outside")
+        with pytest.raises(NoFile):
+            file.open()
 
 
 def test_descriptors(tmp_path: Path) -> None:
-    """A walk that is left in the middle closes its descriptors, and one holds as many as it is deep."""
+    """A walk holds as many descriptors as it is deep, and closes them wherever it is left."""
     (tmp_path / "a/b/c/d").mkdir(parents=True)
     (tmp_path / "a/b/c/d/f").touch()
     before = os.listdir("/proc/self/fd")
-    walk = scan(tmp_path, Excluded(()))
-    kinds = [one.kind if isinstance(one, Entry) else None for one in (next(walk) for _ in range(6))]
-    assert kinds == [Kind.DIRECTORY] * 5 + [None]
-    assert len(os.listdir("/proc/self/fd")) == len(before) + 5
-    walk.close()
+    with walking(tmp_path) as walk:
+        kinds = [one.kind if isinstance(one, Entry) else None for one in (next(walk) for _ in range(6))]
+        assert kinds == [Kind.DIRECTORY] * 5 + [None]
+        assert len(os.listdir("/proc/self/fd")) == len(before) + 6
     assert os.listdir("/proc/self/fd") == before
-    list(scan(tmp_path, Excluded(())))
+    assert len(walked(tmp_path)) == 6
     assert os.listdir("/proc/self/fd") == before

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from wsgi_store.client.tree.entry import TOP, Entry, Kind, place, to_text
 from wsgi_store.client.tree.exclude import Excluded
-from wsgi_store.filesystem import NAME, Directory, Root, open_file
+from wsgi_store.filesystem import NAME, Directory, open_file
 
 PERMISSIONS = 0o777
 # Linux gives links no mode of their own.
@@ -27,7 +27,7 @@ class FoundFile(NamedTuple):
     directory: int
     """A descriptor, open until the walk goes on."""
     top: int
-    """A descriptor, open until the walk ends."""
+    """A descriptor, open longer than the walk."""
 
     def __fspath__(self) -> str:
         return self.shown
@@ -38,7 +38,7 @@ class FoundFile(NamedTuple):
             return open_file(self.name, self.directory)[0]
 
     def open_again(self) -> int:
-        """Open the file before the walk ends, through no link; raises OSError."""
+        """Open the file, wherever the walk is, through no link; raises OSError."""
         with _naming(self.shown), ExitStack() as opened:
             around = self.top
             for directory in place(self.path)[:-1]:
@@ -56,17 +56,16 @@ class _Level(NamedTuple):
     """The names that the walk has not come to, and what they are."""
 
 
-def scan(top: str | os.PathLike[str], excluded: Excluded) -> Generator[Entry | FoundFile, None, None]:
-    """Yield what is in a folder, in the order of a tree; no link is followed, except `top` itself.
+def scan(top: int, shown: str, excluded: Excluded) -> Generator[Entry | FoundFile, None, None]:
+    """Yield what is in the folder of the descriptor `top`, in the order of a tree; no link is followed.
 
-    What is neither file, directory nor link is left out and logged. Raises OSError with the path for
-    whatever cannot be read, is removed or replaced meanwhile.
+    Messages begin paths with `shown`. What is neither file, directory nor link is left out and logged.
+    Raises OSError with the path for whatever cannot be read, is removed or replaced meanwhile.
     """
-    shown = os.fspath(top)
     levels: list[_Level] = []
     try:
         with _naming(shown):
-            entry = _enter(levels, Root(shown), b"", TOP)
+            entry = _enter(levels, Directory(".", around=top), b"", TOP)
         yield entry
         while levels:
             level = levels[-1]
@@ -79,7 +78,7 @@ def scan(top: str | os.PathLike[str], excluded: Excluded) -> Generator[Entry | F
                 continue
             here = os.path.join(shown, path)
             if kind is Kind.FILE:
-                yield FoundFile(path, here, os.fsdecode(name), level.fd, levels[0].fd)
+                yield FoundFile(path, here, os.fsdecode(name), level.fd, top)
             elif kind is Kind.LINK:
                 with _naming(here):
                     target = os.readlink(name, dir_fd=level.fd)
