@@ -21,9 +21,10 @@ myst_heading_anchors = 4
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"show-inheritance": True}
-# Types of other projects are named without a link; every type of this one has to be described.
+# Types of other projects, and type variables, are named without a link; every type of this one has to
+# be described.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!wsgi_store\.).*")]
+nitpick_ignore_regex = [("py:.*", r"(?!wsgi_store\.).*"), ("py:.*", r"wsgi_store\..*\.[A-Z]")]
 
 # Documents beside this directory, and the pages that include them.
 OUTSIDE = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from examples import folders
+from examples import folders, photos
 from examples.in_process import drop, keep
 from tests.support.servers import PROJECT, gunicorn
 
@@ -54,3 +54,19 @@ def test_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert (done.returncode, done.stdout) == (1, "")
         assert "No such file or directory" in done.stderr
+
+
+def test_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A program uploads many files, and tells which are new."""
+    top = tmp_path / "photos" / "2026"
+    top.mkdir(parents=True)
+    (top / "a.jpg").write_bytes(DATA)
+    (top / "b.jpg").symlink_to("missing")
+    (top / "c.txt").write_text("c")
+    with gunicorn(tmp_path, workers=1) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        for new in ([f"{top}/a.jpg {HASH}"], []):
+            photos.upload(url, None, str(top.parent))
+            lines = sorted(capsys.readouterr().out.splitlines())
+            assert lines[:-1] == new
+            assert lines[-1].startswith(f"{top}/b.jpg failed: [Errno 2] No such file or directory")
