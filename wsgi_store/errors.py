@@ -162,9 +162,10 @@ class FilesRefused(RequestError, code="files_refused", status=422):
         message: str = "at least one file of the form is not stored; see `files`",
         /,
         *,
-        files: Sequence[Mapping[str, object]] = (),
+        files: Sequence[Mapping[str, object]] | None = None,
         **evidence: object,
     ) -> None:
+        files = [] if files is None else files  # a list, as the client gets it
         super().__init__(message, files=files, **evidence)
         self.files = files
         self.status = max(_statuses(files), default=self.status)
