@@ -36,25 +36,51 @@ def find(
 def _below(
     top: str, excluded: "Excluded", complain: Callable[[OSError], None], note: Callable[[str, str], None]
 ) -> Iterator[str]:
-    for directory, below, names in os.walk(top, onerror=complain):
-        here = os.path.relpath(directory, top)
-
-        def kept(names: list[str], is_directory: bool, here: str = here) -> list[str]:
-            paths = ((name, os.path.normpath(os.path.join(here, name))) for name in sorted(names))
-            return [name for name, path in paths if not excluded(path, is_directory=is_directory)]
-
-        below[:] = kept(below, True)
-        for path in (os.path.join(directory, name) for name in below):
-            # A link may lead in a circle; but skipping it silently would lose files.
-            if os.path.islink(path):
+    # Not os.walk, which keeps to itself what the directory tells of the kinds of its entries.
+    left = [("", top)]
+    while left:
+        here, directory = left.pop()
+        below = []
+        for entry in _entries(directory, complain):
+            path, is_directory = entry.path, _is_directory(entry)
+            place = f"{here}/{entry.name}" if here else entry.name
+            if excluded and excluded(place, is_directory=is_directory):
+                continue
+            if not is_directory:
+                if _is_file(entry):
+                    yield path
+                else:
+                    note(path, "not a file, skipped")
+            elif entry.is_symlink():
+                # A link may lead in a circle; but skipping it silently would lose files.
                 complain(OSError(errno.EISDIR, "links to directories are not followed", path))
-        for path in (os.path.join(directory, name) for name in kept(names, False)):
-            # Nobody wants the pipes and sockets of a directory; a broken link is reported when it is opened.
-            try:
-                is_file = stat.S_ISREG(os.stat(path).st_mode)
-            except OSError:
-                is_file = True
-            if is_file:
-                yield path
             else:
-                note(path, "not a file, skipped")
+                below.append((place, path))
+        left += reversed(below)
+
+
+def _entries(directory: str, complain: Callable[[OSError], None]) -> list["os.DirEntry[str]"]:
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        complain(error)
+        return []
+
+
+def _is_directory(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    """Whether to upload an entry: nobody wants the pipes and sockets of a directory.
+
+    A broken link is reported when it is opened.
+    """
+    try:
+        return entry.is_file(follow_symlinks=False) or stat.S_ISREG(entry.stat().st_mode)
+    except OSError:
+        return True

@@ -91,7 +91,7 @@ class Output:
         meta = click.get_current_context().meta
         self._json = bool(meta.get(JSON))
         self._quiet = bool(meta.get(QUIET))
-        self._print: Callable[[str], None] = click.echo
+        self._print: Callable[[str], None] = _echo
         self.live = sys.stderr.isatty() and not self._json and not self._quiet
         """Whether progress is shown."""
 
@@ -155,7 +155,12 @@ class Output:
         with bars() as (shown, above):
             self._print = above or self._print
             yield shown
-        self._print = click.echo
+        self._print = _echo
+
+
+def _echo(text: str) -> None:
+    # What is printed has no control characters, so click need not look for them.
+    click.echo(text, color=True)
 
 
 def size_of(number: int) -> str:

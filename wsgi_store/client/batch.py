@@ -2,11 +2,12 @@
 
 import secrets
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeAlias
 
 from wsgi_store.client.blobs import Uploaded, blob_in
 from wsgi_store.client.held import UNKNOWN, Held, chosen
+from wsgi_store.client.kept import Kept
 from wsgi_store.client.refusals import reported
 from wsgi_store.client.retries import PASSING
 from wsgi_store.client.source import Source, reading
@@ -17,8 +18,7 @@ from wsgi_store.errors import Denied, FilesRefused, StoreError, TooLarge, WSGISt
 Outcome: TypeAlias = Uploaded | Exception
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """Bytes that one or more files of a batch have."""
 
     data: bytes
@@ -26,6 +26,46 @@ class Content:
     """By the primary algorithm."""
     names: dict[str, str]
     """Their hashes, as in `Uploaded`."""
+
+
+class Batch:
+    """Small files that are collected, and hashed where they were read: other threads only send.
+
+    Each of them takes turns with those threads at running Python, and would wait for its turn.
+    """
+
+    def __init__(self, kept: Kept) -> None:
+        self.files = 0
+        self.size = 0
+        """In bytes."""
+        self.failure: WSGIStoreError | None = None
+        """Why the files cannot be sent."""
+        self.contents: dict[Hashable, Content] = {}
+        """What is in the files, equal bytes once."""
+        self.keys: list[Hashable] = []
+        """The key of each file's content."""
+        try:
+            self._primary, self._strong = chosen(kept.algorithms())
+            self._primary.new()  # raises if its package is missing
+        except WSGIStoreError as error:
+            self.failure = error
+
+    def add(self, data: bytes) -> None:
+        """Collect a file."""
+        self.files += 1
+        self.size += len(data)
+        if self.failure is None:
+            primary, strong = self._primary, self._strong
+            digest = _digest(primary, data)
+            hash_ = digest.hex
+            names = {primary.value: hash_}
+            key: Hashable = self.files  # equal hashes by the other algorithms do not prove equal bytes
+            if strong is primary:
+                key = hash_
+            elif strong is not None:
+                key = names[strong.value] = _digest(strong, data).hex
+            self.keys.append(key)
+            self.contents[key] = Content(data, digest, names)
 
 
 class Batches:
@@ -44,37 +84,23 @@ class Batches:
         # Whether the server takes forms with several files, as far as is known.
         self._several = True
 
-    def send(self, files: Sequence[bytes]) -> list[Outcome]:
+    def send(self, batch: Batch) -> list[Outcome]:
         """Upload files; returns the outcome of each."""
+        if batch.failure is not None:
+            return [batch.failure] * batch.files
         try:
-            contents, keys = self._hashed(files)
-            outcomes = self._settled(contents)
+            outcomes = self._settled(batch.contents)
         except WSGIStoreError as error:
-            return [error] * len(files)
+            return [error] * batch.files
+        if len(batch.contents) == batch.files:
+            return [outcomes[key] for key in batch.keys]
         told: list[Outcome] = []
-        for key in keys:
+        for key in batch.keys:
             told.append(outcome := outcomes[key])
             # Files with equal bytes are sent once: the first one created the blob.
-            if len(contents) < len(keys) and isinstance(outcome, Uploaded) and not self._dry_run:
+            if isinstance(outcome, Uploaded) and not self._dry_run:
                 outcomes[key] = replace(outcome, created=False, healed=False)
         return told
-
-    def _hashed(self, files: Sequence[bytes]) -> tuple[dict[Hashable, Content], list[Hashable]]:
-        """Return what is in the files, equal bytes once, and the key of each file's content."""
-        primary, strong = chosen(self._kept.algorithms())
-        contents: dict[Hashable, Content] = {}
-        keys: list[Hashable] = []
-        for number, data in enumerate(files):
-            digest = _digest(primary, data)
-            names = {primary.value: digest.hex}
-            key: Hashable = number  # equal hashes by the other algorithms do not prove equal bytes
-            if strong is primary:
-                key = names[strong.value]
-            elif strong is not None:
-                key = names[strong.value] = _digest(strong, data).hex
-            keys.append(key)
-            contents[key] = Content(data, digest, names)
-        return contents, keys
 
     def _settled(self, contents: dict[Hashable, Content]) -> dict[Hashable, Outcome]:
         """Upload what the server lacks; raises the failure of a question that concerns all."""

@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock, Semaphore
 from typing import Any, Generic, TypeVar
 
-from wsgi_store.client.batch import Batches, Outcome
+from wsgi_store.client.batch import Batch, Batches, Outcome
 from wsgi_store.client.held import Held
 from wsgi_store.client.single import Singles
 from wsgi_store.client.source import Progress, check_end, open_path, prepare, reading
@@ -45,17 +46,15 @@ class Sent(Generic[S]):
 class _Waiting(Generic[S]):
     """A file without an outcome, or whose outcome waits for those before it."""
 
-    __slots__ = ("changed", "data", "file", "outcome", "source", "status", "work")
+    __slots__ = ("changed", "file", "outcome", "source", "status", "work")
 
     def __init__(self, source: S) -> None:
         self.source = source
         self.outcome: Outcome | None = None
         self.status: os.stat_result | None = None
         self.changed = False
-        self.data: bytes | None = None
-        """All its bytes, if it is small."""
         self.file: io.FileIO | None = None
-        """The open file, if it is not."""
+        """The open file, if it is not small."""
         self.work: Future[None] | None = None
         """Sends it."""
 
@@ -117,6 +116,7 @@ class Sending(Generic[S]):
         held = Held(uploader.transport, uploader.kept, renew=not dry_run)
         self._singles = Singles(uploader, held, force=force, dry_run=dry_run)
         self._batches = Batches(uploader, held, force=force, dry_run=dry_run)
+        self._kept = uploader.kept
         self._sources = sources
         self._opener = opener
         self._hashing = Total(hashing)
@@ -126,7 +126,7 @@ class Sending(Generic[S]):
         self._room_for_batches = Semaphore(min(jobs, BATCHES))
         self._waiting: deque[_Waiting[S]] = deque()
         self._collected: list[_Waiting[S]] = []
-        self._bytes = 0
+        self._batch: Batch | None = None
 
     def __iter__(self) -> Iterator[Sent[S]]:
         for group in self.groups():
@@ -159,40 +159,45 @@ class Sending(Generic[S]):
         self._waiting.append(one)
         try:
             if isinstance(source, (str, os.PathLike)):
-                self._open(one)
+                data = self._open(one)
             else:
-                one.data = _in_memory(source)
+                data = _in_memory(source)
         except OSError as error:
             one.outcome = error
             return
-        if one.data is None:
+        if data is None:
             self._begin(self._send_alone, [one], self._room)
             return
+        batch = self._batch = self._batch or Batch(self._kept)
+        batch.add(data)
         self._collected.append(one)
-        self._bytes += len(one.data)
-        if len(self._collected) >= FILES or self._bytes >= BYTES:
+        if batch.files >= FILES or batch.size >= BYTES:
             self._send_collected()
 
-    def _open(self, one: _Waiting[S]) -> None:
+    def _open(self, one: _Waiting[S]) -> bytes | None:
+        """Open a file; returns all its bytes if it is small. Raises OSError."""
         fd = self._opener(one.source)
         try:
             one.status = os.fstat(fd)
             if stat.S_ISDIR(one.status.st_mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), one.source)
             if stat.S_ISREG(one.status.st_mode) and one.status.st_size <= SMALL:
-                one.data = _read(fd, one.status.st_size)
+                data = _read(fd, one.status.st_size)
                 one.look_again(fd)
-            if one.data is None:
-                one.file = io.FileIO(fd)
-                fd = -1
+                if data is not None:
+                    return data
+            one.file = io.FileIO(fd)
+            fd = -1
+            return None
         finally:
             if fd >= 0:
                 os.close(fd)
 
     def _send_collected(self) -> None:
-        if collected := self._collected:
-            self._collected, self._bytes = [], 0
-            self._begin(self._send_batch, collected, self._room_for_batches, self._room)
+        if self._batch is not None:
+            work = partial(self._send_batch, self._batch)
+            collected, self._collected, self._batch = self._collected, [], None
+            self._begin(work, collected, self._room_for_batches, self._room)
 
     def _begin(
         self, work: Callable[[list[_Waiting[S]]], None], files: list[_Waiting[S]], *rooms: Semaphore
@@ -210,11 +215,10 @@ class Sending(Generic[S]):
         for one in files:
             one.work = future
 
-    def _send_batch(self, files: list[_Waiting[S]]) -> None:
-        outcomes = self._batches.send([one.data or b"" for one in files])
+    def _send_batch(self, batch: Batch, files: list[_Waiting[S]]) -> None:
+        outcomes = self._batches.send(batch)
+        self._progress.add(batch.size)
         for one, outcome in zip(files, outcomes, strict=True):
-            self._progress.add(len(one.data or b""))
-            one.data = None
             one.outcome = outcome
 
     def _send_alone(self, files: list[_Waiting[S]]) -> None:

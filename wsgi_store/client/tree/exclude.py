@@ -18,6 +18,10 @@ class Excluded:
             (pattern.strip("/"), pattern.endswith("/"), "/" in pattern.rstrip("/")) for pattern in patterns
         ]
 
+    def __bool__(self) -> bool:
+        """Whether there are patterns."""
+        return bool(self._patterns)
+
     def __call__(self, path: str, *, is_directory: bool) -> bool:
         """Whether a path below an argument is left out."""
         return any(
