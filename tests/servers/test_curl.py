@@ -75,6 +75,31 @@ def test_transfers(url: str, curl: Curl, tmp_path: Path, arguments: list[str]) -
     assert removed == {"hash": HASH, "names": {"sha256": HASH}, "size": SIZE}
 
 
+def test_several(url: str, curl: Curl, tmp_path: Path) -> None:
+    """Several -F send several files, in whatever fields, and the answer tells of each."""
+    (tmp_path / "other").write_bytes(b"other")
+    files = ["-F", "file=@rose.png", "-F", "note=roses", "-F", "file=@other"]
+    for fields in (files, [part.replace("file=", "file[]=") for part in files]):
+        rose, other = json.loads(curl(*fields, f"{url}/"))["files"]
+        assert (rose["hash"], rose["name"], rose["size"]) == (HASH, "rose.png", SIZE)
+        assert (other["name"], curl(f"{url}{other['url']}")) == ("other", b"other")
+    hashes = curl("-H", "Accept: text/plain", *files, f"{url}/").decode().split()
+    assert hashes == [HASH, other["hash"]]
+    (only,) = json.loads(curl("-F", "file[]=@other", f"{url}/"))["files"]
+    assert only["hash"] == other["hash"]
+    wrong = f"Repr-Digest: md5=:{'A' * 22}==:"
+    refused = ["--no-fail-with-body", "-o", "answer", "-w", "%{http_code}"]
+    # Both files in one part (RFC 2388), which RFC 7578 forbids.
+    assert curl(*refused, "-F", "f=@rose.png,other", "-F", "g=@other", f"{url}/") == b"400"
+    fields = ["-F", "f=@rose.png", "-F", f'f=@other;headers="{wrong}"']
+    assert curl(*refused, *fields, f"{url}/") == b"422"
+    told = json.loads((tmp_path / "answer").read_bytes())
+    assert told["code"] == "files_refused"
+    assert [entry.get("hash") for entry in told["files"]] == [HASH, None]
+    for hash_ in hashes:
+        curl("-X", "DELETE", f"{url}/{hash_}")
+
+
 NAMES = [
     "ä b.txt",
     "a\nb",

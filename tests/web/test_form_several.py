@@ -437,6 +437,14 @@ def test_a_connection_that_breaks(application: Application, length: int) -> None
     check_refused(application, answer, "incomplete_body")
 
 
+def test_files_inside_of_a_part(application: Application) -> None:
+    """Several files in one part (RFC 2388) are refused and not lost: RFC 7578 forbids that."""
+    inner = form(part('filename="a"', HELLO), boundary="C").replace(b"form-data", b"attachment")
+    mixed = part("name=f", inner, b"Content-Type: Multipart/Mixed; boundary=C\r\n")
+    for parts in ([mixed], [mixed, FILE], [FILE, mixed]):
+        check_refused(application, post(application, form(*parts)))
+
+
 def test_the_access_log(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     """The access log tells how many files of a form were stored, and their size together."""
     backend = create_app(replace(config, max_size=6)).backend

@@ -81,6 +81,9 @@ class Form:
             name = _file_name(event)
             self._in_file = name is not None
             if name is None:
+                if (event.content_type or "").startswith("multipart/"):
+                    # `curl -F f=@a,b` does this; to leave them out would lose files.
+                    raise BadRequest("send each file in a part of its own (RFC 7578 section 4.3)")
                 continue
             content = _until_end(events)
             if not name:
