@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import needs
-from benchmarks.client import MIB, Connection, Failure
+from benchmarks.client import BOUNDARY, MIB, Connection, Failure, form_frame
 from benchmarks.compare import Tree
 from benchmarks.load import SMALL
 from benchmarks.report import table
@@ -45,9 +45,16 @@ def kinds() -> dict[str, Callable[[Tree, str], bytes]]:
     def upload(size: int) -> Callable[[Tree, str], bytes]:
         return lambda tree, _: tree.request("", size) + secrets.token_bytes(size)
 
+    def form(tree: Tree, _: str) -> bytes:
+        before, after = form_frame("file", (), "file")
+        body = before + secrets.token_bytes(SMALL) + after
+        fields = (f"Content-Type: multipart/form-data; boundary={BOUNDARY}",)
+        return tree.request("", len(body), fields) + body
+
     return {
         "GET of 4 KiB": lambda tree, small: head("GET", tree.path(small)),
         "POST of 4 KiB": upload(SMALL),
+        "form of 4 KiB": form,
         "upload of 3 MiB": upload(3 * MIB),
     }
 
