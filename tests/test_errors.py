@@ -4,6 +4,7 @@ import errno
 import inspect
 import os
 import pickle
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from wsgi_store.errors import (
     BlobNotFound,
     DigestCollision,
     DigestMismatch,
+    FilesRefused,
     IncompleteBody,
     MethodNotAllowed,
     RangeNotSatisfiable,
@@ -75,6 +77,26 @@ def test_a_failure_carries_its_evidence(
     """An exception has a message and its values as evidence."""
     assert str(error) == error.message == message
     assert error.evidence == evidence
+
+
+@pytest.mark.parametrize(
+    ("files", "status"),
+    [
+        ([{"error": {"status": 413}}, {"hash": "ab"}, {"error": {"status": 409}}], 413),
+        ([{"error": {"status": 507}}, {"error": {"status": 503}}], 507),
+        ([], 422),
+        # What a server may tell a client.
+        (None, 422),
+        (5, 422),
+        ("files", 422),
+        ({"a": 1}, 422),
+        ([None, 1, "x", [], {}, {"error": None}, {"error": {"status": "500"}}, {"error": {}}], 422),
+    ],
+)
+def test_files_that_are_refused(files: Any, status: int) -> None:
+    """The status is the highest of theirs, and `files` is what was told, whatever that is."""
+    error = FilesRefused(files=files)
+    assert (error.files, error.status, FilesRefused.status) == (files, status, 422)
 
 
 @pytest.mark.parametrize("kind", BY_CODE.values())

@@ -322,7 +322,8 @@ def test_memory(client: Client, tmp_path: Path, method: str) -> None:
 @pytest.mark.parametrize("code", BY_CODE)
 def test_a_failure_is_the_same_on_both_sides(code: str) -> None:
     """The client raises the same error as the server: class, message and evidence."""
-    raised = BY_CODE[code]("it failed", path="x", limit=5, size=7, hash=HASH, allowed=["GET"], host="a")
+    evidence = {"path": "x", "limit": 5, "size": 7, "hash": HASH, "allowed": ["GET"], "host": "a"}
+    raised = BY_CODE[code]("it failed", **evidence, files=[{"name": "a", "error": {"status": 413}}])
     answer = problem(raised, "identity")
     status = HTTPResponse(status=int(answer.status[:3]))
     told = refusal("http://a", status, json.loads(b"".join(answer.body)))

@@ -1,6 +1,7 @@
 // The script of tests/support/uppy.py: offers the page an upload by Uppy.
 import Uppy from "@uppy/core";
 import Tus from "@uppy/tus";
+import XHRUpload from "@uppy/xhr-upload";
 
 // Takes the files of an input, uploads them, and keeps in `window.seen` what happens.
 window.upload = (input, endpoint, options = {}) => {
@@ -35,4 +36,27 @@ window.upload = (input, endpoint, options = {}) => {
     uppy.upload();
     window.seen = seen;
     window.uppy = uppy;
+};
+
+// Sends the files of an input in forms, and keeps in `window.seen` what happens.
+window.sendForms = async (input, endpoint, options = {}) => {
+    const seen = { stored: [], failed: [], ended: false };
+    window.seen = seen;
+    const uppy = new Uppy();
+    uppy.use(XHRUpload, { endpoint, ...options });
+    uppy.on("upload-success", (file, response) => {
+        seen.stored.push({ name: file.name, status: response.status, body: response.body });
+    });
+    uppy.on("upload-error", (file, error, response) => {
+        seen.failed.push({ name: file.name, status: response?.status, error: String(error) });
+    });
+    for (const file of input.files) {
+        uppy.addFile({ name: file.name, type: file.type, data: file });
+    }
+    try {
+        await uppy.upload();
+    } catch (error) {
+        seen.error = String(error); // as the upload of a whole form that failed ends
+    }
+    seen.ended = true;
 };

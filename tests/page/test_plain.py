@@ -44,9 +44,9 @@ def opened(
     return Visit(tab, language)
 
 
-def send(visit: Visit, path: Path) -> None:
-    """Choose a file in the form and send it by the keyboard."""
-    visit.tab.choose("form input[type=file]", path)
+def send(visit: Visit, *paths: Path) -> None:
+    """Choose files in the form and send them by the keyboard."""
+    visit.tab.choose("form input[type=file]", *paths)
     visit.tab.js("() => document.querySelector('form button').focus()")
     visit.tab.press("Enter")
 
@@ -78,6 +78,37 @@ def test_too_large(profile: Profile, small: Server, tmp_path: Path, language: st
     visit.sees("form.choose")
     send(visit, tmp_path / "letter.txt")
     visit.tab.until_text(hash_)
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_several(profile: Profile, small: Server, tmp_path: Path, language: str) -> None:
+    """Without scripts a form takes several files, and the answer has the hash and a link of each."""
+    hashes = [fresh(tmp_path / name) for name in ("letter é.txt", "b.txt")]
+    visit = opened(profile, small, language=language)
+    send(visit, tmp_path / "letter é.txt", tmp_path / "b.txt")
+    visit.sees("answer.all")
+    for hash_ in hashes:
+        visit.tab.until_text(hash_)
+        assert hash_ in small.blobs()
+    links = visit.tab.js("() => [...document.querySelectorAll('dt a')].map((link) => link.href)")
+    home = f"http://127.0.0.1:{small.port}"
+    assert links == [f"{home}/{hashes[0]}/letter%20%C3%A9.txt", f"{home}/{hashes[1]}/b.txt"]
+
+
+def test_one_of_several_is_too_large(profile: Profile, small: Server, tmp_path: Path) -> None:
+    """Without scripts the answer tells which of several files are stored, and why one is not."""
+    hash_ = fresh(tmp_path / "letter.txt")
+    fresh(tmp_path / "film.bin", 2 * MIB)
+    visit = opened(profile, small)
+    send(visit, tmp_path / "film.bin", tmp_path / "letter.txt")
+    visit.sees("error.files_refused.what")
+    visit.sees("error.too_large.what")
+    visit.tab.until_text(hash_)
+    assert visit.tab.js("() => [...document.querySelectorAll('dt')].map((name) => name.innerText)") == [
+        "film.bin",
+        "letter.txt",
+    ]
+    assert hash_ in small.blobs()
 
 
 def test_missing(profile: Profile, small: Server) -> None:

@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.support.exchanges import DATA
 from tests.support.faults import FULL, disk, fresh, full, hash_of, intact, serving
@@ -88,6 +89,18 @@ def test_one_is_too_large(server: Server) -> None:
         assert (answer.status, json.loads(answer.body)["code"]) == (413, "files_refused")
         assert entries(answer) == [hash_of(files[0]), "too_large", hash_of(files[2])]
         assert connection.ask(message("GET", f"/{hash_of(files[2])}")).body == files[2]
+
+
+@pytest.mark.parametrize("field", ["file", "file[]", "ファイル"])
+def test_python_requests(server: Server, field: str) -> None:
+    """The form of requests, which names files and fields as RFC 7578 says, is stored."""
+    files = {"a.txt": fresh(30), "größe.bin": fresh(31, MIB), 'b "c".txt': b""}
+    form_ = [(field, (name, data)) for name, data in files.items()]
+    answer = requests.post(
+        f"http://127.0.0.1:{server.port}/", files=form_, data={"note": "x"}, timeout=20
+    ).json()
+    told = {entry["name"]: entry["hash"] for entry in answer["files"]}
+    assert told == {name: hash_of(data) for name, data in files.items()}
 
 
 @pytest.mark.parametrize("end", [b"", b"--xyz"], ids=["in a file", "in a boundary"])

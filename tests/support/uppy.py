@@ -34,15 +34,24 @@ class Tab:
         browser.execute_script(bundle)
         browser.execute_script(
             "document.body.innerHTML = ''; const input = document.createElement('input');"
-            "input.type = 'file'; document.body.append(input)"
+            "input.type = 'file'; input.multiple = true; document.body.append(input)"
         )
 
     def upload(self, path: Path, endpoint: str, **options: Any) -> None:
         """Choose a file and upload it."""
+        self._run("upload(...arguments)", [path], endpoint, options)
+
+    def send_forms(self, paths: list[Path], endpoint: str, **options: Any) -> Any:
+        """Choose files and send them in forms; returns what Uppy has told at the end."""
+        self._run("void sendForms(...arguments)", paths, endpoint, options)
+        until(lambda: self.seen()["ended"], "the end of an upload", 60)
+        return self.seen()
+
+    def _run(self, source: str, paths: list[Path], endpoint: str, options: dict[str, Any]) -> None:
         self._enter()
         field = self._browser.find_element(By.TAG_NAME, "input")
-        field.send_keys(str(path))
-        self._browser.execute_script("upload(...arguments)", field, endpoint, options)
+        field.send_keys("\n".join(map(str, paths)))
+        self._browser.execute_script(source, field, endpoint, options)
 
     def seen(self) -> Any:
         """What Uppy has told so far."""

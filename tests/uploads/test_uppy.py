@@ -111,12 +111,48 @@ def fixture_path(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_form_with_a_refused_file(browser: webdriver.Chrome, bundle: str, tmp_path: Path) -> None:
+    """XHRUpload takes a form with a refused file for failed."""
+    for name, size in {"small": 5, "large": 7}.items():
+        (tmp_path / name).write_bytes(os.urandom(size))
+    with gunicorn(tmp_path, WSGI_STORE_MAX_SIZE="6") as limited:
+        url = f"http://127.0.0.1:{limited.port}/"
+        tab = Tab(browser, f"{url}healthz", bundle)
+        seen = tab.send_forms([tmp_path / "small", tmp_path / "large"], url, bundle=True)
+        assert not seen["stored"]
+        assert [told["name"] for told in seen["failed"]] == ["small", "large"]
+        assert len(limited.blobs()) == 1
+        tab.close()
+
+
 def stored(server: Server, path: Path, seen: Any) -> None:
     """Check that the file is stored, and that the page can read its URL and digest."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert seen["error"] is None and digest in server.blobs(), seen
     assert seen["result"]["blob"] == f"/{digest}"
     assert seen["result"]["digest"].startswith("sha-256=:")
+
+
+@pytest.mark.parametrize("bundled", [True, False], ids=["one form", "forms"])
+def test_forms(visit: Visit, server: Server, tmp_path: Path, bundled: bool) -> None:
+    """XHRUpload sends files in one form or each in its own, and reads what became of each."""
+    hashes = {}
+    for name, size in {"b.txt": 5, 'a "é".txt': 70_000, "empty": 0, "c.bin": 3 * MIB}.items():
+        (tmp_path / name).write_bytes(content := os.urandom(size))
+        hashes[name] = hashlib.sha256(content).hexdigest()
+    tab = visit.open()
+    url = visit.endpoint.removesuffix("uploads")
+    headers = {"Authorization": "Bearer secret"}
+    seen = tab.send_forms([tmp_path / name for name in hashes], url, headers=headers, bundle=bundled)
+    assert not seen["failed"]
+    assert sorted(told["name"] for told in seen["stored"]) == sorted(hashes)
+    for told in seen["stored"]:
+        if bundled:
+            assert {entry["name"]: entry["hash"] for entry in told["body"]["files"]} == hashes
+        else:
+            assert (told["body"]["name"], told["body"]["hash"]) == (told["name"], hashes[told["name"]])
+    assert set(hashes.values()) <= server.blobs()
+    tab.close()
 
 
 def arrived(tab: Tab, count: int) -> None:
