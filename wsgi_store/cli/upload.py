@@ -82,9 +82,8 @@ def put(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
 
     if hash_ is not None and (len(files) > 1 or os.path.isdir(files[0])):
         raise click.UsageError("--hash is for one file")
-    if tree and (
-        not recursive or dry_run or hash_ is not None or len(files) > 1 or not os.path.isdir(files[0])
-    ):
+    is_folder = recursive and len(files) == 1 and os.path.isdir(files[0])
+    if tree and (not is_folder or dry_run or hash_ is not None):
         raise click.UsageError("--tree is for one directory, with -r and without --hash and --dry-run")
     output = Output(["state", "hash", "url", "path"] if dry_run else ["hash", "url", "path"])
     if tree:

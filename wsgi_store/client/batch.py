@@ -27,6 +27,25 @@ class Content(NamedTuple):
     names: dict[str, str]
     """Their hashes, as in `Uploaded`."""
 
+    @property
+    def done(self) -> int:
+        """How many bytes they are."""
+        return len(self.data)
+
+    @property
+    def continued_at(self) -> int:
+        """They are sent whole."""
+        return 0
+
+    @property
+    def rewindable(self) -> bool:
+        """They can be hashed again."""
+        return True
+
+    def hash(self, *algorithms: Algorithm) -> dict[Algorithm, Digest]:
+        """Return their digests."""
+        return {algorithm: _digest(algorithm, self.data) for algorithm in algorithms}
+
 
 class Batch:
     """Small files that are collected, and hashed where they were read: other threads only send.
@@ -47,6 +66,7 @@ class Batch:
         try:
             self._primary, self._strong = chosen(kept.algorithms())
             self._primary.new()  # raises if its package is missing
+            self._kind = self._primary.value  # an Enum takes long to tell it
         except WSGIStoreError as error:
             self.failure = error
 
@@ -58,7 +78,7 @@ class Batch:
             primary, strong = self._primary, self._strong
             digest = _digest(primary, data)
             hash_ = digest.hex
-            names = {primary.value: hash_}
+            names = {self._kind: hash_}
             key: Hashable = self.files  # equal hashes by the other algorithms do not prove equal bytes
             if strong is primary:
                 key = hash_
@@ -206,10 +226,7 @@ class _Form:
             return reported(entry["error"]) or self._transport.strange()
         try:
             blob = blob_in(entry, self._transport, self._kept)
-            with reading(content.data) as file:
-                body = Source(file, content.digest.algorithm, None)
-                body.done = len(content.data)
-                return self._uploader.confirmed(entry, blob, content.digest, body)
+            return self._uploader.confirmed(entry, blob, content.digest, content)
         except WSGIStoreError as error:
             return error
 

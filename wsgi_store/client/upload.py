@@ -1,6 +1,6 @@
 """Uploads: what is sent, and how the answer is compared with it."""
 
-from typing import Any
+from typing import Any, Protocol
 
 from wsgi_store.client.blobs import RemoteBlob, Uploaded, blob_in
 from wsgi_store.client.kept import Kept
@@ -17,6 +17,25 @@ from wsgi_store.errors import (
     UnexpectedDigest,
     Unsupported,
 )
+
+
+class SentBytes(Protocol):
+    """Bytes that were sent."""
+
+    @property
+    def done(self) -> int:
+        """How many they are."""
+
+    @property
+    def continued_at(self) -> int:
+        """How many of them the server had at first."""
+
+    @property
+    def rewindable(self) -> bool:
+        """Whether they can be read again."""
+
+    def hash(self, *algorithms: Algorithm) -> dict[Algorithm, Digest]:
+        """Read them again, and return their digests."""
 
 
 class Uploader:
@@ -42,7 +61,7 @@ class Uploader:
             raise self._unexpected(error.actual, error.expected) from None
         return self.confirmed(told, blob, sent, body)
 
-    def confirmed(self, told: dict[str, Any], blob: RemoteBlob, sent: Digest, body: Source) -> Uploaded:
+    def confirmed(self, told: dict[str, Any], blob: RemoteBlob, sent: Digest, body: SentBytes) -> Uploaded:
         """Return what an answer, read as `blob`, tells about an upload of bytes with the digest `sent`.
 
         Raises UnexpectedDigest if the answer tells another one, UnexpectedAnswer if it makes no sense.
@@ -83,7 +102,7 @@ class Uploader:
                     raise
         return self.transport.ask("POST", f"?hash={wanted.hex}", body)
 
-    def _hashed_again(self, body: Source, sent: Digest, blob: RemoteBlob) -> Digest:
+    def _hashed_again(self, body: SentBytes, sent: Digest, blob: RemoteBlob) -> Digest:
         """Return the digest of the bytes that were sent, by the algorithm of the blob's primary name."""
         name = next(name for name, hash_ in blob.names.items() if hash_ == blob.hash)
         if not body.rewindable:
