@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import needs
+from benchmarks import many, needs
 from benchmarks.bucket import Bucket
 from benchmarks.course import LOOP, OBSTORE, WRK, Course
 from benchmarks.lineup import Unsynced, WSGIStore
@@ -40,11 +40,10 @@ TITLES = {
     "there": "get -r, all there",
 }
 RATES = {work: f"{title}, files/s" for work, title in TITLES.items()}
-SIDES = ("client", "server")
 COSTS = {
     f"{work}, {side}": f"{title}, {side}, µs of a processor"
     for work, title in TITLES.items()
-    for side in SIDES
+    for side in many.SIDES
 }
 
 
@@ -106,10 +105,11 @@ class Place(NamedTuple):
 
 
 PLACES = {
-    "memory": Place(MEMORY, in_memory, ["rclone", "wrk"]),
+    "memory": Place(MEMORY, in_memory, ["wrk"]),
     "disk": Place(DISK, on_disk, ["wrk"]),
     "bucket": Place(BUCKET, in_a_bucket, [*ceph.PROGRAMS, "setpriv"]),
 }
+GROWTH = "growth"
 
 
 def arguments() -> argparse.Namespace:
@@ -121,8 +121,12 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
     parser.add_argument("--files", type=int, default=FILES, help="in a folder; default: %(default)s")
+    parser.add_argument("--many", type=int, default=100_000, help="files that are to make memory grow")
+    parser.add_argument("--lines", type=int, default=1_000_000, help="hashes that are to make memory grow")
     parser.add_argument("--seconds", type=int, default=3, help="of each load by wrk; default: %(default)s")
-    parser.add_argument("--places", nargs="+", default=[*PLACES], choices=PLACES, help="default: all")
+    parser.add_argument(
+        "--places", nargs="+", default=[*PLACES, GROWTH], choices=[*PLACES, GROWTH], help="default: all"
+    )
     parser.add_argument("--disk", type=Path, default="/var/tmp", help="where to make the durable store")
     parser.add_argument("--at", type=Path, default="/dev/shm", help="where to make all else")
     return parser.parse_args()
@@ -131,7 +135,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure and print the tables."""
     options = arguments()
-    programs = {program for place in options.places for program in PLACES[place].programs}
+    places = {name: place for name, place in PLACES.items() if name in options.places}
+    programs = {program for place in places.values() for program in place.programs}
     needs.require("benchmarks.folders", sorted(programs))
     # SystemExit stops the servers and removes the directories.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -142,12 +147,14 @@ def main() -> None:
             for at in (options.at, options.disk)
         )
         resident = stack.enter_context(Resident())
-        for place in options.places:
-            course = Course(PLACES[place].title, memory, resident, options, figures)
+        for name, place in places.items():
+            course = Course(place.title, memory, resident, options, figures)
             # The first round warms up.
-            PLACES[place].measure(course, disk if place == "disk" else memory, options.rounds + 1)
-    print_goals(goals(), figures, options.rounds)
-    for place in PLACES.values():
+            place.measure(course, disk if name == "disk" else memory, options.rounds + 1)
+        if GROWTH in options.places:
+            many.measure(memory, options.lines, options.many, figures)
+    print_goals([*goals(), *many.goals(options.lines, options.many)], figures, options.rounds)
+    for place in places.values():
         print(figures_table(figures, place.title, {**RATES, **COSTS}), "\n")
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -19,6 +19,7 @@ from benchmarks.client import Failure
 from benchmarks.servers import Server, unsteered
 from tests.support.peaks import Peak
 from wsgi_store.cli.main import main as command
+from wsgi_store.client import Client
 
 
 class Done(NamedTuple):
@@ -77,11 +78,24 @@ def walk(directory: str) -> None:
     """Walk, read and hash: the least that looking at a folder costs a single thread."""
     for place, _, names in os.walk(directory):
         for name in names:
-            with open(f"{place}/{name}", "rb", buffering=0) as file:
+            with open(os.path.join(place, name), "rb") as file:
                 hashlib.sha256(file.read()).hexdigest()
 
 
-JOBS: dict[str, Callable[..., None]] = {"command": run_command, "walk": walk}
+def missing(url: str, count: str) -> None:
+    """Ask for blobs that are not there, in as many pages as it takes."""
+
+    def hashes() -> Iterator[tuple[str, int]]:
+        for number in range(int(count)):
+            yield hashlib.sha256(number.to_bytes(8)).hexdigest(), number
+
+    with Client(url) as client:
+        found = sum(1 for _ in client.missing(hashes()))
+    if found != int(count):
+        sys.exit(f"{found} of {count} are missing")
+
+
+JOBS: dict[str, Callable[..., None]] = {"command": run_command, "walk": walk, "missing": missing}
 
 
 def do(job: list[str], output: Any) -> Done:

@@ -42,7 +42,7 @@ def put_there(directory: Path, *programs: str) -> None:
     [
         (["benchmarks.bucket"], "make bench-s3", [*ceph.PROGRAMS, "setpriv", "wrk"]),
         (["benchmarks", "--quick", "--dry"], "make bench", ["wrk"]),
-        (["benchmarks.folders"], "benchmarks.folders", sorted([*ceph.PROGRAMS, "rclone", "setpriv", "wrk"])),
+        (["benchmarks.folders"], "benchmarks.folders", sorted([*ceph.PROGRAMS, "setpriv", "wrk"])),
         (["benchmarks.names", "."], "benchmarks.names", ["nginx", "wrk"]),
         (["benchmarks.syscalls", ".", "."], "benchmarks.syscalls", ["strace"]),
     ],
