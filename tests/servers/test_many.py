@@ -15,7 +15,7 @@ from random import Random
 import pytest
 
 from tests.support.exchanges import told
-from tests.support.servers import Server, gunicorn, uwsgi, waitress
+from tests.support.servers import Server, gunicorn, nginx, uwsgi, waitress
 from tests.support.wire import Answer, Connection, chunked, message
 from wsgi_store.web.hash_list import LONGEST, MOST
 
@@ -154,10 +154,33 @@ def test_an_archive(server: Server) -> None:
 
 def test_a_blob_that_is_cut(server: Server) -> None:
     """No client takes an archive for whole that broke off: its end is missing."""
+    breaks_off(server, server)
+
+
+def test_behind_nginx(tmp_path: Path) -> None:
+    """nginx passes an archive on while it is sent, and does not end one that broke off."""
+    with (
+        gunicorn(tmp_path, WSGI_STORE_HASH="sha256") as server,
+        nginx(tmp_path, server, direct=False) as front,
+    ):
+        asked = [upload(front, data) for data in [*SMALL, LARGE]]
+        assert json.loads(ask(front, json.dumps([*asked, ABSENT]).encode(), True).body)["missing"] == [ABSENT]
+        connection, answer = fetch(front, asked)
+        data = answer.read()
+        connection.close()
+        assert data.endswith(END)
+        with tarfile.open(fileobj=io.BytesIO(data)) as opened:
+            assert opened.getnames() == asked
+        front.expected.append("prematurely closed")
+        breaks_off(server, front)
+
+
+def breaks_off(server: Server, front: Server) -> None:
+    """Cut a blob while it is sent in an archive through `front`."""
     server.expected += ["a response broke off", "Exception while serving", "Traceback", "StoreUnavailable"]
     hash_ = upload(server, LARGE)
     path = server.root / hash_[:2] / hash_
-    connection, answer = fetch(server, [hash_, *hashes()])
+    connection, answer = fetch(front, [hash_, *hashes()])
     data = answer.read(MIB)
     os.truncate(path, MIB * 20)
     try:

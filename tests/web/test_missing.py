@@ -73,6 +73,7 @@ def refused(application: Application, body: Any, kind: str = JSON, query: str = 
         ([HELLO.upper(), {"hash": ABSENT.upper()}], [ABSENT]),
         ([{"hash": HELLO, "size": 5}, {"hash": HELLO, "size": None}], []),
         ([{"hash": HELLO, "size": 4}], [HELLO]),
+        ([{"hash": HELLO, "size": 5.0}, {"hash": ABSENT, "size": 1e18}], [ABSENT]),
         ([{"hash": HELLO, "size": 5}, {"hash": HELLO, "size": 6}], [HELLO]),
         ([{"hash": HELLO, "size": (1 << 63) - 1}, "0" * 64, ABSENT], [HELLO, "0" * 64, ABSENT]),
     ],
@@ -141,7 +142,18 @@ def test_an_answer_in_lines(holding: Application) -> None:
         (JSON, f'[{{"hash": "{HELLO}", "more": 5}}]'.encode()),
         *(
             (JSON, f'[{{"hash": "{HELLO}", "size": {size}}}]'.encode())
-            for size in ("-1", "5.0", "true", '"5"', "[]", "1e3", str(1 << 63), "9" * 5000, "NaN", "Infinity")
+            for size in (
+                "-1",
+                "5.5",
+                "true",
+                '"5"',
+                "[]",
+                "1e400",
+                str(1 << 63),
+                "9" * 5000,
+                "NaN",
+                "Infinity",
+            )
         ),
         (TEXT, b"\n"),
         (TEXT, HELLO.encode() + b"\n\n"),

@@ -69,6 +69,9 @@ def _from_json(data: bytes) -> tuple[list[str], list[int | None]]:
             size = item.get("size")
             item = item.get("hash")
         hashes.append(_hash(item, f"item {number}"))
+        # JSON has one kind of number: 5.0 is a whole one.
+        if isinstance(size, float) and size.is_integer():
+            size = int(size)
         # To Python a bool is an int.
         if size is not None and (
             not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_SIZE

@@ -72,7 +72,7 @@ def test_an_engine_that_fails_meanwhile(application: Application, hashes: list[s
     """The archive breaks off without its end."""
     with sent(application, hashes) as pieces:
         data = [next(pieces)]
-        proxy.answer = lambda _: 500
+        proxy.answer = lambda _: (500, b"")
         with pytest.raises(StoreUnavailable):
             data += pieces
     assert not b"".join(data).endswith(END)
@@ -80,7 +80,7 @@ def test_an_engine_that_fails_meanwhile(application: Application, hashes: list[s
 
 def test_an_engine_that_fails_at_once(application: Application, hashes: list[str], proxy: Between) -> None:
     """The answer is 503 if the first blob cannot be read."""
-    proxy.answer = lambda _: 500
+    proxy.answer = lambda _: (500, b"")
     body = json.dumps(hashes).encode()
     status, _, result = start(
         application, request("POST", "/archive", body=body, CONTENT_TYPE="application/json")

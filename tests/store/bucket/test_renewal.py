@@ -4,13 +4,14 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.support.kinds import BucketKind, content, digest_of, put
-from wsgi_store.digest import Algorithm
+from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import StoreUnavailable
 from wsgi_store.staging import Staging
 from wsgi_store.store.bucket import renewal
@@ -120,3 +121,46 @@ def test_a_blob_that_always_changes(store: ObjectStore, monkeypatch: pytest.Monk
     monkeypatch.setattr(renewal, "_copied", lambda *_: False)
     with pytest.raises(StoreUnavailable, match="kept being replaced"):
         store.renew(DIGEST, len(DATA))
+
+
+def test_renewing_many_and_expiring_at_once(store: ObjectStore, tmp_path: Path) -> None:
+    """In any order a blob that was renewed is there, and one that expired was not."""
+    some = [b"%d" % number for number in range(12)]
+    blobs = {put(Staging(store), data).digest: len(data) for data in some}
+    KIND.age(tmp_path / "store", list(blobs)[-1])
+    old = {digest: store.stat(digest).modified for digest in blobs}
+    expired: set[Digest] = set()
+
+    def expire() -> None:
+        for digest in reversed(blobs):
+            if store.expire(digest, old[digest]):
+                expired.add(digest)
+
+    with ThreadPoolExecutor(1) as pool:
+        expiring = pool.submit(expire)
+        renewed = store.renew_all(blobs)
+        expiring.result()
+    assert not renewed & expired
+    assert renewed | expired == blobs.keys()
+    assert store.sizes(blobs) == {digest: blobs[digest] for digest in renewed}
+
+
+def test_many_during_a_migration(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blobs that may have moved while they were looked up are renewed one by one."""
+    some = {put(Staging(store), b"%d" % number).digest: len(b"%d" % number) for number in range(3)}
+    bucket = store._bucket
+    before = bucket.last
+    refresh = bucket.refresh
+    seen = []
+
+    def late() -> Marker:
+        monkeypatch.setattr(bucket, "refresh", refresh)
+        bucket.last = replace(before, algorithm=Algorithm.SHA512, names=(SHA256,), migrating=SHA256)
+        seen.append(bucket.last)
+        return bucket.last
+
+    monkeypatch.setattr(bucket, "refresh", late)
+    assert store.renew_all(some) == set()
+    assert len(seen) == 1
+    bucket.last = before
+    assert store.renew_all(some) == some.keys()
