@@ -1,11 +1,15 @@
 """Folders by the command: what their trees say, and what differs."""
 
 import os
+import signal
 import stat
 from pathlib import Path
+from random import Random
 
 from tests.support.cli_service import fixture_server, fixture_url, invoke, objects, run
-from tests.support.commands import environment, install, terminal
+from tests.support.commands import environment, in_own_group, install, terminal
+from tests.support.relay import Relay
+from tests.support.servers import Server, until
 from wsgi_store.client import Client
 from wsgi_store.client.tree.entry import Entry, Kind
 from wsgi_store.client.tree.format import write
@@ -39,7 +43,7 @@ def test_a_listing(url: str) -> None:
         "lrwxrwxrwx\t\t\tl\\n\\udcff\td/f",
     ]
     top, _, file, link = objects(run("ls", "--json", "--recursive", tree).stdout)
-    assert top == {"path": ".", "type": "dir", "mode": "0755", "permissions": "drwxr-xr-x"}
+    assert top == {"path": ".", "kind": "dir", "mode": "0755", "permissions": "drwxr-xr-x"}
     assert (file["mode"], file["modified"], file["algorithm"]) == ("0640", FILE.modified, "sha256")
     assert (link["path"], link["target"]) == ("l\n\udcff", "d/f")
     assert stat.filemode(stat.S_IFREG | int(file["mode"], 8)) == file["permissions"]
@@ -58,7 +62,7 @@ def test_the_difference(url: str) -> None:
     first, second, third = objects(invoke(*arguments, "--json", status=1).stdout)
     assert (first["change"], first["what"]) == ("M", ["mode", "content"])
     assert (first["before"]["hash"], first["after"]["hash"]) == (HASH, "0" * 64)
-    assert (second["change"], second["after"]["type"], "before" in second) == ("+", "dir", False)
+    assert (second["change"], second["after"]["kind"], "before" in second) == ("+", "dir", False)
     assert (third["change"], third["before"]["target"], "after" in third) == ("-", "d/f", False)
 
 
@@ -140,6 +144,26 @@ def test_no_tree_after_a_failure(url: str, tmp_path: Path) -> None:
         )
     assert run("put", "-r", "--tree", "top", "--token", "reader", status=4).stdout == ""
     assert invoke("put", "-r", "--tree", "top", "--token", "writer").stdout
+    assert url
+
+
+def test_interrupted(url: str, server: Server, tmp_path: Path) -> None:
+    """Ctrl-C ends an upload of a folder at once, and the next start sends only the rest."""
+    program = install(tmp_path / "here")
+    (program.parent / "d").mkdir()
+    for name in range(40):
+        (program.parent / "d" / f"{name:02}").write_bytes(Random(name).randbytes(300_000))
+    with Relay(server.port, 1_000_000) as relay:
+        command = (program, "put", "-r", "--tree", "d", "--url", relay.url, "--token", "all")
+        with in_own_group(program.parent, *command) as process:
+            until(lambda: relay.carried > 3_000_000, "the first files")
+            os.killpg(process.pid, signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, b"")
+    assert err == b"wsgi-store: interrupted: start the command again to continue where it stopped\n"
+    os.chdir(program.parent)
+    (row,) = objects(run("put", "-r", "--tree", "d", "--json").stdout)
+    assert row["files"] == 40 and 0 < row["sent"] < 40
     assert url
 
 

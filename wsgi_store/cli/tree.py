@@ -59,7 +59,7 @@ def _row(entry: "Entry") -> dict[str, object]:
     kind = entry.kind.value
     row = {
         "path": entry.path,
-        "type": kind,
+        "kind": kind,
         "mode": f"{entry.mode:04o}",
         "permissions": stat.filemode(TYPES[kind] | entry.mode),
         "size": entry.size,
@@ -79,7 +79,7 @@ def diff(before: str, after: str, **options: Any) -> None:
     """Show what differs between two folders that `put -r --tree` stored.
 
     Prints - for a path that only the first one has, + for one that only the second one has, and M for
-    what was modified, with what changed: type, mode, content, time or target. Ends with status 0 if
+    what was modified, with what changed: kind, mode, content, time or target. Ends with status 0 if
     nothing differs, with 1 if something does, and with 2 or more after a failure.
     """
     output = Output(["change", "path", "what"])

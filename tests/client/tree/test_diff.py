@@ -43,8 +43,8 @@ def test_what_changed() -> None:
     assert what(FILE, replace(FILE, hash=OTHER)) == [("content",)]
     assert what(FILE, replace(FILE, mode=0o600, modified=6)) == [("mode", "time")]
     assert what(LINK, replace(LINK, target="g")) == [("target",)]
-    assert what(FILE, Entry("f", Kind.DIRECTORY, 0o644)) == [("type",)]
-    assert what(FILE, Entry("f", Kind.LINK, 0o777, target="l")) == [("type",)]
+    assert what(FILE, Entry("f", Kind.DIRECTORY, 0o644)) == [("kind",)]
+    assert what(FILE, Entry("f", Kind.LINK, 0o777, target="l")) == [("kind",)]
 
 
 def test_two_algorithms() -> None:

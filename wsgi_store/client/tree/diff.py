@@ -18,14 +18,14 @@ class Change:
 
     @property
     def what(self) -> tuple[str, ...]:
-        """What changed of a path that both trees have: of type, mode, content, time and target.
+        """What changed of a path that both trees have: of kind, mode, content, time and target.
 
         Hashes by two algorithms cannot be compared: then it is algorithm, unless the sizes differ.
         """
         if self.before is None or self.after is None:
             return ()
         if self.before.kind is not self.after.kind:
-            return ("type",)
+            return ("kind",)
         return tuple(_changes(self.before, self.after))
 
 
