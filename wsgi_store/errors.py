@@ -321,6 +321,10 @@ class MalformedTree(WSGIStoreError, code="malformed_tree"):
     """The blob is no tree, or describes what no folder has; `line` is the number of the wrong line."""
 
 
+class OutwardLink(WSGIStoreError, code="outward_link"):
+    """A symbolic link of a tree leads out of the directory that it is restored to; `target` is where to."""
+
+
 class UnexpectedDigest(UnexpectedAnswer, DigestMismatch, code="unexpected_digest"):
     """The server answered an upload with a digest that the sent bytes lack, or that cannot be compared."""
 

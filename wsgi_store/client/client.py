@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from _typeshed import SupportsRead
     from typing_extensions import Buffer
 
+    from wsgi_store.client.tree.restored import Restored, Tell
+
 S = TypeVar("S")
 
 
@@ -231,6 +233,45 @@ class Client:
             force=force,
         )
         return RemoteBlob(digest.hex, size, self.url(digest.hex), names_in("", digest))
+
+    def get_tree(
+        self,
+        tree: str,
+        directory: str | os.PathLike[str],
+        *,
+        outward_links: bool = False,
+        jobs: int = 4,
+        progress: "Tell | None" = None,
+    ) -> "Iterator[Restored]":
+        """Restore the folder that a tree describes to a directory, and yield what became of each entry.
+
+        The directory is created if it does not exist. Files that are there with their bytes stay,
+        other files and links in the place of one are replaced in one step, and what the tree does not
+        name stays. A file gets its name when its bytes are checked; in the end all is synced. Nothing
+        outside the directory changes, and a link that leads out of it is refused (OutwardLink) unless
+        `outward_links` is set.
+
+        An entry that cannot be restored has its `error`, and all below a directory with one is left
+        out. Raises BlobNotFound, MalformedTree, OSError if the disk is full, and BlockingIOError if another
+        process restores the same tree there. The next call continues an interrupted one; until then
+        the directory contains `.HASH.part`. `jobs` is the number of downloads at the same time, and
+        `progress` is called with the bytes that are restored so far and those of all files, from any
+        thread.
+        """
+        # pylint: disable=import-outside-toplevel  # slow to import
+        from wsgi_store.client.tree.fetch import Blobs
+        from wsgi_store.client.tree.restore import restore
+
+        digest, below = self._named(tree)
+        yield from restore(
+            Blobs(self._transport, self._kept),
+            digest,
+            below,
+            os.fspath(directory),
+            outward_links=outward_links,
+            jobs=jobs,
+            progress=progress,
+        )
 
     def stat(self, blob: str) -> RemoteBlob:
         """Return size, URL and names of a blob; raises BlobNotFound."""
