@@ -15,6 +15,7 @@ from wsgi_store.cli.options import hashes_argument, quiet_option, remote
 from wsgi_store.cli.output import Output
 from wsgi_store.cli.parallel import in_parallel
 from wsgi_store.cli.progress import Bar, meter
+from wsgi_store.cli.restore import restore
 from wsgi_store.cli.servers import STDIN, Servers, each
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ Job = tuple[Wanted, str]
     help="The file to write, a directory for several, or - for standard output.  [default: ./HASH]",
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite existing files.")
+@click.option("-r", "--recursive", is_flag=True, help="Restore the folder of a tree: get -r HASH DIR.")
+@click.option("--outward-links", is_flag=True, help="With -r: make symbolic links that lead out of DIR, too.")
 @click.option(
     "-j",
     "--jobs",
@@ -45,7 +48,15 @@ Job = tuple[Wanted, str]
 )
 @quiet_option
 @remote
-def get(hashes: tuple[str, ...], target: str | None, force: bool, jobs: int, **options: Any) -> None:
+def get(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
+    hashes: tuple[str, ...],
+    target: str | None,
+    force: bool,
+    recursive: bool,
+    outward_links: bool,
+    jobs: int,
+    **options: Any,
+) -> None:
     """Download blobs to files; prints the path of each.
 
     HASH is any hash of a blob, or its URL, which may carry a signed link, or - to read a list from
@@ -54,7 +65,17 @@ def get(hashes: tuple[str, ...], target: str | None, force: bool, jobs: int, **o
 
     The bytes are compared with the hash before a file gets its name. An interrupted download
     stays in FILE.part, and the next one continues it.
+
+    With -r, HASH is that of a tree, which `put -r --tree` prints, and the folder comes back in DIR.
+    Equal files stay, other ones in their place are replaced, and the rest of DIR stays. Nothing
+    outside DIR changes. An interrupted restore stays in DIR/.HASH.part, and the next one continues it.
     """
+    if recursive:
+        if len(hashes) != 2 or hashes[0] == STDIN or target is not None or force:
+            raise click.UsageError("-r takes one HASH and one DIR, and neither -o nor -f")
+        restore(*hashes, outward_links=outward_links, jobs=jobs, options=options)
+    if outward_links:
+        raise click.UsageError("--outward-links goes with -r")
     if target is not None and (target == STDIN or _is_stream(target)):
         cat_to(sys.stdout.buffer if target == STDIN else target, hashes, options)
     output = Output(["path"])

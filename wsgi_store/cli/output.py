@@ -89,10 +89,11 @@ class Output:
         """The highest exit status of the failures so far."""
         self._columns = columns
         meta = click.get_current_context().meta
-        self._json = bool(meta.get(JSON))
+        self.as_json = bool(meta.get(JSON))
+        """Whether the output is for programs."""
         self._quiet = bool(meta.get(QUIET))
         self._print: Callable[[str], None] = _echo
-        self.live = sys.stderr.isatty() and not self._json and not self._quiet
+        self.live = sys.stderr.isatty() and not self.as_json and not self._quiet
         """Whether progress is shown."""
 
     def row(self, **values: object) -> None:
@@ -105,14 +106,14 @@ class Output:
             self._print(lines)
 
     def _line(self, row: dict[str, Any]) -> str:
-        if self._json:
+        if self.as_json:
             return json.dumps(row)
         return "\t".join(printable(row.get(name, "")) for name in self._columns)
 
     def table(self, rows: Iterable[dict[str, Any]]) -> None:
         """Print rows as they arrive, on a terminal as a table."""
         remaining = iter(rows)
-        if self._json or not sys.stdout.isatty():
+        if self.as_json or not sys.stdout.isatty():
             while part := list(islice(remaining, TABLE_ROWS)):
                 self.rows(part)
             return
@@ -133,18 +134,19 @@ class Output:
             Console().print(table)
 
     def summary(self, text: str, **values: object) -> None:
-        """Print the result: a sentence, or with `--json` an object."""
-        self._print(json.dumps(values) if self._json else text)
+        """Print the result, unless only failures are wanted: a sentence, or with `--json` an object."""
+        if not self._quiet:
+            self._print(json.dumps(values) if self.as_json else text)
 
     def note(self, about: object, text: str) -> None:
         """Print a remark that is no failure, unless the output is for programs."""
-        if not self._json and not self._quiet:
+        if not self.as_json and not self._quiet:
             say(about, text)
 
     def failed(self, error: Exception, **about: object) -> None:
         """Report a failure that does not end the command; `about` names what failed."""
         self.status = max(self.status, status_of(error))
-        tell(error, as_json=self._json, **about)
+        tell(error, as_json=self.as_json, **about)
 
     @contextmanager
     def progress(self) -> Iterator[Bars]:
