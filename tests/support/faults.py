@@ -185,6 +185,26 @@ def disk(kind: str, target: Path, size: int, *, inodes: int = 2000) -> Iterator[
         yield
 
 
+@contextmanager
+def exfat(target: Path) -> Iterator[None]:
+    """A file system without links, to which upper and lower case are the same."""
+    image = target.with_suffix(".img")
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    run("mkfs.exfat", str(image))
+    target.mkdir()
+    found = subprocess.run(["losetup", "--find", "--show", image], capture_output=True, text=True, check=True)
+    device = found.stdout.strip()
+    try:
+        run("mount.exfat-fuse", device, str(target))
+        try:
+            yield
+        finally:
+            unmount(target)
+    finally:
+        run("losetup", "--detach", device)
+
+
 def remount(target: Path, option: str) -> None:
     """Remount a file system with another option."""
     run("mount", "-o", f"remount,{option}", str(target))

@@ -61,7 +61,7 @@ def test_paths_that_lead_elsewhere(path: bytes, tmp_path: Path) -> None:
 def test_a_path_that_no_call_takes(tmp_path: Path) -> None:
     """A path that is too long for its file to be opened by it is refused at once."""
     with Places(str(tmp_path)) as places, pytest.raises(OSError, match="name too long"):
-        places.within(b"a/" * (LONGEST // 2) + b"aa")
+        places.look(b"a/" * (LONGEST // 2) + b"aa")
 
 
 @contextmanager

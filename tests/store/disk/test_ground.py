@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.faults import disk, mounted, ready, run, stored, unmount
+from tests.support.faults import disk, exfat, mounted, ready, run, stored, unmount
 from tests.support.kinds import content, put
 from tests.support.servers import DEPLOY, gunicorn, refusal, until
 from tests.support.strangers import snapshot
@@ -34,26 +34,6 @@ def bindfs(target: Path, *options: str) -> Iterator[None]:
         yield
     finally:
         unmount(target)
-
-
-@contextmanager
-def exfat(target: Path) -> Iterator[None]:
-    """A file system without links."""
-    image = target.with_suffix(".img")
-    with image.open("wb") as file:
-        file.truncate(16 << 20)
-    run("mkfs.exfat", str(image))
-    target.mkdir()
-    found = subprocess.run(["losetup", "--find", "--show", image], capture_output=True, text=True, check=True)
-    device = found.stdout.strip()
-    try:
-        run("mount.exfat-fuse", device, str(target))
-        try:
-            yield
-        finally:
-            unmount(target)
-    finally:
-        run("losetup", "--detach", device)
 
 
 @contextmanager

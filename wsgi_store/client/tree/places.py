@@ -72,8 +72,6 @@ class Places:
         if fd is not None:
             self._open.move_to_end(directory)
             return fd
-        if len(directory) > LONGEST:
-            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         names = directory.split(b"/")
         known = len(names) - 1
         while known and b"/".join(names[:known]) not in self._open:
@@ -95,6 +93,8 @@ class Places:
         """Return a descriptor of the directory that a path lies in, and the last name of the path."""
         directory, _, name = path.rpartition(b"/")
         _check(name)
+        if len(path) > LONGEST:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         return self.within(directory or TOP), name
 
     def make(self, directory: bytes) -> None:

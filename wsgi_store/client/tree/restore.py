@@ -37,17 +37,13 @@ def restore(  # pylint: disable=too-many-arguments
 
     Raises what would hit all of them. A later call goes on where this one ends.
     """
-    name = f".{tree.hex}.part"
     with ExitStack() as stack:
         places = stack.enter_context(Places(directory))
-        try:
-            part = stack.enter_context(permitted(places.top, lambda: open_part(name, places.top)))
-        except OSError as error:
-            raise type(error)(error.errno, error.strerror, os.path.join(directory, name)) from None
+        part = stack.enter_context(_part(places, f".{tree.hex}.part", directory))
         records = stack.enter_context(ByDigest(part.path))
         try:
             _download(blobs, tree, below, part)
-            work = _Restore(places, part, records, name)
+            work = _Restore(places, part, records)
         except (WSGIStoreError, OSError) as error:
             part.remove()
             if places.is_new(to_bytes(TOP)):
@@ -61,9 +57,18 @@ def restore(  # pylint: disable=too-many-arguments
         with Files(
             places, part, blobs, work.algorithm, jobs=jobs, total=work.total, progress=progress
         ) as files:
-            yield from files.restore(work.records())
+            for one in files.restore(work.records()):
+                work.is_changed |= one.written
+                yield one
         yield from work.make_links(outward=outward_links)
         yield from work.end()
+
+
+def _part(places: Places, name: str, directory: str) -> Part:
+    try:
+        return permitted(places.top, lambda: open_part(name, places.top))
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, os.path.join(directory, name)) from None
 
 
 def _download(blobs: Blobs, tree: Digest, below: str, part: Part) -> None:
@@ -78,29 +83,29 @@ def _download(blobs: Blobs, tree: Digest, below: str, part: Part) -> None:
 class _Restore:
     """The entries of a tree, all of which are read before the first one is restored."""
 
-    def __init__(self, places: Places, part: Part, records: ByDigest, name: str) -> None:
-        """Read the tree in `part`, whose own name is `name`; raises MalformedTree."""
+    def __init__(self, places: Places, part: Part, records: ByDigest) -> None:
+        """Read the tree in `part`; raises MalformedTree."""
         self._places = places
         self._part = part
         self._records = records
-        self._name = name
         self._twins = Twins() if folds(part) else None
         self._directories: list[Entry] = []
         self._links: list[Entry] = []
         self._lost: set[str] = set()
-        self._is_changed = False
+        self.is_changed = False
+        """Whether anything was written."""
         self.algorithm = Algorithm.SHA256
         """The algorithm of the digests."""
         self.total = 0
         """The bytes of all files."""
         self.failed: list[Restored] = []
-        """The entries that cannot be where others are."""
+        """The entries that the file system takes for earlier ones."""
         with open(f"{part.path}/{TREE}", "rb") as file:
             for entry in read(lines(file)):
                 self._add(entry)
 
     def _add(self, entry: Entry) -> None:
-        if self._is_lost(entry.path) or self._is_clash(entry):
+        if self._is_lost(entry.path) or self._is_twin(entry):
             if entry.kind is Kind.DIRECTORY:
                 self._lost.add(entry.path)
         elif entry.kind is Kind.DIRECTORY:
@@ -117,12 +122,12 @@ class _Restore:
         """Whether the directory of a path could not be made."""
         return bool(self._lost) and path.rpartition("/")[0] in self._lost
 
-    def _is_clash(self, entry: Entry) -> bool:
-        """Whether the name of an entry is taken; keeps the failure."""
+    def _is_twin(self, entry: Entry) -> bool:
+        """Whether the file system takes an entry for an earlier one; keeps the failure."""
         first = None if self._twins is None else self._twins.twin(entry.path)
-        if first is None and entry.path.partition("/")[0].casefold() != self._name:
+        if first is None:
             return False
-        told = f"this file system takes the name for that of {first}" if first else "the name is taken"
+        told = f"this file system takes the name for that of {first}"
         self.failed.append(Restored(entry, False, FileExistsError(errno.EEXIST, told)))
         return True
 
@@ -133,6 +138,7 @@ class _Restore:
             if not self._is_lost(entry.path):
                 try:
                     self._places.make(to_bytes(entry.path))
+                    self.is_changed |= self._places.is_new(to_bytes(entry.path))
                     continue
                 except OSError as failure:
                     error = failure
@@ -164,6 +170,7 @@ class _Restore:
                 written = self._places.target(path) != target
                 if written:
                     self._make_link(path, target)
+                    self.is_changed = True
                 yield Restored(entry, written)
             except (OutwardLink, OSError) as error:
                 if isinstance(error, OSError) and error.errno in FULL:
@@ -186,7 +193,7 @@ class _Restore:
             path = to_bytes(entry.path)
             if entry.path == TOP:
                 # Whoever is told that a file is restored may rely on it after a power failure.
-                if _LIBC.syncfs(self._places.top):
+                if self.is_changed and _LIBC.syncfs(self._places.top):
                     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
                 self._part.remove()
             try:
