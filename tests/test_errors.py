@@ -25,9 +25,9 @@ from wsgi_store.errors import (
     StoreUnavailable,
     TooLarge,
     WSGIStoreError,
-    mapped,
 )
 from wsgi_store.filesystem import disk_errors
+from wsgi_store.mapped import mapped
 
 
 def test_every_failure_has_one_base() -> None:

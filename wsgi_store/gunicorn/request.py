@@ -13,6 +13,7 @@ from wsgi_store.gunicorn.body import Body, ChunkedReader, LengthReader
 from wsgi_store.gunicorn.head import FOREIGN
 from wsgi_store.gunicorn.parse_errors import Rejected, service_error
 from wsgi_store.gunicorn.settings import Settings
+from wsgi_store.mapped import mapped
 
 # A client has this many seconds to send the head of a request, and before that to finish the TLS handshake.
 HEAD_TIMEOUT = 10.0
@@ -77,13 +78,13 @@ class Request(message.Request):  # type: ignore[misc]
         hosts = [value for name, value in self.headers if name == "HOST"]
         if not hosts and self.version == (1, 1):
             raise errors.BadRequest("HTTP/1.1 requires a Host field")
-        with errors.mapped({ValueError: errors.BadRequest}, "malformed Host"):
+        with mapped({ValueError: errors.BadRequest}, "malformed Host"):
             if hosts and hosts[0]:
                 parse_authority(hosts[0])
         if self.uri.startswith("/"):
             return
         if self.method == "CONNECT":
-            with errors.mapped({ValueError: errors.BadRequest}, "malformed target"):
+            with mapped({ValueError: errors.BadRequest}, "malformed target"):
                 if parse_authority(self.uri).port is None:
                     raise ValueError("expected a host and a port")
             self._set_path("")
@@ -95,7 +96,7 @@ class Request(message.Request):  # type: ignore[misc]
     def _check_absolute(self) -> None:
         # The target overrides the Host field (RFC 9112 section 3.2.2).
         authority = authority_of(self.uri) or ""
-        with errors.mapped({ValueError: errors.BadRequest}, "malformed target"):
+        with mapped({ValueError: errors.BadRequest}, "malformed target"):
             if not self.uri.lower().startswith(SCHEMES):
                 raise ValueError("expected http:// or https://")
             parse_authority(authority)

@@ -16,8 +16,8 @@ from wsgi_store.errors import (
     RequestTimeout,
     TooLarge,
     Unsupported,
-    mapped,
 )
+from wsgi_store.mapped import mapped
 from wsgi_store.web import uwsgi
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from multipart import MultipartError, MultipartSegment, ParserLimitReached, Push
 from werkzeug.http import parse_options_header
 
 from wsgi_store.digest import Chunk, Digest
-from wsgi_store.errors import BadRequest, TooLarge, mapped
+from wsgi_store.errors import BadRequest, TooLarge
+from wsgi_store.mapped import mapped
 from wsgi_store.web.digest_fields import parse_field
 
 # Bytes of a form beside its files: boundaries, part headers and ordinary fields.
