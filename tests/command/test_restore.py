@@ -67,7 +67,7 @@ def test_what_ends_the_command(client: Client, tmp_path: Path) -> None:
     """Without the tree, or without a right, nothing is made."""
     tree = put_tree(client, THINGS)
     assert "no blob" in run("get", "-r", "0" * 64, "new", status=3).stderr
-    assert "this is no tree" in run("get", "-r", client.put(b"no tree").hash, "new", status=1).stderr
+    assert "this is no tree" in run("get", "-r", client.put(b"no tree").hash, "new", status=2).stderr
     assert "the scope read" in run("get", "-r", "--token", "writer", tree, "new", status=4).stderr
     assert "malformed" in run("get", "-r", "x", "new", status=2).stderr
     assert (
