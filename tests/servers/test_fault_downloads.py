@@ -176,3 +176,24 @@ def test_a_blob_that_was_cut_before(server: Server, path: Path) -> None:
         assert json.loads(answer.body)["healed"] is True
         assert fetched(client, HASH) == DATA
     server.await_log(f"WARNING .*an upload replaced the damaged blob {HASH}")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_archive_with_a_blob_that_cannot_be_read(server: Server, path: Path, first: bool) -> None:
+    """The answer is 503 if nothing was sent yet; later the connection breaks off, without an end."""
+    asked = json.dumps([HASH]).encode()
+    head = {"Content_Type": "application/json"}
+
+    def download() -> None:
+        with injected(server, f"/^pread:error=EIO:when={1 if first else 5}+", paths=[path]):
+            with Connection(server.port, receive_buffer=READ) as client:
+                client.send(message("POST", "/archive", asked, **head))
+                answer = client.receive_head()
+                body = client.rest() if not first else b""
+        assert answer.status == (503 if first else 200)
+        assert not body.endswith(b"0\r\n\r\n") and len(body) < len(DATA)
+
+    cause = "cannot read the blob"
+    logged_once(server, cause if first else "POST /archive: a response broke off: ", cause, download)
+    with Connection(server.port) as client:
+        assert fetched(client, HASH) == DATA

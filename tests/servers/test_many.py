@@ -17,6 +17,7 @@ import pytest
 from tests.support.exchanges import told
 from tests.support.servers import Server, gunicorn, nginx, uwsgi, waitress
 from tests.support.wire import Answer, Connection, chunked, message
+from wsgi_store.web import tar
 from wsgi_store.web.hash_list import LONGEST, MOST
 
 SERVERS = {"gunicorn": gunicorn, "uwsgi": uwsgi, "waitress": waitress}
@@ -224,3 +225,20 @@ def test_programs_that_read_archives(tmp_path: Path, program: str, algorithm: st
         subprocess.run([program, "-x", "-C", str(there), "-f", "-"], input=data, check=True)
     assert {path.name: path.read_bytes() for path in there.iterdir()} == contents
     assert all(path.stat().st_mode & 0o7777 == 0o444 for path in there.iterdir()) or program == "python"
+
+
+@pytest.mark.clients
+@pytest.mark.parametrize("program", ["tar", "bsdtar"])
+def test_programs_that_read_large_members(tmp_path: Path, program: str) -> None:
+    """Beyond 8 GiB, and with 128 digits, the size and the name of the file are read as they were written."""
+    path, size = tmp_path / "large.tar", tar.MAX_SIZE + 2
+    members = [("a" * 64, size), ("b" * 128, 5), ("c" * 64, 5)]
+    with path.open("wb") as file:
+        for name, length in members:
+            file.write(tar.header(name, length))
+            file.seek(length + len(tar.padding(length)), os.SEEK_CUR)
+        file.write(tar.END)
+    listed = subprocess.run([program, "-tvf", str(path)], check=True, capture_output=True, text=True).stdout
+    found = [line.split() for line in listed.splitlines()]
+    sizes = 2 if program == "tar" else 4
+    assert [(fields[-1], int(fields[sizes])) for fields in found] == members

@@ -127,6 +127,22 @@ def test_small_blobs_are_sent_together(application: Application) -> None:
     assert max(lengths) <= PIECE + SEND_SIZE + 1024
 
 
+def test_a_read_only_store(application: Application, config: Config) -> None:
+    """A store that is only read sends archives, too."""
+    hash_ = application.receive(b"hello").digest.hex
+    reader = create_app(replace(config, read_only=True))
+    assert members(archive(reader, [hash_, ABSENT])) == {hash_: b"hello"}
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/etc/passwd")])
+def test_odd_things_in_place_of_a_blob(application: Application, root: Path, make: Any) -> None:
+    """What is no regular file of the store is left out."""
+    first, odd = (application.receive(data).digest.hex for data in (b"hello", b"odd"))
+    (root / odd[:2] / odd).unlink()
+    make(root / odd[:2] / odd)
+    assert members(archive(application, [odd, first])) == {first: b"hello"}
+
+
 def test_blobs_that_are_removed_meanwhile(application: Application) -> None:
     """One that is removed before its turn is left out; one that is being sent arrives whole."""
     first, second = (application.receive(data).digest for data in (LARGE, b"hello"))
