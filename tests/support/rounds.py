@@ -145,6 +145,24 @@ class Process:
         receipt: Receipt = self._seen(data, "upload", upload)
         return receipt
 
+    def upload_all(self, files: Sequence[bytes]) -> list[Receipt]:
+        """Upload several different blobs in one batch."""
+        begin = self.round.turns.tick()
+        receipts: list[Receipt] = []
+        try:
+            for outcome in self.staging.receive_all(([data], ()) for data in files):
+                assert isinstance(outcome, Receipt)
+                receipts.append(outcome)
+        finally:
+            end = self.round.turns.tick()
+            for number, data in enumerate(files):
+                if not receipts:
+                    seen = UNANSWERED["upload"]
+                else:
+                    seen = Outcome.CREATED if receipts[number].created else Outcome.HELD
+                self.round.note(data, seen, begin, end)
+        return receipts
+
     def remove(self, data: bytes, algorithm: Algorithm, *, certain: bool = True) -> bool:
         """Remove a blob by a name; returns whether it was there. See `read`."""
 

@@ -2,9 +2,9 @@
 
     python tests/support/uploader.py ROOT DURABILITY [STEP ...]
 
-A step is `add=TEXT`, `remove=TEXT`, `quarantine=TEXT`, `cut=TEXT`, which truncates the blob, or
-`slowly=TEXT`, an upload that pauses in the middle until standard input ends. Each finished step is
-reported on standard output, in one write.
+A step is `add=TEXT`, `batch=TEXT,TEXT`, `remove=TEXT`, `quarantine=TEXT`, `cut=TEXT`, which truncates
+the blob, or `slowly=TEXT`, an upload that pauses in the middle until standard input ends. Each finished
+step is reported on standard output, in one write.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 
 from wsgi_store.digest import Algorithm
-from wsgi_store.staging import Staging
+from wsgi_store.staging import Receipt, Staging
 from wsgi_store.store.contract import Durability
 from wsgi_store.store.open import open_store
 
@@ -42,6 +42,9 @@ def main(root: str, durability: Durability, steps: list[str]) -> None:
         digest = Algorithm.MD5.parse(hashlib.md5(data).hexdigest())
         if verb in ("remove", "quarantine"):
             getattr(store, verb)(digest)
+        elif verb == "batch":
+            outcomes = staging.receive_all(([one.encode()], ()) for one in text.split(","))
+            assert all(isinstance(outcome, Receipt) for outcome in outcomes), outcomes
         elif verb == "cut":
             path = os.path.join(root, str(store.local_path(digest)))
             os.chmod(path, 0o644)

@@ -5,6 +5,7 @@ import hashlib
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import wsgi_store
 from tests.support.kinds import KINDS, LocalKind, content, put
 from tests.support.tracing import SUPPORT, Trace, uploader
 from wsgi_store.digest import Algorithm
+from wsgi_store.staging import Receipt
 from wsgi_store.store.contract import Durability
 
 # Files written beside the modules make imports list directories again; coverage opens files, too.
@@ -35,31 +37,72 @@ def _compiled() -> None:
 
 
 def run(
-    directory: Path, kind: LocalKind, verbs: tuple[str, ...], *inject: str
+    directory: Path, kind: LocalKind, steps: tuple[str, ...], *inject: str
 ) -> tuple[int, int, list[tuple[str, str]]]:
     """Do the steps in a process; returns its exit status, the number of its answers, and its calls."""
     directory.mkdir()
     trace = Trace(directory / "trace", directory / "store")
-    command, environ = uploader(
-        trace.root, kind, Durability.FULL, *(f"{verb}={DATA.decode()}" for verb in verbs)
-    )
+    command, environ = uploader(trace.root, kind, Durability.FULL, *steps)
     before = trace.command(*(f"--inject={call}" for call in inject))
     done = subprocess.run([*before, *command], env=environ, check=False, capture_output=True, timeout=60)
     (text,) = trace.texts()
     return done.returncode, done.stdout.count(b"\n"), list(trace.events(text))
 
 
-def whole(directory: Path, kind: LocalKind, verbs: tuple[str, ...]) -> list[tuple[str, str]]:
+def whole(directory: Path, kind: LocalKind, steps: tuple[str, ...]) -> list[tuple[str, str]]:
     """The calls of a process that is not killed."""
     calls: list[tuple[str, str]] = []
     # Imports list a directory again after others wrote to it, so wait for two runs with the same calls.
     for attempt in range(5):
         before = calls
-        status, answers, calls = run(directory / f"whole-{attempt}", kind, verbs)
-        assert (status, answers) == (0, len(verbs) + 1)
+        status, answers, calls = run(directory / f"whole-{attempt}", kind, steps)
+        assert (status, answers) == (0, len(steps) + 1)
         if calls == before:
             break
     return calls
+
+
+def kills(directory: Path, kind: LocalKind, steps: tuple[str, ...]) -> Iterator[tuple[Path, int]]:
+    """Kill a process at each of its calls in turn; yields each store, and the number of answers."""
+    calls = whole(directory, kind, steps)
+
+    def kill(number: int) -> tuple[Path, int]:
+        for attempt in range(5):
+            place = directory / f"{number}-{attempt}"
+            status, answers, done = run(place, kind, steps, f"{calls[number][1]}:signal=KILL")
+            assert status == -signal.SIGKILL
+            if done[:number] == calls[:number]:
+                break
+        assert done[:number] == calls[:number]
+        return place / "store", answers
+
+    with ThreadPoolExecutor(2) as pool:
+        killed = list(pool.map(kill, range(len(calls))))
+    assert {answers for _, answers in killed} == set(range(len(steps) + 1))
+    yield from killed
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_kill_at_each_call_of_batches(tmp_path: Path, kind: LocalKind) -> None:
+    """After a kill at any call of a batch each file is there or not, and each acknowledged one is."""
+    # Three files are synced one after another, in one thread.
+    files = [b"one", b"two", b"three"]
+    steps = ("batch=one,two,three", "remove=two", "batch=two,one")
+    leftovers = 0
+    for root, answers in kills(tmp_path, kind, steps):
+        store = kind.open(root, Algorithm.MD5)
+        leftovers += len(os.listdir(store.staging_directory))
+        staging = kind.staging(store)
+        assert not os.listdir(store.staging_directory)
+        held = {content(store, blob.digest) for blob in store.iterate()}
+        assert held <= set(files)
+        if answers >= 2:  # after the first batch, in which nothing is removed
+            assert {b"one", b"three"} <= held
+        outcomes = staging.receive_all(([data], ()) for data in files)
+        created = {one.digest.hex for one in outcomes if isinstance(one, Receipt) and one.created}
+        assert created == {hashlib.md5(data).hexdigest() for data in set(files) - held}
+        assert {content(store, blob.digest) for blob in store.iterate()} == set(files)
+    assert leftovers
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -68,22 +111,8 @@ def test_a_kill_at_each_call(
     tmp_path: Path, kind: LocalKind, verbs: tuple[str, ...], states: list[list[bytes]]
 ) -> None:
     """After a kill at any call the next process finds every acknowledged change and sweeps the leftovers."""
-    calls = whole(tmp_path, kind, verbs)
-
-    def kill(number: int) -> tuple[Path, int]:
-        for attempt in range(5):
-            directory = tmp_path / f"{number}-{attempt}"
-            status, answers, done = run(directory, kind, verbs, f"{calls[number][1]}:signal=KILL")
-            assert status == -signal.SIGKILL
-            if done[:number] == calls[:number]:
-                break
-        assert done[:number] == calls[:number]
-        return directory / "store", answers
-
     leftovers = 0
-    with ThreadPoolExecutor(2) as pool:
-        killed = list(pool.map(kill, range(len(calls))))
-    for root, answers in killed:
+    for root, answers in kills(tmp_path, kind, tuple(f"{verb}={DATA.decode()}" for verb in verbs)):
         store = kind.open(root, Algorithm.MD5)
         leftovers += len(os.listdir(store.staging_directory))
         staging = kind.staging(store)
@@ -95,5 +124,4 @@ def test_a_kill_at_each_call(
         assert content(store, Algorithm.MD5.parse(hashlib.md5(DATA).hexdigest())) == DATA
         # Quarantined bytes may remain only if the good ones were back before this upload.
         assert held == [DATA] or not list(store.quarantined())
-    assert {answers for _, answers in killed} == set(range(len(verbs) + 1))
     assert leftovers

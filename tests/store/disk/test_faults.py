@@ -5,12 +5,12 @@ import os
 import resource
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.kinds import LocalKind, content, digest_of, put
+from tests.support.limits import limited, no_more_descriptors
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import StorageFull, StoreUnavailable
 from wsgi_store.staging import Staging
@@ -18,31 +18,6 @@ from wsgi_store.store.disk.store import LocalStore
 
 DATA = b"some bytes"
 DIGEST = digest_of(Algorithm.MD5, DATA)
-
-
-@contextmanager
-def limited(kind: int, value: int) -> Iterator[None]:
-    """Lower a limit of this process."""
-    soft, hard = resource.getrlimit(kind)
-    resource.setrlimit(kind, (value, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(kind, (soft, hard))
-
-
-@contextmanager
-def no_more_descriptors(spare: int = 0) -> Iterator[None]:
-    """Allow this process to open only this many more files."""
-    held = [os.dup(0) for _ in range(64)]  # fills the gaps between the descriptors in use
-    for fd in held[:spare]:
-        os.close(fd)
-    try:
-        with limited(resource.RLIMIT_NOFILE, held[-1] + 1):
-            yield
-    finally:
-        for fd in held[spare:]:
-            os.close(fd)
 
 
 @pytest.fixture(name="store")

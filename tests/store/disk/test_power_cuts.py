@@ -133,6 +133,51 @@ def test_a_cut_before_each_change(memory: Path, kind: str, case: Case) -> None:
                 break
 
 
+@pytest.mark.parametrize("marker", [PLAIN, NAMED], ids=["plain", "names"])
+@pytest.mark.parametrize("kind", kinds())
+def test_a_cut_before_each_change_of_batches(memory: Path, kind: str, marker: Marker) -> None:
+    """After a cut in a batch each file is there or not, and each acknowledged one by all its names."""
+    third = b"third"
+    everything = {FIRST, SECOND, third}
+    steps: list[Callable[[Process], object]] = [
+        lambda process: process.upload_all([FIRST, SECOND, third]),
+        lambda process: process.remove(SECOND, MD5),
+        lambda process: process.upload_all([SECOND, FIRST]),
+    ]
+    certain: list[set[bytes]] = [set(), everything, {FIRST, third}, everything]
+    with cuttable(kind, memory) as disk:
+        for number in count(1):
+            one = Round(disk.path, number, marker, Durability.FULL)
+            disk.sync()
+            process, done = one.process(), 0
+
+            def act(process: Process = process) -> None:
+                nonlocal done
+                for step in steps:
+                    step(process)
+                    done += 1
+
+            one.turns.at_kill = disk.cut
+            one.turns.run([act], {0: number})
+            if not one.turns.killed:
+                disk.cut()
+            disk.restart()
+            one.check_tree()
+            process = one.process()
+            held = {data for data in everything if process.holds(data, marker.algorithm)}
+            # The second step may have removed its blob before the cut.
+            assert held >= certain[done] - ({SECOND} if done == 1 else set())
+            for data in held & certain[done]:
+                assert one.settled(data, marker.algorithms)
+            process.upload_all(sorted(everything))
+            assert all(one.settled(data, marker.algorithms) for data in everything)
+            one.check_tree()
+            one.end()
+            if not one.turns.killed:
+                assert number > 2 * done == 2 * len(steps)
+                break
+
+
 @pytest.mark.parametrize("kind", kinds())
 def test_what_a_cut_loses(memory: Path, kind: str) -> None:
     """A cut loses what was written and not synced, and nothing else."""

@@ -10,6 +10,7 @@ import pytest
 from tests.support.kinds import LocalKind, put
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import IncompleteBody, StoreUnavailable
+from wsgi_store.staging import Receipt
 from wsgi_store.store.contract import Durability
 from wsgi_store.store.disk.store import LocalStore
 
@@ -102,6 +103,30 @@ def test_full(kind: LocalKind, spy: Spy) -> None:
     assert spy.take() == [f"fsync {shard}"]
     put(staging, DATA)
     assert spy.take() == ["fsync staged", f"link {hash_}", f"fsync {shard}"]
+
+
+def test_a_batch(kind: LocalKind, spy: Spy) -> None:
+    """Every file is synced before any gets its name; then each directory once, and held files."""
+    store = kind.open(spy.root, Algorithm.MD5)
+    staging = kind.staging(store)
+    held = put(staging, DATA).digest.hex
+    spy.take()
+    files = [*(b"%d" % number for number in range(100)), DATA]
+    outcomes = staging.receive_all(([data], ()) for data in files)
+    assert all(isinstance(outcome, Receipt) for outcome in outcomes)
+    hashes = [outcome.digest.hex for outcome in outcomes if isinstance(outcome, Receipt)]
+    done = spy.take()
+    assert done[:101] == ["fsync staged"] * 101
+    linked = [entry for entry in done if entry.startswith("link")]
+    assert linked == [f"link {hash_}" for hash_ in hashes[:100]]
+    last = done.index(linked[-1])
+    made = done[101 : done.index(linked[0])]
+    shards = {hash_[:2] for hash_ in hashes}
+    assert sorted(made[:-1]) == sorted(f"mkdir {shard}" for shard in shards - {held[:2]})
+    assert made[-1] == "fsync ."
+    assert sorted(done[last + 1 :]) == sorted(
+        [f"fsync {held[:2]}/{held}", *(f"fsync {shard}" for shard in shards)]
+    )
 
 
 def test_a_shard_made_by_another_process(kind: LocalKind, spy: Spy) -> None:

@@ -93,7 +93,7 @@ class Tree:
         """Create the directories with these names that do not exist."""
         if names <= self._shards:
             return
-        for name in names - self._shards:
+        for name in sorted(names - self._shards):
             make_directory(os.path.join(self.root, name))
         # All shards together, also those of other processes that have not synced them yet: after a start
         # the root is synced once, and not once for each shard.
