@@ -2,9 +2,8 @@
 
 import errno
 import os
-import resource
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -90,18 +89,6 @@ def then(data: bytes, action: Callable[[], object]) -> Iterator[bytes]:
     """A file that does something after its bytes were read."""
     yield data
     action()
-
-
-@contextmanager
-def limited(descriptors: int) -> Iterator[None]:
-    """Let this process open so many descriptors besides those that it has."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + descriptors, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @given(files=st.lists(st.binary(max_size=3), max_size=8))
@@ -300,18 +287,3 @@ def test_a_read_only_store(tmp_path: Path) -> None:
     files = iter([b"one", b"two"])
     assert added(staging.receive_all(plain(files))) == [ReadOnly]
     assert list(files) == [b"two"]
-
-
-@pytest.mark.parametrize("descriptors", [0, 1, 2, 3, 8, 20, 40])
-def test_too_few_descriptors(tmp_path: Path, descriptors: int) -> None:
-    """With few descriptors files are published earlier; with none the first one that needs one is refused."""
-    store = LocalStore(str(tmp_path / "store"), Algorithm.SHA256, create=True)
-    staging = Staging(store)
-    data = [b"%d" % number for number in range(100)]
-    with limited(descriptors):
-        outcomes = staging.receive_all(plain(data))
-    if descriptors > 8:
-        assert added(outcomes) == [Added.CREATED] * 100
-    receipts = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
-    assert {receipt.digest for receipt in receipts} == names(store)
-    assert all(one is StoreUnavailable for one in added(outcomes) if not isinstance(one, Added))

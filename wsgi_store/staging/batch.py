@@ -78,7 +78,7 @@ class Batch:
         self._waiting[number] = staged, size
         self._bytes += size
         if len(self._waiting) == 2:
-            self._take_spare(staged.fd)
+            self._take_spare()
         return True
 
     def finish(self) -> list[Receipt | WSGIStoreError]:
@@ -141,10 +141,10 @@ class Batch:
         self._make_way()
         return self._filling.create()
 
-    def _take_spare(self, fd: int) -> None:
+    def _take_spare(self) -> None:
         with suppress(OSError):
             while len(self._spare) < SPARE:
-                self._spare.append(os.dup(fd))
+                self._spare.append(os.eventfd(0))  # any descriptor would do
 
     def _free_spare(self) -> None:
         while self._spare:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -78,9 +79,9 @@ class Writing:
                 raise self._failures[one]
 
     def _close(self) -> None:
-        for copy in self._copies:
-            os.close(copy.fd)
-        self._copies.clear()
-        for shard in self._shards.values():
-            os.close(shard.fd)
-        self._shards.clear()
+        # Closes the others, too, if one fails.
+        with ExitStack() as stack:
+            for one in (*self._copies, *self._shards.values()):
+                stack.callback(os.close, one.fd)
+            self._copies.clear()
+            self._shards.clear()
