@@ -7,7 +7,7 @@ import pytest
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import DigestCollision
-from wsgi_store.staging import Staging
+from wsgi_store.staging import Receipt, Staging
 from wsgi_store.store.abilities import Hashed, Names, Renewal
 from wsgi_store.store.contract import Added, Store
 from wsgi_store.testing.helpers import COLLIDING, DATA, absent, content, digest_of, put
@@ -56,6 +56,20 @@ class Naming:
                 assert name in blob.names
                 assert content(store, name) == data
                 assert content(store, name, 3, 5) == data[3:8]
+
+    def test_a_batch_gets_all_names(self, store: Store, staging: Staging) -> None:
+        """Each name finds its blob, also if the files of a batch are equal or have a name in common."""
+        first, second = COLLIDING
+        data = [*SOME, DATA, first, second]
+        outcomes = staging.receive_all(([one], ()) for one in data)
+        receipts = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
+        assert [receipt.created for receipt in receipts] == [True] * len(SOME) + [False, True, True]
+        assert [receipt.names for receipt in receipts[:-2]] == [names_of(one) for one in data[:-2]]
+        # Either of them may have the name that both could have.
+        with_name, without = sorted(receipts[-2:], key=lambda receipt: len(receipt.ambiguous))
+        assert (with_name.ambiguous, without.ambiguous) == ((), (OLD,))
+        for receipt, one in zip(receipts, data, strict=True):
+            assert [content(store, name) for name in receipt.names] == [one] * len(receipt.names)
 
     def test_removing_by_any_name(self, store: Store, staging: Staging) -> None:
         """A blob is gone under all its names, and comes back under all."""

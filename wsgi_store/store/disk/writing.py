@@ -81,7 +81,9 @@ class Writing:
     def _close(self) -> None:
         # Closes the others, too, if one fails.
         with ExitStack() as stack:
-            for one in (*self._copies, *self._shards.values()):
-                stack.callback(os.close, one.fd)
+            for copy in self._copies:
+                stack.callback(os.close, copy.fd)
+            for shard in self._shards.values():
+                stack.callback(os.close, shard.fd)
             self._copies.clear()
             self._shards.clear()
