@@ -37,21 +37,27 @@ class Held:
 
         With `singly` a server that does not know the question is asked for each blob.
         """
-        try:
-            if self._answers and self._answers_many:
+        if self._answers and self._answers_many:
+            try:
                 return set(ask(self._transport, blobs, renew=self._renew))
-            if self._answers and singly:
-                return {hash_ for hash_, size in blobs.items() if not self._has(hash_, size)}
-        except (Denied, Unauthenticated):
-            self._answers = False
-        except UNKNOWN as error:
-            known = self._kept.algorithms()
-            self._kept.forget()
-            # It also refuses hashes by an algorithm that it no longer keeps.
-            if not isinstance(error, BadRequest) or known == self._kept.algorithms():
+            except (Denied, Unauthenticated):
+                self._answers = False
+            except UNKNOWN as error:
+                # A server also refuses hashes by an algorithm that it no longer keeps.
+                if isinstance(error, BadRequest) and self._is_migrated():
+                    return blobs.keys()
                 self._answers_many = False
-                return self.lacking(blobs, singly=singly)
+        if self._answers and singly:
+            try:
+                return {hash_ for hash_, size in blobs.items() if not self._has(hash_, size)}
+            except (Denied, Unauthenticated, *UNKNOWN):
+                self._answers = False
         return blobs.keys()
+
+    def _is_migrated(self) -> bool:
+        known = self._kept.algorithms()
+        self._kept.forget()
+        return known != self._kept.algorithms()
 
     def _has(self, hash_: str, size: int) -> bool:
         try:
