@@ -1,6 +1,7 @@
 """Several files of one request: received one after another, then synced and published together."""
 
 import os
+import resource
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
@@ -25,6 +26,10 @@ from wsgi_store.store.staged import StagedFile
 # Files that may wait open, and their bytes.
 FILES = 256
 BYTES = 64 << 20
+# The part of the files that a process may have open which a batch may take, and the fewest. Clients that
+# stand still keep theirs open: 32 of them must leave room for others.
+SHARE = 64
+FEWEST = 8
 # Bytes that the smallest file takes on most disks.
 BLOCK = 4096
 # Descriptors kept for publishing, in case other requests take the last ones meanwhile.
@@ -41,6 +46,7 @@ class Batch:
         self._filling = filling
         self._store = store
         self._max_size = max_size
+        self._most = FILES
         self._count = 0
         self._outcomes: dict[int, Receipt | WSGIStoreError] = {}  # by the number of the file
         self._waiting: dict[int, tuple[StagedFile, int]] = {}  # with the size in bytes
@@ -67,7 +73,9 @@ class Batch:
         number, self._count = self._count, self._count + 1
         source = _Source(chunks)
         try:
-            if len(self._waiting) >= FILES or self._bytes >= BYTES:
+            if number == 1:  # one file alone needs no limit
+                self._most = _most_waiting()
+            if len(self._waiting) >= self._most or self._bytes >= BYTES:
                 self._make_way()
             staged, size = self._received(source, expected)
         except (TooLarge, DigestMismatch, StoreError) as error:
@@ -149,6 +157,12 @@ class Batch:
     def _free_spare(self) -> None:
         while self._spare:
             os.close(self._spare.pop())
+
+
+def _most_waiting() -> int:
+    """Return how many files may wait open: few where the process may open few (getrlimit(2))."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return FILES if limit == resource.RLIM_INFINITY else min(FILES, max(FEWEST, limit // SHARE))
 
 
 class _Source:
