@@ -30,11 +30,12 @@ class Way(Enum):
 class Relay:
     """Forwards connections to a port of this machine, until it is told to break them.
 
-    With a rate, all of them together upload this many bytes a second.
+    With a rate, all of them together carry this many bytes a second in one direction.
     """
 
-    def __init__(self, port: int, rate: float = float("inf")) -> None:
+    def __init__(self, port: int, rate: float = float("inf"), way: Way = Way.UP) -> None:
         self._rate = rate
+        self.way = way
         # When the line has carried all that it was given.
         self._free = 0.0
         # The port to which the next connections lead.
@@ -47,7 +48,7 @@ class Relay:
         self.url = f"http://127.0.0.1:{self.port}"
         self.breaks = 0
         self.carried = 0
-        """The bytes that clients have sent through it."""
+        """The bytes that it has carried in that direction."""
         self._lock = threading.Lock()
         self._plan: tuple[Break, Way, int, int] | None = None
         self._open: set[socket.socket] = set()
@@ -156,7 +157,7 @@ class _Pair:
                         self._reset()
                         break
                     self._stalled = True
-                if way is Way.UP:
+                if way is self._relay.way:
                     self._relay.carry(len(data))
                 if not self._stalled:
                     target.sendall(data)
