@@ -16,6 +16,7 @@ from wsgi_store.store.bucket.engine import Engine
 from wsgi_store.store.bucket.failures import Failure, asking
 from wsgi_store.store.bucket.keys import BEFORE_BLOBS
 from wsgi_store.store.bucket.lock import locked
+from wsgi_store.store.bucket.shared import Shared
 from wsgi_store.store.contract import Remote
 from wsgi_store.store.marker import NAME, Marker, Wanted, check_unmarked, read
 
@@ -48,6 +49,8 @@ class MarkedBucket(Bucket):
         self._verified = 0  # the process that has checked the marker
         self._failed: tuple[float, BaseException | None] = (float("-inf"), None)  # when and why it could not
         self._engine = Engine(self, url)
+        # Threads that write at once read it once.
+        self._refreshed = Shared(self._refresh)
         self.last = wanted.new
         """The marker that was read last, or that of the store that would be made."""
         if not wanted.create:
@@ -105,6 +108,9 @@ class MarkedBucket(Bucket):
 
     def refresh(self) -> Marker:
         """Read the marker anew; raises StoreUnavailable: a missing bucket is not an empty store."""
+        return self._refreshed()
+
+    def _refresh(self) -> Marker:
         self.require()
         with asking(UNREAD):
             content = bytes(obstore.get(self.client, NAME).bytes())
