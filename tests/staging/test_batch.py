@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.kinds import EVERY_KIND, Kind, content, digest_of
+from tests.support.kinds import content, digest_of
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import (
     BadRequest,
@@ -31,28 +31,6 @@ from wsgi_store.testing.helpers import COLLIDING
 pytestmark = pytest.mark.long(40)
 MIB = 1 << 20
 Outcome = Receipt | WSGIStoreError
-
-
-@pytest.fixture(name="kind", params=EVERY_KIND, ids=str)
-def fixture_kind(request: pytest.FixtureRequest) -> Kind:
-    """Each kind of store in turn."""
-    kind: Kind = request.param
-    return kind
-
-
-@pytest.fixture(name="store")
-def fixture_store(kind: Kind, tmp_path: Path) -> Iterator[Store]:
-    """An empty store; whatever a test does, no staged file and no descriptor may be left."""
-    store = kind.open(tmp_path / "store", Algorithm.MD5)
-    yield store
-    assert not os.listdir(store.staging_directory)
-    assert not list(staged_files(store))
-
-
-@pytest.fixture(name="staging")
-def fixture_staging(kind: Kind, store: Store) -> Staging:
-    """The staging of the store."""
-    return kind.staging(store)
 
 
 def staged_files(store: Store) -> Iterator[int]:

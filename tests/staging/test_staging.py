@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.kinds import EVERY_KIND, Kind, content, digest_of
+from tests.support.kinds import Kind, content, digest_of
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import (
     DigestMismatch,
@@ -30,27 +30,6 @@ from wsgi_store.store.contract import Durability, Store
 pytestmark = pytest.mark.long(40)
 DATA = b"some bytes"
 MIB = 1 << 20
-
-
-@pytest.fixture(name="kind", params=EVERY_KIND, ids=str)
-def fixture_kind(request: pytest.FixtureRequest) -> Kind:
-    """Each kind of store in turn."""
-    kind: Kind = request.param
-    return kind
-
-
-@pytest.fixture(name="store")
-def fixture_store(kind: Kind, tmp_path: Path) -> Iterator[Store]:
-    """An empty store; whatever a test does, no staged file may be left."""
-    store = kind.open(tmp_path / "store", Algorithm.MD5)
-    yield store
-    assert not os.listdir(store.staging_directory)
-
-
-@pytest.fixture(name="staging")
-def fixture_staging(kind: Kind, store: Store) -> Staging:
-    """The staging of the store."""
-    return kind.staging(store)
 
 
 class Untouched:
