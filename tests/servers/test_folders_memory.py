@@ -102,10 +102,8 @@ def test_folders(directory: Path, server: Server) -> None:
     """Neither side keeps what it knows of the files that it has done with."""
     few, many = directory / str(FEW), directory / str(MANY)
     check(directory, server, ["put", "-r", str(few)], ["put", "-r", str(many)])
-    one, other = check(
-        directory, server, ["put", "-r", "--tree", str(few)], ["put", "-r", "--tree", str(many)]
-    )
+    hashes = check(directory, server, ["put", "-r", "--tree", str(few)], ["put", "-r", "--tree", str(many)])
     for folder in (few, many):
         shutil.rmtree(folder)
-    check(directory, server, ["get", "-r", one, str(few)], ["get", "-r", other, str(many)])
+    check(directory, server, ["get", "-r", hashes[0], str(few)], ["get", "-r", hashes[1], str(many)])
     assert sum(len(files) for _, _, files in os.walk(many)) == MANY
