@@ -3,7 +3,6 @@
 import hashlib
 import os
 import signal
-import subprocess
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,8 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support.cli_service import objects, run
-from tests.support.commands import environment, install
+from tests.support.commands import install
 from tests.support.commands import run as run_program
+from tests.support.commands import start
 from tests.support.peers import reply, saying
 from tests.support.relay import Relay
 from tests.support.servers import Server, gunicorn, until
@@ -71,18 +71,6 @@ def received(server: Server) -> int:
         with suppress(FileNotFoundError):
             size += path.stat().st_size
     return size
-
-
-def start(program: Path, *arguments: str) -> "subprocess.Popen[bytes]":
-    """Start the command."""
-    return subprocess.Popen(  # pylint: disable=consider-using-with  # the test's to end
-        [program, *arguments],
-        cwd=program.parent,
-        env=environment(program.parent),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
 
 
 def test_the_command_is_killed(program: Path, server: Server, big: Path) -> None:

@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from tests.support.commands import environment, install
+from tests.support.commands import install, start
 from tests.support.faults import disk, full
 from tests.support.relay import Break, Relay, Way
 from tests.support.servers import gunicorn, until
@@ -47,14 +47,7 @@ class Course:
 
     def start(self) -> "subprocess.Popen[bytes]":
         """Start the command."""
-        return subprocess.Popen(  # pylint: disable=consider-using-with  # ended by `end`
-            [self._program, "put", "big", *OPTIONS, "--url", self.relay.url],
-            cwd=self._program.parent,
-            env=environment(self._program.parent),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        return start(self._program, "put", "big", *OPTIONS, "--url", self.relay.url)
 
     def end(self) -> None:
         """Stop everything."""

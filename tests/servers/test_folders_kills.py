@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from tests.support.commands import environment, install, run
+from tests.support.commands import install, run, start
 from tests.support.faults import intact
 from tests.support.homes import check_same, odd, random_files
 from tests.support.relay import Relay, Way
@@ -61,14 +61,7 @@ class Course:
         """Run the command, and kill it in the end if it has not ended."""
         self._begin = self.relay.carried
         options = ["--timeout", "5", "--retries", "12", "--url", self.relay.url]
-        with subprocess.Popen(
-            [self._program, *self.arguments(), *options],
-            cwd=self._program.parent,
-            env=environment(self._program.parent),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as process:
+        with start(self._program, *self.arguments(), *options) as process:
             try:
                 yield process
             finally:

@@ -50,6 +50,18 @@ def run(program: Path, *arguments: str, stdin: bytes = b"", **env: str) -> subpr
     )
 
 
+def start(program: Path, *arguments: str) -> "subprocess.Popen[bytes]":
+    """Start the program in its directory, with an empty standard input."""
+    return subprocess.Popen(
+        [program, *arguments],
+        cwd=program.parent,
+        env=environment(program.parent),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
 def terminal(program: Path, *arguments: str) -> str:
     """The command's output on a terminal; fails when the command fails."""
     pid, master = pty.fork()

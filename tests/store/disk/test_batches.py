@@ -185,9 +185,7 @@ def test_a_directory_that_cannot_be_synced(
     assert all("Input/output error" in str(failure) for failure in outcomes[1:4])
 
 
-def test_a_held_file_that_cannot_be_synced(
-    store: LocalStore, staging: Staging, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_held_file_that_cannot_be_synced(staging: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that stands for an uploaded one and cannot be synced fails that one alone."""
     first, second = neighbours(MD5, 2)
     batch(staging, [first, second])
@@ -203,9 +201,7 @@ def test_a_held_file_that_cannot_be_synced(
     assert [isinstance(outcome, Receipt) for outcome in outcomes] == [True, False, True, True, True]
 
 
-def test_no_thread_can_be_started(
-    store: LocalStore, staging: Staging, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_thread_can_be_started(staging: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where threads are limited, files are synced all the same."""
     synced: list[int] = []
     real = os.fsync
@@ -266,8 +262,8 @@ def test_a_name_that_is_anothers(tmp_path: Path) -> None:
     """Of two files of a batch with one further name, the second one lacks that name."""
     one = Round(tmp_path, 0, NAMED)
     process = one.process()
-    first, second = process.upload_all(COLLIDING)
-    assert (first.ambiguous, second.ambiguous) == ((), (MD5,))
-    assert second.names == (digest_of(SHA256, COLLIDING[1]), digest_of(SHA1, COLLIDING[1]))
+    receipts_ = process.upload_all(COLLIDING)
+    assert [receipt.ambiguous for receipt in receipts_] == [(), (MD5,)]
+    assert receipts_[1].names == (digest_of(SHA256, COLLIDING[1]), digest_of(SHA1, COLLIDING[1]))
     assert process.holds(COLLIDING[0], MD5)
     one.settled(COLLIDING[1], [SHA256, SHA1])
