@@ -3,7 +3,7 @@
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
 from wsgi_store.digest import Chunk
@@ -110,7 +110,7 @@ class Filling(Space):
             if self._sync:
                 os.fsync(staged.fd)
 
-    def seal_all(self, files: Iterable[tuple[StagedFile, int]]) -> list[StoreError | None]:
+    def seal_all(self, files: Collection[tuple[StagedFile, int]]) -> list[StoreError | None]:
         """Seal files, each with its size in bytes, in less time; returns the failure of each."""
         failures: list[StoreError | None] = []
         complete: list[tuple[int, int]] = []
@@ -120,8 +120,9 @@ class Filling(Space):
                 with disk_errors("cannot write the file"):
                     self._complete(staged, size)
                     if self._sync:
-                        # Starts to write all of them, before the first one is waited for.
-                        os.posix_fadvise(staged.fd, 0, size, os.POSIX_FADV_DONTNEED)
+                        if len(files) > 1:
+                            # Starts to write all of them, before the first one is waited for.
+                            os.posix_fadvise(staged.fd, 0, size, os.POSIX_FADV_DONTNEED)
                         complete.append((number, staged.fd))
             except StoreError as error:
                 failures[number] = error

@@ -43,19 +43,21 @@ def _published(
         with suppress(OSError):  # a directory that cannot be made fails the files that need it
             tree.make_shards({digest.hex[:2] for digest in digests if digest})
     outcomes: list[Publication | StoreError] = []
-    used: dict[int, list[object]] = {}
-    for number, staged in enumerate(files):
+    used: list[list[object]] = []
+    for staged in files:
         writing.used = []
         outcomes.append(_outcome(tree, staged, marker, under, writing))
-        if isinstance(outcomes[number], Publication):
-            used[number] = writing.used
-    writing.sync({one for mine in used.values() for one in mine})
-    for number, mine in used.items():
-        try:
-            with disk_errors("cannot publish the blob"):
-                writing.require_synced(mine)
-        except StoreError as error:
-            outcomes[number] = error
+        used.append(writing.used if isinstance(outcomes[-1], Publication) else [])
+    # Also for duplicates: the upload that linked the blob may not have synced its directory yet, and this one
+    # is about to be acknowledged.
+    writing.sync(used)
+    for number, mine in enumerate(used):
+        if failure := writing.failure(mine):
+            try:
+                with disk_errors("cannot publish the blob"):
+                    raise failure
+            except StoreError as error:
+                outcomes[number] = error
     return outcomes
 
 
@@ -85,11 +87,24 @@ def _publish(
     tree: Tree, staged: StagedFile, marker: Marker, under: Digest | None, writing: Writing
 ) -> Publication:
     primary = staged.digest(marker.algorithm)
+    if marker.names:
+        return _publish_names(tree, staged, primary, marker, under, writing)
+    home = writing.shard(primary)
+    linked = home.link(staged, primary)
+    added = Added.CREATED if linked else home.meet(staged, primary, tree.staging, writing.later)
+    return Publication(added, (primary,))
+
+
+def _publish_names(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+    tree: Tree,
+    staged: StagedFile,
+    primary: Digest,
+    marker: Marker,
+    under: Digest | None,
+    writing: Writing,
+) -> Publication:
     further = [staged.digest(algorithm) for algorithm in marker.names]
-    # They are synced for a duplicate, too: the upload that linked the blob may not have done so yet, and this
-    # one is about to be acknowledged.
     shards = writing.shards((primary, *further))
-    home = shards[primary.hex[:2]]
     given: dict[Digest, Given] = {}
     # First the one that has to lead to this file: if it cannot, nothing is changed.
     for name in sorted(further, key=lambda name: name != under):
@@ -97,6 +112,7 @@ def _publish(
         if name == under and given[name] is Given.OTHERS:
             raise DigestCollision(hash=name.hex)
     ours = {name: shards[name.hex[:2]] for name in further if given[name] is not Given.OTHERS}
+    home = shards[primary.hex[:2]]
     # Until the blob is there, nobody removes a name that leads nowhere, nor gives it to another file.
     with locked_shards({name.hex[:2]: shard for name, shard in ours.items()}, fcntl.LOCK_SH, needed=False):
         if not all(shard.leads(name, primary) for name, shard in ours.items()):

@@ -86,7 +86,8 @@ class Tree:
     def make_shard(self, digest: Digest) -> Shard:
         """Open the directory of a name, and create it if it does not exist."""
         name = digest.hex[:2]
-        self.make_shards({name})
+        if name not in self._shards:
+            self.make_shards({name})
         return Shard(f"{self.root}/{name}")
 
     def make_shards(self, names: set[str]) -> None:

@@ -1,8 +1,7 @@
 """What a write has open: the shards, and the files that have to be synced before it is acknowledged."""
 
 import os
-from collections.abc import Collection, Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
@@ -41,16 +40,18 @@ class Writing:
     ) -> None:
         self._close()
 
+    def shard(self, digest: Digest) -> Shard:
+        """Open the directory of a name, and create it if it does not exist."""
+        name = digest.hex[:2]
+        shard = self._shards.get(name)
+        if shard is None:
+            shard = self._shards[name] = self._tree.make_shard(digest)
+        self.used.append(shard)
+        return shard
+
     def shards(self, digests: Iterable[Digest]) -> dict[str, Shard]:
         """Open the directories of names, by the first two digits, and create those that do not exist."""
-        opened: dict[str, Shard] = {}
-        for digest in digests:
-            name = digest.hex[:2]
-            if name not in self._shards:
-                self._shards[name] = self._tree.make_shard(digest)
-            opened[name] = self._shards[name]
-        self.used += opened.values()
-        return opened
+        return {digest.hex[:2]: self.shard(digest) for digest in digests}
 
     def later(self, fd: int) -> None:
         """Have an open file synced by the next `sync`, if the store syncs files."""
@@ -63,27 +64,30 @@ class Writing:
                 self._copies.append(copy)
                 self.used.append(copy)
 
-    def sync(self, needed: Collection[object] | None = None) -> None:
+    def sync(self, needed: Iterable[Iterable[object]] | None = None) -> None:
         """Sync what is open, or what is `needed` of it, to the extent of the durability, and close it."""
         unsynced = [*self._copies, *(self._shards.values() if self._tree.full else ())]
-        if needed is not None:
-            unsynced = [one for one in unsynced if one in needed]
-        failures = sync_all([one.fd for one in unsynced])
-        self._failures |= {one: failure for one, failure in zip(unsynced, failures, strict=True) if failure}
+        if unsynced and needed is not None:
+            all_needed = {one for some in needed for one in some}
+            unsynced = [one for one in unsynced if one in all_needed]
+        if unsynced:
+            failures = sync_all([one.fd for one in unsynced])
+            self._failures |= {one: error for one, error in zip(unsynced, failures, strict=True) if error}
         self._close()
 
-    def require_synced(self, used: Iterable[object]) -> None:
-        """Raise the OSError of syncing one of these."""
-        for one in used:
-            if one in self._failures:
-                raise self._failures[one]
+    def failure(self, used: Iterable[object]) -> OSError | None:
+        """Return the failure of syncing one of these, if there is one."""
+        return next((self._failures[one] for one in used if one in self._failures), None)
 
     def _close(self) -> None:
-        # Closes the others, too, if one fails.
-        with ExitStack() as stack:
-            for copy in self._copies:
-                stack.callback(os.close, copy.fd)
-            for shard in self._shards.values():
-                stack.callback(os.close, shard.fd)
-            self._copies.clear()
-            self._shards.clear()
+        fds = [*(copy.fd for copy in self._copies), *(shard.fd for shard in self._shards.values())]
+        self._copies.clear()
+        self._shards.clear()
+        failures = []
+        for fd in fds:
+            try:
+                os.close(fd)
+            except OSError as error:  # the others are closed, too
+                failures.append(error)
+        if failures:
+            raise failures[0]
