@@ -32,6 +32,12 @@ HASH = hashlib.md5(DATA.encode()).hexdigest()
 LEFTOVER = "0" * 31
 
 
+@pytest.fixture(name="store")
+def fixture_store(root: Path) -> LocalStore:
+    """An empty store on a local disk, in which tests leave files."""
+    return LocalStore(str(root), Algorithm.MD5)
+
+
 @contextlib.contextmanager
 def uploading(store: LocalStore, kind: LocalKind = NAMED) -> Iterator["subprocess.Popen[bytes]"]:
     """A process in the middle of an upload that continues when its standard input ends."""
