@@ -86,7 +86,6 @@ def test_a_failure_carries_its_evidence(
         ([{"error": {"status": 507}}, {"error": {"status": 503}}], 507),
         ([], 422),
         # What a server may tell a client.
-        (None, 422),
         (5, 422),
         ("files", 422),
         ({"a": 1}, 422),
@@ -97,6 +96,11 @@ def test_files_that_are_refused(files: Any, status: int) -> None:
     """The status is the highest of theirs, and `files` is what was told, whatever that is."""
     error = FilesRefused(files=files)
     assert (error.files, error.status, FilesRefused.status) == (files, status, 422)
+
+
+def test_no_files_that_are_refused() -> None:
+    """A client that was told of no files has none."""
+    assert FilesRefused().evidence == {"files": []}
 
 
 @pytest.mark.parametrize("kind", BY_CODE.values())

@@ -31,6 +31,8 @@ REQUESTS = {
     ("/", "POST"): "write",
     ("/", "PUT"): "write",
     ("/files", "GET"): "list",
+    ("/missing", "POST"): "read",
+    ("/archive", "POST"): "read",
     ("/links", "POST"): "link",
     ("/healthz", "GET"): None,
     ("/readyz", "GET"): None,
@@ -83,8 +85,8 @@ def test_scopes_decide(make: Make, route: Any, scope: str) -> None:
         method=route.method,
         body=body,
         headers=fields | bearer("this"),
-        # The body is not JSON.
-        status=403 if not allowed else 415 if path == "/links" else "2*",
+        # The body has the type of a blob, not that of a question.
+        status=403 if not allowed else 415 if path in ("/links", "/missing", "/archive") else "2*",
     )
     if not allowed:
         assert code(answer) == "denied"
