@@ -16,7 +16,7 @@ from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound
-from wsgi_store.staging import Staging
+from wsgi_store.staging import Receipt, Staging
 from wsgi_store.store.abilities import Renewal
 from wsgi_store.store.bucket.keys import key_of
 from wsgi_store.store.bucket.listing import PAGE
@@ -53,6 +53,18 @@ def fixture_requests(proxy: Between) -> Requests:
         return len(proxy.seen)
 
     return requests
+
+
+def test_a_batch_looks_into_the_quarantine_once(tmp_path: Path, proxy: Between) -> None:
+    """Threads that find at once that they have to look share one look."""
+    store = opened(tmp_path, proxy)
+    store._looked = float("-inf"), False  # type: ignore[attr-defined]  # pylint: disable=protected-access
+    proxy.seen.clear()
+    outcomes = Staging(store).receive_all(([b"%d" % number], ()) for number in range(64))
+    assert all(isinstance(outcome, Receipt) for outcome in outcomes)
+    counts = Counter("LIST" if "list-type" in one.path else one.method for one in proxy.seen)
+    assert (counts["PUT"], counts["LIST"]) == (64, 1)
+    assert counts["GET"] <= 64 / 2  # of the marker
 
 
 def test_requests(tmp_path: Path, proxy: Between, requests: Requests) -> None:

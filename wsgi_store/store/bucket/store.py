@@ -29,6 +29,7 @@ from wsgi_store.store.bucket.publish import publish
 from wsgi_store.store.bucket.reader import BEYOND, ObjectReader, ask, compare, open_at, reading
 from wsgi_store.store.bucket.removal import remove_blob
 from wsgi_store.store.bucket.renewal import Renewing
+from wsgi_store.store.bucket.shared import Shared
 from wsgi_store.store.bucket.signing import Signer
 from wsgi_store.store.bucket.upload import SINGLE_PUT_MAX
 from wsgi_store.store.bucket.version import look, metadata, version_of
@@ -71,6 +72,8 @@ class ObjectStore(NameKeeping, Renewing):
         self._bucket = self.bucket_kind(url, remote, Wanted.of(algorithm, names, create))
         self._signer = Signer(self._bucket) if self._bucket.scheme == "s3" else None
         self._looked = float("-inf"), False
+        # Threads that upload at once look once.
+        self._look = Shared(self._look_again)
         self.staging_directory = os.path.join(os.path.abspath(remote.staging), STAGING)
         self._adoption = Adoption(self._bucket, self.staging_directory)
         with disk_errors("cannot create the WSGI_STORE_S3_STAGING directory"):
@@ -267,8 +270,13 @@ class ObjectStore(NameKeeping, Renewing):
 
     def _quarantining(self) -> bool:
         """Whether the quarantine held anything less than `seen` seconds ago."""
+        since, anything = self._looked
+        return anything if time.monotonic() < since + self.seen else self._look()
+
+    def _look_again(self) -> bool:
         begin = time.monotonic()
         since, anything = self._looked
+        # Another thread may have looked since this one waits.
         if begin >= since + self.seen:
             anything = any(listing.quarantined(self._bucket))
             self._looked = begin, anything
