@@ -101,7 +101,8 @@ DOWNLOADED = {
 @pytest.fixture(name="server", scope="module")
 def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("calls")
-    with disk("tmpfs", directory / "store", 64 << 20), serving(directory) as server:
+    # With this umask the mode of a file has to be set after it was created.
+    with disk("tmpfs", directory / "store", 64 << 20), serving(directory, "--umask", "077") as server:
         yield server
 
 

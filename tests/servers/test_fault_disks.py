@@ -41,7 +41,10 @@ def serving_on(
     kind: str, directory: Path, size: int, *, inodes: int = 2000, min_free: str = "0"
 ) -> Iterator[Server]:
     """gunicorn with a disk for its store."""
-    with disk(kind, directory / "store", size, inodes=inodes), serving(directory, min_free) as server:
+    with (
+        disk(kind, directory / "store", size, inodes=inodes),
+        serving(directory, min_free=min_free) as server,
+    ):
         yield server
 
 

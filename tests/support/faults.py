@@ -38,10 +38,10 @@ def hash_of(data: bytes) -> str:
 
 
 @contextmanager
-def serving(directory: Path, min_free: str = "0", hash_: str = "sha256") -> Iterator[Server]:
+def serving(directory: Path, *arguments: str, min_free: str = "0", hash_: str = "sha256") -> Iterator[Server]:
     """The shipped gunicorn on the store in a directory."""
     settings = {"WSGI_STORE_MIN_FREE": min_free, "WSGI_STORE_HASH": hash_}
-    with gunicorn(directory, WEB_CONCURRENCY=str(WORKERS), **settings) as server:
+    with gunicorn(directory, *arguments, WEB_CONCURRENCY=str(WORKERS), **settings) as server:
         yield server
 
 

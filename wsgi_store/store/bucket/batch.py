@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from wsgi_store.digest import Algorithm, Digest
+from wsgi_store.digest import Digest
 from wsgi_store.errors import StoreError
 from wsgi_store.store.contract import Publication
 from wsgi_store.store.staged import StagedFile
@@ -13,7 +13,7 @@ AT_ONCE = 16
 
 
 def add_all(
-    add: Callable[[StagedFile], Publication], files: Sequence[StagedFile], algorithm: Algorithm
+    add: Callable[[StagedFile], Publication], files: Sequence[StagedFile]
 ) -> list[Publication | StoreError]:
     """Call `add` for each file, in several threads; returns the outcome of each."""
 
@@ -23,15 +23,15 @@ def add_all(
         except StoreError as error:
             return error
 
-    # Files equal to an earlier one wait for their turn, so that the earlier one is created.
-    turns: tuple[list[int], list[int]] = [], []
-    seen: set[Digest | None] = set()
+    # A file waits for the earlier ones with which it shares a name: they are created, and get the name.
+    turns: dict[int, list[int]] = {}
+    last: dict[Digest, int] = {}
     for number, one in enumerate(files):
-        digest = one.digests.get(algorithm)
-        turns[digest in seen].append(number)
-        seen.add(digest)
+        turn = 1 + max((last.get(digest, 0) for digest in one.digests.values()), default=0)
+        turns.setdefault(turn, []).append(number)
+        last |= dict.fromkeys(one.digests.values(), turn)
     outcomes: dict[int, Publication | StoreError] = {}
     with ThreadPoolExecutor(AT_ONCE, "wsgi_store-add") as pool:
-        for turn in turns:
-            outcomes |= zip(turn, pool.map(outcome, turn), strict=True)
+        for _, numbers in sorted(turns.items()):
+            outcomes |= zip(numbers, pool.map(outcome, numbers), strict=True)
     return [outcomes[number] for number in range(len(files))]

@@ -157,7 +157,7 @@ class ObjectStore(NameKeeping, Renewing):
 
     def add_all(self, staged: Sequence[StagedFile]) -> list[Publication | StoreError]:
         """Publish staged files as `add` does, several at once; returns the outcome of each."""
-        return add_all(self.add, staged, self.algorithm)
+        return add_all(self.add, staged)
 
     def remove(self, digest: Digest, check: Callable[[Blob], object] | None = None) -> Blob:
         """Remove a blob and return its description; raises BlobNotFound."""
