@@ -245,7 +245,8 @@ def test_a_disk_that_turns_read_only(tmp_path: Path) -> None:
             with hurried(address(server), retries=1) as client:
                 remount(server.root, "ro")
                 found = outcomes(client, [*FILES[:300], LARGE])
-                assert kinds(found) <= {StoreUnavailable, ReadOnly} and len(found) == 301
+                # A client that still sends may find the connection closed before it has read the answer.
+                assert kinds(found) <= {StoreUnavailable, ReadOnly, Unreachable} and len(found) == 301
                 remount(server.root, "rw")
                 assert created(outcomes(client, [*FILES[:300], LARGE])) == {True}
 

@@ -52,7 +52,8 @@ def test_connections_that_break(
 def test_a_server_that_goes_away(server: Server, client: Client, tmp_path: Path) -> None:
     """Without the server the restore ends, and the next one does the rest."""
     tree = put_tree(client, THINGS)
-    with Relay(server.port) as relay, hurried(relay.url, retries=1) as cut:
+    # Slow enough that the large file is still on its way.
+    with Relay(server.port, 1e6, Way.DOWN) as relay, hurried(relay.url, retries=1) as cut:
         outcomes = cut.get_tree(tree, tmp_path / "new", jobs=1)
         assert not next(outcomes).error
         relay.break_after(Break.CUT, Way.DOWN, 0)
