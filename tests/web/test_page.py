@@ -309,7 +309,7 @@ def test_the_scripts_learn_what_programs_do(application: Application) -> None:
 
 
 def test_refused_credentials_open_the_page(config: Config, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """With a wrong token or password, and with a ticket, which takes one file, everybody gets the same page."""
+    """With a wrong token or password, or a ticket (which takes one file), everybody gets the same page."""
     tokens = tmp_path_factory.mktemp("access") / "tokens"
     tokens.write_text(line("all", ALL))
     application = create_app(replace(config, tokens=str(tokens), signing_keys=("k" * 32,)))
