@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from wsgi_store.digest import Digest
@@ -68,22 +69,17 @@ class Part(Directory):
 
     def write(self, data: bytes | memoryview, mode: int, modified: int | None) -> str:
         """Write a file and return its name here."""
-        name, fd = self._create()
-        try:
-            write_all(fd, data)
-            self.finish(fd, mode, modified)
-        except BaseException:
-            os.unlink(name, dir_fd=self.fd)
-            raise
-        finally:
-            os.close(fd)
-        return name
+        return self._made(lambda fd: write_all(fd, data), mode, modified)
 
     def copy(self, source: int, mode: int, modified: int | None) -> str:
         """Copy an open file, without its blocks where the file system can share them; return the name."""
-        name, fd = self._create()
+        return self._made(lambda fd: _copy(source, fd), mode, modified)
+
+    def _made(self, fill: Callable[[int], None], mode: int, modified: int | None) -> str:
+        name = self._next()
+        fd = os.open(name, NEW, 0o600, dir_fd=self.fd)
         try:
-            _copy(source, fd)
+            fill(fd)
             self.finish(fd, mode, modified)
         except BaseException:
             os.unlink(name, dir_fd=self.fd)
@@ -119,10 +115,6 @@ class Part(Directory):
         """Remove a file that has got no other name."""
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.fd)
-
-    def _create(self) -> tuple[str, int]:
-        name = self._next()
-        return name, os.open(name, NEW, 0o600, dir_fd=self.fd)
 
     def _next(self) -> str:
         self._number += 1
