@@ -185,7 +185,7 @@ def test_what_cannot_be_read(client: Client, tmp_path: Path) -> None:
 def test_a_file_that_changes_while_it_is_read(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
 ) -> None:
-    """What was read is uploaded as it is, and `changed` tells that it may be a mixture."""
+    """The bytes that were read are uploaded, and `changed` tells that they may be a mixture."""
     path = tmp_path / "file"
     path.write_bytes(b"first")
     fstat = os.fstat
@@ -278,7 +278,7 @@ def test_leaving_the_loop(client: Client) -> None:
 
 
 def test_groups(client: Client) -> None:
-    """What is known is given at once, in lists, while a later file is still to come."""
+    """Known outcomes are given at once, in lists, while a later file is still to come."""
     more = threading.Event()
 
     def later() -> Iterator[bytes]:

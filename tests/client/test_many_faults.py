@@ -113,7 +113,7 @@ def test_files_that_are_too_large(guarded: Server) -> None:
 
 
 def test_forms_that_are_too_large(guarded: Server) -> None:
-    """What is too much for one request takes several."""
+    """Files that are too much for one request take several."""
     sources = [Random(number).randbytes(200_000 + number) for number in range(15)]
     with Client(address(guarded), "all") as client:
         assert created(outcomes(client, sources)) == {True}
@@ -224,7 +224,7 @@ def test_a_read_only_store(tmp_path: Path, kept: str) -> None:
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
-    """What fits is stored, the rest has this failure, and later all of it can be sent."""
+    """Files that fit are stored, the rest has this failure, and later all of them can be sent."""
     sources = [Random(number).randbytes(50_000 + number) for number in range(100)]
     with disk("tmpfs", tmp_path / "store", 8 << 20):
         with gunicorn(tmp_path) as server, Client(address(server)) as client:

@@ -55,7 +55,7 @@ def test_two_algorithms() -> None:
 
 
 def test_a_directory_becomes_a_file() -> None:
-    """What was in it is removed."""
+    """Everything in it is removed."""
     before = [TOP, Entry("f", Kind.DIRECTORY, 0o755), replace(FILE, path="f/a")]
     assert [(change.path, change.after) for change in changes(before, [TOP, FILE])] == [
         ("f", FILE),

@@ -119,7 +119,7 @@ STRANGE = {
 
 @pytest.mark.parametrize("answer", STRANGE.values(), ids=list(STRANGE))
 def test_strange_archives(answer: bytes, tmp_path: Path) -> None:
-    """What no server of this service sends ends the restore, and no file appears."""
+    """An answer that no server of this service sends ends the restore, and no file appears."""
     with saying(reply(TREE), answer) as peer, hurried(peer.url, retries=0) as client:
         with pytest.raises(UnexpectedAnswer):
             restored(client, hashlib.sha256(TREE).hexdigest(), tmp_path / "new")

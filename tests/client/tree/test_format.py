@@ -51,7 +51,7 @@ def test_the_format() -> None:
 
 @given(st.sampled_from(Algorithm).flatmap(folders))
 def test_round_trip(entries: list[Entry]) -> None:
-    """What is read is what was written, and it is in the order of places."""
+    """Reading gives what was written, in the order of places."""
     text = b"".join(write(entries))
     assert parsed(text) == entries
     assert sorted(entries, key=lambda entry: place(entry.path)) == entries
@@ -242,7 +242,7 @@ def test_a_long_path() -> None:
 
 
 def test_places_are_by_components() -> None:
-    """What is in a directory comes before its neighbour, and bytes count, not characters."""
+    """The entries of a directory come before its neighbour, and bytes count, not characters."""
     paths = [".", "a", "a/b", "a/b/c", "a-b", "a.b", "ä", "\U00010000", "\udcff"]
     entries = [Entry(path, Kind.DIRECTORY, 0) for path in paths]
     assert sorted(reversed(entries), key=lambda entry: place(entry.path)) == entries
