@@ -101,8 +101,9 @@ DOWNLOADED = {
 @pytest.fixture(name="server", scope="module")
 def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("calls")
-    # With this umask the mode of a file has to be set after it was created.
-    with disk("tmpfs", directory / "store", 64 << 20), serving(directory, "--umask", "077") as server:
+    # With this umask the mode of a file has to be set after it was created. gunicorn's own --umask sets none.
+    umask = ("sh", "-c", 'umask 077 && exec "$@"', "sh")
+    with disk("tmpfs", directory / "store", 64 << 20), serving(directory, before=umask) as server:
         yield server
 
 

@@ -126,9 +126,9 @@ def test_the_command_while_it_counts(
         assert report["interrupted"]
     else:
         assert {row.split("\t")[1] for row in rows} == moved(root)
-        count = len(rows)
+        checked = "1 blob" if len(rows) == 1 else f"{len(rows)} blobs"
         assert said == (
-            f"corrupt: checked {count} blobs, {6 * count} bytes, {count} corrupt, 0 unreadable, "
+            f"corrupt: checked {checked}, {6 * len(rows)} bytes, {len(rows)} corrupt, 0 unreadable, "
             "interrupted, the next run continues from here"
         )
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support import ceph
 from tests.support.kinds import digest_of
-from tests.support.stops import MD5, MIGRATING, PATIENT, SHA1, SHA256, Server
+from tests.support.stops import MD5, MIGRATING, SHA1, SHA256, Server
 from wsgi_store.digest import Algorithm
 from wsgi_store.store.abilities import Adopted
 from wsgi_store.store.bucket import listing
@@ -20,7 +20,7 @@ MOVED = CONTENTS[::2]
 def fixture_server(tmp_path: Path) -> Server:
     """A store under migration, in which every other blob has its primary name."""
     ceph.ensure()
-    server = Server(tmp_path / "store", timeout=PATIENT)
+    server = Server(tmp_path / "store")
     server.make(MIGRATING)
     for data in CONTENTS:
         server.put_stray(MD5, data)

@@ -59,6 +59,7 @@ def test_a_name_that_is_changed_each_time(
 ) -> None:
     """An upload whose name others keep changing is not acknowledged without it."""
     monkeypatch.setattr(names, "ROUNDS", 3)
+    server.hurry()
     numbers = count()
 
     def change() -> None:
@@ -129,6 +130,7 @@ def test_an_upload_that_a_migration_overtakes(
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)
 def test_deleting_what_an_upload_may_be_moving(others: Server, algorithm: object) -> None:
     """A blob under two keys that do not know of each other is deleted under both."""
+    others.hurry()
     joined(others)
     assert others.delete(algorithm, DATA)  # type: ignore[arg-type]
     assert not any(there(others))
@@ -140,6 +142,7 @@ def test_deleting_what_keeps_being_replaced(
 ) -> None:
     """A deletion fails as long as others keep putting the blob under its old name."""
     monkeypatch.setattr(removal, "ROUNDS", 3)
+    server.hurry()
     joined(others)
     server.refresh()
     tokens = map(str, count())

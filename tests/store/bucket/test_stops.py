@@ -17,6 +17,7 @@ from tests.support.stops import (
     OLD,
     SHA1,
     SHA256,
+    TIMEOUT,
     Call,
     Server,
     called,
@@ -163,10 +164,10 @@ def stop_before(  # pylint: disable=too-many-arguments,too-many-positional-argum
     number: int, root: Path, proxy: Between, setup: Steps, step: Step, meanwhile: Sequence[Step]
 ) -> bool:
     """Stop a step before a request, do something else, and go on; returns whether there was that request."""
-    others = Server(root)
+    others = Server(root, timeout=TIMEOUT)
     setup(others)
     before = any(others.holds(one, DATA) for one in others.algorithms)
-    server = Server(root, proxy.url)
+    server = Server(root, proxy.url, TIMEOUT)
     server.refresh()
     seen: list[Call] = []
     came = stopped(proxy, number, lambda: seen.extend(one(others) for one in meanwhile))
@@ -191,10 +192,10 @@ def test_a_process_is_killed_between_two_requests(
     """Acknowledged blobs are there by all names, and the next operation finishes what was begun."""
     for number in itertools.count(1):
         root = next(roots)
-        others = Server(root)
+        others = Server(root, timeout=TIMEOUT)
         setup(others)
         before = {one for one in others.algorithms if others.holds(one, DATA)}
-        server = Server(root, proxy.url)
+        server = Server(root, proxy.url, TIMEOUT)
         server.refresh()
         came = killed(proxy, number)
         outer = step(server)

@@ -34,6 +34,7 @@ LARGE = bytes(range(256)) * (12 << 12)
 
 def test_moving_what_an_upload_may_be_moving(others: Server) -> None:
     """A blob under two keys that do not know of each other is joined."""
+    others.hurry()
     joined(others)
     assert others.adopt_all() == [Adopted.JOINED]
     assert there(others) == [True] * 3
@@ -126,6 +127,7 @@ def test_a_lock_that_is_released_when_it_is_collected(
 ) -> None:
     """A lock whose holder removes it at that moment is not counted, and is not made anew."""
     monkeypatch.setattr(litter, "MIN_AGE", -DAY)
+    server.hurry()
     place = f".locks/{NAME.hex}"
     obstore.put(others.client, place, b"held")
     left = before(proxy, place, {("PUT", 1): lambda: obstore.delete(others.client, place) or answer})
