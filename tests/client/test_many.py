@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.servers import Server, until
-from wsgi_store.client import Client, Uploaded, many
+from wsgi_store.client import Client, Uploaded, batch, many
 from wsgi_store.client.many import Sent
 from wsgi_store.errors import DigestMismatch
 
@@ -61,6 +61,21 @@ def test_a_folder(client: Client, server: Server, folder: dict[str, bytes]) -> N
         after = len(server.logged("POST / ")), len(server.logged("PUT /"))
         assert (after[0] - before[0] <= 5, after[1] - before[1]) == (True, 2 if created else 0)
     assert server.blobs() == {hash_of(data) for data in folder.values()}
+
+
+def test_few_questions(client: Client, server: Server) -> None:
+    """The more files have come, the more the server is asked about at once; only what it lacks is sent."""
+    files = [str(number).encode() for number in range(2 * many.FILES)]
+    for change in (range(0), range(0, len(files), 500)):
+        for number in change:
+            files[number] += b" changed"
+        before = len(server.logged("POST /missing")), len(server.logged("POST / "))
+        news = [uploaded(one).created for one in client.put_many(files)]
+        assert [number for number, new in enumerate(news) if new] == list(change or range(len(files)))
+        asked = len(server.logged("POST /missing")) - before[0]
+        sent = len(server.logged("POST / ")) - before[1]
+        assert asked == 5  # about 256, 512, 1024, 2048 and the rest
+        assert sent <= (5 if change else len(files) / batch.FILES + 1)
 
 
 def test_force_and_dry_run(client: Client, server: Server, folder: dict[str, bytes]) -> None:
@@ -285,8 +300,10 @@ def test_groups(client: Client) -> None:
         yield b"later"
         assert more.wait(20)
 
-    groups = client.put_many([*(str(number).encode() for number in range(many.FILES)), later()]).groups()
-    assert len(next(groups)) == many.FILES
+    groups = client.put_many(
+        [*(str(number).encode() for number in range(many.FIRST_FILES)), later()]
+    ).groups()
+    assert len(next(groups)) == many.FIRST_FILES
     more.set()
     assert [len(group) for group in groups] == [1]
 
@@ -306,8 +323,17 @@ def test_any_files(  # pylint: disable=too-many-arguments,too-many-positional-ar
     contents = [bytes([number]) * 37 * number for number in numbers]
     with Client(f"http://127.0.0.1:{server.port}") as client, pytest.MonkeyPatch.context() as patch:
         there = {blob.hash for blob in client.list()}
-        for name, value in {"FILES": files, "BYTES": size, "SMALL": small, "BACKLOG": backlog}.items():
+        values = {
+            "FIRST_FILES": files,
+            "FILES": 3 * files,
+            "BYTES": 2 * size,
+            "SMALL": small,
+            "BACKLOG": backlog,
+        }
+        for name, value in values.items():
             patch.setattr(many, name, value)
+        patch.setattr(batch, "FILES", files)
+        patch.setattr(batch, "BYTES", size)
         blobs = [uploaded(one) for one in client.put_many(contents, jobs=jobs)]
         assert [blob.hash for blob in blobs] == [hash_of(data) for data in contents]
         created = [blob.hash for blob in blobs if blob.created]

@@ -79,7 +79,7 @@ def test_a_store_of_md5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: 
 def test_rows_come_while_others_are_sent(url: str, server: Server, tmp_path: Path) -> None:
     """The rows of small files are printed while a large one behind them is sent; Ctrl-C ends that."""
     program = install(tmp_path / "here")
-    hashes = fill(program.parent / "d", many.FILES)
+    hashes = fill(program.parent / "d", many.FIRST_FILES)
     (program.parent / "d" / "large").write_bytes(LARGE)
     with Relay(server.port, 300_000) as relay:
         command = (program, "put", "-r", "d", "--url", relay.url, "--token", "all")

@@ -60,7 +60,7 @@ class Server(ObjectStore):
         bucket.timeout = timeout
 
     def hurry(self) -> None:
-        """Take over locks, and other servers' beginnings, as soon as in a test in which somebody is stopped."""
+        """Take over locks as soon as in a test in which somebody is stopped."""
         self._bucket.timeout = TIMEOUT
 
     @property

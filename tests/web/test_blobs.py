@@ -128,6 +128,7 @@ def test_mounted(application: Application) -> None:
     assert call(application, path=f"/{HASH}", SCRIPT_NAME="/data").body == HELLO
 
 
+@pytest.mark.on_disk
 def test_blob_that_is_no_file(application: Application, config: Config) -> None:
     """A directory in the place of a blob is answered 404."""
     Path(config.root, HASH[:2], HASH).mkdir(parents=True)

@@ -1,8 +1,10 @@
 """Uploads of small files in memory, many by one request: a form with several files (RFC 7578)."""
 
 import secrets
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 from wsgi_store.client.blobs import Uploaded, blob_in
@@ -16,6 +18,10 @@ from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import Denied, FilesRefused, StoreError, TooLarge, WSGIStoreError
 
 Outcome: TypeAlias = Uploaded | Exception
+
+# Files and bytes of one form: more would only take memory, here and there.
+FILES = 256
+BYTES = 4 << 20
 
 
 class Content(NamedTuple):
@@ -89,16 +95,17 @@ class Batch:
 
 
 class Batches:
-    """Uploads small files that the server lacks; threads may share it.
+    """Uploads small files that the server lacks, by requests in the threads of `pool`; threads may share it.
 
     With `force` it uploads those that the server has, too; with `dry_run` it uploads none.
     """
 
-    def __init__(self, uploader: Uploader, held: Held, *, force: bool, dry_run: bool) -> None:
+    def __init__(self, uploader: Uploader, held: Held, pool: Executor, *, force: bool, dry_run: bool) -> None:
         self._uploader = uploader
         self._transport = uploader.transport
         self._kept = uploader.kept
         self._held = held
+        self._pool = pool
         self._force = force
         self._dry_run = dry_run
         # Whether the server takes forms with several files, as far as is known.
@@ -128,7 +135,7 @@ class Batches:
         lacking: Any = contents.keys()
         # To ask about a single small file would take as long as to send it.
         if sizes and not self._force and (self._dry_run or len(sizes) > 1):
-            lacking = self._held.lacking(sizes, singly=self._dry_run)
+            lacking = self._pool.submit(self._held.lacking, sizes, singly=self._dry_run).result()
         outcomes: dict[Hashable, Outcome] = {}
         unsent = []
         for key, content in contents.items():
@@ -139,7 +146,8 @@ class Batches:
                 outcomes[key] = Uploaded(
                     content.digest.hex, len(content.data), url, content.names, created=key in lacking
                 )
-        outcomes.update(zip(unsent, self._sent([contents[key] for key in unsent]), strict=True))
+        forms = _divided([contents[key] for key in unsent])
+        outcomes.update(zip(unsent, chain.from_iterable(self._pool.map(self._sent, forms)), strict=True))
         return outcomes
 
     def _sent(self, contents: list[Content]) -> list[Outcome]:
@@ -229,6 +237,20 @@ class _Form:
             return self._uploader.confirmed(entry, blob, content.digest, content)
         except WSGIStoreError as error:
             return error
+
+
+def _divided(contents: Sequence[Content]) -> Iterator[list[Content]]:
+    """Yield as many as one form takes, again and again."""
+    part: list[Content] = []
+    size = 0
+    for content in contents:
+        if part and (len(part) == FILES or size + len(content.data) > BYTES):
+            yield part
+            part, size = [], 0
+        part.append(content)
+        size += len(content.data)
+    if part:
+        yield part
 
 
 def form(files: Sequence[bytes]) -> tuple[bytes, dict[str, str]]:

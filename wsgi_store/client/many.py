@@ -22,10 +22,13 @@ S = TypeVar("S")
 
 # Bytes of the largest file that is collected.
 SMALL = 256 << 10
-# Files and bytes of one batch, and batches that are under way: more only take memory.
-FILES = 256
-BYTES = 4 << 20
-BATCHES = 4
+# Files and bytes of one batch, which is one question. The first batch is smaller, and each one larger than
+# the one before: a few files go at once, and for many a server lists a bucket instead of looking for each.
+FIRST_FILES = 256
+FILES = 2048
+BYTES = 8 << 20
+# Batches that are under way: more only take memory.
+BATCHES = 2
 # Files whose outcome waits for that of an earlier one.
 BACKLOG = 16_384
 
@@ -114,19 +117,22 @@ class Sending(Generic[S]):
         progress: Progress | None,
     ) -> None:
         held = Held(uploader.transport, uploader.kept, renew=not dry_run)
+        self._pool = ThreadPoolExecutor(jobs)
         self._singles = Singles(uploader, held, force=force, dry_run=dry_run)
-        self._batches = Batches(uploader, held, force=force, dry_run=dry_run)
+        self._batches = Batches(uploader, held, self._pool, force=force, dry_run=dry_run)
         self._kept = uploader.kept
         self._sources = sources
         self._opener = opener
         self._hashing = Total(hashing)
         self._progress = Total(progress)
-        self._pool = ThreadPoolExecutor(jobs)
         self._room = Semaphore(jobs)
-        self._room_for_batches = Semaphore(min(jobs, BATCHES))
+        # These threads wait for the other ones, which make the requests.
+        self._batch_pool = ThreadPoolExecutor(BATCHES)
+        self._room_for_batches = Semaphore(BATCHES)
         self._waiting: deque[_Waiting[S]] = deque()
         self._collected: list[_Waiting[S]] = []
         self._batch: Batch | None = None
+        self._enough = FIRST_FILES
 
     def __iter__(self) -> Iterator[Sent[S]]:
         for group in self.groups():
@@ -146,11 +152,13 @@ class Sending(Generic[S]):
                 yield self._known()
         except BaseException:
             # Ctrl-C must not wait for what is under way.
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            for pool in (self._batch_pool, self._pool):
+                pool.shutdown(wait=False, cancel_futures=True)
             for one in self._waiting:
                 if one.file is not None and one.work is not None and one.work.cancelled():
                     one.file.close()
             raise
+        self._batch_pool.shutdown()
         self._pool.shutdown()
 
     def _take(self, source: S) -> None:
@@ -166,12 +174,13 @@ class Sending(Generic[S]):
             one.outcome = error
             return
         if data is None:
-            self._begin(self._send_alone, [one], self._room)
+            self._begin(self._pool, self._room, self._send_alone, [one])
             return
         batch = self._batch = self._batch or Batch(self._kept)
         batch.add(data)
         self._collected.append(one)
-        if batch.files >= FILES or batch.size >= BYTES:
+        if batch.files >= self._enough or batch.size >= BYTES:
+            self._enough = min(2 * self._enough, FILES)
             self._send_collected()
 
     def _open(self, one: _Waiting[S]) -> bytes | None:
@@ -197,21 +206,19 @@ class Sending(Generic[S]):
         if self._batch is not None:
             work = partial(self._send_batch, self._batch)
             collected, self._collected, self._batch = self._collected, [], None
-            self._begin(work, collected, self._room_for_batches, self._room)
+            self._begin(self._batch_pool, self._room_for_batches, work, collected)
 
     def _begin(
-        self, work: Callable[[list[_Waiting[S]]], None], files: list[_Waiting[S]], *rooms: Semaphore
+        self,
+        pool: ThreadPoolExecutor,
+        room: Semaphore,
+        work: Callable[[list[_Waiting[S]]], None],
+        files: list[_Waiting[S]],
     ) -> None:
         """Let another thread send files, as soon as there is room."""
-        for room in rooms:
-            room.acquire()  # pylint: disable=consider-using-with  # released by the other thread
-        future = self._pool.submit(work, files)
-
-        def release(_: Future[None]) -> None:
-            for room in rooms:
-                room.release()
-
-        future.add_done_callback(release)
+        room.acquire()  # pylint: disable=consider-using-with  # released by the other thread
+        future = pool.submit(work, files)
+        future.add_done_callback(lambda _: room.release())
         for one in files:
             one.work = future
 
