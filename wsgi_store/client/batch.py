@@ -259,7 +259,8 @@ def form(files: Sequence[bytes]) -> tuple[bytes, dict[str, str]]:
     boundary = secrets.token_hex(16)
     # A file has to have a name: an empty one would count as no file.
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="files[]"; filename="-"\r\n\r\n'.encode()
-    body = b"".join((head, (b"\r\n" + head).join(files), f"\r\n--{boundary}--\r\n".encode()))
+    parts = chain.from_iterable((head, data, b"\r\n") for data in files)
+    body = b"".join((*parts, f"--{boundary}--\r\n".encode()))
     return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
 
 

@@ -22,6 +22,8 @@ RAW: Any = {
     "preload_content": False,
     "decode_content": False,
 }
+# Bytes of a body that are sent together with the head: to copy more would only take time and memory.
+FIRST = 64 << 10
 
 
 class _SecureConnection(HTTPSConnection):
@@ -65,7 +67,11 @@ class _Connection(HTTPConnection):
             self._head = data
             return
         if self._head:
-            data, self._head = self._head + data, None
+            first, self._head = self._head + data[:FIRST], None
+            if len(data) > FIRST:
+                super().send(first)
+                first = memoryview(data)[FIRST:]
+            data = first
         elif self.sock is not None and wait_for_read(self.sock, 0):
             # A server that answers before the end of the request refuses it.
             self._cut = True
