@@ -81,6 +81,8 @@ def inner(directory: Path, text: str, plugins: list[str], *options: str) -> subp
         "pytest",
         # Only the plugins that the configuration names: others take longer to import than these tests to run.
         *(f"-p{name}" for name in ("xdist.plugin", "pytest_timeout", "tests.conftest", *plugins)),
+        # pytest would close its usual directory to other users, one of whom may be in it for another test.
+        "--basetemp=.inner",
         *options,
         "test_inner.py",
     ]

@@ -103,6 +103,8 @@ def run(directory: Path, *arguments: str) -> Run:
     """Run tests outside this project's configuration, as other projects do."""
     (directory / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    # pytest would close its usual directory to other users, one of whom may be in it for another test.
+    command.append("--basetemp=.inner")
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=200, check=False)
     return Run(done.returncode, done.stdout)
 
