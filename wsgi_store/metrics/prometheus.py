@@ -88,7 +88,7 @@ def count_upload(event: str) -> None:
 
 
 class TimedStore:
-    """A store whose stat, open, add, add_all and remove are timed.
+    """A store whose stat, sizes, open, add, add_all and remove are timed.
 
     Every other member is that of the wrapped store, so isinstance also finds its optional abilities.
     """
@@ -101,6 +101,7 @@ class TimedStore:
         methods = [name for name in dir(kind) if name[0] != "_" and callable(getattr(kind, name))]
         vars(self).update({name: getattr(store, name) for name in methods})
         self.stat = _timed("stat", store.stat)
+        self.sizes = _timed("sizes", store.sizes)
         self.open = _timed("open", store.open)
         self.add = _timed("add", store.add)
         self.add_all = _timed("add_all", store.add_all)
