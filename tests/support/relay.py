@@ -148,7 +148,7 @@ class _Pair:
         source, target = self._ends[way]
         passed = 0
         with contextlib.suppress(OSError):
-            while data := source.recv(BLOCK):
+            while data := self._received(source, target):
                 broken = self._relay.breaking(way, passed, len(data))
                 if broken is not None:
                     kind, count = broken
@@ -170,6 +170,15 @@ class _Pair:
                 self._relay.forget(source, target)
                 source.close()
                 target.close()
+
+    def _received(self, source: socket.socket, target: socket.socket) -> bytes:
+        try:
+            return source.recv(BLOCK)
+        except OSError:
+            # A killed server resets its connections; its client would wait in vain.
+            if not self._stalled:
+                _reset(target)
+            raise
 
     def _reset(self) -> None:
         for one in self._ends[Way.UP]:
