@@ -26,7 +26,8 @@ BESIDE = 1600
 BESIDE_ALL = 500_000
 # Requests on their way to a server that is killed are sent once more.
 ON_THE_WAY = 6_000_000
-KILLS = pytest.mark.parametrize("kills", [1, pytest.param(12, marks=pytest.mark.races)])
+pytestmark = pytest.mark.races
+KILLS = 12
 
 
 class Course:
@@ -67,9 +68,9 @@ class Course:
             finally:
                 process.kill()
 
-    def moments(self, kills: int) -> Iterator[int]:
+    def moments(self) -> Iterator[int]:
         """Yield how many bytes have to be carried until each kill, since the one before."""
-        moments = sorted(self._random.uniform(0.05, 0.8) * self.size for _ in range(kills))
+        moments = sorted(self._random.uniform(0.05, 0.8) * self.size for _ in range(KILLS))
         for before, moment in pairwise([0, *moments]):
             yield int(moment - before)
 
@@ -164,11 +165,10 @@ def ended(process: "subprocess.Popen[bytes]") -> bytes:
     return out
 
 
-@KILLS
-def test_the_command_is_killed(course: Course, kills: int) -> None:
+def test_the_command_is_killed(course: Course) -> None:
     """Another start goes on where the killed command ended."""
     idle, hits = course.server.descriptors(), 0
-    for moment in course.moments(kills):
+    for moment in course.moments():
         most = course.most()
         with course.running() as process:
             hits += course.reach(moment, process)
@@ -183,12 +183,11 @@ def test_the_command_is_killed(course: Course, kills: int) -> None:
     course.check(out)
 
 
-@KILLS
-def test_the_server_is_killed(course: Course, kills: int) -> None:
+def test_the_server_is_killed(course: Course) -> None:
     """The command waits until the server is there again, and goes on."""
     with course.running() as process:
         most = course.most()
-        for moment in course.moments(kills):
+        for moment in course.moments():
             course.reach(moment, process)
             assert course.carried() <= most
             course.restart()

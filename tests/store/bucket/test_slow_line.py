@@ -59,6 +59,7 @@ def test_a_lock_whose_answer_is_lost(relay: Relay, tmp_path: Path) -> None:
     assert relay.breaks
 
 
+@pytest.mark.races
 def test_a_line_too_slow_for_four_parts(tmp_path: Path) -> None:
     """A large file gets through a slow connection on a retry, with fewer parts at once."""
     rate, timeout = 8 << 20, 3.0
@@ -75,6 +76,7 @@ def test_a_line_too_slow_for_four_parts(tmp_path: Path) -> None:
     pytest.fail("it never got through")
 
 
+@pytest.mark.races
 def test_a_line_too_slow_for_a_part_of_each(tmp_path: Path) -> None:
     """Concurrent large files get through one by one on a connection that carries only one part in time."""
     rate, timeout, size = 4 << 20, 3.5, 2 * MIN_PART_SIZE + 1
