@@ -240,7 +240,7 @@ class _Form:
 
 
 def _divided(contents: Sequence[Content]) -> Iterator[list[Content]]:
-    """Yield as many as one form takes, again and again."""
+    """Yield the files of each form."""
     part: list[Content] = []
     size = 0
     for content in contents:
