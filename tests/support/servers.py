@@ -141,7 +141,8 @@ class Server:
         # The server closes a connection that its client has closed when it next looks at it.
         with contextlib.suppress(AssertionError):
             until(lambda: not surplus(), "descriptors to be closed")
-        assert surplus() == Counter()
+        left = surplus()
+        assert not left, left
 
     def blobs(self) -> set[str]:
         """The hashes of the files in the store."""
