@@ -138,11 +138,19 @@ class Server:
             # uWSGI creates the pollers of its threads on demand.
             return self.descriptors() - before - Counter(anon_inode=1000)
 
-        # The server closes a connection that its client has closed when it next looks at it.
-        with contextlib.suppress(AssertionError):
-            until(lambda: not surplus(), "descriptors to be closed")
-        left = surplus()
-        assert not left, left
+        left: Counter[str] = Counter()
+
+        def unused() -> bool:
+            nonlocal left
+            left = surplus()
+            return not left
+
+        try:
+            # The server closes a connection that its client has closed when it next looks at it; uWSGI waits
+            # up to its `socket-timeout` of 60 s for what comes no more.
+            until(unused, "descriptors to be closed", seconds=70)
+        except AssertionError as failure:
+            raise AssertionError(f"still open: {left}") from failure
 
     def blobs(self) -> set[str]:
         """The hashes of the files in the store."""
