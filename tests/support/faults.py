@@ -39,11 +39,11 @@ def hash_of(data: bytes) -> str:
 
 @contextmanager
 def serving(
-    directory: Path, *arguments: str, min_free: str = "0", hash_: str = "sha256", before: tuple[str, ...] = ()
+    directory: Path, *, min_free: str = "0", hash_: str = "sha256", before: tuple[str, ...] = ()
 ) -> Iterator[Server]:
     """The shipped gunicorn on the store in a directory."""
     settings = {"WSGI_STORE_MIN_FREE": min_free, "WSGI_STORE_HASH": hash_, "WEB_CONCURRENCY": str(WORKERS)}
-    with gunicorn(directory, *arguments, before=before, **settings) as server:
+    with gunicorn(directory, before=before, **settings) as server:
         yield server
 
 

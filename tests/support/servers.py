@@ -146,9 +146,8 @@ class Server:
             return not left
 
         try:
-            # The server closes a connection that its client has closed when it next looks at it; uWSGI waits
-            # up to its `socket-timeout` of 60 s for what comes no more.
-            until(unused, "descriptors to be closed", seconds=70)
+            # The server closes a connection that its client has closed when it next looks at it.
+            until(unused, "descriptors to be closed")
         except AssertionError as failure:
             raise AssertionError(f"still open: {left}") from failure
 

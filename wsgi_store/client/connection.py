@@ -67,11 +67,11 @@ class _Connection(HTTPConnection):
             self._head = data
             return
         if self._head:
-            first, self._head = self._head + data[:FIRST], None
-            if len(data) > FIRST:
-                super().send(first)
-                first = memoryview(data)[FIRST:]
-            data = first
+            head, self._head = self._head, None
+            super().send(head + data[:FIRST])
+            if len(data) <= FIRST:
+                return
+            data = memoryview(data)[FIRST:]
         elif self.sock is not None and wait_for_read(self.sock, 0):
             # A server that answers before the end of the request refuses it.
             self._cut = True
