@@ -156,8 +156,8 @@ class Tab:
     def choosing(self, selector: str = "", key: str = "") -> Iterator[Callable[..., None]]:
         """Open the browser's dialog for files by a click, or by a key; yields what chooses in it."""
         waiting = self.page.begin("waitForFileChooser")
-        # Puppeteer has to be listening first.
-        self.page.call("url")
+        # Keys and clicks can overtake the order to wait for the dialog, until the page has answered something.
+        self.js("() => true")
         if selector:
             self.click(selector)
         else:
