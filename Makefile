@@ -72,9 +72,15 @@ coverage: $(VENV)/.installed-test
 	|| { $(RUN) -m coverage report --include='$(CORE)'; \
 	echo 'make: the coverage of these files must be 99 % or more' >&2; exit 1; }
 
-# In one process: these tests start whole programs, and many measure.
+ifdef ARGS
 clients: $(VENV)/.installed-clients $(MODULES)/.installed
 	$(TEST) -m clients $(ARGS)
+else
+# Each of the programs that these tests start needs a processor.
+clients: $(VENV)/.installed-clients $(MODULES)/.installed
+	$(TEST) -m 'clients and not alone' --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	$(TEST) -m 'clients and alone'
+endif
 
 pictures: $(VENV)/.installed-clients $(MODULES)/.installed
 	PICTURES=1 $(TEST) tests/page/test_pictures.py

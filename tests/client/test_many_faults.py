@@ -205,8 +205,8 @@ def test_an_older_server(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", ["405 No", "501 No", "400 No"])
 def test_a_proxy_that_lets_no_question_pass(status: str) -> None:
     """A file is sent if nothing can be asked, neither by a list nor by HEAD."""
-    refused = reply(b"", status, Connection="close")
-    stored = reply(json.dumps(told(LARGE)[0]).encode(), Connection="close")
+    refused = reply(b"", status)
+    stored = reply(json.dumps(told(LARGE)[0]).encode())
     with saying(refused, refused, stored) as peer, hurried(peer.url) as client:
         assert created(outcomes(client, [LARGE])) == {True}
         assert [head.split()[0] for head in peer.seen("")] == ["POST", "HEAD", "POST"]

@@ -102,6 +102,6 @@ def test_a_server_that_is_too_old(tmp_path: Path) -> None:
 @pytest.mark.parametrize("told", [b"{}", b'{"missing": 5}', b'{"missing": ["%s"]}' % (b"0" * 64), b"[]"])
 def test_answers_that_make_no_sense(told: bytes) -> None:
     """They are not believed, nor hashes that were not asked for."""
-    with saying(reply(told, Connection="close")) as peer, hurried(peer.url) as client:
+    with saying(reply(told)) as peer, hurried(peer.url) as client:
         with pytest.raises(UnexpectedAnswer):
             list(client.missing([hash_of(1)]))

@@ -45,7 +45,7 @@ def saying(*answers: bytes, index: bytes = OLD) -> AbstractContextManager[peers.
 def stored(**others: object) -> bytes:
     """The answer to an upload of a store with names."""
     told = {"hash": SHA256, "algorithm": "sha256", "names": NAMES, "size": SIZE, "created": True, **others}
-    return reply(json.dumps(told).encode(), Connection="close")
+    return reply(json.dumps(told).encode())
 
 
 def repr_digest(**digests: str) -> str:
@@ -188,7 +188,7 @@ def test_a_listing_by_the_algorithm_of_its_cursor() -> None:
     def page(*entries: tuple[str, dict[str, str]], more: bool) -> bytes:
         files = [{"hash": hash_, "size": 1, "names": names} for hash_, names in entries]
         return reply(
-            json.dumps({"files": files, "next": "/x" if more else None}).encode(), Connection="close"
+            json.dumps({"files": files, "next": "/x" if more else None}).encode()
         )
 
     one, two = ("1" * 32, {"sha256": NONE, "md5": "1" * 32}), ("2" * 32, {"md5": "2" * 32})
@@ -204,7 +204,7 @@ def test_a_listing_by_the_algorithm_of_its_cursor() -> None:
 def test_a_listing_of_version_0_1_0() -> None:
     """A listing without names is read by the algorithm of the server, also when that changed."""
     entry = b'{"files": [{"hash": "%s", "size": 1, "url": "/x"}], "next": null}'
-    answers = [reply(entry % hash_.encode(), Connection="close") for hash_ in (HASH, SHA1)]
+    answers = [reply(entry % hash_.encode()) for hash_ in (HASH, SHA1)]
     with saying(*answers) as peer, hurried(peer.url) as client:
         assert [blob.names for blob in client.list()] == [{"md5": HASH}]
         peer.index = b'{"algorithm": "sha1"}'
@@ -229,7 +229,7 @@ def test_another_server_with_hashes_of_the_same_length(tmp_path: Path) -> None:
 
 def test_version_0_1_0() -> None:
     """A server without names gets no PUT, but a POST with the hash."""
-    answer = reply(json.dumps({"hash": HASH, "size": SIZE, "created": True}).encode(), Connection="close")
+    answer = reply(json.dumps({"hash": HASH, "size": SIZE, "created": True}).encode())
     with saying(answer) as peer, hurried(peer.url) as client:
         for source in (DATA, io.BytesIO(DATA), Unseekable(DATA)):
             assert client.put(source, hash_=HASH).names == {"md5": HASH}
@@ -239,7 +239,7 @@ def test_version_0_1_0() -> None:
 @pytest.mark.parametrize("status", ["405 Method Not Allowed", "501 Not Implemented"])
 def test_a_proxy_that_refuses_put(status: str) -> None:
     """A refused PUT is repeated once as a POST with the hash, and later uploads begin with POST."""
-    refused = reply(b"", status, Connection="close")
+    refused = reply(b"", status)
     with saying(refused, stored(), index=MIGRATED) as peer, hurried(peer.url) as client:
         for _ in range(2):
             assert client.put(io.BytesIO(DATA), hash_=HASH).created

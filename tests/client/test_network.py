@@ -134,8 +134,8 @@ def test_a_proxy(open_service: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests go through HTTP_PROXY with its credentials, except to the hosts in NO_PROXY."""
     server = f"http://127.0.0.1:{open_service.port}"
     answer = b'{"hash": "%s", "size": %d, "created": true}' % (HASH.encode(), len(DATA))
-    index = reply(b'{"algorithm": "sha256", "names": []}', Connection="close")
-    with saying(index, reply(answer, Connection="close")) as proxy:
+    index = reply(b'{"algorithm": "sha256", "names": []}')
+    with saying(index, reply(answer)) as proxy:
         monkeypatch.setenv("http_proxy", f"http://user:pass@127.0.0.1:{proxy.port}")
         with Client("http://store.example.org/prefix") as client:
             assert client.put(DATA, hash_=HASH).url == f"http://store.example.org/prefix/{HASH}"

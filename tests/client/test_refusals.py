@@ -39,7 +39,7 @@ def test_what_is_not_understood(answer: bytes) -> None:
 @pytest.mark.parametrize("files", [b"", b'{"hash": "x", "size": 1}'], ids=["nothing", "the same"])
 def test_a_listing_without_an_end(files: bytes) -> None:
     """A listing whose pages make no progress ends with an error."""
-    with saying(reply(b'{"files": [%s], "next": "/x"}' % files, Connection="close")) as peer:
+    with saying(reply(b'{"files": [%s], "next": "/x"}' % files)) as peer:
         with Client(peer.url) as client, pytest.raises(UnexpectedAnswer):
             for number, _ in enumerate(client.list()):
                 assert number < 10

@@ -369,8 +369,8 @@ def test_a_failure_that_passes_for_one_of_all(url: str, tmp_path: Path) -> None:
     # The answer to the question whether it is missing, and to the upload.
     two = {"missing": [hash_], "hash": hash_, "size": 500_000, "created": True}
     answers = [
-        reply(b"", "502 Bad Gateway", Connection="close"),
-        reply(json.dumps(two).encode(), Connection="close"),
+        reply(b"", "502 Bad Gateway"),
+        reply(json.dumps(two).encode()),
     ]
     with saying(*answers) as peer:
         result = run("put", "-j", "1", "1", "2", "--retries", "0", "--url", peer.url, status=6)

@@ -199,7 +199,7 @@ def test_force(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_interrupted_where_nothing_is_kept(program: Path, big: Path) -> None:
     """Ctrl-C promises nothing if the server keeps no uploads."""
     assert big.stat().st_size == SIZE
-    missing = reply(b"", "404 Not Found", Connection="close")
+    missing = reply(b"", "404 Not Found")
     # An answer that is announced and does not come.
     index = b'{"algorithm": "sha256", "names": []}'
     with saying(missing, missing, reply(b"", length=5), index=index) as peer:

@@ -19,8 +19,13 @@ def hurried(url: str, token: str | None = None, **options: Any) -> Client:
 
 
 def reply(body: bytes, status: str = "200 OK", length: int | None = None, **fields: str) -> bytes:
-    """A response; `length` overrides its Content-Length, `_` in a field's name stands for `-`."""
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}"]
+    """A response, after which the server closes the connection.
+
+    `length` overrides its Content-Length, `_` in a field's name stands for `-`.
+    """
+    # A client that is not told could send its next request just when the connection is closed.
+    lines = [f"HTTP/1.1 {status}", "Connection: close"]
+    lines.append(f"Content-Length: {len(body) if length is None else length}")
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
@@ -98,7 +103,7 @@ def saying(*answers: bytes, host: str = "127.0.0.1", index: bytes = INDEX) -> It
                     stream.read(size + 2)
                 stream.readline()
         if head.startswith("GET / "):
-            client.sendall(reply(peer.index, Connection="close"))
+            client.sendall(reply(peer.index))
         else:
             client.sendall(remaining.pop(0) if len(remaining) > 1 else remaining[0])
 
