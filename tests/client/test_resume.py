@@ -13,7 +13,7 @@ import pytest
 from tests.support.access import line
 from tests.support.peers import hurried
 from tests.support.relay import Break, Relay, Way
-from tests.support.servers import Server, gunicorn
+from tests.support.servers import Server, gunicorn, matching
 from wsgi_store.client import Client, Uploaded, resume
 from wsgi_store.client.source import PIECE
 from wsgi_store.errors import (
@@ -135,7 +135,7 @@ def test_an_upload_that_is_removed_meanwhile(client: Client, server: Server, dat
 
     def remove(done: int) -> None:
         if done >= SIZE // 2 and not removed:
-            for path in (server.root / ".uploads").glob("*/*/0"):
+            for path in matching(server.root, ".uploads/*/*/0"):
                 path.parent.rename(path.parents[1] / ".gone")
                 removed.append(path)
 

@@ -4,7 +4,6 @@ import hashlib
 import os
 import signal
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,7 +18,7 @@ from tests.support.commands import run as run_program
 from tests.support.commands import start
 from tests.support.peers import reply, saying
 from tests.support.relay import Relay
-from tests.support.servers import Server, gunicorn, until
+from tests.support.servers import Server, gunicorn, received, until
 from wsgi_store.cli import upload
 from wsgi_store.cli.main import main
 from wsgi_store.cli.output import Output
@@ -64,22 +63,13 @@ def hash_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def received(server: Server) -> int:
-    """How many bytes the unfinished uploads have."""
-    size = 0
-    for path in (server.root / ".uploads").glob("*/*/[0-9]"):
-        with suppress(FileNotFoundError):
-            size += path.stat().st_size
-    return size
-
-
 def test_the_command_is_killed(program: Path, server: Server, big: Path) -> None:
     """After kill -9 the next start continues, says where, and prints what any other upload prints."""
     with Relay(server.port, RATE) as relay:
         with start(program, "put", "big", "--url", relay.url) as process:
-            until(lambda: received(server) > 5_000_000, "the first bytes")
+            until(lambda: received(server.root) > 5_000_000, "the first bytes")
             process.kill()
-    there = received(server)
+    there = received(server.root)
     assert there < SIZE
     url = f"http://127.0.0.1:{server.port}"
     done = run_program(program, "put", "big", "--url", url)
@@ -91,7 +81,7 @@ def test_the_command_is_killed(program: Path, server: Server, big: Path) -> None
     assert all("trying again in" in line for line in waiting)
     with Client(url) as client:
         assert client.get_bytes(hash_) == big.read_bytes()
-    assert not received(server)
+    assert not received(server.root)
 
 
 @pytest.mark.parametrize("how", [[], ["--quiet"], ["--json"]], ids=["", "quiet", "json"])
@@ -99,7 +89,7 @@ def test_interrupted(program: Path, server: Server, big: Path, how: list[str]) -
     """Ctrl-C says that another start continues; output for programs stays as it is."""
     with Relay(server.port, RATE) as relay:
         with start(program, "put", "big", *how, "--url", relay.url) as process:
-            until(lambda: received(server) > 5_000_000, "the first bytes")
+            until(lambda: received(server.root) > 5_000_000, "the first bytes")
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (130, b"", b"" if how else MORE)
@@ -125,7 +115,7 @@ def test_several_files(program: Path, server: Server) -> None:
         (program.parent / name).write_bytes(Random(name).randbytes(SIZE))
     with Relay(server.port, 2 * RATE) as relay:
         with start(program, "put", *names, "--url", relay.url) as process:
-            until(lambda: received(server) > SIZE, "the first bytes")
+            until(lambda: received(server.root) > SIZE, "the first bytes")
             process.kill()
     done = run_program(program, "put", *names, "--url", f"http://127.0.0.1:{server.port}")
     assert done.returncode == 0

@@ -15,7 +15,7 @@ import pytest
 from tests.support.commands import install, start
 from tests.support.faults import disk, full
 from tests.support.relay import Break, Relay, Way
-from tests.support.servers import gunicorn, until
+from tests.support.servers import gunicorn, received, until
 from wsgi_store.client import Client
 
 pytestmark = pytest.mark.races
@@ -56,18 +56,9 @@ class Course:
         self.relay.__exit__()
         self.server.kill()
 
-    def received(self) -> int:
-        """How many bytes of the file the service has."""
-        size = 0
-        for path in (self.server.root / ".uploads").glob("*/*/[0-9]*"):
-            if path.name.isdigit():
-                with suppress(FileNotFoundError):
-                    size += path.stat().st_size
-        return size
-
     def reach(self, percent: int, what: str) -> None:
         """Wait until the service has so much of the file."""
-        until(lambda: self.received() * 100 >= self.size * percent, what, 60)
+        until(lambda: received(self.server.root) * 100 >= self.size * percent, what, 60)
 
     def holder(self) -> int:
         """The process that receives the file."""
@@ -160,7 +151,7 @@ def test_ten_breaks(course: Course, capsys: pytest.CaptureFixture[str]) -> None:
 def test_two_commands(course: Course, capsys: pytest.CaptureFixture[str]) -> None:
     """Two commands that send the same file at once end with one blob, and it is sent about once."""
     hash_ = course.hash.hexdigest()
-    until(course.received, "the first bytes")
+    until(lambda: received(course.server.root), "the first bytes")
     other = course.start()
     for process in (course.process, other):
         out, err = process.communicate(timeout=120)

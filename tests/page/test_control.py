@@ -11,7 +11,7 @@ from tests.support.between import Between, Fields
 from tests.support.browsers import Profile
 from tests.support.fresh import MIB, fresh
 from tests.support.relay import Relay
-from tests.support.servers import Server, gunicorn, until
+from tests.support.servers import Server, gunicorn, matching, until
 from tests.support.visits import Visit
 
 pytestmark = pytest.mark.clients
@@ -42,7 +42,7 @@ def sent(relay: Relay, count: int) -> None:
 
 def unfinished(server: Server) -> set[Path]:
     """The directories of unfinished uploads."""
-    found = (server.root / ".uploads").glob("[!.]*/[!.]*")
+    found = matching(server.root, ".uploads/*/*")
     return {path for path in found if not (path / "done.json").exists()}
 
 

@@ -20,8 +20,8 @@ import pytest
 from tests.support import speakers
 from tests.support.exchanges import DATA, HASH, SIZE, form, told
 from tests.support.foreign import SERVERS
-from tests.support.servers import PROJECT, Server, gunicorn, start, until, uwsgi
-from tests.support.speakers import SPEAKERS, Speaker, create, finish, offset, received
+from tests.support.servers import PROJECT, Server, gunicorn, received, start, until, uwsgi
+from tests.support.speakers import SPEAKERS, Speaker, create, finish, offset
 from tests.support.wire import Connection, chunked, message
 
 pytestmark = pytest.mark.clients
@@ -212,8 +212,8 @@ def test_resumable_uploads(at: tuple[Server, Seen], speaker: Speaker) -> None:
     with Connection(server.port) as connection:
         connection.send(speaker.patch(url, 0, Content_Length=SIZE), DATA[: SIZE // 2])
         with suppress(AssertionError):
-            until(lambda: received(server, url) > SIZE // 2 - (1 << 20), "bytes to be written", 2)
-        kept = received(server, url)
+            until(lambda: received(server.root, url) > SIZE // 2 - (1 << 20), "bytes to be written", 2)
+        kept = received(server.root, url)
         connection.reset()
     until(lambda: speakers.head(speaker, server.port, url).status in (200, 204), "the end of the request")
     assert offset(speaker, server.port, url) >= kept

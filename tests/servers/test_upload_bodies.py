@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.exchanges import DATA, HASH, SIZE
-from tests.support.servers import Server, gunicorn, until, uwsgi
-from tests.support.speakers import DRAFT, SPEAKERS, TUS, Speaker, create, finish, head, offset, received
+from tests.support.servers import Server, gunicorn, received, until, uwsgi
+from tests.support.speakers import DRAFT, SPEAKERS, TUS, Speaker, create, finish, head, offset
 from tests.support.wire import Connection, chunked, message
 
 Start = Callable[..., Server]
@@ -47,7 +47,7 @@ def test_a_slow_client(server: Server, speaker: Speaker, coded: bool) -> None:
             data = DATA[sent : sent + STEP]
             connection.send(chunked(data, end=b"") if coded else data)
         # uWSGI returns from a read when all its bytes have arrived.
-        until(lambda: received(server, url) >= 4 * STEP, "bytes to be written", 2)
+        until(lambda: received(server.root, url) >= 4 * STEP, "bytes to be written", 2)
         connection.reset()
     assert offset(speaker, server.port, url) >= 4 * STEP
     assert finish(speaker, server.port, url, DATA) == HASH
@@ -65,7 +65,7 @@ def test_a_broken_line(server: Server, speaker: Speaker, way: str, coded: bool) 
             connection.socket.shutdown(socket.SHUT_WR)
             connection.rest()
         else:
-            until(lambda: received(server, url) > HALF - (1 << 20), "bytes to be written")
+            until(lambda: received(server.root, url) > HALF - (1 << 20), "bytes to be written")
             connection.reset()
     assert offset(speaker, server.port, url) > HALF - (1 << 20)
     assert finish(speaker, server.port, url, DATA) == HASH
@@ -78,7 +78,7 @@ def test_removed_meanwhile(speaker: Speaker, tmp_path: Path) -> None:
         url = create(speaker, server.port, SIZE)
         with Connection(server.port) as connection, Connection(server.port) as other:
             connection.send(*begun(speaker, url, False, DATA[:1000]))
-            until(lambda: received(server, url) == 1000, "bytes to be written", 2)
+            until(lambda: received(server.root, url) == 1000, "bytes to be written", 2)
             fields = {"Tus_Resumable": "1.0.0"} if speaker is TUS else {}
             assert other.ask(message("DELETE", url, **fields)).status == 204
             begin = time.monotonic()
@@ -110,7 +110,7 @@ def test_a_drain(signal_: signal.Signals, tmp_path: Path) -> None:
         url = create(DRAFT, server.port, SIZE)
         with Connection(server.port) as connection:
             connection.send(*begun(DRAFT, url, False, DATA[:HALF]))
-            until(lambda: received(server, url) == HALF, "bytes to be written")
+            until(lambda: received(server.root, url) == HALF, "bytes to be written")
             before = server.processes()
             server.process.send_signal(signal_)
             if signal_ == signal.SIGHUP:
@@ -130,7 +130,7 @@ def test_a_worker_that_retires(tmp_path: Path) -> None:
         with Connection(server.port) as connection:
             url = create(DRAFT, server.port, SIZE)
             connection.send(*begun(DRAFT, url, False, DATA[:HALF]))
-            until(lambda: received(server, url) == HALF, "bytes to be written")
+            until(lambda: received(server.root, url) == HALF, "bytes to be written")
             connection.send(DATA[HALF:])
             assert connection.receive().status == 200
         until(lambda: server.processes() and not server.processes() & server.workers, "a new worker")

@@ -156,7 +156,7 @@ class Tab:
     def choosing(self, selector: str = "", key: str = "") -> Iterator[Callable[..., None]]:
         """Open the browser's dialog for files by a click, or by a key; yields what chooses in it."""
         waiting = self.page.begin("waitForFileChooser")
-        # Keys and clicks can overtake the order to wait for the dialog, until the page has answered something.
+        # Keys and clicks can overtake the order to wait for the dialog until the page has answered something.
         self.js("() => true")
         if selector:
             self.click(selector)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from tests.support.kinds import LocalKind
-from tests.support.servers import TROUBLE, Server, gunicorn, until
+from tests.support.servers import TROUBLE, Server, gunicorn, matching, until
 from tests.support.tracing import python_path
 from wsgi_store.store.marker import NAME, Marker
 
@@ -136,7 +136,7 @@ class Fleet:
 
     def uploads(self) -> list[Path]:
         """The uploads that are unfinished or have a result, and those that are being removed."""
-        return [*(self.root / ".uploads").glob("[0-9a-f]*/*"), *(self.root / ".uploads").glob(".gone-*")]
+        return [*matching(self.root, ".uploads/[0-9a-f]*/*"), *matching(self.root, ".uploads/.gone-*")]
 
     def names(self) -> set[str]:
         """The names that lead to a file; also counts those whose file has other bytes."""

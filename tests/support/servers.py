@@ -2,6 +2,7 @@
 
 import contextlib
 import getpass
+import glob
 import http.client
 import os
 import re
@@ -48,6 +49,22 @@ http {{
     include site.conf;
 }}
 """
+
+
+def matching(directory: Path, pattern: str) -> list[Path]:
+    """The paths below a directory that match; a server may change the directory meanwhile."""
+    # pathlib's own would raise for a directory that is removed just then.
+    return [directory / name for name in glob.glob(pattern, root_dir=directory)]
+
+
+def received(root: Path, url: str = "*") -> int:
+    """How many bytes the unfinished uploads of a store have, or the one with this URL."""
+    size = 0
+    for path in matching(root, f".uploads/*/{url.rpartition('/')[2]}/[0-9]*"):
+        if path.name.isdigit():
+            with contextlib.suppress(FileNotFoundError):
+                size += path.stat().st_size
+    return size
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:

@@ -1,10 +1,8 @@
 """What clients of the two protocols of resumable uploads send, byte by byte."""
 
 import json
-from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.servers import Server
 from tests.support.wire import Answer, Connection, message
 
 
@@ -79,10 +77,3 @@ def finish(speaker: Speaker, port: int, url: str, data: bytes) -> str:
         done = connection.ask(message("GET", url))
     assert done.status == 200, done
     return str(json.loads(done.body)["hash"])
-
-
-def received(server: Server, url: str) -> int:
-    """How many bytes of an upload lie in its directory; 0 once it is finished."""
-    identity = url.rpartition("/")[2]
-    parts = Path(server.root, ".uploads").glob(f"*/{identity}/[0-9]*")
-    return sum(part.stat().st_size for part in parts if part.name.isdigit() and part.is_file())

@@ -24,7 +24,7 @@ from tests.support.faults import disk
 from tests.support.node import TusJs
 from tests.support.relay import Relay
 from tests.support.resuming import holder, holders, is_stopped
-from tests.support.servers import Server, gunicorn, until
+from tests.support.servers import Server, gunicorn, matching, received, until
 
 MIB = 1 << 20
 SIZE = int(os.environ.get("UPLOAD_MIB", "256")) * MIB
@@ -124,14 +124,6 @@ class Cuts:
         (directory / "store").symlink_to(self.root)
         return gunicorn(directory, WSGI_STORE_ROOT=str(self.root), WSGI_STORE_HASH="sha256")
 
-    def received(self) -> int:
-        """How many bytes the parts of the upload have."""
-        sizes = 0
-        for path in self.root.glob(".uploads/*/*/[0-9]"):
-            with contextlib.suppress(FileNotFoundError):
-                sizes += path.stat().st_size
-        return sizes
-
     def reset(self) -> None:
         """The line breaks."""
         self.relay.cut()
@@ -151,8 +143,8 @@ class Cuts:
     def stop_worker(self) -> None:
         """The worker is stopped, and goes on when another one has taken over."""
         # Not a request that is about to end, because of the cut before.
-        before = self.received()
-        self._await(lambda: self.received() > before)
+        before = received(self.root)
+        self._await(lambda: received(self.root) > before)
         pid = self._stopped()
         parts = len(self.parts())
         try:
@@ -193,7 +185,7 @@ class Cuts:
 
     def parts(self) -> list[Path]:
         """The parts of the upload."""
-        return list(self.root.glob(".uploads/*/*/[0-9]"))
+        return matching(self.root, ".uploads/*/*/[0-9]")
 
     def _restarted(self) -> bool:
         """Start the client again if it gave up; False."""
@@ -212,7 +204,7 @@ class Cuts:
             for number, act in enumerate(acts):
                 moment = SIZE * (number + self._choice.random()) / (len(acts) + 1)
                 self._await(  # type: ignore[misc]
-                    lambda moment=moment: self.received() >= moment or client.succeeded() is True
+                    lambda moment=moment: received(self.root) >= moment or client.succeeded() is True
                 )
                 assert client.succeeded() is None, f"it ended before {act.__name__}"
                 self.counts[act.__name__] += 1

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.node import TusJs
 from tests.support.relay import Break, Relay, Way
-from tests.support.servers import Server, gunicorn, until
+from tests.support.servers import Server, gunicorn, matching, received, until
 
 pytestmark = pytest.mark.clients
 MIB = 1 << 20
@@ -71,8 +71,7 @@ def created(client: TusJs) -> str:
 
 def arrived(server: Server, url: str, count: int) -> None:
     """Wait until an upload has this many bytes."""
-    pattern = f".uploads/*/{url.rpartition('/')[2]}/0"
-    until(lambda: any(path.stat().st_size >= count for path in server.root.glob(pattern)), "bytes")
+    until(lambda: received(server.root, url) >= count, "bytes")
 
 
 def sent(client: TusJs) -> list[int]:
@@ -171,11 +170,11 @@ class TestSpeaker:
 
     def test_removal(self, server: Server, relay: Relay, file: File, version: int, protocol: str) -> None:
         """A client that gives up removes the upload."""
-        before = set(server.root.glob(".uploads/*/*"))
+        before = set(matching(server.root, ".uploads/*/*"))
         with self.start(version, protocol, file.path, relay.url, stop=2 * MIB) as client:
             client.end()
             assert client.all("removed") and not client.all("error")
-        assert set(server.root.glob(".uploads/*/*")) == before and file.hash not in server.blobs()
+        assert set(matching(server.root, ".uploads/*/*")) == before and file.hash not in server.blobs()
 
     def test_digest(self, server: Server, relay: Relay, file: File, version: int, protocol: str) -> None:
         """With a digest another process continues without the URL, and no byte of a stored file is sent."""
