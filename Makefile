@@ -58,12 +58,18 @@ test: $(VENV)/.installed-test
 else
 test: $(VENV)/.installed-test lint
 	$(TEST) -m 'not alone and not clients and not races' $(BESIDE) $(COUNTED)
-	$(TEST) -m 'alone and not clients' $(COUNTED_TOO)
+	$(TEST) -m 'alone and not clients and not races' $(COUNTED_TOO)
 endif
 
+ifdef ARGS
+races: $(VENV)/.installed-test
+	$(TEST) $(MANY) $(COUNTED_TOO) $(ARGS)
+else
 # One test takes long, so each goes to the next free process.
 races: $(VENV)/.installed-test
-	$(TEST) $(MANY) --numprocesses=4 --dist=load $(COUNTED_TOO) $(ARGS)
+	$(TEST) $(MANY) --numprocesses=4 --dist=load $(COUNTED_TOO)
+	$(TEST) -m 'races and alone' $(COUNTED_TOO)
+endif
 
 # What `make test` and `make races` have run with COUNT=1.
 coverage: $(VENV)/.installed-test
@@ -107,7 +113,7 @@ lazyfs: $(VENV)/.installed-test
 	'build it from https://github.com/dsrhaslab/lazyfs' >&2; exit 1; }
 	$(TEST) -k lazyfs tests/store/disk/test_power_cuts.py
 
-# Two at once, because each uses one processor.
+# Pylint runs in two processes itself, and the others beside it.
 lint: $(VENV)/.installed-test
 	@$(MAKE) --jobs=2 --output-sync --no-print-directory format-check pylint pylint-benchmarks mypy flake8
 

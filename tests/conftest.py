@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import shlex
 import signal
 import sys
@@ -32,6 +33,10 @@ logger.enable(PACKAGE)
 # Set by .ci/run: there, a missing program is a failure instead of a skip.
 NO_SKIP = "TESTS_MUST_NOT_SKIP"
 
+# With random examples these take a large part of the time on a bucket, where everything is many requests, so
+# that `make races` runs them there: processes and threads that meet, and gigabytes that are counted.
+MEETING = re.compile(r"test_processes|_at_once|test_memory")
+
 # `make test` tries few random examples, `make races` many.
 for profile, examples in (("few", 50), ("many", 200)):
     settings.register_profile(
@@ -55,8 +60,12 @@ def pytest_xdist_setupnodes(specs: list[XSpec]) -> None:
         spec.python = shlex.join([sys.executable, *flags])
 
 
+@pytest.hookimpl(tryfirst=True)  # before marks select tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the longest files first, because one started last would run alone at the end."""
+    for item in items:
+        if "[bucket" in item.nodeid and (item.get_closest_marker("hypothesis") or MEETING.search(item.name)):
+            item.add_marker(pytest.mark.races)
 
     def seconds(item: pytest.Item) -> float:
         long = item.get_closest_marker("long")

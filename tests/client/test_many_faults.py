@@ -237,6 +237,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
             assert intact(server) == {hash_of(data) for data in [*sources, LARGE]}
 
 
+@pytest.mark.races
 def test_a_disk_that_turns_read_only(tmp_path: Path) -> None:
     """Files fail as long as it is, and are tried again."""
     with disk("tmpfs", tmp_path / "store", 8 << 20):
@@ -300,6 +301,7 @@ def test_a_server_that_is_gone(tmp_path: Path) -> None:
             assert intact(again) == {hash_of(data) for data in FILES}
 
 
+@pytest.mark.races
 @pytest.mark.parametrize("way", list(Way))
 @pytest.mark.parametrize("count", [50, 5_000, 60_000])
 def test_connections_that_break(tmp_path: Path, way: Way, count: int) -> None:

@@ -187,9 +187,7 @@ def test_a_listing_by_the_algorithm_of_its_cursor() -> None:
 
     def page(*entries: tuple[str, dict[str, str]], more: bool) -> bytes:
         files = [{"hash": hash_, "size": 1, "names": names} for hash_, names in entries]
-        return reply(
-            json.dumps({"files": files, "next": "/x" if more else None}).encode()
-        )
+        return reply(json.dumps({"files": files, "next": "/x" if more else None}).encode())
 
     one, two = ("1" * 32, {"sha256": NONE, "md5": "1" * 32}), ("2" * 32, {"md5": "2" * 32})
     pages = [page(one, more=True), page(two, more=False)]

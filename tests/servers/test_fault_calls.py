@@ -134,6 +134,7 @@ def in_a_new_shard(server: Server) -> bytes:
     raise AssertionError("every shard is there")
 
 
+@pytest.mark.races
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("step", UPLOADED)
 def test_uploads(server: Server, client: Connection, step: str, code: str) -> None:

@@ -68,6 +68,7 @@ def check_refused(done: "subprocess.CompletedProcess[bytes]") -> None:
     assert all(re.search(rb"No space left on device$|not enough free space", line) for line in lines)
 
 
+@pytest.mark.races
 @DISKS
 def test_the_disk_of_the_server(tmp_path: Path, both: Both) -> None:
     """Put says that the disk of the server is full; later it sends the rest."""
@@ -104,6 +105,7 @@ def whole(both: Both, back: Path) -> list[bytes]:
     return lacking
 
 
+@pytest.mark.races
 @pytest.mark.parametrize(
     ("kind", "inodes", "leave"), [("tmpfs", 4000, 5), ("ext4", 4000, 5), ("tmpfs", 400, 30)]
 )

@@ -14,7 +14,7 @@ from tests.support.commands import environment, install
 from tests.support.peaks import Peak, peak_until_end
 from tests.support.servers import PROJECT, Server, gunicorn
 
-pytestmark = [pytest.mark.alone, pytest.mark.long(120)]
+pytestmark = [pytest.mark.races, pytest.mark.alone]
 # In memory by default, as the disk is not under test.
 DIRECTORY = os.environ.get("TEST_FILE_DIRECTORY", "/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
 FEW, MANY = 200, 100_000

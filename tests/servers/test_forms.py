@@ -166,6 +166,7 @@ def check_whole(server: Server, files: Sequence[bytes]) -> None:
         assert hash_of(path.read_bytes()) == path.name
 
 
+@pytest.mark.races
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_while_it_arrives(tmp_path: Path, workers: int) -> None:
     """Of a form that arrived in part when the server was killed only whole files are left."""
@@ -186,6 +187,7 @@ def test_killed_while_it_arrives(tmp_path: Path, workers: int) -> None:
         assert intact(server) == set(map(hash_of, files))
 
 
+@pytest.mark.races
 def test_killed_while_its_files_are_published(tmp_path: Path) -> None:
     """Of a form that was being published when the server was killed only whole files are left."""
     files = [fresh(number, 20_000) for number in range(1000)]

@@ -31,6 +31,7 @@ def test_requests_that_just_stop(server: Server) -> None:
     judge(server, b"", set())
 
 
+@pytest.mark.races
 @pytest.mark.parametrize(
     "head",
     [
@@ -61,6 +62,7 @@ def test_every_byte_in_heads(server: Server, head: bytes) -> None:
         assert judge(server, exchange(server, [data]), nothing), data
 
 
+@pytest.mark.races
 def test_every_byte_in_file_names(server: Server) -> None:
     """Any byte in a file name or part name is accepted or refused, quoted or not."""
     stored = {hashlib.sha256(HELD).hexdigest()}

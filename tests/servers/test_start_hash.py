@@ -97,6 +97,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.races
 @pytest.mark.parametrize("read_only", ["no", "yes"])
 @pytest.mark.parametrize("server", COMMANDS)
 @pytest.mark.parametrize("name", REFUSED)

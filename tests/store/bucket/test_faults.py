@@ -15,7 +15,7 @@ from tests.support.calling import call
 from tests.support.exchanges import told
 from tests.support.faults import UNAVAILABLE, fresh, hash_of, ready, refused, stored, upload
 from tests.support.relay import Break, Relay, Way
-from tests.support.servers import DEPLOY, Server, gunicorn, refusal, uwsgi, waitress
+from tests.support.servers import DEPLOY, Server, gunicorn, refusal, until, uwsgi, waitress
 from tests.support.wire import Answer, Connection, message
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
@@ -47,6 +47,13 @@ def fixture_relay() -> Iterator[Relay]:
 def fixture_relayed(tmp_path_factory: pytest.TempPathFactory, relay: Relay) -> Iterator[Server]:
     """A server that reaches the gateway through the relay."""
     with serving(tmp_path_factory.mktemp("relayed"), endpoint=relay.url) as server:
+
+        def asked() -> bool:
+            assert ask(server, message("GET", "/files")).status == 200
+            return all(f"[{pid}] GET /files" in server.text() for pid in server.workers)
+
+        # A worker whose first request fails remembers for a second that it cannot read the store's marker.
+        until(asked, "each worker to know the store")
         yield server
 
 
@@ -184,6 +191,7 @@ def test_a_clock_that_is_wrong(server: Server, tmp_path: Path) -> None:
             works(another)
 
 
+@pytest.mark.races
 @pytest.mark.parametrize(
     ("kind", "size"), [(Break.CUT, SMALL), (Break.CUT, LARGE), (Break.STALL, LARGE)], ids=str
 )
@@ -219,6 +227,7 @@ def test_an_upload_broken_once(relayed: Server, relay: Relay, way: Way, size: in
     assert {hash_, hash_of(data)} <= blobs(relayed)
 
 
+@pytest.mark.races
 @pytest.mark.parametrize(
     "field", [None, "bytes=10-", "bytes=0-9,20-15000000"], ids=["whole", "range", "ranges"]
 )

@@ -20,6 +20,7 @@ MANY = 300
 LARGE = 3 << 20
 
 
+@pytest.mark.races
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_a_directory_moves_up(  # pylint: disable=too-many-locals
     tmp_path: Path, end: signal.Signals

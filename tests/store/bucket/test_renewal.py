@@ -61,6 +61,7 @@ def test_replaced_meanwhile(store: ObjectStore, monkeypatch: pytest.MonkeyPatch,
     assert content(store, DIGEST) == DATA
 
 
+@pytest.mark.races
 def test_a_lock_that_was_lost(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that no longer holds the lock leaves the object alone, and tries again."""
     old = store.stat(DIGEST).modified

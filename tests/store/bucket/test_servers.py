@@ -27,6 +27,7 @@ SIZE = 128 * MIB
 LIMIT = 64 * MIB
 
 
+@pytest.mark.races
 def test_two_servers(tmp_path: Path) -> None:
     """Two servers give concurrent clients consistent answers, and every blob is whole."""
     settings = environ(tmp_path)

@@ -130,6 +130,7 @@ def test_what_fails_is_dropped(tmp_path: Path, store: Store, failure: str) -> No
     assert not os.listdir(store.staging_directory)
 
 
+@pytest.mark.races
 def test_an_object_store_that_goes_away_meanwhile(tmp_path: Path) -> None:
     """An upload whose parts cannot be sent is refused while it is still coming in."""
     cluster = ceph.cluster()
@@ -151,6 +152,7 @@ def test_an_object_store_that_goes_away_meanwhile(tmp_path: Path) -> None:
         assert hash_of(data) not in held(tmp_path)
 
 
+@pytest.mark.races
 def test_uploads_of_killed_processes_are_collected(  # pylint: disable=too-many-locals
     tmp_path: Path,
 ) -> None:
@@ -192,6 +194,7 @@ def test_uploads_of_killed_processes_are_collected(  # pylint: disable=too-many-
         assert told(client.receive()) == (hash_of(data), len(data), True)
 
 
+@pytest.mark.races
 def test_an_upload_in_use_is_not_collected(tmp_path: Path) -> None:
     """An old upload stays while parts are added to it."""
     data = fresh(4, SIZE)

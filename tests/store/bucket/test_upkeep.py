@@ -194,6 +194,7 @@ def test_a_lock_that_was_taken_over(root: Path, store: Store) -> None:
         obstore.head(following.client, ".locks/name")
 
 
+@pytest.mark.races
 def test_collect(root: Path, store: Store, staging: Staging) -> None:
     """Old blobs go by age or oldest first, a renewed one last; young blobs always stay."""
     digests = []

@@ -238,6 +238,7 @@ def test_a_disk_that_gets_full(tmp_path: Path, kind: LocalKind) -> None:
         assert len(receipts(batch(staging, [bytes([0]) * 100_000]))) == 1
 
 
+@pytest.mark.races
 @pytest.mark.parametrize("durability", [Durability.FULL, Durability.NONE])
 @pytest.mark.parametrize("spare", [*range(12), 15, 20, 30, 50])
 def test_few_descriptors(tmp_path: Path, kind: LocalKind, spare: int, durability: Durability) -> None:

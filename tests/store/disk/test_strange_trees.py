@@ -186,6 +186,7 @@ def place_on(parent: str) -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.races
 @pytest.mark.parametrize("parent", ["/tmp", "/dev/shm"])
 def test_as_this_user(parent: str) -> None:
     """No request or command crashes, on a disk and in memory, where times beyond the year 9999 are kept."""
