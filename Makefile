@@ -44,7 +44,7 @@ COUNTED_TOO := $(COUNTED) --cov-append
 endif
 
 .PHONY: serve test races coverage clients pictures docs soak lazyfs lint format bench bench-s3 clean
-.PHONY: format-check pylint pylint-benchmarks mypy flake8
+.PHONY: format-check pylint pylint-tests pylint-benchmarks mypy flake8
 # An interrupted rule must not leave its target behind.
 .DELETE_ON_ERROR:
 
@@ -113,9 +113,9 @@ lazyfs: $(VENV)/.installed-test
 	'build it from https://github.com/dsrhaslab/lazyfs' >&2; exit 1; }
 	$(TEST) -k lazyfs tests/store/disk/test_power_cuts.py
 
-# Pylint runs in two processes itself, and the others beside it.
+# Two at once, because each uses one processor; the longest one first.
 lint: $(VENV)/.installed-test
-	@$(MAKE) --jobs=2 --output-sync --no-print-directory format-check pylint pylint-benchmarks mypy flake8
+	@$(MAKE) --jobs=2 --output-sync --no-print-directory pylint-tests pylint pylint-benchmarks mypy flake8 format-check
 
 format-check:
 	$(RUN) -m ruff format --check .
@@ -124,7 +124,10 @@ flake8:
 	$(RUN) -m flake8
 
 pylint:
-	$(RUN) -m pylint wsgi_store tests examples/*.py deploy/gunicorn.conf.py
+	$(RUN) -m pylint wsgi_store examples/*.py deploy/gunicorn.conf.py
+
+pylint-tests:
+	$(RUN) -m pylint tests
 
 pylint-benchmarks:
 	$(RUN) -m pylint --disable=import-error benchmarks

@@ -143,9 +143,11 @@ class Batch:
         try:
             return self._filling.create()
         except StoreUnavailable as error:
-            cause = error.__cause__
-            if not self._waiting or not isinstance(cause, OSError) or cause.errno not in TOO_MANY_OPEN:
-                raise
+            match error.__cause__:
+                case OSError(errno=number) if self._waiting and number in TOO_MANY_OPEN:
+                    pass
+                case _:
+                    raise
         self._make_way()
         return self._filling.create()
 
