@@ -12,7 +12,7 @@ import wsgi_store
 PACKAGE = Path(wsgi_store.__file__).parent
 # From the lowest layer to the highest. A file imports from its own layer and from lower ones.
 LAYERS = (
-    ("version", "errors", "mapped", "filesystem", "authority", "digest", "hashing"),
+    ("version", "errors", "mapped", "filesystem", "authority", "digest", "hashing", "threads"),
     ("store",),
     ("staging", "readiness", "uploads", "upkeep", "config", "choices", "values"),
     ("access", "metrics", "logs"),

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
@@ -11,6 +11,7 @@ from wsgi_store.digest import Digest
 from wsgi_store.errors import BlobNotFound, StoreError, StoreUnavailable
 from wsgi_store.store.abilities import LocalPaths
 from wsgi_store.store.contract import BlobReader, Store
+from wsgi_store.threads import pool_of
 from wsgi_store.web import hash_list, tar
 from wsgi_store.web.hash_list import Asked
 from wsgi_store.web.request import Request
@@ -101,7 +102,7 @@ def _nearby(paths: LocalPaths, asked: Asked) -> Generator[Begun, None, None]:
 def _ahead(store: Store, asked: Asked) -> Generator[Begun, None, None]:
     rest = iter(asked.items())
     waiting: deque[Future[Begun | None]] = deque()
-    with ThreadPoolExecutor(AHEAD, "wsgi_store-archive") as pool:
+    with pool_of(AHEAD, "wsgi_store-archive") as pool:
         try:
             waiting.extend(pool.submit(_begin, store, *one) for one in islice(rest, AHEAD))
             while waiting:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -28,6 +27,7 @@ from wsgi_store.store.bucket.names import follow
 from wsgi_store.store.bucket.places import find
 from wsgi_store.store.contract import Blob
 from wsgi_store.store.marker import Marker
+from wsgi_store.threads import pool_of
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -114,7 +114,7 @@ def quarantined(bucket: MarkedBucket) -> Iterator[Blob]:
 
 def at_once(items: Iterator[T], ask: Callable[[T], R]) -> Iterator[tuple[T, R]]:
     """Yield each item with what `ask` returns for it, which several threads call."""
-    with ThreadPoolExecutor(AT_ONCE, "wsgi_store-names") as pool:
+    with pool_of(AT_ONCE, "wsgi_store-names") as pool:
         while batch := list(islice(items, 4 * AT_ONCE)):
             yield from zip(batch, pool.map(ask, batch), strict=True)
 

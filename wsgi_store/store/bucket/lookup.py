@@ -1,7 +1,6 @@
 """Finding many blobs in a bucket with few requests."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -13,6 +12,7 @@ from wsgi_store.store.bucket.keys import blob_keys, described, key_of
 from wsgi_store.store.bucket.listing import object_page
 from wsgi_store.store.bucket.marked import MarkedBucket
 from wsgi_store.store.bucket.places import find
+from wsgi_store.threads import pool_of
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -59,7 +59,7 @@ def each(digests: Iterable[Digest], ask: Callable[[Digest], T]) -> Iterator[tupl
     """Yield each digest with what `ask` returns for it, which several threads call."""
     asked = list(digests)
     if asked:
-        with ThreadPoolExecutor(AT_ONCE, "wsgi_store-lookup") as pool:
+        with pool_of(AT_ONCE, "wsgi_store-lookup") as pool:
             yield from zip(asked, pool.map(ask, asked), strict=True)
 
 
