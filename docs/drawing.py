@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from tests.project.test_layers import ARROWS, BESIDE, GROUND, LAYERS, room
+from tests.project.test_layers import BESIDE, GROUND, LAYERS, arrows, room
 from wsgi_store import Config, create_app
 
 BEGIN, END = "<!-- The way of a request, by docs/drawing.py -->\n", "<!-- End -->\n"
@@ -41,7 +41,7 @@ NAMES = ("ground", "store", "receiving, upkeep", "access", "HTTP", "protocols", 
 def edges() -> set[tuple[str, str]]:
     """Which room imports which, without the ground and without arrows that others imply."""
     direct: dict[str, set[str]] = {}
-    for name, others in ARROWS.items():
+    for name, others in arrows().items():
         if name != "__init__.py":  # it hands on what is public, and loads it when asked
             direct.setdefault(room(name), set()).update(map(room, others))
     for source in direct:
@@ -92,7 +92,7 @@ class Box(NamedTuple):
 def boxes() -> dict[str, Box]:
     """The box of each room."""
     found = {}
-    there = {room(name) for name in ARROWS} - {"__init__"}
+    there = {room(name) for name in arrows()} - {"__init__"}
     for floor, layer in enumerate(LAYERS):
         rooms = [name for name in layer if name in there]
         step = (WIDTH - LEFT - 170) / len(rooms)

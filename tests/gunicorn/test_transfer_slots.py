@@ -233,6 +233,7 @@ def test_many_small_answers_that_nobody_reads(tmp_path: Path) -> None:
             assert time.monotonic() - begin < SECONDS
 
 
+@pytest.mark.races
 @pytest.mark.parametrize("kind", os.environ.get("CROWDS", "both").split(","))
 def test_crowds(tmp_path: Path, kind: str) -> None:
     """With more slow clients than threads, well-behaved clients are still served (siege.py has more)."""

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -76,6 +77,7 @@ def imported(text: str, name: str) -> Iterator[str]:
                 yield module
 
 
+@cache  # not at the import, which every process of the tests does
 def arrows() -> dict[str, set[str]]:
     """The files of the package that each file imports."""
     return {
@@ -90,7 +92,6 @@ def room(name: str) -> str:
     return Path(name).parts[0].removesuffix(".py")
 
 
-ARROWS = arrows()
 FLOOR = {name: floor for floor, rooms in enumerate(LAYERS) for name in rooms}
 
 
@@ -110,7 +111,7 @@ if TYPE_CHECKING: import wsgi_store.digest
 @pytest.mark.parametrize("name", sources())
 def test_imports_run_down(name: str) -> None:
     """A file imports from its own layer or from a lower one."""
-    for other in ARROWS[name]:
+    for other in arrows()[name]:
         if room(name) in BESIDE:
             assert room(other) in (room(name), *BESIDE[room(name)]), f"{name} imports {other}"
         else:
@@ -121,9 +122,9 @@ def test_imports_run_down(name: str) -> None:
 def test_no_circle() -> None:
     """There are no import cycles between files or between rooms."""
     between: dict[str, set[str]] = {}
-    for name, others in ARROWS.items():
+    for name, others in arrows().items():
         between.setdefault(room(name), set()).update(map(room, others))
-    for graph in (ARROWS, {name: others - {name} for name, others in between.items()}):
+    for graph in (arrows(), {name: others - {name} for name, others in between.items()}):
         try:
             TopologicalSorter(graph).prepare()
         except CycleError as error:
