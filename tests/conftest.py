@@ -62,7 +62,10 @@ def pytest_xdist_setupnodes(specs: list[XSpec]) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before marks select tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the longest files first, because one started last would run alone at the end."""
+    """Mark what takes long on a bucket for `make races`, and start the longest files first.
+
+    A file that is started last would run alone at the end.
+    """
     for item in items:
         if "[bucket" in item.nodeid and (item.get_closest_marker("hypothesis") or MEETING.search(item.name)):
             item.add_marker(pytest.mark.races)

@@ -2,8 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from typing import Generic, NamedTuple, TypeVar
+
+from wsgi_store.threads import pool_of
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -28,10 +30,10 @@ def in_parallel(
 
     At most `backlog` finished jobs wait in memory for an earlier one.
     """
-    pool = ThreadPoolExecutor(threads)
     untold: deque[Job[T, R]] = deque()
     running: list[Future[R]] = []
-    try:
+    # Ctrl-C does not wait for running work either.
+    with pool_of(threads, "wsgi_store-command") as pool:
         for thing in things:
             job = Job(thing, pool.submit(work, thing))
             untold.append(job)
@@ -42,11 +44,6 @@ def in_parallel(
         while untold:
             running = _pause(running)
             yield _done(untold)
-    except BaseException:
-        # Ctrl-C must not wait for running work.
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
 
 
 def _pause(running: "list[Future[R]]") -> "list[Future[R]]":
