@@ -144,5 +144,5 @@ def test_few_and_many_cases(tmp_path: Path) -> None:
     few, many = (settings.get_profile(name).max_examples for name in ("few", "many"))
     assert settings().max_examples == few < many // 2
     counted = re.search(r"{'given': (\d+), 'rules': (\d+)}", done.stdout)
-    # Hypothesis leaves some out that would be equal to others.
-    assert counted and all(many // 2 < int(cases) <= many for cases in counted.groups()), done.stdout
+    # Hypothesis does not count a case that it gives up on the way.
+    assert counted and all(many <= int(cases) < many + few for cases in counted.groups()), done.stdout
