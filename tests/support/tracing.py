@@ -46,18 +46,21 @@ def strace() -> str:
     return program
 
 
-def python_path(kind: LocalKind) -> str:
+def python_path(kind: LocalKind, project: Path = PROJECT) -> str:
     """PYTHONPATH for a process that stages files as this kind of store does."""
     here = [] if kind.nameless else [str(SUPPORT / "named")]
-    return os.pathsep.join([*here, str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return os.pathsep.join([*here, str(project), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def uploader(
-    root: Path, kind: LocalKind, durability: Durability, *steps: str
+    root: Path, kind: LocalKind, durability: Durability, *steps: str, project: Path = PROJECT
 ) -> tuple[list[str], dict[str, str]]:
-    """The command and the environment of a process that does these steps; see uploader.py."""
+    """The command and the environment of a process that does these steps; see uploader.py.
+
+    The process imports the package from the directory `project`.
+    """
     command = [sys.executable, str(SUPPORT / "uploader.py"), str(root), durability.value, *steps]
-    return command, {**os.environ, "PYTHONPATH": python_path(kind)}
+    return command, {**os.environ, "PYTHONPATH": python_path(kind, project)}
 
 
 @dataclass

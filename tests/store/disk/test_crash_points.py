@@ -18,7 +18,7 @@ from wsgi_store.digest import Algorithm
 from wsgi_store.staging import Receipt
 from wsgi_store.store.contract import Durability
 
-# Files written beside the modules make imports list directories again; coverage opens files, too.
+# Coverage opens files, too.
 pytestmark = [pytest.mark.races, pytest.mark.uncounted]
 DATA = b"some bytes"
 # Verbs, and the blobs in the store after each answer: first that of the opening, then the verbs'.
@@ -42,7 +42,11 @@ def run(
     """Do the steps in a process; returns its exit status, the number of its answers, and its calls."""
     directory.mkdir()
     trace = Trace(directory / "trace", directory / "store")
-    command, environ = uploader(trace.root, kind, Durability.FULL, *steps)
+    # Imports list a directory again if others write to it meanwhile, as to that of the project.
+    project = directory / "project"
+    project.mkdir()
+    (project / "wsgi_store").symlink_to(Path(wsgi_store.__file__).parent)
+    command, environ = uploader(trace.root, kind, Durability.FULL, *steps, project=project)
     before = trace.command(*(f"--inject={call}" for call in inject))
     done = subprocess.run([*before, *command], env=environ, check=False, capture_output=True, timeout=60)
     (text,) = trace.texts()
