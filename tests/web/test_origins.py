@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.access import maker
-from tests.support.calling import Answer, Untouched, call, held
+from tests.support.calling import Answer, Untouched, application_of, call, held
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.web.application import Application
@@ -225,7 +225,9 @@ LOOPBACK = {"gunicorn.socket": object(), "SERVER_NAME": "127.0.0.1"}
 
 def known(config: Config) -> Application:
     """A service with two names in WSGI_STORE_HOSTS."""
-    return Application(create_app(config).backend, check_host=KnownHosts(("store.example", "[2001:db8::1]")))
+    return application_of(
+        create_app(config).backend, check_host=KnownHosts(("store.example", "[2001:db8::1]"))
+    )
 
 
 @pytest.mark.parametrize("host", UNKNOWN)
@@ -313,6 +315,16 @@ def test_answers_that_a_page_may_read(config: Config, setting: str) -> None:
         unread |= {"X-Content-Type-Options", "Content-Security-Policy"}
         assert set(answer.headers.keys()) - always - unread <= set(exposed)
         assert not said
+
+
+def test_an_answer_that_a_cache_may_give_to_a_page(config: Config) -> None:
+    """Where every page may read, answers say so to programs, too: a cache gives pages the same answer."""
+    application = create_app(replace(config, cors_origins=("*",)))
+    for path in (f"/{HASH}", "/", "/healthz"):
+        answer = call(application, path=path)
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+        assert "ETag" in answer.headers["Access-Control-Expose-Headers"]
+        assert "Origin" not in answer.headers.get("Vary", "")
 
 
 def test_answers_that_a_page_may_not_read(config: Config) -> None:

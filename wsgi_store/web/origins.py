@@ -6,6 +6,8 @@ from wsgi_store.authority import DEFAULT_PORTS, Authority, parse_origin
 from wsgi_store.errors import CrossOrigin
 from wsgi_store.web.hosts import Environ
 
+# Schemes of credentials that only a script adds.
+BY_SCRIPTS = frozenset({"bearer", "nostr"})
 # Methods that change nothing (RFC 9110 section 9.2.1).
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 # Values of Sec-Fetch-Site for a page of this service, and for an address typed in or a bookmark.
@@ -18,7 +20,7 @@ EXPOSED = (
     "Location, Repr-Digest, Retry-After, Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, "
     "Tus-Resumable, Tus-Version, Upload-Complete, Upload-Defer-Length, Upload-Draft-Interop-Version, "
     "Upload-Expires, Upload-Length, Upload-Limit, Upload-Metadata, Upload-Offset, Vary, "
-    "WWW-Authenticate, X-Request-ID"
+    "WWW-Authenticate, X-Reason, X-Request-ID"
 )
 # Request fields that a page may send; `*` does not include Authorization (Fetch standard, section 3.3).
 # Nor does it mean anything in requests with credentials, and older browsers do not know it.
@@ -52,12 +54,14 @@ class Origins:
     def admit(self, environ: Environ, headers: list[tuple[str, str]], methods: Iterable[str]) -> None:
         """Add the CORS fields that let a browser show the response to the page that sent the request."""
         origin = environ.get("HTTP_ORIGIN")
-        if not self._all:
-            # Also if the request has no Origin: a cache must not give that response to a page.
+        # Also if the request has no Origin: a cache may give the response to a page.
+        if self._all:
+            origin = "*"
+        else:
             _vary_by_origin(headers)
-        if origin is None or not (self._all or self._knows(origin)):
-            return
-        headers.append(("Access-Control-Allow-Origin", "*" if self._all else origin))
+            if origin is None or not self._knows(origin):
+                return
+        headers.append(("Access-Control-Allow-Origin", origin))
         if environ["REQUEST_METHOD"] != "OPTIONS" or "HTTP_ACCESS_CONTROL_REQUEST_METHOD" not in environ:
             headers.append(("Access-Control-Expose-Headers", EXPOSED))
             return
@@ -87,8 +91,8 @@ def _vary_by_origin(headers: list[tuple[str, str]]) -> None:
 
 def _is_ambient(environ: Environ) -> bool:
     """Whether a request has credentials that a browser may have added by itself."""
-    field = environ.get("HTTP_AUTHORIZATION", "bearer")
-    return "HTTP_COOKIE" in environ or not field.strip().lower().startswith("bearer")
+    scheme = environ.get("HTTP_AUTHORIZATION", "bearer").strip().partition(" ")[0].lower()
+    return "HTTP_COOKIE" in environ or scheme not in BY_SCRIPTS
 
 
 def _is_same(origin: str, asked: Authority | None) -> bool:
