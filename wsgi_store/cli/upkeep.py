@@ -23,6 +23,7 @@ THINGS = {
     collecting.Kind.LITTER: ("lock or probe", "locks or probes"),
     collecting.Kind.QUARANTINED: ("quarantined blob",),
     collecting.Kind.BLOB: ("blob",),
+    collecting.Kind.PIECES: ("list of pieces", "lists of pieces"),
     collecting.Kind.NAME: ("name",),
 }
 

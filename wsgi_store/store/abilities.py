@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.store.contract import Blob, BlobReader, Publication
 from wsgi_store.store.marker import Marker
+from wsgi_store.store.pieces import PieceHashes
 from wsgi_store.store.staged import Ahead, StagedFile
 
 
@@ -24,6 +25,24 @@ class LocalPaths(Protocol):
 
     def nearby(self) -> AbstractContextManager[Callable[[Digest], BlobReader]]:
         """Yield a function that opens blobs as `open` does, in less time if they lie side by side."""
+
+
+@runtime_checkable
+class Pieces(Protocol):
+    """A store that can tell the hashes of a blob's pieces. Every method raises StoreError."""
+
+    def pieces(self, digest: Digest) -> PieceHashes:
+        """Return the hashes of the pieces of a blob.
+
+        They are kept; where there are none, the whole blob is read and compared with its name. Raises
+        BlobNotFound, and StoreUnavailable if the blob is damaged.
+        """
+
+    def sweep_pieces(self, *, remove: bool) -> Iterator[int]:
+        """Yield the sizes in bytes of what is kept for blobs that are gone, after removing each.
+
+        With `remove=False` nothing is removed.
+        """
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, ReadOnly
-from wsgi_store.store.abilities import Leftovers, Names
+from wsgi_store.store.abilities import Leftovers, Names, Pieces
 from wsgi_store.store.contract import Store
 from wsgi_store.store.staged import leftovers
 from wsgi_store.upkeep.ranges import every_blob
@@ -32,6 +32,8 @@ class Kind(enum.Enum):
     """A lock or test object in an object store that no process uses any more."""
     QUARANTINED = "quarantined"
     BLOB = "blob"
+    PIECES = "pieces"
+    """The hashes of the pieces of a blob that is gone."""
     NAME = "name"
     """A further name that leads nowhere, or one by an algorithm that the store does not keep."""
 
@@ -97,6 +99,9 @@ def collect(  # pylint: disable=too-many-arguments
     if isinstance(store, Names):
         for name in store.sweep_names(remove=not dry_run):
             yield Collected(Kind.NAME, 0, name=name)
+    if isinstance(store, Pieces):
+        for size in store.sweep_pieces(remove=not dry_run):
+            yield Collected(Kind.PIECES, size)
     if isinstance(store, Leftovers):
         for size in store.litter(now - uploads_older, remove=not dry_run):
             yield Collected(Kind.LITTER, size)

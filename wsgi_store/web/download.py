@@ -16,7 +16,7 @@ from wsgi_store.errors import StoreUnavailable
 from wsgi_store.store.contract import Blob, BlobReader
 from wsgi_store.web import conditional
 from wsgi_store.web.conditional import Range
-from wsgi_store.web.digest_fields import format_field
+from wsgi_store.web.digest_fields import format_field, old_field
 from wsgi_store.web.media_types import describe
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import NO_SNIFFING, Headers, Response
@@ -159,13 +159,17 @@ def _send_parts(
 
 def _headers(request: Request, blob: Blob, filename: str | None) -> Headers:
     kind, disposition = describe(filename)
-    return [
+    fields = [
         ("Content-Type", kind),
         ("Content-Disposition", disposition),
         *_validators(blob),
         *_caching(request),
         *CONSTANT,
     ]
+    if "HTTP_WANT_DIGEST" in request.environ:
+        if digest := old_field(blob.names, request.listed("HTTP_WANT_DIGEST")):
+            fields.append(("Digest", digest))
+    return fields
 
 
 # Popular blobs are requested again and again.
