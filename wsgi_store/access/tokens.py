@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from wsgi_store.access.grant import Grant
-from wsgi_store.access.token_file import EXPECTED, entries
+from wsgi_store.access.token_file import EXPECTED, NOSTR, entries
 from wsgi_store.errors import ConfigError, StoreUnavailable
 from wsgi_store.logs import logger
 
@@ -28,7 +28,7 @@ class Snapshot:
     stamp: Stamp
     """Differs for a changed file, whatever times it was given; None if there is no file."""
     grants: dict[str, Grant] = field(default_factory=dict)
-    """By the SHA-256 of the token in hex."""
+    """By the credentials in the file."""
     problem: str | None = None
     """What is wrong with the file, for the log."""
     usable: bool = True
@@ -57,7 +57,7 @@ class Snapshot:
             return cls(stamp, problem=f"{path} {problem}", usable=False, complete=False)
         # Bytes that are not UTF-8 are malformed anyway, except in a comment.
         found, malformed = entries(data.decode("utf-8", "replace").split("\n"))
-        grants = {entry.sha256: Grant(entry.scopes, name=entry.name) for entry in found}
+        grants = {entry.credential: Grant(entry.scopes, name=entry.name) for entry in found}
         problem = f"{path}, line {malformed[0]}: {EXPECTED}" if malformed else None
         if malformed[1:]:
             problem = f"{problem}; {len(malformed) - 1} more malformed"
@@ -86,12 +86,18 @@ class Tokens:
 
     def find(self, token: bytes) -> Grant | None:
         """Return the grant of a token; raises StoreUnavailable if no token can be checked."""
-        file = self._refresh()
         # Looked up by its hash: the time that takes reveals nothing about other tokens.
-        digest = hashlib.sha256(token).hexdigest()
-        grant = file.grants.get(digest)
+        return self._grant(hashlib.sha256(token).hexdigest())
+
+    def find_key(self, key: str) -> Grant | None:
+        """Return the grant of a public key of Nostr in hex; raises StoreUnavailable if none can be checked."""
+        return self._grant(f"{NOSTR}{key}")
+
+    def _grant(self, credential: str) -> Grant | None:
+        file = self._refresh()
+        grant = file.grants.get(credential)
         if grant is None and time.monotonic() < self._until:
-            grant = self._before.get(digest)
+            grant = self._before.get(credential)
         if grant is None and not file.usable:
             raise _unusable(file)
         return grant

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 import click
 
 from wsgi_store.access.grant import SCOPES
-from wsgi_store.access.token_file import EXPECTED, Entry, comment_of, entries, is_name, name_of
+from wsgi_store.access.token_file import EXPECTED, NOSTR, Entry, comment_of, entries, is_key, is_name, name_of
 from wsgi_store.cli.options import json_option
 from wsgi_store.cli.output import Output
 from wsgi_store.cli.owner import become_owner
@@ -46,14 +46,22 @@ def token() -> None:
     help="What the token allows; may be repeated.",
 )
 @click.option("--replace", is_flag=True, help="Replace the token of this name.")
+@click.option("--nostr", "key", metavar="KEY", help="Accept this public key of Nostr, in hex, instead.")
 @file_option
 @json_option
-def add(name: str, scopes: tuple[str, ...], replace: bool, path: str) -> None:
+def add(name: str, scopes: tuple[str, ...], replace: bool, key: str | None, path: str) -> None:
     """Make a token and print it, this once: the file holds only its SHA-256."""
     if not is_name(name):
         raise ConfigError("expected a name of one word, without #")
-    made = secrets.token_hex(32)
-    entry = Entry(name, frozenset(scopes), hashlib.sha256(made.encode()).hexdigest()).line()
+    made = None
+    if key is None:
+        made = secrets.token_hex(32)
+        credential = hashlib.sha256(made.encode()).hexdigest()
+    elif is_key(key):
+        credential = f"{NOSTR}{key.lower()}"
+    else:
+        raise ConfigError("--nostr: expected a public key of 64 hex digits, not one that begins with npub")
+    entry = Entry(name, frozenset(scopes), credential).line()
     with _edited(path, right=True) as lines:
         places = [number for number, line in enumerate(lines) if name_of(line) == name]
         if places and not replace:
@@ -67,7 +75,8 @@ def add(name: str, scopes: tuple[str, ...], replace: bool, path: str) -> None:
             if lines and not lines[-1].endswith("\n"):
                 lines[-1] += "\n"
             lines.append(f"{entry}\n")
-    Output(["token"]).row(token=made, name=name, scopes=sorted(set(scopes)))
+    told = {"nostr": key.lower()} if key is not None else {"token": made}
+    Output([*told]).row(**told, name=name, scopes=sorted(set(scopes)))
 
 
 @token.command(name="list")
