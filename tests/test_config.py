@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wsgi_store.choices import Protocol
 from wsgi_store.config import (
     Config,
     LogFormat,
@@ -85,6 +86,11 @@ GOOD = [
     ("WSGI_STORE_CORS_ORIGINS", "*", "cors_origins", ("*",)),
     ("WSGI_STORE_PAGE", "off", "page", False),
     ("WSGI_STORE_PAGE", "On", "page", True),
+    ("WSGI_STORE_PROTOCOLS", "lfs,dvc", "protocols", (Protocol.LFS, Protocol.DVC)),
+    ("WSGI_STORE_PROTOCOLS", "Blossom", "protocols", (Protocol.BLOSSOM,)),
+    ("WSGI_STORE_PROTOCOLS", "none", "protocols", ()),
+    ("WSGI_STORE_PUBLIC_URL", "https://a.example/blobs/", "public_url", "https://a.example/blobs"),
+    ("WSGI_STORE_PUBLIC_URL", "http://[::1]:8080", "public_url", "http://[::1]:8080"),
     ("WSGI_STORE_METRICS", "public", "metrics", MetricsAccess.PUBLIC),
     ("WSGI_STORE_LOG_LEVEL", "WARNING", "log_level", LogLevel.WARNING),
     ("WSGI_STORE_LOG_FORMAT", "json", "log_format", LogFormat.JSON),
@@ -151,6 +157,16 @@ BAD = [
     ("WSGI_STORE_CORS_ORIGINS", "http://a/"),
     ("WSGI_STORE_CORS_ORIGINS", "https://*.example.org"),
     ("WSGI_STORE_PAGE", "html"),
+    ("WSGI_STORE_PROTOCOLS", ""),
+    ("WSGI_STORE_PROTOCOLS", "tus"),
+    ("WSGI_STORE_PROTOCOLS", "lfs,dcv"),
+    ("WSGI_STORE_PUBLIC_URL", ""),
+    ("WSGI_STORE_PUBLIC_URL", "files.example.org"),
+    ("WSGI_STORE_PUBLIC_URL", "ftp://a"),
+    ("WSGI_STORE_PUBLIC_URL", "https://me@a"),
+    ("WSGI_STORE_PUBLIC_URL", "https://a:b"),
+    ("WSGI_STORE_PUBLIC_URL", "https://a/?b"),
+    ("WSGI_STORE_PUBLIC_URL", "https://a/../b"),
     ("WSGI_STORE_METRICS", "yes"),
     ("WSGI_STORE_LOG_LEVEL", "loud"),
     ("WSGI_STORE_LOG_FORMAT", "xml\nand more"),

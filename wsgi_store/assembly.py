@@ -3,18 +3,20 @@
 import atexit
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from wsgi_store.access.authorizer import authorizer
 from wsgi_store.access.grant import Authorize
 from wsgi_store.access.signing import Signer
-from wsgi_store.choices import MetricsAccess
+from wsgi_store.choices import MetricsAccess, Protocol
 from wsgi_store.config import Config
 from wsgi_store.errors import ConfigError
 from wsgi_store.logs import logger
 from wsgi_store.protocols.dialects import AllDialects
 from wsgi_store.staging import Staging
-from wsgi_store.store.abilities import LocalPaths, Renewal
+from wsgi_store.store.abilities import LocalPaths, Pieces, Renewal
 from wsgi_store.store.contract import Durability
 from wsgi_store.store.open import open_store
 from wsgi_store.uploads.events import Event
@@ -27,6 +29,8 @@ from wsgi_store.web.backend import Backend
 from wsgi_store.web.hashes import Hashes
 from wsgi_store.web.hosts import KnownHosts
 from wsgi_store.web.redirects import Redirects
+from wsgi_store.web.routes import UPLOADS, URLS, aim
+from wsgi_store.web.routing import Routes
 
 
 def create_app(config: Config | None = None, authorize: Authorize | None = None) -> Application:
@@ -35,7 +39,8 @@ def create_app(config: Config | None = None, authorize: Authorize | None = None)
     `authorize` replaces the access settings: it returns the Grant of a request from its environ, and may
     raise Unauthenticated and Denied. Raises ConfigError, and StoreError if the store cannot be opened.
     """
-    return Application(_backend(config or Config(), authorize))
+    backend, routes = _with_protocols(create_backend(config or Config(), authorize))
+    return Application(backend, routes)
 
 
 def create_server_app(config: Config) -> Application:
@@ -43,17 +48,43 @@ def create_server_app(config: Config) -> Application:
 
     Raises ConfigError and StoreError.
     """
-    backend = _backend(config, None)
+    backend, routes = _with_protocols(create_backend(config, None))
     atexit.register(backend.hashes.tell)
     return Application(
         backend,
+        routes,
         # A page that has a token is trusted, whatever host name it uses.
         check_host=None if config.tokens else KnownHosts(config.hosts),
         access_log=AccessLog(config.log_level, config.log_format),
     )
 
 
-def _backend(config: Config, authorize: Authorize | None) -> Backend:
+def _with_protocols(backend: Backend) -> tuple[Backend, Routes]:
+    """Return the URLs of this API and of the protocols that are on; the backend describes them."""
+    # pylint: disable=import-outside-toplevel
+    modules = []
+    if Protocol.LFS in backend.config.protocols:
+        from wsgi_store.protocols import lfs
+
+        modules.append(lfs)
+    if Protocol.DVC in backend.config.protocols:
+        from wsgi_store.protocols import dvc
+
+        modules.append(dvc)
+    table, custom = list(URLS), [UPLOADS]
+    for module in modules:
+        more, their = module.routes(backend)
+        table += more
+        custom += their
+    paths = tuple(Path(str(module.__file__)).with_suffix(".json") for module in modules)
+    return replace(backend, descriptions=paths), Routes(table, custom, aim)
+
+
+def create_backend(config: Config, authorize: Authorize | None) -> Backend:
+    """Open the store, and return what the requests of an application share.
+
+    `authorize` is that of a host application. Raises ConfigError and StoreError.
+    """
     if authorize is None:
         config.require_sense()
     store = open_store(
@@ -112,6 +143,7 @@ def _backend(config: Config, authorize: Authorize | None) -> Backend:
         AllDialects(),
         store if isinstance(store, LocalPaths) else None,
         store if isinstance(store, Renewal) else None,
+        store if isinstance(store, Pieces) else None,
         metrics,
         signer,
     )

@@ -33,6 +33,17 @@ class MetricsAccess(enum.Enum):
     """Everybody."""
 
 
+class Protocol(enum.Enum):
+    """Foreign protocols that are off unless they are named."""
+
+    LFS = "lfs"
+    """Git LFS."""
+    DVC = "dvc"
+    """DVC 3."""
+    BLOSSOM = "blossom"
+    """Blossom, which has an application of its own."""
+
+
 class LogFormat(enum.Enum):
     """How a log line is written."""
 

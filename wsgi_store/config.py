@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, Self, get_type_hints
 
 from wsgi_store.authority import parse_host, parse_origin
-from wsgi_store.choices import LogFormat, LogLevel, MetricsAccess, Redirect, Sendfile
+from wsgi_store.choices import LogFormat, LogLevel, MetricsAccess, Protocol, Redirect, Sendfile
 from wsgi_store.digest import Algorithm, require_distinct
 from wsgi_store.errors import ConfigError
 from wsgi_store.store.contract import Durability, Remote
@@ -25,6 +25,7 @@ from wsgi_store.values import (
     parse_size,
     parse_text,
     parse_time,
+    parse_url,
     several,
     taken,
 )
@@ -78,8 +79,7 @@ class Config:  # pylint: disable=too-many-instance-attributes
         ),
     )
     max_size: int | None = field(
-        default=None,
-        metadata=_row(optional(parse_size), "The largest upload, such as `10GiB`, or `none`."),
+        default=None, metadata=_row(optional(parse_size), "The largest upload, such as `10GiB`, or `none`.")
     )
     max_form_size: int | None = field(
         default=None,
@@ -102,8 +102,7 @@ class Config:  # pylint: disable=too-many-instance-attributes
     read_only: bool = field(
         default=False,
         metadata=_row(
-            flag,
-            "Whether the service only reads the store and writes nothing into it: `yes` or `no`.",
+            flag, "Whether the service only reads the store and writes nothing into it: `yes` or `no`."
         ),
     )
     sendfile: Sendfile = field(
@@ -190,8 +189,7 @@ class Config:  # pylint: disable=too-many-instance-attributes
         metadata=_row(optional(parse_text), "The file of tokens; without it anybody may do everything."),
     )
     public_read: bool = field(
-        default=False,
-        metadata=_row(flag, "Whether anybody may read blobs without a token: `yes` or `no`."),
+        default=False, metadata=_row(flag, "Whether anybody may read blobs without a token: `yes` or `no`.")
     )
     signing_keys: tuple[str, ...] = field(
         default=(),
@@ -226,27 +224,37 @@ class Config:  # pylint: disable=too-many-instance-attributes
         ),
     )
     page: bool = field(
-        default=True,
-        metadata=_row(flag, "Whether browsers get a page for people at `/`: `on` or `off`."),
+        default=True, metadata=_row(flag, "Whether browsers get a page for people at `/`: `on` or `off`.")
+    )
+    protocols: tuple[Protocol, ...] = field(
+        default=(),
+        metadata=_row(
+            optional(several(choice(Protocol)), ()),
+            "Protocols that are served beside this API, separated by commas: `lfs`, `dvc` and `blossom`.",
+        ),
+    )
+    public_url: str | None = field(
+        default=None,
+        metadata=_row(
+            optional(parse_url),
+            "The service's public URL, such as `https://example.org/blobs`; by default as requests name it.",
+        ),
     )
     metrics: MetricsAccess = field(
         default=MetricsAccess.OFF,
         metadata=_row(
             choice(MetricsAccess),
-            "Whether to count for `/metrics`: `off`, `on` (with the scope `admin`) or `public` (for "
-            "anybody).",
+            "Whether to count for `/metrics`: `off`, `on` (for the scope `admin`) or `public` (for all).",
         ),
     )
     log_level: LogLevel = field(
         default=LogLevel.INFO,
         metadata=_row(
-            choice(LogLevel),
-            "The least severe messages logged: `debug`, `info`, `warning` or `error`.",
+            choice(LogLevel), "The least severe messages logged: `debug`, `info`, `warning` or `error`."
         ),
     )
     log_format: LogFormat = field(
-        default=LogFormat.TEXT,
-        metadata=_row(choice(LogFormat), "The format of log lines: `text` or `json`."),
+        default=LogFormat.TEXT, metadata=_row(choice(LogFormat), "The format of log lines: `text` or `json`.")
     )
 
     def __post_init__(self) -> None:

@@ -8,6 +8,8 @@ from fractions import Fraction
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
+from wsgi_store.authority import parse_origin
+
 E = TypeVar("E", bound=enum.Enum)
 
 KEY_LENGTH = 16
@@ -102,6 +104,15 @@ def parse_endpoint(text: str) -> str:
     if not re.fullmatch(r"https?://[^/?#@\s]+", text):
         raise ValueError("expected http://host or https://host, optionally with a port")
     return text
+
+
+def parse_url(text: str) -> str:
+    """Read the URL under which a service is reached, without a slash at its end; raises ValueError."""
+    match = re.fullmatch(r"(https?://[^/?#\s]+)(/[A-Za-z0-9_~%-][A-Za-z0-9._~%-]*)*/?", text)
+    if match is None:
+        raise ValueError("expected a URL such as https://example.org/blobs")
+    parse_origin(match[1])
+    return text.removesuffix("/")
 
 
 def parse_location(text: str) -> str:

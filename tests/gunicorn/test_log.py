@@ -20,7 +20,7 @@ import pytest
 from gunicorn.config import Config as GunicornConfig
 from loguru import logger
 
-from tests.support.calling import call
+from tests.support.calling import application_of, call
 from tests.support.calling import request as environ_of
 from wsgi_store.assembly import create_app
 from wsgi_store.choices import LogFormat, LogLevel
@@ -284,7 +284,9 @@ def test_one_line_when_the_application_has_an_access_log(
     config: Config, worker: RequestHandler, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The worker logs a request at its end, so the application does not log it."""
-    worker.wsgi = Application(create_app(config).backend, access_log=AccessLog(LogLevel.INFO, LogFormat.JSON))
+    worker.wsgi = application_of(
+        create_app(config).backend, access_log=AccessLog(LogLevel.INFO, LogFormat.JSON)
+    )
     exchange(worker, "GET /healthz HTTP/1.1\n\n")
     assert line(capsys)["bytes"] == 17
 

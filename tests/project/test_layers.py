@@ -20,7 +20,7 @@ LAYERS = (
     ("web",),
     ("protocols",),
     ("assembly",),
-    ("wsgi", "gunicorn", "banner"),
+    ("wsgi", "gunicorn", "banner", "loading"),
 )
 GROUND = LAYERS[0]
 # Rooms next to the layers; each may import from itself and from the rooms listed here.
@@ -33,6 +33,7 @@ BESIDE = {
 # Packages that only an extra installs, and where each may be imported.
 EXTRAS = {
     "blake3": ("digest.py",),
+    "coincurve": ("protocols/",),
     "click": ("cli/",),
     "rich": ("cli/",),
     "urllib3": ("client/",),
@@ -42,6 +43,8 @@ EXTRAS = {
     "pytest": ("testing/",),
     "hypothesis": ("testing/",),
 }
+# A file of a protocol that servers and hosts import as they import the one at the top.
+ENTRANCE = "protocols/blossom.py"
 # Only these rooms know about HTTP.
 HTTP = ("web/", "protocols/", "gunicorn/")
 
@@ -89,7 +92,7 @@ def arrows() -> dict[str, set[str]]:
 
 def room(name: str) -> str:
     """The room of a file: its folder in the package, or its own name."""
-    return Path(name).parts[0].removesuffix(".py")
+    return "wsgi" if name == ENTRANCE else Path(name).parts[0].removesuffix(".py")
 
 
 FLOOR = {name: floor for floor, rooms in enumerate(LAYERS) for name in rooms}

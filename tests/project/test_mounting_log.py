@@ -15,7 +15,7 @@ from wsgi_store.logs import trace
 
 PACKAGE = PROJECT / "wsgi_store"
 # Modules that may write to the terminal: our own servers and the command.
-WRITERS = {"logs.py", "wsgi.py", "gunicorn/conf.py", "gunicorn/startup.py"}
+WRITERS = {"logs.py", "loading.py", "gunicorn/conf.py", "gunicorn/startup.py"}
 
 
 def written(directory: Path, *arguments: str) -> str:

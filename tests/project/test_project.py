@@ -118,9 +118,11 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         fields = message_from_bytes(archive.read(metadata))
     page = [str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("web/page/**/*") if path.is_file()]
+    described = [f"protocols/{path.name}" for path in PACKAGE.glob("protocols/*.json")]
     assert {"web/page/index.html", "web/page/main.js", "web/page/ru.json"} <= set(page)
     assert names == {
-        f"wsgi_store/{name}" for name in [*sources(), "__init__.py", "web/openapi.json", "py.typed", *page]
+        f"wsgi_store/{name}"
+        for name in [*sources(), "__init__.py", "web/openapi.json", *described, "py.typed", *page]
     }
     assert fields["Version"] == wsgi_store.__version__
     assert fields["Requires-Python"] == ">=3.11"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.access import line, maker
-from tests.support.calling import Untouched, call, held
+from tests.support.calling import Untouched, application_of, call, held
 from tests.support.resumable import created, offset, tus
 from wsgi_store.assembly import create_app
 from wsgi_store.choices import LogFormat, LogLevel, MetricsAccess
@@ -81,7 +81,7 @@ def test_rights_and_origins_are_those_of_the_method(config: Config, tmp_path: Pa
 def test_logs_and_metrics_name_the_method(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     """The access log and the metrics have the method that was used."""
     backend = create_app(replace(config, metrics=MetricsAccess.PUBLIC)).backend
-    application = Application(backend, access_log=AccessLog(LogLevel.INFO, LogFormat.JSON))
+    application = application_of(backend, access_log=AccessLog(LogLevel.INFO, LogFormat.JSON))
     path = created(application, UPLOAD_LENGTH=5)
     tus(application, "POST", path, b"hello", UPLOAD_OFFSET=0, **PATCH)
     entry = json.loads(capsys.readouterr().err.splitlines()[-1])

@@ -15,6 +15,9 @@ from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.store.contract import Durability
 from wsgi_store.web.application import Application
+from wsgi_store.web.backend import Backend
+from wsgi_store.web.routes import UPLOADS, URLS, aim
+from wsgi_store.web.routing import Routes
 
 # RFC 9110 section 5.5; no field of this service needs any of them.
 CONTROL = re.compile("[\x00-\x1f\x7f]")
@@ -58,6 +61,11 @@ class Untouched(io.BytesIO):
 def quick(config: Config) -> Application:
     """A service that syncs nothing, shared by all examples of a property."""
     return create_app(replace(config, durability=Durability.NONE))
+
+
+def application_of(backend: Backend, **given: Any) -> Application:
+    """An application with the URLs of this API alone, and with these arguments."""
+    return Application(backend, Routes(URLS, [UPLOADS], aim), **given)
 
 
 def held(application: Application) -> list[str]:

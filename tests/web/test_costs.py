@@ -34,6 +34,8 @@ SHORT = {
     "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "only whether there is one",
     "HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK": "it is compared",
     "HTTP_TUS_RESUMABLE": "it is compared",
+    "HTTP_WANT_DIGEST": "MAX_ACCEPT characters are looked at",
+    "HTTP_X_CONTENT_LENGTH": "it is matched once",
     "HTTP_UPLOAD_COMPLETE": "it is matched once",
     "HTTP_UPLOAD_CONCAT": "only whether there is one",
     "HTTP_UPLOAD_DEFER_LENGTH": "it is compared",

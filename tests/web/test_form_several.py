@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.access import KEY, line, soon
-from tests.support.calling import Answer, Body, Untouched, call, held, quick
+from tests.support.calling import Answer, Body, Untouched, application_of, call, held, quick
 from tests.support.forms import (
     CHUNKED,
     EMPTY,
@@ -450,7 +450,7 @@ def test_the_access_log(config: Config, capsys: pytest.CaptureFixture[str]) -> N
     backend = create_app(replace(config, max_size=6)).backend
     body = form(FILE, file("c", b"seven b"), file("d", b"four"))
     for form_ in LogFormat:
-        post(Application(backend, access_log=AccessLog(LogLevel.INFO, form_)), body)
+        post(application_of(backend, access_log=AccessLog(LogLevel.INFO, form_)), body)
     text, json_ = capsys.readouterr().err.splitlines()
     assert " files=2 size=10 " in text and "hash=" not in text
     entry = json.loads(json_)

@@ -204,8 +204,8 @@ def test_the_errors_are_those_of_the_code() -> None:
                 answered.add((int(status), own["code"]["const"]))
             for code, target in schema.get("discriminator", {}).get("mapping", {}).items():
                 assert resolved({"$ref": target})["allOf"][1]["properties"]["code"]["const"] == code
-    # Protocols have statuses of their own for a wrong checksum and an upload in use.
     wanted = {(kind.status, code) for code, kind in errors.BY_CODE.items()}
+    # Protocols have statuses of their own for a wrong checksum and an upload in use.
     wanted |= {(460, errors.ChecksumMismatch.code), (409, errors.UploadLocked.code)}
     # A form has the status of one of its files.
     of_forms = COMPONENTS["schemas"]["FilesRefused"]["allOf"][1]["properties"]["status"]["enum"]

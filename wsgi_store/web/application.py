@@ -22,7 +22,7 @@ from wsgi_store.web.origins import SAFE, Origins
 from wsgi_store.web.problems import problem, status_of
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import Response
-from wsgi_store.web.routes import METHODS, Route, fields_at, match
+from wsgi_store.web.routing import Custom, Route, Routes
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -40,12 +40,14 @@ class Application:
     def __init__(
         self,
         backend: Backend,
+        routes: Routes,
         check_host: HostCheck | None = None,
         access_log: AccessLog | None = None,
     ) -> None:
         self.backend = backend
         self.config = backend.config
         self.store = backend.store
+        self._routes = routes
         self._check_host = check_host
         self._access_log = access_log
         self._origins = Origins(backend.config.cors_origins)
@@ -61,7 +63,7 @@ class Application:
             if "HTTP_X_HTTP_METHOD_OVERRIDE" in environ:
                 uploads.override_method(request)
             self._check_sender(environ)
-            route, arguments = match(request)
+            route, arguments = self._routes.match(request)
             if route.scope in WRITES and self.store.read_only:
                 raise errors.ReadOnly
             if route.scope is not None and not self._is_public(route):
@@ -73,20 +75,20 @@ class Application:
                 )
             response = route.handler(request, **arguments)
         except errors.WSGIStoreError as error:
-            failure, response = error, _refusal(request, error, identity)
+            failure, response = error, self._refusal(request, route, error, identity)
         # Some servers close the connection without an answer when an exception reaches them.
         except Exception as error:  # pylint: disable=broad-exception-caught
             failure = errors.WSGIStoreError("internal error; see the server log")
-            response = _refusal(request, failure, identity, error)
-        fields = route.fields if route is not None else fields_at(request.path)
-        if fields is not None:
-            response.headers += fields(request, failure)
+            response = self._refusal(request, route, failure, identity, error)
+        custom = self._custom(request, route)
+        if custom is not None and custom.fields is not None:
+            response.headers += custom.fields(request, failure)
         self._complete(environ, response, identity)
         try:
             body = response(environ, start_response)
         except errors.Busy as error:  # the server has no free thread for a long response
             response.close()
-            failure, response = error, _refusal(request, error, identity)
+            failure, response = error, self._refusal(request, route, error, identity)
             self._complete(environ, response, identity)
             body = response(environ, start_response)
         if (metrics := self.backend.metrics) is not None:
@@ -109,7 +111,7 @@ class Application:
     def _complete(self, environ: "WSGIEnvironment", response: Response, identity: str) -> None:
         response.headers.append(("X-Request-ID", identity))
         if self.config.cors_origins:
-            self._origins.admit(environ, response.headers, METHODS)
+            self._origins.admit(environ, response.headers, self._routes.methods)
         if uwsgi.serves(environ):  # the only one of our servers that adds no Date
             response.headers.append(("Date", http_date()))
 
@@ -169,9 +171,24 @@ class Application:
     def _is_public(self, route: Route) -> bool:
         return route.handler is service.metrics and self.config.metrics is MetricsAccess.PUBLIC
 
+    def _custom(self, request: Request, route: Route | None) -> Custom | None:
+        return self._routes.custom(request.path) if route is None else route.custom
+
+    def _refusal(
+        self,
+        request: Request,
+        route: Route | None,
+        error: errors.WSGIStoreError,
+        identity: str,
+        unforeseen: Exception | None = None,
+    ) -> Response:
+        custom = self._custom(request, route)
+        refuse = _refusal if custom is None or custom.refuse is None else custom.refuse
+        return refuse(request, error, identity, unforeseen)
+
 
 def _refusal(
-    request: Request, error: errors.WSGIStoreError, identity: str, unforeseen: Exception | None = None
+    request: Request, error: errors.WSGIStoreError, identity: str, unforeseen: Exception | None
 ) -> Response:
     """Return an error in the form that the caller prefers."""
     response = problem(error, identity, unforeseen=unforeseen, by_script=_is_by_script(request))

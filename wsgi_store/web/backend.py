@@ -1,13 +1,14 @@
 """What the requests of one application share."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from wsgi_store.access.grant import Authorize
 from wsgi_store.access.signing import Signer
 from wsgi_store.config import Config
 from wsgi_store.staging import Staging
-from wsgi_store.store.abilities import LocalPaths, Renewal
+from wsgi_store.store.abilities import LocalPaths, Pieces, Renewal
 from wsgi_store.store.contract import Store
 from wsgi_store.uploads.room import Room
 from wsgi_store.uploads.uploads import Uploads
@@ -51,7 +52,11 @@ class Backend:
     """The store, if a front server can read its files."""
     renewal: Renewal | None = None
     """The store, if it can renew blobs."""
+    pieces: Pieces | None = None
+    """The store, if it tells the hashes of a blob's pieces."""
     metrics: Metrics | None = None
     """None when WSGI_STORE_METRICS is off."""
     signer: Signer | None = None
     """What signs links and tickets, if callers may have some."""
+    descriptions: tuple[Path, ...] = ()
+    """What is served beside this API: documents to be joined with its description (OpenAPI)."""

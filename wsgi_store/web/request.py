@@ -30,6 +30,7 @@ from wsgi_store.web.body import chunks, open_body
 from wsgi_store.web.digest_fields import digests_of
 from wsgi_store.web.exchange import exchange_of
 from wsgi_store.web.form import FORM_OVERHEAD, Form, Part
+from wsgi_store.web.hosts import asked_host
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -131,6 +132,17 @@ class Request:
         """The prefix under which the application is mounted, quoted for a URL."""
         # PEP 3333: the server decoded it as latin-1, whatever its encoding.
         return quote(self.environ.get("SCRIPT_NAME", "").rstrip("/").encode("latin-1"))
+
+    @property
+    def base(self) -> str:
+        """The absolute URL of the mount point, for clients that take no relative one; raises BadRequest."""
+        if self.config.public_url is not None:
+            return self.config.public_url
+        asked = asked_host(self.environ)
+        if asked is None:
+            raise BadRequest("send a Host field: this answer has absolute URLs")
+        port = "" if asked.port is None else f":{asked.port}"
+        return f"{self.environ['wsgi.url_scheme']}://{asked.host}{port}{self.mount}"
 
     def digest(self, hash_: str, parameter: str) -> Digest:
         """Parse the hash in a parameter; raises BadRequest if no blob of this store can have it."""

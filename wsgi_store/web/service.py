@@ -1,5 +1,6 @@
 """Handlers about the service itself: index, health, readiness, metrics, API description."""
 
+import json
 from contextlib import suppress
 from functools import lru_cache
 from math import ceil
@@ -15,7 +16,7 @@ from wsgi_store.web import hash_list, page
 from wsgi_store.web.document import Document
 from wsgi_store.web.form import FORM_PARTS
 from wsgi_store.web.request import Request
-from wsgi_store.web.response import NO_SNIFFING, Response, json_response
+from wsgi_store.web.response import NO_SNIFFING, Response, json_response, to_json
 
 NOTHING = Grant(frozenset())
 # What a browser sends by itself.
@@ -23,11 +24,21 @@ CREDENTIALS = frozenset({"HTTP_AUTHORIZATION", "HTTP_COOKIE"})
 
 
 # Read at the first request: most processes never need it.
-@lru_cache(1)
-def _description() -> Document:
-    """The OpenAPI document."""
+@lru_cache(4)
+def _description(further: tuple[Path, ...]) -> Document:
+    """The OpenAPI document, joined with further ones."""
+    data = Path(__file__).with_name("openapi.json").read_bytes()
+    if further:
+        described = json.loads(data)
+        for path in further:
+            more = json.loads(path.read_bytes())
+            described["tags"] += more["tags"]
+            described["paths"] |= more["paths"]
+            for kind, named in more.get("components", {}).items():
+                described["components"][kind] |= named
+        data = to_json(described)
     # Browsers would save the media type that is drafted for OpenAPI, and show JSON.
-    return Document("application/json", Path(__file__).with_name("openapi.json").read_bytes())
+    return Document("application/json", data)
 
 
 def index(request: Request) -> Response:
@@ -130,11 +141,6 @@ def healthy(request: Request) -> Response:  # pylint: disable=unused-argument
     return json_response({"status": "ok"})
 
 
-def options(request: Request, allowed: str) -> Response:  # pylint: disable=unused-argument
-    """List the methods allowed at a path; this needs no scope."""
-    return Response([], 204, [("Allow", allowed)])
-
-
 def ready(request: Request) -> Response:
     """Check that uploads can be stored and tokens read now; raises StoreUnavailable."""
     request.backend.staging.readiness.require()
@@ -146,7 +152,7 @@ def ready(request: Request) -> Response:
 
 def openapi(request: Request) -> Response:
     """Send the OpenAPI 3.1 description of this API; raises PreconditionFailed."""
-    return _description().answer(request, [("Cache-Control", "no-cache")])
+    return _description(request.backend.descriptions).answer(request, [("Cache-Control", "no-cache")])
 
 
 def metrics(request: Request) -> Response:

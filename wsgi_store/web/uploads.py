@@ -71,9 +71,9 @@ def create(request: Request) -> Response:
             announced,
             alone=grant.ticket is not None,
             reads=grant.may_read,
-            publishing=_publishing(request),
+            publishing=publishing(request),
         )
-        state = upload.state(_publishing(request, upload))
+        state = upload.state(publishing(request, upload))
         if state.offset == 0 and state.receipt is None and incoming is not None:
             if (send := request.exchange.interim) is not None:
                 send(dialect.interim(0, _outcome(request, upload, state, created=True)))
@@ -98,7 +98,7 @@ def show(request: Request, id_: str) -> Response:
     """Answer with the state of an upload."""
     with _speaking(request) as dialect:
         upload = request.backend.uploads.find(request.grant.owner, id_)
-        state = upload.state(_publishing(request, upload))
+        state = upload.state(publishing(request, upload))
         answer = _answer(request, dialect, upload, state)
     if request.environ["REQUEST_METHOD"] == "HEAD":
         return answer
@@ -240,7 +240,7 @@ def _append(request: Request, dialect: Dialect, upload: Upload, incoming: Incomi
         complete=said.complete,
         expected=said.expected,
         digests=said.announced,
-        publishing=_publishing(request, upload),
+        publishing=publishing(request, upload),
         progress=progress,
     )
 
@@ -250,7 +250,7 @@ def _tell(send: Callable[[Headers], None], dialect: Dialect, offset: int) -> Non
 
 
 @contextmanager
-def _publishing(request: Request, upload: Upload | None = None) -> Iterator[None]:
+def publishing(request: Request, upload: Upload | None = None) -> Iterator[None]:
     """Look at the caller's rights again: they may have changed while the file arrived."""
     grant = request.backend.authorize(request.environ)
     grant.require("write", continues=upload is not None)
