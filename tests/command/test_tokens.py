@@ -90,6 +90,32 @@ def test_the_file(file: Path) -> None:
     assert os.listdir(file.parent) == [file.name]
 
 
+def test_a_key(file: Path) -> None:
+    """A key of Nostr is kept as it is, in lower case, beside the tokens, and is no token itself."""
+    key = "AB" * 32
+    assert token("add", "me", "--scope", "write", "--nostr", key).stdout == f"{key.lower()}\n"
+    made = token("add", "ci", "--scope", "read").stdout.strip()
+    assert file.read_text() == f"me write nostr:{key.lower()}\nci read {sha256(made)}\n"
+    assert token("list").stdout == "me\twrite\nci\tread\n"
+    assert [json.loads(row) for row in token("list", "--json").stdout.splitlines()] == [
+        {"name": "me", "scopes": ["write"], "nostr": key.lower()},
+        {"name": "ci", "scopes": ["read"]},
+    ]
+    tokens = Tokens(str(file))
+    granted = tokens.find_key(key.lower())
+    assert granted is not None and granted.name == "me"
+    for other in (key, f"nostr:{key.lower()}", sha256(made), ""):
+        assert tokens.find_key(other) is None
+    for text in (key, key.lower(), f"nostr:{key.lower()}"):
+        assert tokens.find(text.encode()) is None
+    # One that is replaced keeps its place, as a token does.
+    told = token("add", "me", "--scope", "read", "--nostr", "cd" * 32, "--replace", "--json").stdout
+    assert json.loads(told) == {"nostr": "cd" * 32, "name": "me", "scopes": ["read"]}
+    assert tokens.find_key(key.lower()) is None
+    token("revoke", "me")
+    assert tokens.find_key("cd" * 32) is None
+
+
 def test_a_name_that_is_there(file: Path) -> None:
     """An existing token is replaced only with --replace, which removes all lines of that name."""
     text = f"# a\nci read {sha256('a')}\nci write {sha256('b')}\n"
@@ -108,6 +134,16 @@ def test_a_name_that_is_there(file: Path) -> None:
         ["add", "two words", "--scope", "read"],
         ["add", "#", "--scope", "read"],
         ["add", "", "--scope", "read"],
+        [
+            "add",
+            "ci",
+            "--scope",
+            "read",
+            "--nostr",
+            "npub1sn0wdenkukak0d9dfczzeacvhkrgz92ak56egt7vdgzn8pv2wfqqhrjdv9",
+        ],
+        ["add", "ci", "--scope", "read", "--nostr", "nostr:" + "a" * 64],
+        ["add", "ci", "--scope", "read", "--nostr", ""],
         ["revoke", "nobody"],
     ],
 )

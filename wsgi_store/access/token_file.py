@@ -27,6 +27,11 @@ class Entry(NamedTuple):
     credential: str
     """The SHA-256 of the token, or `nostr:` and the public key, in lower case."""
 
+    @property
+    def key(self) -> str | None:
+        """The public key of Nostr, None if this is a token."""
+        return self.credential.removeprefix(NOSTR) if self.credential.startswith(NOSTR) else None
+
     def line(self) -> str:
         """The line of this entry, without a line break."""
         return f"{self.name} {','.join(sorted(self.scopes))} {self.credential}"

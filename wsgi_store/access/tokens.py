@@ -90,7 +90,7 @@ class Tokens:
         return self._grant(hashlib.sha256(token).hexdigest())
 
     def find_key(self, key: str) -> Grant | None:
-        """Return the grant of a public key of Nostr in hex; raises StoreUnavailable if none can be checked."""
+        """Return the grant of a public key of Nostr in hex; raises StoreUnavailable as `find` does."""
         return self._grant(f"{NOSTR}{key}")
 
     def _grant(self, credential: str) -> Grant | None:

@@ -50,7 +50,10 @@ def token() -> None:
 @file_option
 @json_option
 def add(name: str, scopes: tuple[str, ...], replace: bool, key: str | None, path: str) -> None:
-    """Make a token and print it, this once: the file holds only its SHA-256."""
+    """Make a token and print it, this once: the file holds only its SHA-256.
+
+    With --nostr no token is made, and the key is printed.
+    """
     if not is_name(name):
         raise ConfigError("expected a name of one word, without #")
     made = None
@@ -83,11 +86,12 @@ def add(name: str, scopes: tuple[str, ...], replace: bool, key: str | None, path
 @file_option
 @json_option
 def list_(path: str) -> None:
-    """List the names and scopes of the tokens."""
+    """List the names and scopes of the tokens and keys."""
     output = Output(["name", "scopes"])
     path = _owned(path)
     for entry in _valid_entries(path):
-        output.row(name=entry.name, scopes=sorted(entry.scopes))
+        key = {} if entry.key is None else {"nostr": entry.key}
+        output.row(name=entry.name, scopes=sorted(entry.scopes), **key)
 
 
 @token.command()
