@@ -1,5 +1,6 @@
 """Blossom: events, uploads, downloads and deletions, by the words of its documents (BUD)."""
 
+import base64
 import hashlib
 import json
 import time
@@ -14,6 +15,7 @@ from webtest import TestApp
 
 from tests.support import nostr
 from tests.support.nostr import MINE, OTHERS, allowing, event, field, public
+from wsgi_store.access.grant import EVERYTHING
 from wsgi_store.choices import Protocol
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
@@ -72,41 +74,80 @@ def test_from_upload_to_deletion(api: TestApp) -> None:
     refused(api.get(f"/{HASH}", expect_errors=True), 404)
 
 
-def test_types(api: TestApp) -> None:
+KINDS = [
+    ("application/pdf", ".pdf"),
+    ("image/jpeg", ".jpg"),
+    ("Image/WebP; q=1", ".webp"),
+    ("text/plain; charset=utf-8", ".txt"),
+    ("video/mp4", ".mp4"),
+    ("text/html", ".html"),
+    ("x/unknown", ".bin"),
+    ("no type at all", ".bin"),
+    ("", ".bin"),
+]
+
+
+@pytest.mark.parametrize(("kind", "ending"), KINDS)
+def test_types(api: TestApp, kind: str, ending: str) -> None:
     """An unknown type gets the extension `bin`, and the descriptor tells what a download will say."""
-    for kind, ending in (("application/pdf", ".pdf"), ("x/unknown", ".bin"), ("", ".bin")):
-        answer = put(api, {**allowing("upload", HASH), "Content-Type": kind})
-        assert answer.json["url"].endswith(ending)
-        path = answer.json["url"].removeprefix("http://localhost")
-        assert api.get(path).content_type == answer.json["type"]
+    answer = put(api, {**allowing("upload", HASH), "Content-Type": kind})
+    assert answer.json["url"] == f"http://localhost/{HASH}{ending}"
+    for method in (api.get, api.head):
+        assert method(f"/{HASH}{ending}").content_type == answer.json["type"]
+
+
+def test_odd_extensions(api: TestApp) -> None:
+    """Whatever the extension is, the blob is sent."""
+    put(api, allowing("upload", HASH))
+    for ending in (".x", ".tar.gz", ".%0D%0AX-Evil:%201", ".%F0%9F%8C%B8", ".JPEG", "..", f".{'a' * 600}"):
+        assert api.get(f"/{HASH}{ending}").body == DATA
+    for path in (f"/{HASH.upper()}", f"/{HASH[:-1]}", f"/{HASH}0.png", f"/{'0' * 40}"):
+        refused(api.get(path, expect_errors=True), 400)
+    for path in (f"/{HASH}.", f"/{HASH}.a/b", f"/{HASH[:20]}", f"/x{HASH}"):
+        refused(api.get(path, expect_errors=True), 404)
 
 
 def test_bytes_without_the_hash(api: TestApp) -> None:
     """Bytes without the announced hash are refused (409), and nothing is stored."""
-    refused(put(api, {**allowing("upload", HASH), "X-SHA-256": HASH}, b"other"), 409)
+    answer = put(api, {**allowing("upload", HASH), "X-SHA-256": HASH}, b"other")
+    refused(answer, 409)
+    assert (answer.json["status"], answer.json["code"]) == (409, "digest_mismatch")
     refused(put(api, allowing("upload", HASH), b"other"), 409)
     refused(api.get(f"/{HASH}", expect_errors=True), 404)
 
 
 OLD, SOON = str(int(time.time()) - 10), str(int(time.time()) + 3600)
+LONG = int("9" * 4200)
 BAD = {
     "none": {},
     "another scheme": {"Authorization": "Bearer x"},
     "basic": {"Authorization": "Basic eDp5"},
     "no base64": {"Authorization": "Nostr ***"},
     "no JSON": {"Authorization": "Nostr e30x"},
-    "too long": {"Authorization": f"Nostr {'a' * 9000}"},
+    "no Unicode": {"Authorization": "Nostr /w"},
+    "too deep": {"Authorization": f"Nostr {base64.b64encode(b'[' * 6000).decode()}"},
+    "a number that is too long": field({**event(MINE, "upload", HASH), "created_at": LONG}),
+    "no point of the curve": field({**event(MINE, "upload", HASH), "pubkey": "f" * 64}),
+    "a surrogate": field({**event(MINE, "upload", HASH), "content": "\ud800"}),
     "another kind": field(event(MINE, "upload", HASH, kind=1)),
     "expired": field(event(MINE, "upload", all_tags=[["t", "upload"], ["x", HASH], ["expiration", OLD]])),
+    "of two ends": field(event(MINE, "upload", HASH, tags=[["expiration", OLD]])),
+    "an end that is none": field(event(MINE, "upload", HASH, tags=[["expiration", "never"]])),
     "without an end": field(event(MINE, "upload", all_tags=[["t", "upload"], ["x", HASH]])),
     "from the future": field(event(MINE, "upload", HASH, created_at=int(time.time()) + 3600)),
     "another verb": allowing("get", HASH),
+    "no verb": field(event(MINE, "upload", all_tags=[["x", HASH], ["expiration", SOON], ["t"]])),
+    "no blob": allowing("upload"),
+    "another case": field({**event(MINE, "upload", HASH), "pubkey": public(MINE).upper()}),
     "another server": field(event(MINE, "upload", HASH, tags=[["server", "elsewhere.example"]])),
+    "a URL of this server": field(event(MINE, "upload", HASH, tags=[["server", "http://localhost"]])),
     "another blob": allowing("upload", "0" * 64),
     "a wrong signature": field({**event(MINE, "upload", HASH), "sig": "0" * 128}),
     "another id": field({**event(MINE, "upload", HASH), "id": "0" * 64}),
     "another key": field({**event(MINE, "upload", HASH), "pubkey": public(OTHERS)}),
     "tags that are none": field({**event(MINE, "upload", HASH), "tags": 7}),
+    "tags of numbers": field(event(MINE, "upload", tags=[["x", 7]])),
+    "tags of text": field(event(MINE, "upload", HASH, tags=["te"])),
 }
 
 
@@ -124,10 +165,41 @@ def test_unknown_keys_and_scopes(api: TestApp) -> None:
     refused(put(api, allowing("upload", HASH, key=OTHERS)), 403)
 
 
-def test_the_server_of_an_event(api: TestApp) -> None:
-    """An event for several servers is valid on each."""
-    tags = [["server", "elsewhere.example"], ["server", "localhost"]]
-    assert put(api, field(event(MINE, "upload", HASH, tags=tags))).status_code == 201
+def test_the_server_of_an_event(api: TestApp, config: Config) -> None:
+    """An event for several servers is valid on each, whatever their port and the case of their name."""
+    tags = [["server", "elsewhere.example"], ["server", "localhost"], ["-"]]
+    fields = field(event(MINE, "upload", HASH, tags=tags))
+    assert put(api, fields).status_code == 201
+    assert put(api, {**fields, "Host": "LocalHost:8000"}).status_code == 200
+    refused(put(api, {**fields, "Host": "blobs.example"}), 401)
+    # A Host field that somebody else chooses does not count for a server that knows its name.
+    known = TestApp(create_app(replace(config, public_url="https://Blobs.example:444")))
+    refused(put(known, fields), 401)
+    told = put(known, field(event(MINE, "upload", HASH, tags=[["server", "blobs.example"]])))
+    assert (told.status_code, told.json["url"]) == (200, f"https://Blobs.example:444/{HASH}.png")
+
+
+def test_an_event_again(api: TestApp) -> None:
+    """An event holds until it expires, for the blob that it names and for no other."""
+    up, down = allowing("upload", HASH), allowing("delete", HASH)
+    for _ in range(2):
+        assert put(api, up).status_code == 201
+        assert api.delete(f"/{HASH}", headers=down).json["size"] == len(DATA)
+    other = hashlib.sha256(b"other").hexdigest()
+    put(api, allowing("upload", other), b"other")
+    refused(api.delete(f"/{other}", headers=down, expect_errors=True), 401)
+    refused(api.delete(f"/{HASH}", headers=down, expect_errors=True), 404)
+    # Several hashes in an event delete no more than the one in the URL (BUD-12).
+    put(api, up)
+    api.delete(f"/{HASH}", headers=allowing("delete", HASH, other), status=200)
+    assert api.get(f"/{other}").body == b"other"
+
+
+def test_what_a_browser_adds(api: TestApp) -> None:
+    """A password or a cookie counts for nothing, and a huge field is refused as what it is."""
+    refused(put(api, {"Cookie": "session=1"}), 401)
+    refused(put(api, {"Authorization": "Basic bWU6dG9rZW4="}), 401)
+    refused(put(api, {"Authorization": f"Nostr {'a' * 9000}"}), 431)
 
 
 def test_several_hashes(api: TestApp) -> None:
@@ -135,12 +207,12 @@ def test_several_hashes(api: TestApp) -> None:
     refused(put(api, allowing("upload", HASH, "0" * 64)), 400)
     assert put(api, {**allowing("upload", HASH, "0" * 64), "X-SHA-256": HASH}).status_code == 201
     refused(put(api, {**allowing("upload", HASH), "X-SHA-256": HASH.upper()}), 400)
+    refused(put(api, {**allowing("upload", HASH), "X-SHA-256": "1" * 64}), 401)
+    refused(put(api, {**allowing("upload", HASH), "Content-Type": "multipart/form-data; boundary=a"}), 415)
 
 
 def test_both_alphabets(api: TestApp) -> None:
     """Base64 of either alphabet is read, with and without padding."""
-    import base64
-
     text = json.dumps(event(MINE, "upload", HASH, content="?>?>ÿÿÿ"), ensure_ascii=False).encode()
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         for end in ("", "="):
@@ -165,7 +237,13 @@ def test_private(config: Config) -> None:
         ({"X-Content-Length": None}, 411),
         ({"X-Content-Length": "many"}, 400),
         ({"X-Content-Length": "1001"}, 413),
+        ({"X-Content-Length": "-1"}, 400),
+        ({"X-Content-Length": "9" * 30}, 400),
+        ({"X-Content-Type": "application/pdf"}, 200),
+        ({"X-Content-Type": "multipart/form-data; boundary=a"}, 415),
         ({"X-SHA-256": "short"}, 400),
+        ({"X-SHA-256": None}, 200),
+        ({"X-SHA-256": "0" * 64}, 401),
         ({"Authorization": None}, 401),
     ],
     ids=str,
@@ -189,15 +267,32 @@ def test_what_is_not_served(api: TestApp) -> None:
 
 def test_pages_of_other_sites(api: TestApp) -> None:
     """Any site's page may ask, by any method of the protocol, and read the reason of a refusal."""
-    fields = {"Origin": "https://app.example", "Access-Control-Request-Method": "PUT"}
-    answer = api.options("/upload", headers=fields, status=204)
-    assert {"GET", "HEAD", "PUT", "DELETE"} <= set(answer.headers["Access-Control-Allow-Methods"].split(", "))
-    assert {"Authorization", "*"} <= set(answer.headers["Access-Control-Allow-Headers"].split(", "))
-    answer = put(
-        api, {**allowing("upload", HASH), "Origin": "https://app.example", "Sec-Fetch-Site": "cross-site"}
-    )
+    for path in ("/upload", f"/{HASH}", f"/{HASH}.png"):
+        fields = {"Origin": "https://app.example", "Access-Control-Request-Method": "PUT"}
+        answer = api.options(path, headers=fields, status=204)
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+        methods = set(answer.headers["Access-Control-Allow-Methods"].split(", "))
+        assert methods >= {"GET", "HEAD", "PUT", "DELETE"}
+        names = set(answer.headers["Access-Control-Allow-Headers"].split(", "))
+        assert names >= {"Authorization", "*"}
+    far = {"Origin": "https://app.example", "Sec-Fetch-Site": "cross-site"}
+    answer = put(api, {**allowing("upload", HASH), **far})
     assert answer.status_code == 201
     assert "X-Reason" in answer.headers["Access-Control-Expose-Headers"]
+    refused(put(api, far), 401)
+    assert api.get(f"/{HASH}").headers["Access-Control-Allow-Origin"] == "*"
+    api.delete(f"/{HASH}", headers={**allowing("delete", HASH), **far}, status=200)
+
+
+def test_of_a_host_application(config: Config) -> None:
+    """A host application may decide itself who may do what; X-SHA-256 is checked all the same."""
+    api = TestApp(create_app(replace(config, tokens=None, public_read=False), lambda environ: EVERYTHING))
+    refused(put(api, {"X-SHA-256": HASH}, b"other"), 409)
+    refused(put(api, {"X-SHA-256": HASH.upper()}), 400)
+    assert put(api, {"X-SHA-256": HASH}).status_code == 201
+    assert put(api, {}, b"other").status_code == 201
+    # What it goes by may be a cookie, which a browser adds to what any page sends.
+    refused(put(api, {"Cookie": "a=1", "Sec-Fetch-Site": "cross-site", "Origin": "https://a.example"}), 403)
 
 
 def test_what_it_needs(config: Config) -> None:
@@ -224,7 +319,10 @@ def test_what_it_needs(config: Config) -> None:
 )
 def test_any_event(api: TestApp, anything: Any) -> None:
     """Whatever an event is, it is refused."""
-    answer = api.get(f"/{HASH}", headers=field(anything), expect_errors=True)
-    assert answer.status_code == 401
-    changed = {**event(MINE, "get"), **(anything if isinstance(anything, dict) else {})}
-    assert api.get(f"/{HASH}", headers=field(changed), expect_errors=True).status_code in (401, 404)
+    good = event(MINE, "get")
+    changed = {**good, **(anything if isinstance(anything, dict) else {})}
+    wrong = [anything, event(MINE, "get", all_tags=anything), *([changed] if changed != good else [])]
+    for made in wrong:
+        answer = api.get(f"/{HASH}", headers=field(made), expect_errors=True)
+        # One may be too long for a header field.
+        assert answer.status_code in (401, 431), made

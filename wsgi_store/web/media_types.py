@@ -39,6 +39,11 @@ for _kind, _ending in (
     TYPES.add_type(_kind, _ending)
 
 
+def ending_of(kind: str) -> str:
+    """Return an ending of file names, such as `.png`, for a media type; `.bin` if none is known."""
+    return TYPES.guess_extension(kind) or ".bin"
+
+
 @lru_cache(32)
 def describe(filename: str | None) -> tuple[str, str]:
     """Return Content-Type and Content-Disposition (RFC 6266) for a file name."""

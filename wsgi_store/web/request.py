@@ -2,18 +2,17 @@
 
 import re
 import string
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote
 
 from werkzeug.datastructures import MultiDict
 from werkzeug.http import parse_options_header
-from werkzeug.wsgi import get_path_info
 
 from wsgi_store.access.grant import EVERYTHING, Grant
-from wsgi_store.authority import authority_of
+from wsgi_store.authority import DEFAULT_PORTS, authority_of
 from wsgi_store.digest import Chunk, Digest
 from wsgi_store.errors import (
     BadRequest,
@@ -73,11 +72,7 @@ class Request:
     @property
     def path(self) -> str:
         """The path below the mount point; bytes that are not UTF-8 are replaced."""
-        path = get_path_info(self.environ)
-        # uWSGI passes on a target in absolute form (RFC 9112 section 3.2.2).
-        if (authority := authority_of(path)) is not None:
-            path = path.partition("://")[2][len(authority) :]
-        return "/" + path.lstrip("/")
+        return path_of(self.environ)
 
     @property
     def has_credentials(self) -> bool:
@@ -141,8 +136,9 @@ class Request:
         asked = asked_host(self.environ)
         if asked is None:
             raise BadRequest("send a Host field: this answer has absolute URLs")
-        port = "" if asked.port is None else f":{asked.port}"
-        return f"{self.environ['wsgi.url_scheme']}://{asked.host}{port}{self.mount}"
+        scheme = self.environ["wsgi.url_scheme"]
+        port = "" if asked.port in (None, DEFAULT_PORTS.get(scheme)) else f":{asked.port}"
+        return f"{scheme}://{asked.host}{port}{self.mount}"
 
     def digest(self, hash_: str, parameter: str) -> Digest:
         """Parse the hash in a parameter; raises BadRequest if no blob of this store can have it."""
@@ -270,6 +266,16 @@ class Request:
     def _is_incomplete(self) -> bool:
         field: str = self.environ.get("HTTP_UPLOAD_COMPLETE", "")
         return field.strip().startswith("?0")
+
+
+def path_of(environ: Mapping[str, Any]) -> str:
+    """Return the path of a request below the mount point; bytes that are not UTF-8 are replaced."""
+    # PEP 3333: the server decoded it as latin-1, whatever its encoding.
+    path: str = environ.get("PATH_INFO", "").encode("latin-1").decode(errors="replace")
+    # uWSGI passes on a target in absolute form (RFC 9112 section 3.2.2).
+    if (authority := authority_of(path)) is not None:
+        path = path.partition("://")[2][len(authority) :]
+    return "/" + path.lstrip("/")
 
 
 def _checked(check: Callable[[], object], body: Iterator[Chunk]) -> Iterator[Chunk]:
