@@ -63,12 +63,34 @@ DONE = [
 ]
 
 
+# The same of protocols that are off by default.
+DONE_BY_OTHERS = [
+    "POST /lfs/[^ ]*objects/batch 200",
+    "POST /lfs/[^ ]*objects/batch 4(00|22)",
+    "POST /lfs/[^ ]*objects/verify 401",
+    "POST /lfs/[^ ]*objects/batch 415",
+    "POST /lfs/[^ ]*objects/verify 404",
+    "POST /lfs/[^ ]*locks/verify 200",
+    "POST /lfs/[^ ]*locks 501",
+    "(HEAD|GET) /lfs/[^ ]*objects/[0-9a-f]{64}/[0-9]+ 20[04]",
+    "PATCH /lfs/[^ ]*objects/[0-9a-f]{64}/[0-9]+ 4",
+    "GET /dvc/files/md5/[0-9a-f]{2}/[0-9a-f]{30}(.dir)? 404",
+    "(POST|PUT) /dvc/files/md5/[0-9a-f]{2}/[0-9a-f]{30}(.dir)? 422",
+]
+
+
+@pytest.fixture(name="settings")
+def fixture_settings() -> dict[str, str]:
+    """Further settings of the server."""
+    return {}
+
+
 @pytest.fixture(name="server")
-def fixture_server(tmp_path: Path) -> Iterator[Server]:
+def fixture_server(tmp_path: Path, settings: dict[str, str]) -> Iterator[Server]:
     """A server that requires tokens."""
     tokens = tmp_path / "tokens"
     tokens.write_text(line(TOKEN, ALL), encoding="utf-8")
-    settings = {"WSGI_STORE_TOKENS": str(tokens), "WSGI_STORE_SIGNING_KEYS": KEY}
+    settings = {**settings, "WSGI_STORE_TOKENS": str(tokens), "WSGI_STORE_SIGNING_KEYS": KEY}
     with gunicorn(tmp_path, workers=1, WSGI_STORE_DURABILITY="none", **settings) as server:
         yield server
         assert not server.staged()
@@ -104,6 +126,17 @@ def test_the_service_is_as_described(server: Server) -> None:
     count = sum("operationId" in operation for path in described for operation in path.values())
     assert f"Tested: {count}" in result.stdout
     missing = [pattern for pattern in DONE if not server.logged(f"{pattern} ")]
+    assert not missing, missing
+
+
+@pytest.mark.parametrize("settings", [{"WSGI_STORE_PROTOCOLS": "lfs,dvc", "WSGI_STORE_NAMES": "md5"}])
+def test_other_protocols_are_as_described(server: Server) -> None:
+    """So do requests of the protocols that are on."""
+    server.expected.append("not enough free space")
+    only = ["--include-path-regex", "^/(lfs|dvc)/", "--phases", "examples,coverage,fuzzing"]
+    result = schemathesis(server, f"http://127.0.0.1:{server.port}/openapi.json", *only)
+    assert result.returncode == 0, result.stdout + result.stderr
+    missing = [pattern for pattern in DONE_BY_OTHERS if not server.logged(f"{pattern}")]
     assert not missing, missing
 
 

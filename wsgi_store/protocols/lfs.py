@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from werkzeug.http import parse_options_header
 
@@ -76,7 +77,7 @@ def batch(request: Request, repository: str = "") -> Response:
         grant.require("read")  # before the body, which tells what is wanted
     asked = _read(request)
     operation, objects = asked.get("operation"), asked.get("objects")
-    if operation not in SCOPES:
+    if not isinstance(operation, str) or operation not in SCOPES:
         raise Invalid("operation: expected download or upload")
     if not isinstance(objects, list):
         raise Invalid("objects: expected a list")
@@ -88,6 +89,8 @@ def batch(request: Request, repository: str = "") -> Response:
     require(request.store, Algorithm.SHA256)
     by_tus = _transfer(request, operation, asked.get("transfers")) == "tus"
     hash_algo = asked.get("hash_algo", "sha256")
+    if not isinstance(hash_algo, str):
+        raise Invalid("hash_algo: expected sha256")
     wanted: list[Wanted | dict[str, Any]] = [_wanted(one, hash_algo) for one in objects]
     known = [one for one in wanted if isinstance(one, Wanted)]
     if operation == "download":
@@ -174,6 +177,10 @@ def append(request: Request, hash_: str, size: int, repository: str = "") -> Res
 
 
 def _upload(request: Request, hash_: str, size: int) -> Upload:
+    if "HTTP_TUS_RESUMABLE" not in request.environ:
+        raise errors.UnsupportedVersion("send Tus-Resumable: 1.0.0")
+    if size > hash_list.MAX_SIZE:
+        raise Invalid("size: expected a whole number of bytes")
     grant = request.grant
     announced = FileInfo(
         length=size, expected=(request.digest(hash_, "oid"),), max_size=grant.max_size, until=grant.end_by
@@ -195,6 +202,7 @@ def verify_locks(request: Request, repository: str = "") -> Response:  # pylint:
 
 def lock(request: Request, repository: str = "", id_: str = "") -> Response:  # pylint: disable=unused-argument
     """Refuse to lock or unlock a file."""
+    _read(request)
     raise errors.Unsupported("this service has no locks")
 
 
@@ -248,13 +256,15 @@ def _wanted(one: object, hash_algo: object) -> Wanted | dict[str, Any]:
     oid, size = (one.get("oid"), one.get("size")) if isinstance(one, dict) else (None, None)
     # Told again, so that the client knows which object failed.
     told = isinstance(oid, str) and oid.isascii() and len(oid) <= hash_list.LONGEST_HASH
-    asked = {"oid": oid if told else "", "size": size if isinstance(size, int) else 0}
+    # To Python a bool is an int.
+    if not isinstance(size, int) or isinstance(size, bool):
+        size = -1
+    asked = {"oid": oid if told else "", "size": size}
     if hash_algo != "sha256":
         return {**asked, "error": {"code": 409, "message": "hash_algo: expected sha256"}}
     if not isinstance(oid, str) or not OID.fullmatch(oid):
         return {**asked, "error": {"code": 422, "message": "oid: expected 64 hex digits in lower case"}}
-    # To Python a bool is an int.
-    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= hash_list.MAX_SIZE:
+    if not 0 <= size <= hash_list.MAX_SIZE:
         return {**asked, "error": {"code": 422, "message": "size: expected a whole number of bytes"}}
     return Wanted(oid, parse_any((Algorithm.SHA256,), oid), size)
 
@@ -269,7 +279,7 @@ def _failed(one: Wanted, code: int, message: str) -> dict[str, Any]:
 
 
 def _action(request: Request, path: str, signed: str | None = None) -> dict[str, Any]:
-    url = f"{request.base}{path}"
+    url = f"{request.base}{quote(path, errors='surrogateescape')}"
     if signed is not None:
         return {"href": f"{url}?{signed}", "expires_in": _seconds(request)}
     field = request.environ.get("HTTP_AUTHORIZATION")
