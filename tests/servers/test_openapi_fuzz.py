@@ -67,7 +67,7 @@ DONE = [
 DONE_BY_OTHERS = [
     "POST /lfs/[^ ]*objects/batch 200",
     "POST /lfs/[^ ]*objects/batch 4(00|22)",
-    "POST /lfs/[^ ]*objects/verify 401",
+    "POST /lfs/[^ ]*locks/verify 401",
     "POST /lfs/[^ ]*objects/batch 415",
     "POST /lfs/[^ ]*objects/verify 404",
     "POST /lfs/[^ ]*locks/verify 200",
