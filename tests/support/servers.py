@@ -33,6 +33,9 @@ TROUBLE = re.compile(
 NAMES = {"WSGI_STORE_HOSTS": "a, b, x, example.org"}
 # Variables that configure a server and must not leak into a test.
 STEERING = ("WSGI_STORE_", "GUNICORN_", "WEB_CONCURRENCY", "SCRIPT_NAME")
+BLOSSOM = "wsgi_store.protocols.blossom:application"
+# Arguments of gunicorn with which /healthz is not answered by HTTP.
+WITHOUT_HEALTH = frozenset({"uwsgi", BLOSSOM})
 NGINX = """
 {user}
 daemon off;
@@ -230,7 +233,7 @@ def gunicorn(  # pylint: disable=too-many-arguments
     with _killed_on_failure(server):
         listening = server.await_log(r"Listening at: (https?)://[\d.]+:(\d+)")[0]
         server.port = int(listening[2])
-        if listening[1] == "http" and "uwsgi" not in arguments:
+        if listening[1] == "http" and not WITHOUT_HEALTH.intersection(arguments):
             server.await_answer()
         if whole:
             until(lambda: sum(map(_accepts, server.processes())) == workers, "all workers")
