@@ -1,15 +1,21 @@
 """Each example without a framework prints the output shown in its file."""
 
 import hashlib
+import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from webtest import TestApp
 
 from examples import folders, photos
 from examples.in_process import drop, keep
 from tests.support.servers import PROJECT, gunicorn
+from wsgi_store.choices import Protocol
+from wsgi_store.config import Config
+from wsgi_store.protocols.blossom import create_app
 
 DATA = b"kept without HTTP" * 10_000
 HASH = hashlib.sha256(DATA).hexdigest()
@@ -70,3 +76,27 @@ def test_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             lines = sorted(capsys.readouterr().out.splitlines())
             assert lines[:-1] == new
             assert lines[-1].startswith(f"{top}/b.jpg failed: [Errno 2] No such file or directory")
+
+
+def test_blossom(tmp_path: Path, config: Config) -> None:
+    """A program makes a key, and signs an upload that a Blossom server accepts from it, and nowhere else."""
+    command = [sys.executable, PROJECT / "examples" / "blossom.py"]
+
+    def run(*arguments: str, status: int = 0) -> str:
+        done = subprocess.run(
+            [*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == status, done.stderr
+        return done.stdout.strip()
+
+    key = run("new", "me.key")
+    assert stat.S_IMODE((tmp_path / "me.key").stat().st_mode) == 0o600
+    run("new", "me.key", status=1)
+    (tmp_path / "tokens").write_text(f"me write nostr:{key}\n")
+    (tmp_path / "file").write_bytes(DATA)
+    config = replace(config, tokens=str(tmp_path / "tokens"), protocols=(Protocol.BLOSSOM,))
+    api = TestApp(create_app(config))
+    name, _, value = run("upload", "me.key", "file").partition(": ")
+    fields = {name: value, "Content-Type": "text/plain"}
+    assert api.put("/upload", DATA, {**fields, "Host": "127.0.0.1"}, status=201).json["sha256"] == HASH
+    api.put("/upload", DATA, {**fields, "Host": "elsewhere.example"}, status=401)

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +12,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openapi_spec_validator import validate
 from webtest import TestApp
 
 from tests.support import nostr
 from tests.support.nostr import MINE, OTHERS, allowing, event, field, public
+from wsgi_store import __version__
 from wsgi_store.access.grant import EVERYTHING
 from wsgi_store.choices import Protocol
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import ConfigError
-from wsgi_store.protocols.blossom import create_app
+from wsgi_store.protocols.blossom import TABLE, create_app
 
 DATA = b"hello, world\n"
 HASH = hashlib.sha256(DATA).hexdigest()
@@ -282,6 +285,27 @@ def test_pages_of_other_sites(api: TestApp) -> None:
     refused(put(api, far), 401)
     assert api.get(f"/{HASH}").headers["Access-Control-Allow-Origin"] == "*"
     api.delete(f"/{HASH}", headers={**allowing("delete", HASH), **far}, status=200)
+
+
+def test_the_description(api: TestApp) -> None:
+    """openapi.json describes each route with its methods and scope, and is valid."""
+    answer = api.get("/openapi.json")
+    document = answer.json
+    validate(document)
+    assert document["info"]["version"] == __version__
+    assert api.get("/openapi.json", headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
+    described = {
+        (path, method, tuple(scope for one in operation["security"] for scope in one["nostr"]))
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if method != "parameters"
+    }
+    wanted = set()
+    for rule in TABLE:
+        path = re.sub(r"<[a-z]+:([a-z]+)_?>", r"{\1}", rule.path)
+        for method in [rule.method.lower(), *["head"] * (rule.method == "GET")]:
+            wanted.add((path, method, (rule.scope,) if rule.scope else ()))
+    assert described == wanted
 
 
 def test_of_a_host_application(config: Config) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.access import ALL, KEY, line
-from tests.support.servers import PROJECT, STRICT, Server, gunicorn
+from tests.support.nostr import MINE, OTHERS, public
+from tests.support.servers import BLOSSOM, PROJECT, STRICT, Server, gunicorn
 from tests.support.wire import Connection, message
 from wsgi_store.web import service
 
@@ -79,6 +80,23 @@ DONE_BY_OTHERS = [
 ]
 
 
+DONE_BY_BLOSSOM = [
+    "PUT /upload 201",
+    "PUT /upload 200",
+    "PUT /upload 40[0139]",
+    "HEAD /upload 200",
+    "HEAD /upload 400",
+    "HEAD /upload 411",
+    "GET /[0-9a-f]{64} 20[06]",
+    "GET /[0-9a-f]{64} 404",
+    "GET /[0-9a-f]{64}.[^ ]+ 20[06]",
+    "HEAD /[0-9a-f]{64} (200|404)",
+    "DELETE /[0-9a-f]{64} 200",
+    "DELETE /[0-9a-f]{64} 40[0134]",
+    "POST /upload 405",
+]
+
+
 @pytest.fixture(name="settings")
 def fixture_settings() -> dict[str, str]:
     """Further settings of the server."""
@@ -96,7 +114,13 @@ def fixture_server(tmp_path: Path, settings: dict[str, str]) -> Iterator[Server]
         assert not server.staged()
 
 
-def schemathesis(server: Server, document: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def schemathesis(
+    server: Server,
+    document: str,
+    *arguments: str,
+    config: str = "openapi.toml",
+    access: tuple[str, ...] = ("--header", f"Authorization: Bearer {TOKEN}"),
+) -> subprocess.CompletedProcess[str]:
     """Run it in a separate process: it brings a pytest plugin and many modules."""
     command = [
         sys.executable,
@@ -104,9 +128,9 @@ def schemathesis(server: Server, document: str, *arguments: str) -> subprocess.C
         "-m",
         "schemathesis.cli",
         "--config-file",
-        str(PROJECT / "tests/support/openapi.toml"),
+        str(PROJECT / "tests/support" / config),
     ]
-    command += ["run", document, "--header", f"Authorization: Bearer {TOKEN}", "--checks", "all", *arguments]
+    command += ["run", document, *access, "--checks", "all", *arguments]
     environ = {**os.environ, "PYTHONPATH": str(PROJECT)}
     # It saves its state in the working directory.
     return subprocess.run(
@@ -138,6 +162,22 @@ def test_other_protocols_are_as_described(server: Server) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     missing = [pattern for pattern in DONE_BY_OTHERS if not server.logged(f"{pattern}")]
     assert not missing, missing
+
+
+def test_blossom_is_as_described(tmp_path: Path) -> None:
+    """So do signed requests to the application of Blossom."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"me read,write,delete nostr:{public(MINE)}\nother read nostr:{public(OTHERS)}\n")
+    settings = {"WSGI_STORE_TOKENS": str(tokens), "WSGI_STORE_PROTOCOLS": "blossom"}
+    with gunicorn(tmp_path, BLOSSOM, workers=1, WSGI_STORE_DURABILITY="none", **settings) as server:
+        server.expected.append("not enough free space")
+        url = f"http://127.0.0.1:{server.port}/openapi.json"
+        only = ["--phases", "examples,coverage,fuzzing"]
+        result = schemathesis(server, url, *only, config="blossom.toml", access=())
+        assert result.returncode == 0, result.stdout + result.stderr
+        missing = [pattern for pattern in DONE_BY_BLOSSOM if not server.logged(f"{pattern} ")]
+        assert not missing, missing
+        assert not server.staged()
 
 
 def test_what_is_not_so_is_found(server: Server, tmp_path: Path) -> None:

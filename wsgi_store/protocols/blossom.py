@@ -8,6 +8,8 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -27,6 +29,7 @@ from wsgi_store.web import blobs, problems
 from wsgi_store.web.access_log import AccessLog
 from wsgi_store.web.application import Application
 from wsgi_store.web.backend import Backend
+from wsgi_store.web.document import Document
 from wsgi_store.web.download import download
 from wsgi_store.web.hosts import asked_host
 from wsgi_store.web.media_types import describe, ending_of
@@ -44,21 +47,6 @@ FORM = "multipart/form-data"
 # What an event has to allow, and the scope that its key has to have.
 VERBS = {"GET": ("get", "read"), "HEAD": ("get", "read"), "DELETE": ("delete", "delete")}
 UPLOAD = ("upload", "write")
-
-
-def routes() -> Routes:
-    """Return the URLs of this protocol."""
-    custom = Custom(re.compile(""), None, refuse)
-    table = [
-        Route("/upload", "PUT", upload, "write", custom=custom),
-        Route("/upload", "HEAD", check, "write", custom=custom),
-    ]
-    for path in ("/<hash:hash_>", "/<hash:hash_>.<string:extension>"):
-        table += [
-            Route(path, "GET", get, "read", custom=custom),
-            Route(path, "DELETE", delete, "delete", custom=custom),
-        ]
-    return Routes(table, [custom], lambda request: Target(request.path))
 
 
 class Events:
@@ -125,13 +113,13 @@ def create_app(config: Config, authorize: Authorize | None = None) -> Applicatio
 
     `authorize` replaces signed events, as in `wsgi_store.create_app`. Raises ConfigError and StoreError.
     """
-    return Application(_backend(config, authorize), routes())
+    return Application(_backend(config, authorize), _routes())
 
 
 def _create_server_app(config: Config) -> Application:
     backend = _backend(config, None)
     atexit.register(backend.hashes.tell)
-    return Application(backend, routes(), access_log=AccessLog(config.log_level, config.log_format))
+    return Application(backend, _routes(), access_log=AccessLog(config.log_level, config.log_format))
 
 
 def _backend(config: Config, authorize: Authorize | None) -> Backend:
@@ -156,6 +144,10 @@ def _events(config: Config) -> Events:
         ) from None
     server = parse_authority(urlsplit(config.public_url).netloc).host if config.public_url else None
     return Events(Event.read, Tokens(config.tokens), server, public_read=config.public_read)
+
+
+def _routes() -> Routes:
+    return Routes(TABLE, [CUSTOM], lambda request: Target(request.path))
 
 
 def __getattr__(name: str) -> Application:
@@ -214,6 +206,16 @@ def delete(request: Request, hash_: str, extension: str | None = None) -> Respon
     return blobs.delete(request, hash_)
 
 
+def openapi(request: Request) -> Response:
+    """Send the OpenAPI 3.1 description of this application; raises PreconditionFailed."""
+    return _description().answer(request, [("Cache-Control", "no-cache")])
+
+
+@cache
+def _description() -> Document:
+    return Document("application/json", Path(__file__).with_suffix(".json").read_bytes())
+
+
 def _require_sha256(request: Request, hash_: str) -> None:
     require(request.store, Algorithm.SHA256)
     if not HASH.fullmatch(hash_):
@@ -234,3 +236,14 @@ def refuse(
     reason = "".join(c if c.isascii() and c.isprintable() else "?" for c in error.message)
     response.headers = [*fields, ("X-Reason", reason)]
     return response
+
+
+CUSTOM = Custom(re.compile(""), None, refuse)
+PATHS = ("/<hash:hash_>", "/<hash:hash_>.<string:extension>")
+TABLE = [
+    Route("/openapi.json", "GET", openapi, None, custom=CUSTOM),
+    Route("/upload", "PUT", upload, "write", custom=CUSTOM),
+    Route("/upload", "HEAD", check, "write", custom=CUSTOM),
+    *(Route(path, "GET", get, "read", custom=CUSTOM) for path in PATHS),
+    *(Route(path, "DELETE", delete, "delete", custom=CUSTOM) for path in PATHS),
+]
