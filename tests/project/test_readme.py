@@ -16,6 +16,7 @@ from tests.support import servers
 from tests.support.calling import call
 from tests.support.commands import environment, install
 from tests.support.documents import (
+    OF_CLIENTS,
     PAGES,
     PROJECT,
     README,
@@ -83,7 +84,7 @@ def bash(commands: str, directory: Path, **env: str) -> subprocess.CompletedProc
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
-@pytest.mark.parametrize("page", [page for page in PAGES if list(examples(page))])
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in OF_CLIENTS and list(examples(page))])
 def test_the_examples_run(page: str, tmp_path: Path) -> None:
     """The commands of a page, run in order on the shipped configuration, print the output shown below."""
     # The directory where `make serve` installs the command.
