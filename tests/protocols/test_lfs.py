@@ -1,9 +1,10 @@
-"""Git LFS: the batch API, whose cases are those of its project's own tester of servers, and the rest of it."""
+"""Git LFS: the batch API, with the cases of its project's own tester of servers, and the rest of it."""
 
 import base64
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from webtest import TestApp
 
 from tests.support.access import Make, bearer, line
+from tests.support.kinds import LocalKind, digest_of
+from wsgi_store.access.grant import Grant
 from wsgi_store.assembly import create_app
 from wsgi_store.choices import Protocol
 from wsgi_store.config import Config
@@ -140,16 +143,9 @@ def test_sizes_that_are_not_so(api: TestApp) -> None:
 
 def test_an_object_in_quarantine(api: TestApp, config: Config) -> None:
     """A damaged blob is gone (410) until it is uploaded again."""
-    store = api.app.store
-    path = f"{config.root}/{oid(HELD[0])[:2]}/{oid(HELD[0])}"
-    import os
-
-    os.chmod(path, 0o644)
-    with open(path, "wb") as file:
-        file.write(b"odd")
-    from wsgi_store.digest import parse_any
-
-    assert store.quarantine(parse_any((Algorithm.SHA256,), oid(HELD[0])))
+    digest = digest_of(Algorithm.SHA256, HELD[0])
+    LocalKind(nameless=True).damage(Path(config.root), digest, b"odd")
+    assert api.app.store.quarantine(digest)
     (one,) = batch(api, "download", listed(HELD[0]))["objects"]
     assert one["error"]["code"] == 410
     (one,) = batch(api, "upload", listed(HELD[0]))["objects"]
@@ -233,7 +229,7 @@ def test_signed(make: Make) -> None:
     action = answer["objects"][0]["actions"]["upload"]
     assert action["expires_in"] == 3600 and "header" not in action
     url = urlsplit(action["href"])
-    api.put(f"{url.path}?{url.query}", b"other", status=422)
+    api.put(f"{url.path}?{url.query}", b"less", status=422)
     api.put(f"{url.path}?{url.query}", LACKING[0] + b"more", status=413)
     api.put(f"{url.path}?{url.query}", LACKING[0], status=201)
     api.put(f"{url.path}?{url.query}", LACKING[0], status=403)
@@ -253,6 +249,38 @@ def test_without_keys(make: Make) -> None:
     ]
     assert action["header"] == bearer("this")
     api.put(urlsplit(action["href"]).path, LACKING[0], headers=action["header"], status=201)
+
+
+def test_grants_for_one_blob(config: Config) -> None:
+    """Each object gets the refusal that its URL would get, and the others are not harmed."""
+    hash_ = oid(HELD[0])
+    application = create_app(
+        config, lambda environ: Grant(frozenset({"read", "write"}), hash=hash_, max_size=4)
+    )
+    application.receive(HELD[0])
+    application.receive(HELD[1])
+    api = TestApp(application)
+    found = told(batch(api, "download", listed(*HELD)))
+    assert "actions" in found[hash_] and found[oid(HELD[1])]["error"]["code"] == 403
+    api.app.store.remove(digest_of(Algorithm.SHA256, HELD[0]))
+    found = told(batch(api, "upload", listed(HELD[0], LACKING[1], b"four")))
+    assert "upload" in found[hash_]["actions"]
+    assert found[oid(LACKING[1])]["error"]["code"] == 413
+    assert found[oid(b"four")]["error"]["code"] == 403
+
+
+def test_a_ref_and_unknown_members(api: TestApp) -> None:
+    """`ref`, and what later versions may add, is accepted."""
+    answer = batch(api, "download", listed(HELD[0]), ref={"name": "refs/heads/main"}, later=[1])
+    assert "download" in answer["objects"][0]["actions"]
+
+
+def test_a_read_only_store(config: Config) -> None:
+    """Nothing can be pushed to a store that is only read."""
+    create_app(config).receive(HELD[0])
+    api = TestApp(create_app(replace(config, read_only=True)))
+    assert batch(api, "upload", listed(LACKING[0]), 403)["code"] == "read_only"
+    batch(api, "download", listed(HELD[0]))
 
 
 def test_a_writer_does_not_learn_what_is_there(make: Make) -> None:

@@ -97,8 +97,15 @@ def batch(request: Request, repository: str = "") -> Response:
         tell = _downloads(request, known)
     else:
         tell = _uploads(request, known, f"/lfs/{repository}".rstrip("/"), by_tus=by_tus)
-    told = [tell(one) if isinstance(one, Wanted) else one for one in wanted]
+    told = [_told(tell, one) if isinstance(one, Wanted) else one for one in wanted]
     return _answer({"transfer": "tus" if by_tus else "basic", "objects": told, "hash_algo": "sha256"})
+
+
+def _told(tell: Callable[[Wanted], dict[str, Any]], one: Wanted) -> dict[str, Any]:
+    try:
+        return tell(one)
+    except errors.Denied as error:  # the grant may be for other blobs
+        return _failed(one, 403, error.message)
 
 
 def _downloads(request: Request, wanted: list[Wanted]) -> Callable[[Wanted], dict[str, Any]]:
@@ -154,7 +161,7 @@ def _uploads(
     return tell
 
 
-def verify(request: Request, repository: str = "") -> Response:  # pylint: disable=unused-argument
+def verify(request: Request, **_: str) -> Response:
     """Check that the store has an object that was uploaded, and of what size it is."""
     wanted = _wanted(_read(request), "sha256")
     if not isinstance(wanted, Wanted):
@@ -166,12 +173,12 @@ def verify(request: Request, repository: str = "") -> Response:  # pylint: disab
     return _answer({})
 
 
-def begin(request: Request, hash_: str, size: int, repository: str = "") -> Response:  # pylint: disable=unused-argument
+def begin(request: Request, hash_: str, size: int, **_: str) -> Response:
     """Tell how far an upload is, after creating it if there is none."""
     return uploads.show(request, _upload(request, hash_, size).identity)
 
 
-def append(request: Request, hash_: str, size: int, repository: str = "") -> Response:  # pylint: disable=unused-argument
+def append(request: Request, hash_: str, size: int, **_: str) -> Response:
     """Append the body to an upload."""
     return uploads.append(request, _upload(request, hash_, size).identity)
 
@@ -189,18 +196,18 @@ def _upload(request: Request, hash_: str, size: int) -> Upload:
     return request.backend.uploads.create(grant.owner, announced, reads=grant.may_read, publishing=publishing)
 
 
-def locks(request: Request, repository: str = "") -> Response:  # pylint: disable=unused-argument
+def locks(request: Request, **_: str) -> Response:  # pylint: disable=unused-argument
     """List the locks: there are none."""
     return _answer({"locks": [], "next_cursor": ""})
 
 
-def verify_locks(request: Request, repository: str = "") -> Response:  # pylint: disable=unused-argument
+def verify_locks(request: Request, **_: str) -> Response:
     """List the locks before a push: there are none."""
     _read(request)
     return _answer({"ours": [], "theirs": [], "next_cursor": ""})
 
 
-def lock(request: Request, repository: str = "", id_: str = "") -> Response:  # pylint: disable=unused-argument
+def lock(request: Request, **_: str) -> Response:
     """Refuse to lock or unlock a file."""
     _read(request)
     raise errors.Unsupported("this service has no locks")
