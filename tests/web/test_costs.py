@@ -36,6 +36,7 @@ SHORT = {
     "HTTP_TUS_RESUMABLE": "it is compared",
     "HTTP_WANT_DIGEST": "MAX_ACCEPT characters are looked at",
     "HTTP_X_CONTENT_LENGTH": "it is matched once",
+    "HTTP_X_CONTENT_TYPE": "it is compared",
     "HTTP_UPLOAD_COMPLETE": "it is matched once",
     "HTTP_UPLOAD_CONCAT": "only whether there is one",
     "HTTP_UPLOAD_DEFER_LENGTH": "it is compared",

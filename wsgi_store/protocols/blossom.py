@@ -188,7 +188,7 @@ def check(request: Request) -> Response:
     """Tell whether an upload would be accepted (BUD-06)."""
     require(request.store, Algorithm.SHA256)
     _announced(request.environ)
-    if parse_options_header(request.environ.get("HTTP_X_CONTENT_TYPE"))[0].lower() == FORM:
+    if request.environ.get("HTTP_X_CONTENT_TYPE", "").partition(";")[0].strip().lower() == FORM:
         raise errors.UnsupportedMediaType("X-Content-Type: expected the file itself, not a form")
     length = request.environ.get("HTTP_X_CONTENT_LENGTH")
     if length is None:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from werkzeug import exceptions
-from werkzeug.routing import BaseConverter, Map, Rule
+from werkzeug.routing import BaseConverter, Map, MapAdapter, Rule
 
 from wsgi_store import errors
 from wsgi_store.web.request import Request
@@ -94,12 +94,14 @@ class Routes:
         self._custom = custom
         self._aim = aim
         # Without the last two a POST would be redirected (308) before its body is read.
-        self._map = Map(
+        map_ = Map(
             [Rule(route.path, methods=[route.method], endpoint=route) for route in table],
             converters={"hash": HashConverter, "name": NameConverter, "segment": SegmentConverter},
             strict_slashes=False,
             merge_slashes=False,
-        ).bind("localhost")
+        )
+        # Not `bind`, which loads a codec for the host: the user of the workers may be unable to read it.
+        self._map = MapAdapter(map_, "localhost", "/", "", "http", "/", "GET")
         # Matching takes as long as opening a file, and popular paths are requested again and again.
         self._cached = lru_cache(1024)(self._find)
 
