@@ -1,5 +1,6 @@
 """How a request is matched to a route."""
 
+import codecs
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -50,6 +51,9 @@ class Target(NamedTuple):
     options: Route | None = None
     """Answers to OPTIONS; by default as everywhere."""
 
+
+# Map.bind needs it, and a worker that has become another user may be unable to read its file.
+codecs.lookup("idna")
 
 HASH = re.compile("[0-9a-fA-F]{32,128}")
 # A path and a method without a route.
