@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from webtest import TestApp
 
 from tests.support import nostr
 from tests.support.nostr import MINE, OTHERS, allowing, event, field, public
+from tests.support.servers import BLOSSOM, DEPLOY, refusal
 from wsgi_store import __version__
 from wsgi_store.access.grant import EVERYTHING
 from wsgi_store.choices import Protocol
@@ -328,6 +330,22 @@ def test_what_it_needs(config: Config) -> None:
     ):
         with pytest.raises(ConfigError, match=told):
             create_app(replace(config, **changed))
+
+
+def test_without_coincurve(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra, only a host application that authorizes requests itself can have the service."""
+    monkeypatch.setitem(sys.modules, "coincurve", None)
+    monkeypatch.delitem(sys.modules, "wsgi_store.protocols.nostr")
+    with pytest.raises(ConfigError, match="install the extra blossom"):
+        create_app(config)
+    create_app(config, lambda environ: EVERYTHING)
+
+
+def test_a_start_that_is_refused(tmp_path: Path) -> None:
+    """A server ends with one line before it opens a port if the service cannot start."""
+    command = ["gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py"), "--bind", "127.0.0.1:0", BLOSSOM]
+    told = "wsgi-store: WSGI_STORE_TOKENS: blossom needs the file with the keys that it accepts"
+    assert refusal(command, tmp_path / "store", WSGI_STORE_PROTOCOLS="blossom") == (1, [told])
 
 
 @given(

@@ -85,7 +85,8 @@ def on_starting(server: Any) -> None:
         temporary_directory(server.cfg.worker_tmp_dir)
     except ConfigError as refusal:
         sys.exit(f"wsgi-store: {refusal}")
-    algorithms = try_store(_config, server.cfg)
+    # A program that embeds gunicorn has an application of its own class.
+    algorithms = try_store(_config, server.cfg, getattr(server.app, "app_uri", ""))
     _metrics_directories.append(
         share_metrics(server.cfg) if _config.metrics is not MetricsAccess.OFF else None
     )

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from ipaddress import ip_address
 from typing import Any, TypedDict
 
@@ -22,6 +23,8 @@ from wsgi_store.store.contract import Store
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
 METRICS_PREFIX = "wsgi-store-metrics-"
 MINUTE = 60.0
+# The modules that make the applications of this package.
+API, BLOSSOM = "wsgi_store.assembly", "wsgi_store.protocols.blossom"
 
 
 class _Outcome(TypedDict, total=False):
@@ -96,9 +99,10 @@ def warn_if_open(server: Any, config: Config) -> None:
                 )
 
 
-def try_store(config: Config, cfg: Any) -> tuple[Algorithm, ...]:
+def try_store(config: Config, cfg: Any, application: str) -> tuple[Algorithm, ...]:
     """Open the store as the user of the workers; end this process with one line if that can never work.
 
+    `application` is what the workers will load, because that of Blossom has needs of its own.
     Returns the store's algorithms. A store that does not answer now may answer later: the start goes on
     with a warning, and without algorithms.
     """
@@ -110,8 +114,7 @@ def try_store(config: Config, cfg: Any) -> tuple[Algorithm, ...]:
         outcome: _Outcome = {"refusal": "the process that tried to open the store died"}
         try:
             # Imported late: the master itself does not need it.
-            from wsgi_store.assembly import create_app  # pylint: disable=import-outside-toplevel
-
+            create_app = import_module(BLOSSOM if application.startswith(BLOSSOM) else API).create_app
             util.set_owner_process(cfg.uid, cfg.gid, initgroups=cfg.initgroups)
             outcome = _outcome(lambda: create_app(config).store)
         except BaseException:  # pylint: disable=broad-exception-caught  # the child ends below
