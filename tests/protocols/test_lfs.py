@@ -1,4 +1,4 @@
-"""Git LFS: the batch API, with the cases of its project's own tester of servers, and the rest of it."""
+"""Git LFS: the batch API with the cases of the tester of servers that its project has, and the rest of it."""
 
 import base64
 import hashlib
@@ -229,7 +229,7 @@ def test_signed(make: Make) -> None:
     action = answer["objects"][0]["actions"]["upload"]
     assert action["expires_in"] == 3600 and "header" not in action
     url = urlsplit(action["href"])
-    api.put(f"{url.path}?{url.query}", b"less", status=422)
+    api.put(f"{url.path}?{url.query}", b"odds", status=422)
     api.put(f"{url.path}?{url.query}", LACKING[0] + b"more", status=413)
     api.put(f"{url.path}?{url.query}", LACKING[0], status=201)
     api.put(f"{url.path}?{url.query}", LACKING[0], status=403)
@@ -249,38 +249,6 @@ def test_without_keys(make: Make) -> None:
     ]
     assert action["header"] == bearer("this")
     api.put(urlsplit(action["href"]).path, LACKING[0], headers=action["header"], status=201)
-
-
-def test_grants_for_one_blob(config: Config) -> None:
-    """Each object gets the refusal that its URL would get, and the others are not harmed."""
-    hash_ = oid(HELD[0])
-    application = create_app(
-        config, lambda environ: Grant(frozenset({"read", "write"}), hash=hash_, max_size=4)
-    )
-    application.receive(HELD[0])
-    application.receive(HELD[1])
-    api = TestApp(application)
-    found = told(batch(api, "download", listed(*HELD)))
-    assert "actions" in found[hash_] and found[oid(HELD[1])]["error"]["code"] == 403
-    api.app.store.remove(digest_of(Algorithm.SHA256, HELD[0]))
-    found = told(batch(api, "upload", listed(HELD[0], LACKING[1], b"four")))
-    assert "upload" in found[hash_]["actions"]
-    assert found[oid(LACKING[1])]["error"]["code"] == 413
-    assert found[oid(b"four")]["error"]["code"] == 403
-
-
-def test_a_ref_and_unknown_members(api: TestApp) -> None:
-    """`ref`, and what later versions may add, is accepted."""
-    answer = batch(api, "download", listed(HELD[0]), ref={"name": "refs/heads/main"}, later=[1])
-    assert "download" in answer["objects"][0]["actions"]
-
-
-def test_a_read_only_store(config: Config) -> None:
-    """Nothing can be pushed to a store that is only read."""
-    create_app(config).receive(HELD[0])
-    api = TestApp(create_app(replace(config, read_only=True)))
-    assert batch(api, "upload", listed(LACKING[0]), 403)["code"] == "read_only"
-    batch(api, "download", listed(HELD[0]))
 
 
 def test_a_writer_does_not_learn_what_is_there(make: Make) -> None:
@@ -334,3 +302,169 @@ def test_any_object(api: TestApp, anything: Any) -> None:
     for operation in ("upload", "download"):
         (one,) = batch(api, operation, [anything])["objects"]
         assert ("error" in one) != ("actions" in one)
+
+
+def offered(api: TestApp, data: bytes, operation: str = "upload", **more: Any) -> dict[str, Any]:
+    """The actions of a batch of one object."""
+    (one,) = batch(api, operation, listed(data), **more)["objects"]
+    actions: dict[str, Any] = one["actions"]
+    return actions
+
+
+def path_of(action: dict[str, Any]) -> str:
+    """The path and query of an action."""
+    url = urlsplit(action["href"])
+    return f"{url.path}?{url.query}"
+
+
+def stored(api: TestApp) -> set[str]:
+    """The hashes of the blobs."""
+    return {blob.digest.hex for blob in api.app.store.iterate()}
+
+
+def test_further_members_are_accepted(api: TestApp) -> None:
+    """Clients tell a ref, and may tell more later."""
+    batch(api, "download", listed(HELD[0]), ref={"name": "refs/heads/main"}, transfers=["basic"], later=[1])
+    batch(api, "download", listed(HELD[0]), ref=None, hash_algo="sha256")
+
+
+def test_two_sizes_of_one_object(api: TestApp) -> None:
+    """Of an object that a list gives two sizes, only the right one counts as held."""
+    one = listed(HELD[0])[0]
+    for lie in ({**one, "size": 7}, {**one, "size": 8}):
+        for objects in ([one, lie], [lie, one]):
+            answers = batch(api, "upload", objects)["objects"]
+            for asked, answer in zip(objects, answers, strict=True):
+                assert "actions" in answer or asked == one
+
+
+@pytest.mark.parametrize("transfer", ["basic", "tus"])
+def test_a_lie_stores_nothing(make: Make, transfer: str) -> None:
+    """A file of another size or hash than those of the batch is refused, and nothing of it stays."""
+    api = make(line("this", "read,write"), **ON)
+    data, before = LACKING[1], stored(api)
+    for size, sent in ((3, data), (3, data[:3]), (len(data), data[:-1] + b"?"), (len(data), data + b"?")):
+        objects = [{"oid": oid(data), "size": size}]
+        (one,) = batch(api, "upload", objects, transfers=[transfer], headers=bearer("this"))["objects"]
+        path = path_of(one["actions"]["upload"])
+        if transfer == "basic":
+            assert api.put(path, sent, status="*").status_int in (413, 422)
+        else:
+            fields = {**TUS, **bearer("this"), "Content-Type": "application/offset+octet-stream"}
+            answer = api.patch(path, sent, headers={**fields, "Upload-Offset": "0"}, status="*")
+            assert 400 <= answer.status_int < 500
+        assert stored(api) == before
+
+
+def test_a_link_or_ticket_makes_no_others(make: Make) -> None:
+    """A link that expires soon must not lead to later ones, nor a ticket to a second."""
+    api = make(line("this", "read,write"), **ON)
+    api.post("/", HELD[0], headers=bearer("this"))
+    link = path_of(offered(api, HELD[0], "download", headers=bearer("this"))["download"]).partition("?")[2]
+    ticket = path_of(offered(api, LACKING[0], headers=bearer("this"))["upload"]).partition("?")[2]
+    for operation, data, query in (("download", HELD[0], link), ("upload", LACKING[0], ticket)):
+        body = json.dumps({"operation": operation, "objects": listed(data)})
+        fields = {"Content-Type": KIND}
+        answer = api.post(f"/lfs/objects/batch?{query}", body, headers=fields, status=403)
+        assert "token" in answer.json["message"]
+    path = f"/lfs/objects/{oid(LACKING[1])}/{len(LACKING[1])}?{ticket}"
+    assert api.head(path, headers=TUS, status=403)
+
+
+def test_what_a_writer_learns(make: Make) -> None:
+    """Whoever may not read cannot ask whether an object is there, by no request of this protocol."""
+    api = make(line("writer", "write"), **ON)
+    api.post("/", HELD[0], headers=bearer("all"))
+    writer = bearer("writer")
+    assert "verify" not in offered(api, HELD[0], headers=writer)
+    for data in (HELD[0], LACKING[0]):
+        body = json.dumps(listed(data)[0])
+        api.post("/lfs/objects/verify", body, headers={"Content-Type": KIND, **writer}, status=403)
+        path = path_of(offered(api, data, transfers=["tus"], headers=writer)["upload"])
+        assert api.head(path, headers={**TUS, **writer}).headers["Upload-Offset"] == "0"
+
+
+def test_a_grant_for_one_blob(config: Config) -> None:
+    """A caller who may have one blob gets no others, and does not learn which are there."""
+    grant = Grant(frozenset({"read", "write"}), name="host", hash=oid(HELD[0]).upper(), max_size=5)
+    application = create_app(config, lambda environ: grant)
+    for data in HELD:
+        application.receive(data)
+    api = TestApp(application)
+    for operation in ("download", "upload"):
+        own, *others = batch(api, operation, listed(HELD[0], HELD[1], LACKING[0]))["objects"]
+        assert "error" not in own
+        assert [one["error"]["code"] for one in others] == [403, 403]
+    for data in (HELD[1], LACKING[0]):
+        body = json.dumps(listed(data)[0])
+        api.post("/lfs/objects/verify", body, headers={"Content-Type": KIND}, status=403)
+
+
+def test_the_largest_file(config: Config) -> None:
+    """An object that is too large is refused by the batch, before its bytes are sent."""
+    grant = Grant(frozenset({"read", "write"}), name="host", max_size=10)
+    for settings, authorize in (({"max_size": 10}, None), ({}, lambda environ: grant)):
+        api = TestApp(create_app(replace(config, **settings), authorize))
+        ok, large = batch(api, "upload", listed(b"x" * 10, b"x" * 11))["objects"]
+        assert "actions" in ok and large["error"]["code"] == 413
+
+
+def test_a_store_for_reading(config: Config) -> None:
+    """A service that stores nothing still answers downloads."""
+    create_app(config).receive(HELD[0])
+    api = TestApp(create_app(replace(config, read_only=True)))
+    assert "download" in offered(api, HELD[0], "download")
+    assert batch(api, "upload", listed(LACKING[0]), 403)["message"] == "this store is read-only"
+    fields = {**TUS, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+    api.patch(f"/lfs/objects/{oid(b'x')}/1", b"x", headers=fields, status=403)
+
+
+def test_what_everybody_may_read(make: Make) -> None:
+    """Nobody needs a link for a public blob; uploads ask for a token."""
+    api = make(line("this", "read,write"), public_read=True, **ON)
+    api.post("/", HELD[0], headers=bearer("this"))
+    for fields in ({}, bearer("this")):
+        action = offered(api, HELD[0], "download", headers=fields)["download"]
+        assert urlsplit(action["href"]).query == ""
+        assert api.get(path_of(action)).body == HELD[0]
+    assert batch(api, "upload", [], 401)["message"]
+
+
+def test_links_that_expire_soon(make: Make) -> None:
+    """Clients are told the shortest time for which an action is valid."""
+    api = make(line("this", "read,write"), link_expires=60.0, **ON)
+    action = offered(api, LACKING[0], headers=bearer("this"))["upload"]
+    assert action["expires_in"] == 60
+
+
+def test_an_empty_object(make: Make) -> None:
+    """An empty file has an offset of its whole size at once, so that the first HEAD stores it."""
+    api = make(line("this", "read,write"), **ON)
+    path = path_of(offered(api, b"", transfers=["tus"], headers=bearer("this"))["upload"])
+    assert api.head(path, headers={**TUS, **bearer("this")}).headers["Upload-Offset"] == "0"
+    assert stored(api) == {oid(b"")}
+
+
+def test_uploads_of_others(make: Make) -> None:
+    """An upload belongs to whoever began it: another token begins anew."""
+    api = make(line("this", "read,write", "one") + line("that", "read,write", "other"), **ON)
+    path = path_of(offered(api, LACKING[1], transfers=["tus"], headers=bearer("this"))["upload"])
+    fields = {**TUS, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+    api.patch(path, LACKING[1][:3], headers={**fields, **bearer("this")}, status=204)
+    for token, offset in (("this", "3"), ("that", "0")):
+        assert api.head(path, headers={**TUS, **bearer(token)}).headers["Upload-Offset"] == offset
+    wrong = api.patch(
+        path, LACKING[1][5:], headers={**fields, **bearer("this"), "Upload-Offset": "5"}, status=409
+    )
+    assert wrong.content_type == KIND and wrong.headers["Upload-Offset"] == "3"
+    api.head(path, headers=bearer("this"), status=412)
+    api.head(f"/lfs/objects/{'0' * 32}/1", headers={**TUS, **bearer("this")}, status=422)
+
+
+def test_a_name_that_is_not_the_first(config: Config) -> None:
+    """A store whose blobs are named by another algorithm first serves them, too."""
+    config = replace(config, hash=Algorithm.BLAKE2B, names=(Algorithm.SHA256,))
+    api = TestApp(create_app(config))
+    api.put(path_of(offered(api, LACKING[0])["upload"]), LACKING[0], status=201)
+    assert batch(api, "upload", listed(LACKING[0]))["objects"] == listed(LACKING[0])
+    assert api.get(path_of(offered(api, LACKING[0], "download")["download"])).body == LACKING[0]

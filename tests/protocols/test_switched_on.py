@@ -28,7 +28,7 @@ PATHS = {
     "/lfs/objects/batch": "OPTIONS, POST",
     "/lfs/a/b.git/objects/batch": "OPTIONS, POST",
     "/lfs/locks": "GET, HEAD, OPTIONS, POST",
-    f"/lfs/objects/{'0' * 64}/5": "GET, HEAD, OPTIONS, PATCH",
+    f"/lfs/objects/{'0' * 64}/5": "HEAD, OPTIONS, PATCH",
     f"/dvc/files/md5/00/{'0' * 30}": "GET, HEAD, OPTIONS, POST, PUT",
 }
 METHODS = ("get", "head", "post", "put", "patch", "delete")

@@ -8,12 +8,13 @@ import re
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 from werkzeug.http import parse_options_header
 
 from wsgi_store import errors
+from wsgi_store.access.grant import Grant
 from wsgi_store.choices import Protocol
 from wsgi_store.digest import Algorithm, Digest, parse_any
 from wsgi_store.protocols.algorithms import require, require_at_start
@@ -42,6 +43,10 @@ class Invalid(errors.BadRequest):
     status = 422
 
 
+# What a batch tells of an object.
+Told: TypeAlias = dict[str, Any]
+
+
 class Wanted(NamedTuple):
     """An object of a batch."""
 
@@ -60,8 +65,9 @@ def routes(backend: Backend) -> tuple[list[Route], list[Custom]]:
         table += [
             Route(f"{base}/objects/batch", "POST", batch, None, custom=custom),
             Route(f"{base}/objects/verify", "POST", verify, "write", custom=custom),
-            Route(f"{base}/objects/<hash:hash_>/<int:size>", "GET", begin, "write", True, resumable),
-            Route(f"{base}/objects/<hash:hash_>/<int:size>", "PATCH", append, "write", True, resumable),
+            # Either may create an upload, which an expired ticket must not do.
+            Route(f"{base}/objects/<hash:hash_>/<int:size>", "HEAD", begin, "write", custom=resumable),
+            Route(f"{base}/objects/<hash:hash_>/<int:size>", "PATCH", append, "write", custom=resumable),
             Route(f"{base}/locks", "GET", locks, "read", custom=custom),
             Route(f"{base}/locks", "POST", lock, "write", custom=custom),
             Route(f"{base}/locks/verify", "POST", verify_locks, "write", custom=custom),
@@ -73,6 +79,8 @@ def routes(backend: Backend) -> tuple[list[Route], list[Custom]]:
 def batch(request: Request, repository: str = "") -> Response:
     """Tell where each of many objects is downloaded, or uploaded if the store lacks it."""
     grant = request.authorize()
+    if request.backend.signer is not None and not request.args.keys().isdisjoint(("link", "ticket")):
+        raise errors.Denied("links and tickets are for one transfer; send a token")
     if grant.scopes.isdisjoint(SCOPES.values()):
         grant.require("read")  # before the body, which tells what is wanted
     asked = _read(request)
@@ -82,7 +90,7 @@ def batch(request: Request, repository: str = "") -> Response:
     if not isinstance(objects, list):
         raise Invalid("objects: expected a list")
     if len(objects) > hash_list.MOST:
-        raise errors.TooLarge(f"expected at most {hash_list.MOST} objects", limit=hash_list.MOST)
+        raise _too_many()
     if operation == "upload" and request.store.read_only:
         raise errors.ReadOnly
     grant.require(SCOPES[operation])
@@ -91,28 +99,38 @@ def batch(request: Request, repository: str = "") -> Response:
     hash_algo = asked.get("hash_algo", "sha256")
     if not isinstance(hash_algo, str):
         raise Invalid("hash_algo: expected sha256")
-    wanted: list[Wanted | dict[str, Any]] = [_wanted(one, hash_algo) for one in objects]
-    known = [one for one in wanted if isinstance(one, Wanted)]
+    wanted = [_wanted(one, hash_algo) for one in objects]
+    permitted = [_permitted(grant, SCOPES[operation], one) for one in wanted]
+    known = [one for one in permitted if isinstance(one, Wanted)]
     if operation == "download":
         tell = _downloads(request, known)
     else:
         tell = _uploads(request, known, f"/lfs/{repository}".rstrip("/"), by_tus=by_tus)
-    told = [_told(tell, one) if isinstance(one, Wanted) else one for one in wanted]
+    told = [tell(one) if isinstance(one, Wanted) else one for one in permitted]
     return _answer({"transfer": "tus" if by_tus else "basic", "objects": told, "hash_algo": "sha256"})
 
 
-def _told(tell: Callable[[Wanted], dict[str, Any]], one: Wanted) -> dict[str, Any]:
-    try:
-        return tell(one)
-    except errors.Denied as error:  # the grant may be for other blobs
-        return _failed(one, 403, error.message)
+def _permitted(grant: Grant, scope: str, one: Wanted | Told) -> Wanted | Told:
+    """Return an object, or why the caller may not have it: before the store is asked, of which that tells."""
+    if isinstance(one, Wanted):
+        try:
+            grant.require(scope, one.oid)
+        except errors.Denied as error:
+            return _failed(one, 403, error.message)
+    return one
 
 
-def _downloads(request: Request, wanted: list[Wanted]) -> Callable[[Wanted], dict[str, Any]]:
+def _may_look(grant: Grant, one: Wanted) -> bool:
+    """Return whether the caller may know that the store has an object."""
+    return grant.may_read and (grant.hash or one.oid).lower() == one.oid
+
+
+def _downloads(request: Request, wanted: list[Wanted]) -> Callable[[Wanted], Told]:
     sizes = request.store.sizes({one.digest for one in wanted})
     quarantined = cache(lambda: {blob.digest for blob in request.store.quarantined()})
+    signer = request.backend.signer
 
-    def tell(one: Wanted) -> dict[str, Any]:
+    def tell(one: Wanted) -> Told:
         size = sizes.get(one.digest)
         if size is None:
             if one.digest in quarantined():
@@ -120,43 +138,38 @@ def _downloads(request: Request, wanted: list[Wanted]) -> Callable[[Wanted], dic
             return _failed(one, 404, "no such blob in this store")
         if size != one.size:
             return _failed(one, 422, f"the blob has {size} bytes")
-        request.grant.require("read", one.oid)
-        signed = None
-        if (signer := request.backend.signer) is not None:
+        path, signed = f"/{one.oid}", None
+        # Caches may share what everybody may read, by a URL that stays the same.
+        if signer is not None and request.grant.private:
             signed = f"link={signer.link(one.oid, time.time() + _seconds(request))}"
-        return _offered(one, download=_action(request, f"/{one.oid}", signed))
+        return _offered(one, download=_action(request, path, signed))
 
     return tell
 
 
-def _uploads(
-    request: Request, wanted: list[Wanted], base: str, *, by_tus: bool
-) -> Callable[[Wanted], dict[str, Any]]:
-    # Whoever may not read does not learn what is there.
-    sizes = request.store.sizes({one.digest for one in wanted}) if request.grant.may_read else {}
-    held = {one.digest: one.size for one in wanted if sizes.get(one.digest) == one.size}
-    renewal = request.backend.renewal
-    renewed = renewal.renew_all(held) if renewal is not None else set()
-    limits = [size for size in (request.config.max_size, request.grant.max_size) if size is not None]
+def _uploads(request: Request, wanted: list[Wanted], base: str, *, by_tus: bool) -> Callable[[Wanted], Told]:
+    grant, renewal, signer = request.grant, request.backend.renewal, request.backend.signer
+    sizes = {one.digest: one.size for one in wanted if _may_look(grant, one)}
+    renewed = renewal.renew_all(sizes) if renewal is not None else set()
+    limits = [size for size in (request.config.max_size, grant.max_size) if size is not None]
     largest = min(limits, default=None)
 
-    def tell(one: Wanted) -> dict[str, Any]:
-        if one.digest in renewed:
+    def tell(one: Wanted) -> Told:
+        # A list may give two sizes to one object.
+        if one.digest in renewed and one.size == sizes[one.digest]:
             return {"oid": one.oid, "size": one.size}
         if largest is not None and one.size > largest:
             return _failed(one, 413, f"the file is larger than {largest} bytes")
-        request.grant.require("write", one.oid)
         path, signed = f"/{one.oid}", None
         if by_tus:
             # By the credentials of the caller, to whom the unfinished upload belongs in the next batch, too.
             path = f"{base}/objects/{one.oid}/{one.size}"
-        elif (signer := request.backend.signer) is not None:
+        elif signer is not None:
             signed = f"ticket={signer.ticket(time.time() + _seconds(request), one.size, one.oid)}"
-        return _offered(
-            one,
-            upload=_action(request, path, signed),
-            verify=_action(request, f"{base}/objects/verify"),
-        )
+        actions = {"upload": _action(request, path, signed)}
+        if _may_look(grant, one):
+            actions["verify"] = _action(request, f"{base}/objects/verify")
+        return _offered(one, **actions)
 
     return tell
 
@@ -167,6 +180,8 @@ def verify(request: Request, **_: str) -> Response:
     if not isinstance(wanted, Wanted):
         raise Invalid(wanted["error"]["message"])
     request.grant.require("write", wanted.oid)
+    if not _may_look(request.grant, wanted):
+        raise errors.Denied("this needs the scope read", scope="read")
     size = request.store.stat(wanted.digest).size
     if size != wanted.size:
         raise Invalid(f"the blob has {size} bytes")
@@ -186,14 +201,24 @@ def append(request: Request, hash_: str, size: int, **_: str) -> Response:
 def _upload(request: Request, hash_: str, size: int) -> Upload:
     if "HTTP_TUS_RESUMABLE" not in request.environ:
         raise errors.UnsupportedVersion("send Tus-Resumable: 1.0.0")
-    if size > hash_list.MAX_SIZE:
-        raise Invalid("size: expected a whole number of bytes")
+    wanted = _wanted({"oid": hash_, "size": size}, "sha256")
+    if not isinstance(wanted, Wanted):
+        raise Invalid(wanted["error"]["message"])
+    require(request.store, Algorithm.SHA256)
     grant = request.grant
     announced = FileInfo(
-        length=size, expected=(request.digest(hash_, "oid"),), max_size=grant.max_size, until=grant.end_by
+        length=size,
+        expected=tuple(dict.fromkeys((wanted.digest, *request.wanted))),
+        max_size=grant.max_size,
+        until=grant.end_by,
     )
-    publishing = uploads.publishing(request)
-    return request.backend.uploads.create(grant.owner, announced, reads=grant.may_read, publishing=publishing)
+    return request.backend.uploads.create(
+        grant.owner,
+        announced,
+        alone=grant.ticket is not None,
+        reads=_may_look(grant, wanted),
+        publishing=uploads.publishing(request),
+    )
 
 
 def locks(request: Request, **_: str) -> Response:  # pylint: disable=unused-argument
@@ -239,12 +264,20 @@ def _read(request: Request) -> dict[str, Any]:
         raise errors.UnsupportedMediaType(f"Content-Type: expected {KIND}")
     request.allow_time()
     try:
-        members = json.loads(read_whole(request.environ, hash_list.LONGEST))
+        data = read_whole(request.environ, hash_list.LONGEST)
+        # Parsed, a list of little things would need much more memory than its text.
+        if data.count(b",") > 4 * hash_list.MOST:
+            raise _too_many()
+        members = json.loads(data)
     except (ValueError, RecursionError):
         raise errors.BadRequest("the body is not JSON") from None
     if not isinstance(members, dict):
         raise errors.BadRequest("expected a JSON object")
     return members
+
+
+def _too_many() -> errors.TooLarge:
+    return errors.TooLarge(f"expected at most {hash_list.MOST} objects", limit=hash_list.MOST)
 
 
 def _transfer(request: Request, operation: str, offered: object) -> str:
@@ -258,7 +291,7 @@ def _transfer(request: Request, operation: str, offered: object) -> str:
     return "basic"
 
 
-def _wanted(one: object, hash_algo: object) -> Wanted | dict[str, Any]:
+def _wanted(one: object, hash_algo: object) -> Wanted | Told:
     """Read an object, or return why it cannot be one."""
     oid, size = (one.get("oid"), one.get("size")) if isinstance(one, dict) else (None, None)
     # Told again, so that the client knows which object failed.
@@ -276,12 +309,12 @@ def _wanted(one: object, hash_algo: object) -> Wanted | dict[str, Any]:
     return Wanted(oid, parse_any((Algorithm.SHA256,), oid), size)
 
 
-def _offered(one: Wanted, **actions: dict[str, Any]) -> dict[str, Any]:
+def _offered(one: Wanted, **actions: dict[str, Any]) -> Told:
     # Otherwise clients would add their credentials to those that the URL has.
     return {"oid": one.oid, "size": one.size, "authenticated": True, "actions": actions}
 
 
-def _failed(one: Wanted, code: int, message: str) -> dict[str, Any]:
+def _failed(one: Wanted, code: int, message: str) -> Told:
     return {"oid": one.oid, "size": one.size, "error": {"code": code, "message": message}}
 
 
