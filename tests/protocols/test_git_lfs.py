@@ -1,5 +1,6 @@
 """The real git-lfs against this service: push, clone, fetch, fsck, broken pushes, and credentials."""
 
+import hashlib
 import os
 import random
 import re
