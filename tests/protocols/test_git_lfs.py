@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.access import KEY, line
+from tests.support.buckets import serving
 from tests.support.relay import Break, Relay, Way
 from tests.support.servers import Server, gunicorn, received
 
 pytestmark = pytest.mark.clients
 FILES = 200
 LARGE = 2 << 30
+BATCH = "POST /lfs/team/project/objects/batch 200"
 TOKENS = line("writing", "read,write", "writer") + line("reading", "read", "reader")
 
 
@@ -62,6 +64,13 @@ class Repository:
         self.git("remote", "add", "origin", str(remote))
         self.git("lfs", "track", "*.bin")
 
+    def clone(self, name: str, url: str) -> "Repository":
+        """Clone the remote beside this working copy, with all large files."""
+        clone = Repository(self.directory.parent / name, Path(self.env["HOME"]))
+        clone.git("lfs", "install", "--skip-repo")
+        clone.git("clone", "-q", "-c", f"lfs.url={url}", str(self.directory.with_suffix(".git")), name)
+        return clone
+
     def commit(self, *names: str) -> None:
         """Commit files."""
         self.git("add", ".gitattributes", *names)
@@ -105,16 +114,16 @@ def test_many_files(server: Server, repository: Repository, tmp_path: Path) -> N
     before = sent(server)
     repository.git("push", "-q", "origin", "main")
     assert sent(server) - before == FILES
+    asked = len(server.logged(BATCH))
     repository.git("lfs", "push", "--all", "origin")
-    assert sent(server) - before == FILES
-    clone = Repository(tmp_path / "clone", tmp_path / "home")
-    clone.git("clone", "-q", "-c", f"lfs.url={url(server, 'reading')}", str(tmp_path / "work.git"), "clone")
-    clone.git("lfs", "install", "--local")
-    clone.git("lfs", "fetch", "--all")
-    clone.git("lfs", "checkout")
+    assert (sent(server) - before, len(server.logged(BATCH)) > asked) == (FILES, True)
+    clone = repository.clone("clone", url(server, "reading"))
     for number in range(FILES):
         name = f"{number}.bin"
         assert (clone.directory / name).read_bytes() == (repository.directory / name).read_bytes()
+    (clone.directory / ".git/lfs/objects").rename(tmp_path / "objects")
+    assert "could not be checked" in clone.git("lfs", "fsck", fails=True)
+    clone.git("lfs", "fetch", "--all")
     assert "Git LFS fsck OK" in clone.git("lfs", "fsck")
 
 
@@ -180,3 +189,20 @@ def test_credentials(server: Server, repository: Repository, tmp_path: Path) -> 
     repository.git("config", "credential.helper", helper)
     repository.git("push", "-q", "origin", "main")
     assert hashlib.sha256(b"by a helper").hexdigest() in server.blobs()
+
+
+def test_a_bucket(tmp_path: Path) -> None:
+    """The URLs lead to the bucket, from which the client gets the bytes."""
+    (tmp_path / "tokens").write_text(TOKENS)
+    settings = {"WSGI_STORE_TOKENS": str(tmp_path / "tokens"), "WSGI_STORE_SIGNING_KEYS": KEY}
+    with serving(tmp_path, WSGI_STORE_PROTOCOLS="lfs", WSGI_STORE_REDIRECT="always", **settings) as server:
+        repository = Repository(tmp_path / "work", tmp_path / "home")
+        repository.start(url(server))
+        for name in ("a.bin", "b.bin"):
+            (repository.directory / name).write_bytes(name.encode() * 1000)
+        repository.commit("a.bin", "b.bin")
+        repository.git("push", "-q", "origin", "main")
+        clone = repository.clone("clone", url(server, "reading"))
+        for name in ("a.bin", "b.bin"):
+            assert (clone.directory / name).read_bytes() == name.encode() * 1000
+        assert len(server.logged(r" GET /[0-9a-f]{64} 307 ")) == 2

@@ -56,8 +56,8 @@ def fixture_api(config: Config) -> TestApp:
 def batch(api: TestApp, operation: str, objects: Any, status: int = 200, **more: Any) -> Any:
     """Ask for a batch; returns the answer."""
     fields = {"Content-Type": KIND, "Accept": KIND, **more.pop("headers", {})}
-    body = json.dumps({"operation": operation, "objects": objects, **more})
     path = more.pop("path", "/lfs")
+    body = json.dumps({"operation": operation, "objects": objects, **more})
     answer = api.post(f"{path}/objects/batch", body, headers=fields, status=status)
     assert answer.content_type == KIND
     return answer.json
@@ -468,3 +468,19 @@ def test_a_name_that_is_not_the_first(config: Config) -> None:
     api.put(path_of(offered(api, LACKING[0])["upload"]), LACKING[0], status=201)
     assert batch(api, "upload", listed(LACKING[0]))["objects"] == listed(LACKING[0])
     assert api.get(path_of(offered(api, LACKING[0], "download")["download"])).body == LACKING[0]
+
+
+def test_below_a_mount(config: Config) -> None:
+    """All URLs lead through the mount point, also of a repository whose name needs quotes."""
+    mount = {"SCRIPT_NAME": "/m ount"}
+    api = TestApp(create_app(config), extra_environ=mount)
+    data = LACKING[0]
+    for transfer in ("basic", "tus"):
+        actions = offered(api, data, path="/lfs/gr%C3%B6%C3%9Fe/a%20b.git", transfers=[transfer])
+        for action in actions.values():
+            assert action["href"].startswith("http://localhost/m%20ount/")
+        assert actions["verify"]["href"].endswith("/lfs/gr%C3%B6%C3%9Fe/a%20b.git/objects/verify")
+    path = path_of(actions["upload"]).removeprefix("/m%20ount").rstrip("?")
+    fields = {**TUS, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+    api.patch(path, data, headers=fields, status=204)
+    assert path_of(offered(api, data, "download")["download"]) == f"/m%20ount/{oid(data)}?"
