@@ -17,7 +17,8 @@ from examples import flask_app
 from tests.support import sites
 from tests.support.access import ALL, line
 from tests.support.chromium import chromium
-from tests.support.servers import Server, gunicorn, until
+from tests.support.nostr import MINE, allowing, public
+from tests.support.servers import BLOSSOM, Server, gunicorn, until
 
 pytestmark = pytest.mark.clients
 # These names resolve to this machine, as under DNS rebinding.
@@ -224,3 +225,27 @@ def test_a_host_application(browser: webdriver.Chrome, site: int, tmp_path: Path
         host.shutdown()
         thread.join()
         host.server_close()
+
+
+def test_blossom(browser: webdriver.Chrome, tmp_path: Path, site: int) -> None:
+    """A page of any site uses the application of Blossom with signed events, and reads why it is refused."""
+    (tmp_path / "tokens").write_text(f"me read,write,delete nostr:{public(MINE)}\n")
+    settings = {"WSGI_STORE_TOKENS": str(tmp_path / "tokens"), "WSGI_STORE_PROTOCOLS": "blossom"}
+    hash_ = hashlib.sha256(b"hello").hexdigest()
+    with gunicorn(tmp_path, BLOSSOM, **settings) as server:
+        base = f"http://store.example:{server.port}"
+        browser.get(f"http://app.example:{site}/")
+        unsigned = fetch(browser, f"{base}/upload", method="PUT", body="hello")
+        assert (unsigned[0], unsigned[2]["x-reason"]) == (401, "this needs a token")
+        more = {"X-SHA-256": hash_, "X-Content-Length": "5", "X-Content-Type": "image/png"}
+        signed = {**allowing("upload", hash_), **more}
+        assert fetch(browser, f"{base}/upload", method="HEAD", headers=signed)[0] == 200
+        kind = {"Content-Type": "image/png"}
+        status, text, _ = fetch(
+            browser, f"{base}/upload", method="PUT", body="hello", headers={**signed, **kind}
+        )
+        url = json.loads(text)["url"]
+        assert (status, url) == (201, f"{base}/{hash_}.png")
+        assert fetch(browser, url, headers=allowing("get", hash_))[:2] == [200, "hello"]
+        assert fetch(browser, f"{base}/{hash_}", method="DELETE", headers=allowing("delete", hash_))[0] == 200
+        assert not server.blobs()
