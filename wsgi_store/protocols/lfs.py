@@ -96,7 +96,7 @@ def batch(request: Request, repository: str = "") -> Response:
     grant.require(SCOPES[operation])
     require(request.store, Algorithm.SHA256)
     by_tus = _transfer(request, operation, asked.get("transfers")) == "tus"
-    hash_algo = asked.get("hash_algo", "sha256")
+    hash_algo = asked.get("hash_algo") or "sha256"
     if not isinstance(hash_algo, str):
         raise Invalid("hash_algo: expected sha256")
     wanted = [_wanted(one, hash_algo) for one in objects]
@@ -139,8 +139,10 @@ def _downloads(request: Request, wanted: list[Wanted]) -> Callable[[Wanted], Tol
         if size != one.size:
             return _failed(one, 422, f"the blob has {size} bytes")
         path, signed = f"/{one.oid}", None
-        # Caches may share what everybody may read, by a URL that stays the same.
-        if signer is not None and request.grant.private:
+        if not request.grant.private:
+            # Everybody may read it, so that caches may keep it, by a URL that stays the same.
+            return _offered(one, download={"href": _url(request, path)})
+        if signer is not None:
             signed = f"link={signer.link(one.oid, time.time() + _seconds(request))}"
         return _offered(one, download=_action(request, path, signed))
 
@@ -319,11 +321,15 @@ def _failed(one: Wanted, code: int, message: str) -> Told:
 
 
 def _action(request: Request, path: str, signed: str | None = None) -> dict[str, Any]:
-    url = f"{request.base}{quote(path, errors='surrogateescape')}"
+    url = _url(request, path)
     if signed is not None:
         return {"href": f"{url}?{signed}", "expires_in": _seconds(request)}
     field = request.environ.get("HTTP_AUTHORIZATION")
     return {"href": url} if field is None else {"href": url, "header": {"Authorization": field}}
+
+
+def _url(request: Request, path: str) -> str:
+    return f"{request.base}{quote(path)}"
 
 
 def _seconds(request: Request) -> int:
