@@ -143,6 +143,7 @@ BAD = {
     "another verb": allowing("get", HASH),
     "no verb": field(event(MINE, "upload", all_tags=[["x", HASH], ["expiration", SOON], ["t"]])),
     "no blob": allowing("upload"),
+    "another case of the blob": allowing("upload", HASH.upper()),
     "another case": field({**event(MINE, "upload", HASH), "pubkey": public(MINE).upper()}),
     "another server": field(event(MINE, "upload", HASH, tags=[["server", "elsewhere.example"]])),
     "a URL of this server": field(event(MINE, "upload", HASH, tags=[["server", "http://localhost"]])),
@@ -200,6 +201,20 @@ def test_an_event_again(api: TestApp) -> None:
     assert api.get(f"/{other}").body == b"other"
 
 
+def test_no_host(api: TestApp) -> None:
+    """Without a host there is no URL to answer with, which is found out before the body is read."""
+    signed = allowing("upload", HASH)["Authorization"]
+    answer = api.request(
+        "/upload",
+        method="PUT",
+        body=DATA,
+        environ={"HTTP_HOST": "", "HTTP_AUTHORIZATION": signed},
+        expect_errors=True,
+    )
+    refused(answer, 400)
+    assert not list(api.app.store.iterate())
+
+
 def test_what_a_browser_adds(api: TestApp) -> None:
     """A password or a cookie counts for nothing, and a huge field is refused as what it is."""
     refused(put(api, {"Cookie": "session=1"}), 401)
@@ -213,6 +228,9 @@ def test_several_hashes(api: TestApp) -> None:
     assert put(api, {**allowing("upload", HASH, "0" * 64), "X-SHA-256": HASH}).status_code == 201
     refused(put(api, {**allowing("upload", HASH), "X-SHA-256": HASH.upper()}), 400)
     refused(put(api, {**allowing("upload", HASH), "X-SHA-256": "1" * 64}), 401)
+    for hashes in ((), ("short",), (HASH.upper(),)):
+        refused(put(api, allowing("upload", *hashes)), 401)
+    assert put(api, allowing("upload", HASH, "short")).status_code == 200
     refused(put(api, {**allowing("upload", HASH), "Content-Type": "multipart/form-data; boundary=a"}), 415)
 
 

@@ -77,9 +77,9 @@ class Events:
         granted = self._tokens.find_key(event.key)
         if granted is None:
             raise errors.Denied("this server does not know the key that signed the event")
-        allowed = event.tags.get("x")
+        allowed = [hash_ for hash_ in event.tags.get("x", ()) if HASH.fullmatch(hash_)]
         hash_ = _of_upload(environ, allowed) if path == "/upload" else _of_path(path)
-        if (verb != "get") if allowed is None else (hash_ not in allowed):
+        if hash_ not in allowed and (verb != "get" or "x" in event.tags):
             raise errors.Unauthenticated("the event does not name this blob: expected its hash in a tag x")
         return replace(granted, scopes=granted.scopes & {scope}, hash=hash_, private=self._private)
 
@@ -89,16 +89,12 @@ def _of_path(path: str) -> str | None:
     return match[1] if match else None
 
 
-def _of_upload(environ: Mapping[str, Any], allowed: list[str] | None) -> str:
+def _of_upload(environ: Mapping[str, Any], allowed: list[str]) -> str | None:
     """Return the hash of the blob that a request is going to upload; raises BadRequest."""
     named = _announced(environ)
-    if named is None and allowed is not None and len(set(allowed)) == 1:
-        named = allowed[0]
-    if named is None or not HASH.fullmatch(named):
-        raise errors.BadRequest(
-            "X-SHA-256: expected the hash of the blob, because the event names not just one"
-        )
-    return named
+    if named is None and len(set(allowed)) > 1:
+        raise errors.BadRequest("X-SHA-256: expected the hash of the blob, because the event has several")
+    return named or next(iter(allowed), None)
 
 
 def _announced(environ: Mapping[str, Any]) -> str | None:
@@ -167,13 +163,14 @@ def get(request: Request, hash_: str, extension: str | None = None) -> Response:
 def upload(request: Request) -> Response:
     """Store the body, which must have the hash that the event allows and that of X-SHA-256."""
     require(request.store, Algorithm.SHA256)
+    base = request.base  # which a request may lack, before its body is read
     named = _announced(request.environ)
     receipt = request.receive(None if named is None else request.digest(named, "X-SHA-256"))
     blobs.note(request, receipt)
     hash_ = next(name.hex for name in receipt.names if name.algorithm is Algorithm.SHA256)
     name = hash_ + ending_of(parse_options_header(request.environ.get("CONTENT_TYPE"))[0].lower())
     told = {
-        "url": f"{request.base}/{name}",
+        "url": f"{base}/{name}",
         "sha256": hash_,
         "size": receipt.size,
         # What a download will say.
