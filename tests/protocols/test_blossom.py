@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 import re
 import sys
@@ -199,6 +200,36 @@ def test_an_event_again(api: TestApp) -> None:
     put(api, up)
     api.delete(f"/{HASH}", headers=allowing("delete", HASH, other), status=200)
     assert api.get(f"/{other}").body == b"other"
+
+
+def test_limits(config: Config) -> None:
+    """Uploads without a length are taken; those that are too large or cut short leave nothing."""
+    api = TestApp(create_app(replace(config, max_size=20)))
+    large = DATA * 2
+    chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+
+    def send(data: bytes, **more: Any) -> Any:
+        signed = allowing("upload", hashlib.sha256(data).hexdigest())["Authorization"]
+        environ = {"wsgi.input": io.BytesIO(data), "HTTP_AUTHORIZATION": signed, **more}
+        return api.request("/upload", method="PUT", environ=environ, expect_errors=True)
+
+    refused(send(DATA, CONTENT_LENGTH="19"), 400)
+    refused(send(large, CONTENT_LENGTH=str(len(large))), 413)
+    refused(send(large, **chunked), 413)
+    assert not list(api.app.store.iterate())
+    told = send(DATA, SCRIPT_NAME="/mount", **chunked)
+    assert (told.status_code, told.json["url"]) == (201, f"http://localhost/mount/{HASH}.bin")
+
+
+def test_a_store_that_is_read_only(api: TestApp, config: Config) -> None:
+    """A store that is read-only lets nobody upload or delete, and says so before an upload."""
+    put(api, allowing("upload", HASH))
+    api = TestApp(create_app(replace(config, read_only=True)))
+    assert api.get(f"/{HASH}").body == DATA
+    refused(put(api, allowing("upload", HASH)), 403)
+    refused(api.delete(f"/{HASH}", headers=allowing("delete", HASH), expect_errors=True), 403)
+    fields = {**allowing("upload", HASH), "X-Content-Length": "13"}
+    assert "read-only" in refused(api.head("/upload", headers=fields, expect_errors=True), 403)
 
 
 def test_no_host(api: TestApp) -> None:

@@ -91,6 +91,17 @@ def test_other_bytes(api: TestApp) -> None:
     assert not list(api.app.store.iterate())
 
 
+def test_limits(config: Config) -> None:
+    """A file that is too large or cut short leaves nothing."""
+    api = TestApp(create_app(replace(config, max_size=20)))
+    large = send(api, "POST", url(DATA * 2), DATA * 2)
+    assert (large.status_code, code(large)) == (413, "too_large")
+    environ = {"wsgi.input": io.BytesIO(DATA), "CONTENT_LENGTH": "19"}
+    cut = api.request(url(DATA), method="POST", environ=environ, expect_errors=True)
+    assert (cut.status_code, code(cut)) == (400, "incomplete_body")
+    assert not list(api.app.store.iterate())
+
+
 def test_a_collision(api: TestApp) -> None:
     """A file whose md5 leads to another one is refused, whoever stored that and by whichever name."""
     first, second = COLLIDING
