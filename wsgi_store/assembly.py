@@ -29,8 +29,10 @@ from wsgi_store.web.backend import Backend
 from wsgi_store.web.hashes import Hashes
 from wsgi_store.web.hosts import KnownHosts
 from wsgi_store.web.redirects import Redirects
+from wsgi_store.web.request import Request
+from wsgi_store.web.response import Response
 from wsgi_store.web.routes import UPLOADS, URLS, aim
-from wsgi_store.web.routing import Routes
+from wsgi_store.web.routing import Route, Routes
 
 
 def create_app(config: Config | None = None, authorize: Authorize | None = None) -> Application:
@@ -71,13 +73,23 @@ def _with_protocols(backend: Backend) -> tuple[Backend, Routes]:
         from wsgi_store.protocols import dvc
 
         modules.append(dvc)
-    table, custom = list(URLS), [UPLOADS]
+    table, custom = [*URLS, METALINK], [UPLOADS]
     for module in modules:
         more, their = module.routes(backend)
         table += more
         custom += their
     paths = tuple(Path(str(module.__file__)).with_suffix(".json") for module in modules)
     return replace(backend, descriptions=paths), Routes(table, custom, aim)
+
+
+def _metalink(request: Request, hash_: str) -> Response:
+    # Imported at the first request: few clients ask.
+    from wsgi_store.protocols.metalink import metalink  # pylint: disable=import-outside-toplevel
+
+    return metalink(request, hash_)
+
+
+METALINK = Route("/<hash:hash_>.meta4", "GET", _metalink, "read")
 
 
 def create_backend(config: Config, authorize: Authorize | None) -> Backend:

@@ -41,10 +41,11 @@ def _share(_: click.Context, __: click.Parameter, value: float | None) -> float 
 @budget_option
 @rate_option
 @workers_option
+@click.option("--pieces", is_flag=True, help="Keep the hashes of the pieces of large blobs (/HASH.meta4).")
 @root_option
 @json_option
-def verify(
-    sample: float | None, budget: int | None, rate: int | None, workers: int | None, root: str
+def verify(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+    sample: float | None, budget: int | None, rate: int | None, workers: int | None, pieces: bool, root: str
 ) -> None:
     """Hash the blobs of a store, move damaged ones to quarantine, and mend their names.
 
@@ -60,7 +61,9 @@ def verify(
         return total if budget is None else min(budget, total)
 
     def start() -> Run[Report]:
-        return verifying.verify(store, sample=sample, budget=budget, rate=rate, workers=workers)
+        return verifying.verify(
+            store, sample=sample, budget=budget, rate=rate, workers=workers, pieces=pieces
+        )
 
     sys.exit(status_of_run(follow(start, output, "verifying", share, partial(_conclude, output))))
 

@@ -34,9 +34,15 @@ class Pieces(Protocol):
     def pieces(self, digest: Digest) -> PieceHashes:
         """Return the hashes of the pieces of a blob.
 
-        They are kept; where there are none, the whole blob is read and compared with its name. Raises
-        BlobNotFound, and StoreUnavailable if the blob is damaged.
+        Where none are kept, the whole blob is read and compared with its name. Raises BlobNotFound,
+        StoreUnavailable if the blob is damaged, and Busy while another request does that.
         """
+
+    def kept_pieces(self, blob: Blob) -> PieceHashes | None:
+        """Return the hashes that are kept for a blob; None if none are, as for one that is a single piece."""
+
+    def keep_pieces(self, blob: Blob, stamp: object, pieces: PieceHashes) -> None:
+        """Keep the hashes of the pieces of a blob with this stamp (`BlobReader`), if there is room."""
 
     def sweep_pieces(self, *, remove: bool) -> Iterator[int]:
         """Yield the sizes in bytes of what is kept for blobs that are gone, after removing each.

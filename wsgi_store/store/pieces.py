@@ -39,14 +39,37 @@ class PieceHashes:
             raise ValueError("damaged")
         magic, whole, length = HEAD.unpack_from(body)
         digests = body[HEAD.size :]
-        if (
-            magic != MAGIC
-            or whole != size
-            or length != length_for(size)
-            or len(digests) != SIZE * -(-size // length)
-        ):
-            raise ValueError("of another kind")
+        if (magic, whole, length) != (MAGIC, size, length_for(size)) or len(digests) != count(size) * SIZE:
+            raise ValueError("of another blob, or of another version")
         return cls(size, length, digests)
+
+
+class PieceHasher:
+    """Hashes the pieces of a blob of this size while its bytes are read in order."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._length = self._left = length_for(size)
+        self._piece = hashlib.sha256()
+        self._digests = bytearray()
+
+    def update(self, data: "memoryview | bytes") -> None:
+        """Take the next bytes."""
+        rest = memoryview(data)
+        while len(rest) >= self._left:
+            self._piece.update(rest[: self._left])
+            self._digests += self._piece.digest()
+            rest = rest[self._left :]
+            self._left, self._piece = self._length, hashlib.sha256()
+        if rest:
+            self._piece.update(rest)
+            self._left -= len(rest)
+
+    def finish(self) -> PieceHashes:
+        """Return the hashes after the last byte."""
+        if self._left < self._length:
+            self._digests += self._piece.digest()
+        return PieceHashes(self._size, self._length, bytes(self._digests))
 
 
 def length_for(size: int) -> int:
@@ -55,3 +78,8 @@ def length_for(size: int) -> int:
     while size > length * MOST:
         length *= 2
     return length
+
+
+def count(size: int) -> int:
+    """Return how many pieces a blob of this size has."""
+    return -(-size // length_for(size))

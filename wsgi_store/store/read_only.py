@@ -15,5 +15,5 @@ class Replica:
         """Refuse: raises ReadOnly."""
         raise ReadOnly
 
-    add_all = remove = renew = renew_all = expire = quarantine = discard = update_note = add
+    add_all = remove = renew = renew_all = expire = quarantine = discard = update_note = keep_pieces = add
     change_marker = adopt = give_names = remove_link = settle_names = add

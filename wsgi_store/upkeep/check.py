@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, StoreError, StoreUnavailable
-from wsgi_store.store.abilities import Hashed, LocalPaths
+from wsgi_store.store.abilities import Hashed, LocalPaths, Pieces
 from wsgi_store.store.contract import Blob, BlobReader, Store
+from wsgi_store.store.pieces import LENGTH, PieceHasher
 from wsgi_store.upkeep.naming import Naming
 from wsgi_store.upkeep.plan import Batch
 from wsgi_store.upkeep.report import BatchReport
@@ -25,6 +26,8 @@ class Check:
     store: Store
     naming: Naming | None = None
     """Gives the others the names that they lack; None if a blob has only one name."""
+    pieces: Pieces | None = None
+    """Keeps the hashes of the pieces of the others; None if these are not asked for."""
 
     def do(self, batch: Batch, reading: Reading) -> BatchReport:
         """Check the blobs of a batch, until stopped."""
@@ -36,9 +39,11 @@ class Check:
             for raw in batch.raws:
                 digest = Digest(batch.algorithm, raw)
                 try:
-                    blob, hashed = _hash(open_(digest), algorithms, reading)
+                    blob, hashed, pieces = _hash(open_(digest), algorithms, reading, self.pieces)
                     if hashed.digests[digest.algorithm] == digest:
                         good.append((blob, hashed))
+                        if self.pieces is not None and pieces is not None:
+                            self.pieces.keep_pieces(blob, hashed.stamp, pieces.finish())
                     else:
                         self._quarantine(blob, report)
                 except Stopped:
@@ -76,12 +81,17 @@ class Check:
         report.corrupt.append(digest)
 
 
-def _hash(reader: BlobReader, algorithms: Sequence[Algorithm], reading: Reading) -> tuple[Blob, Hashed]:
+def _hash(
+    reader: BlobReader, algorithms: Sequence[Algorithm], reading: Reading, keeping: Pieces | None
+) -> tuple[Blob, Hashed, PieceHasher | None]:
+    blob, pieces = reader.blob, None
     try:
         # The plan names files, and this has become a link to one.
-        if reader.blob.primary is not None:
+        if blob.primary is not None:
             raise Named
-        digests = reading.hash(reader, algorithms)
+        if keeping is not None and blob.size > LENGTH and keeping.kept_pieces(blob) is None:
+            pieces = PieceHasher(blob.size)
+        digests = reading.hash(reader, algorithms, pieces)
     finally:
         reader.close()
-    return reader.blob, Hashed(reader.blob.digest, reader.stamp, digests)
+    return blob, Hashed(blob.digest, reader.stamp, digests), pieces

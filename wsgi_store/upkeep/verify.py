@@ -4,8 +4,8 @@ import time
 from collections.abc import Generator
 
 from wsgi_store.digest import Digest
-from wsgi_store.errors import StoreError
-from wsgi_store.store.abilities import Names
+from wsgi_store.errors import StoreError, Unsupported
+from wsgi_store.store.abilities import Names, Pieces
 from wsgi_store.store.contract import Blob, Store
 from wsgi_store.upkeep.check import Check
 from wsgi_store.upkeep.ledger import Ledger, keep, marker_of
@@ -24,6 +24,7 @@ def verify(  # pylint: disable=too-many-arguments
     sample: float | None = None,
     rate: int | None = None,
     workers: int | None = None,
+    pieces: bool = False,
     tuning: Tuning = TUNING,
 ) -> Run[Report]:
     """Hash the blobs of a store, starting with those that have gone longest without verification.
@@ -32,8 +33,9 @@ def verify(  # pylint: disable=too-many-arguments
     and the last when the run is complete. `budget` ends the run with the blob that brings the bytes read
     to that many; the next run continues behind it. `sample`, a share between 0 and 1, reads that share
     of the blobs, drawn at random, and is not remembered. `rate` limits the bytes read per second.
-    `workers` is the number of blobs read at once, by default the number of usable processors;
-    `tuning` sets how the work is divided.
+    `workers` is the number of blobs read at once, by default the number of usable processors; with
+    `pieces` the hashes of the pieces of large blobs are kept (`.pieces/`, for `GET /<hash>.meta4`); `tuning`
+    sets how the work is divided. Raises Unsupported for `pieces` if the store keeps none.
 
     Blobs get the names that they lack. A run over the whole store, without `budget` and `sample`, also
     finds names that lead to a wrong blob, unless the store is being migrated.
@@ -43,15 +45,20 @@ def verify(  # pylint: disable=too-many-arguments
     raises StoreError if the store cannot be listed, or if a worker was killed.
     """
     report = Report()
-    return Run(_steps(store, report, budget, sample, Effort(rate, workers, tuning)), report)
+    keeping = store if pieces and isinstance(store, Pieces) and not store.read_only else None
+    if pieces and keeping is None:
+        raise Unsupported("this store keeps no hashes of pieces: it is not a directory, or only read")
+    check = Check(store, pieces=keeping)
+    return Run(_steps(check, report, budget, sample, Effort(rate, workers, tuning)), report)
 
 
 def _steps(
-    store: Store, report: Report, budget: int | None, sample: float | None, effort: Effort
+    check: Check, report: Report, budget: int | None, sample: float | None, effort: Effort
 ) -> Generator[None, None, None]:
     """Do the run, bringing `report` up to date before each step."""
     yield
     started = time.time()
+    store = check.store
     store.refresh()
     marker = marker_of(store)
     naming = sums = None
@@ -68,7 +75,8 @@ def _steps(
                 sums.add(checked.seen)
         keep(store, done, None if sample else started, effort.tuning.max_unreadable)
 
-    yield from through(plan, Check(store, naming), report, save, effort)
+    check.naming = naming
+    yield from through(plan, check, report, save, effort)
     if naming is not None and sums is not None and report.failure is None:
         yield from _mend(naming, sums, report)
     report.oldest = plan.oldest_after

@@ -21,6 +21,7 @@ from typing import Any, Protocol, Self
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.store.abilities import LocalPaths
 from wsgi_store.store.contract import BlobReader, Store
+from wsgi_store.store.pieces import PieceHasher
 from wsgi_store.upkeep.pagecache import Blocks
 from wsgi_store.upkeep.plan import Batch
 from wsgi_store.upkeep.report import BatchReport
@@ -83,12 +84,19 @@ class Reading:
         self._pace = Pace(stop, rate)
         self._blocks = Blocks()
 
-    def hash(self, reader: BlobReader, algorithms: Sequence[Algorithm]) -> dict[Algorithm, Digest]:
-        """Read a blob to its end and return its digests; raises StoreError, and Stopped."""
+    def hash(
+        self, reader: BlobReader, algorithms: Sequence[Algorithm], pieces: PieceHasher | None = None
+    ) -> dict[Algorithm, Digest]:
+        """Read a blob to its end and return its digests; raises StoreError, and Stopped.
+
+        `pieces` gets all of its bytes, too.
+        """
         hashes = [algorithm.new() for algorithm in algorithms]
         for block in self._blocks.of(reader):
             for hashed in hashes:
                 hashed.update(block)
+            if pieces is not None:
+                pieces.update(block)
             self.progress.add(len(block))
             self._pace.keep(len(block))
         return {one: Digest(one, hashed.digest()) for one, hashed in zip(algorithms, hashes, strict=True)}

@@ -21,10 +21,17 @@ KEYS = {
     Algorithm.SHA512: "sha-512",
 }
 _ALGORITHMS = {key: algorithm for algorithm, key in KEYS.items()}
+# The names of RFC 3230 and of IANA's registry for its fields, which are not case-sensitive.
+OLD_KEYS = {
+    Algorithm.MD5: "MD5",
+    Algorithm.SHA1: "SHA",
+    Algorithm.SHA256: "SHA-256",
+    Algorithm.SHA512: "SHA-512",
+}
 # RFC 8941 section 3.2: a dictionary member whose value is a byte sequence, parameters ignored.
-# An item of Want-Digest or of Want-Repr-Digest.
-_PREFERENCE = re.compile(r"(?P<key>[A-Za-z0-9-]+)(?:\s*;\s*q=|=)?(?P<q>[0-9.]{1,5})?")
 _MEMBER = re.compile(r"([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]*)={0,2}:(?:[ ]*;.*)?")
+# An item of Want-Repr-Digest, `sha-256=5` (RFC 9530 section 4), or of Want-Digest, `sha-256;q=0.5` (RFC 3230).
+_WANTED = re.compile(r"([a-z0-9-]+)(?:(?:[ \t]*;[ \t]*q)?=([0-9]{1,2}(?:\.[0-9]{0,3})?))?")
 
 
 def format_field(digests: Iterable[Digest]) -> str:
@@ -36,47 +43,31 @@ def format_field(digests: Iterable[Digest]) -> str:
     )
 
 
-# RFC 3230 and IANA's registry of its algorithms, whose names are not case-sensitive.
-_OLD_KEYS = {
-    Algorithm.MD5: "MD5",
-    Algorithm.SHA1: "SHA",
-    Algorithm.SHA256: "SHA-256",
-    Algorithm.SHA512: "SHA-512",
-}
-
-
 # Clients send few different values.
 @lru_cache(64)
-def _preferences(wanted: str) -> dict[str, float]:
-    """Read the keys in a list of preferences, and how much each is wanted: `sha-256;q=0.5`, or `sha-256=5`."""
-    found = {}
-    for item in wanted.split(","):
-        match = _PREFERENCE.fullmatch(item.strip(" \t"))
-        if match is not None:
-            found[match["key"].lower()] = float(match["q"] or 1)
-    return found
+def _preferences(field: str) -> dict[str, float]:
+    """Return how much each key in a list of preferences is wanted; malformed items are left out."""
+    matches = (_WANTED.fullmatch(item.strip(" \t")) for item in field.lower().split(","))
+    return {match[1]: float(match[2] or 1) for match in matches if match}
 
 
-def old_field(digests: Iterable[Digest], wanted: str) -> str:
-    """Write the value of a Digest field (RFC 3230) with the digest that is wanted most; empty if none is."""
-    preferences = _preferences(wanted)
-    keys = [
-        (preferences.get(_OLD_KEYS[one.algorithm].lower(), 0), one)
-        for one in digests
-        if one.algorithm in _OLD_KEYS
-    ]
-    q, digest = max(keys, key=lambda pair: pair[0], default=(0, None))
-    if digest is None or not q:
-        return ""
-    return f"{_OLD_KEYS[digest.algorithm]}={base64.b64encode(digest.raw).decode()}"
+def wanted_most(digests: Iterable[Digest], field: str) -> str:
+    """Write the value of a Digest field for a Want-Digest field (RFC 3230); empty if none of these is wanted."""
+    preferences = _preferences(field)
+    known = [(OLD_KEYS[one.algorithm], one) for one in digests if one.algorithm in OLD_KEYS]
+    wanted = [(preferences.get(key.lower(), 0), key, one) for key, one in known]
+    q, key, digest = max(wanted, key=lambda found: found[0], default=(0, "", None))
+    return f"{key}={base64.b64encode(digest.raw).decode()}" if digest is not None and q else ""
 
 
-def chosen(digests: Iterable[Digest], wanted: str) -> list[Digest]:
-    """Return the digests that a Want-Repr-Digest field asks for (RFC 9530 section 4); all if it has none."""
-    preferences = _preferences(wanted)
-    digests = list(digests)
-    named = [one for one in digests if preferences.get(KEYS.get(one.algorithm, ""), 0)]
-    return named or digests
+def wanted(digests: Iterable[Digest], field: str) -> list[Digest]:
+    """Return the digests that a Want-Repr-Digest field asks for (RFC 9530 section 4).
+
+    If it asks for none of these, all are returned but those that it does not want.
+    """
+    preferences = _preferences(field)
+    found = [(preferences.get(KEYS.get(one.algorithm, ""), -1), one) for one in digests]
+    return [one for q, one in found if q > 0] or [one for q, one in found if q]
 
 
 def digests_of(environ: "WSGIEnvironment", name: str) -> tuple[Digest, ...]:

@@ -16,7 +16,7 @@ from wsgi_store.errors import StoreUnavailable
 from wsgi_store.store.contract import Blob, BlobReader
 from wsgi_store.web import conditional
 from wsgi_store.web.conditional import Range
-from wsgi_store.web.digest_fields import format_field, old_field
+from wsgi_store.web.digest_fields import format_field, wanted, wanted_most
 from wsgi_store.web.media_types import describe
 from wsgi_store.web.request import Request
 from wsgi_store.web.response import NO_SNIFFING, Headers, Response
@@ -167,8 +167,12 @@ def _headers(request: Request, blob: Blob, filename: str | None) -> Headers:
         *CONSTANT,
     ]
     if "HTTP_WANT_DIGEST" in request.environ:
-        if digest := old_field(blob.names, request.listed("HTTP_WANT_DIGEST")):
+        if digest := wanted_most(blob.names, request.listed("HTTP_WANT_DIGEST")):
             fields.append(("Digest", digest))
+    if "HTTP_WANT_REPR_DIGEST" in request.environ:
+        named = format_field(wanted(blob.names, request.listed("HTTP_WANT_REPR_DIGEST")))
+        fields = [field for field in fields if field[0] != "Repr-Digest"]
+        fields += [("Repr-Digest", named)] if named else []
     return fields
 
 

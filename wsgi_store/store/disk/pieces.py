@@ -1,82 +1,167 @@
-"""Keeps the hashes of pieces beside the blobs, in `.pieces/ab/abcdef…`.
+"""Keeps the hashes of pieces beside the blobs, in `.pieces/ab/abcdef…` by their primary names.
 
-A record is right for ever, since it was made from bytes that have the name: whether the blob is removed or
-comes back changes nothing. So it is never looked after, only swept when its blob is gone.
+A record is right as long as its name stands for the same bytes. Where that is for ever nobody looks after it:
+it is swept when its blob is gone, and serves again if that comes back. A name by md5 or sha1 may come back
+for other bytes, so there the record goes with the blob.
 """
 
-import hashlib
+import fcntl
 import os
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 
 from wsgi_store.digest import Digest
-from wsgi_store.errors import StoreUnavailable
-from wsgi_store.filesystem import ABSENT, NAME, Directory, make_directory, read_file, set_mode, write_all
-from wsgi_store.store.disk.reader import LocalReader
-from wsgi_store.store.pieces import PieceHashes, length_for
+from wsgi_store.errors import BlobNotFound, Busy, StoreUnavailable
+from wsgi_store.filesystem import (
+    ABSENT,
+    NAME,
+    Directory,
+    disk_errors,
+    make_directory,
+    read_file,
+    set_mode,
+    write_all,
+)
+from wsgi_store.store.contract import Blob
+from wsgi_store.store.disk.listing import digest_of
+from wsgi_store.store.disk.names import stat_file
+from wsgi_store.store.disk.reader import READ_SIZE, LocalReader
+from wsgi_store.store.disk.tree import Tree
+from wsgi_store.store.pieces import LENGTH, PieceHasher, PieceHashes
 from wsgi_store.store.staged import StagedFile
 
 DIRECTORY = ".pieces"
+# Seconds that a request waits for another one that hashes the same blob.
+PATIENCE = 5.0
 
 
-def hashed(reader: LocalReader) -> PieceHashes:
+class PieceKeeping:
+    """The ability Pieces of a store on a disk."""
+
+    root: str
+    staging_directory: str
+    read_only: bool
+    _tree: Tree
+
+    def open(self, digest: Digest, start: int = 0, length: int | None = None) -> LocalReader:
+        """Open a part of a blob."""
+        raise NotImplementedError
+
+    def pieces(self, digest: Digest) -> PieceHashes:
+        """Return the hashes of the pieces of a blob, and keep them.
+
+        Raises BlobNotFound, StoreUnavailable if the blob is damaged, and Busy.
+        """
+        with disk_errors("cannot hash the pieces of the blob"), closing(self.open(digest)) as reader:
+            if (found := self.kept_pieces(reader.blob)) is not None:
+                return found
+            if self.read_only or reader.blob.size <= LENGTH:
+                return _hashed(reader)
+            with _alone(reader):
+                if (found := self.kept_pieces(reader.blob)) is None:
+                    found = _hashed(reader)
+                    self.keep_pieces(reader.blob, reader.stamp, found)
+            return found
+
+    def kept_pieces(self, blob: Blob) -> PieceHashes | None:
+        """Return what is kept for a blob; None if nothing is, or if it is damaged."""
+        if blob.size <= LENGTH:
+            return None
+        with disk_errors("cannot read the hashes of pieces"), suppress(ValueError, *ABSENT):
+            return PieceHashes.from_bytes(read_file(self._record(blob.names[0].hex)), blob.size)
+        return None
+
+    def keep_pieces(self, blob: Blob, stamp: object, pieces: PieceHashes) -> None:
+        """Keep the hashes of a blob's pieces, if the disk has room for them.
+
+        `stamp` is that of the reader by which they were made.
+        """
+        name = blob.names[0]
+        with suppress(OSError):  # such as a disk that is full: they can be made again
+            self._write(name.hex, pieces.to_bytes())
+        if not name.algorithm.collision_resistant and self._stamp(name) != stamp:
+            self.forget_pieces(name)
+
+    def forget_pieces(self, name: Digest) -> None:
+        """Remove what is kept under a primary name that may come back for other bytes."""
+        if not name.algorithm.collision_resistant:
+            with suppress(OSError):
+                os.unlink(self._record(name.hex))
+
+    def sweep_pieces(self, *, remove: bool) -> Iterator[int]:
+        """Yield the sizes in bytes of what is kept for blobs that are gone, after removing each."""
+        algorithms = self._tree.marker.refresh().algorithms
+        for hash_ in self._records():
+            with disk_errors("cannot sweep the hashes of pieces"), suppress(*ABSENT):
+                if any(self._is_primary(digest) for one in algorithms if (digest := digest_of(one, hash_))):
+                    continue
+                size = os.lstat(self._record(hash_)).st_size
+                if remove:
+                    os.unlink(self._record(hash_))
+                yield size
+
+    def _write(self, hash_: str, data: bytes) -> None:
+        """Write a record in one step; raises OSError."""
+        shard = os.path.dirname(self._record(hash_))
+        for path in (os.path.dirname(shard), shard):
+            make_directory(path)
+        with StagedFile.named(self.staging_directory) as draft, Directory(shard, NAME) as directory:
+            # Nothing is synced: a record that a power failure damages is made again.
+            write_all(draft.fd, data)
+            set_mode(draft.fd, 0o644)
+            draft.rename(hash_, directory.fd)
+
+    def _records(self) -> Iterator[str]:
+        place = os.path.join(self.root, DIRECTORY)
+        for shard in _listed(place):
+            yield from _listed(os.path.join(place, shard))
+
+    def _record(self, hash_: str) -> str:
+        return os.path.join(self.root, DIRECTORY, hash_[:2], hash_)
+
+    def _is_primary(self, digest: Digest) -> bool:
+        with suppress(BlobNotFound):
+            return self._tree.find(digest, stat_file)[1] == digest
+        return False
+
+    def _stamp(self, name: Digest) -> object:
+        with suppress(BlobNotFound), closing(self.open(name)) as reader:
+            return reader.stamp
+        return None
+
+
+def _hashed(reader: LocalReader) -> PieceHashes:
     """Hash the pieces of a whole blob; raises StoreUnavailable if its bytes do not have its name."""
-    blob = reader.blob
-    name, length = blob.names[0], length_for(blob.size)
-    whole = name.algorithm.new()
-    digests = bytearray()
-    for start in range(0, blob.size, length):
-        piece = hashlib.sha256()
-        left = min(length, blob.size - start)
-        while left:
-            data = reader.read(min(left, 1 << 20))
-            whole.update(data)
-            piece.update(data)
-            left -= len(data)
-        digests += piece.digest()
+    name = reader.blob.names[0]
+    whole, pieces = name.algorithm.new(), PieceHasher(reader.blob.size)
+    while data := reader.read(READ_SIZE):
+        whole.update(data)
+        pieces.update(data)
     if whole.digest() != name.raw:
-        raise StoreUnavailable("the blob is damaged", hash=blob.digest.hex)
-    return PieceHashes(blob.size, length, bytes(digests))
+        raise StoreUnavailable("the blob is damaged: verify the store", hash=reader.blob.digest.hex)
+    return pieces.finish()
 
 
-def load(root: str, name: Digest, size: int) -> PieceHashes | None:
-    """Return the record of a blob; None if there is none that is whole. Raises OSError."""
-    with suppress(ValueError, *ABSENT):
-        return PieceHashes.from_bytes(read_file(_path(root, name.hex)), size)
-    return None
-
-
-def keep(root: str, staging: str, name: Digest, pieces: PieceHashes) -> None:
-    """Write the record of a blob in one step; raises OSError."""
-    directory = os.path.dirname(_path(root, name.hex))
-    for path in (os.path.dirname(directory), directory):
-        make_directory(path)
-    with StagedFile.named(staging) as draft, Directory(directory, NAME) as shard:
-        # Nothing is synced: a record that a power failure damaged is made again.
-        write_all(draft.fd, pieces.to_bytes())
-        set_mode(draft.fd, 0o644)
-        draft.rename(name.hex, shard.fd)
-
-
-def forget(root: str, hash_: str) -> None:
-    """Remove the record of a blob, if there is one."""
-    with suppress(*ABSENT):
-        os.unlink(_path(root, hash_))
-
-
-def records(root: str) -> Iterator[tuple[str, int]]:
-    """Yield the name and the size of each record; raises OSError."""
-    for shard in _listed(os.path.join(root, DIRECTORY)):
-        for name in _listed(os.path.join(root, DIRECTORY, shard)):
-            with suppress(*ABSENT):
-                yield name, os.lstat(os.path.join(root, DIRECTORY, shard, name)).st_size
+@contextmanager
+def _alone(reader: LocalReader) -> Iterator[None]:
+    """Lock the file of a blob (flock(2)), so that only one request reads all of it; raises Busy."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(reader.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise Busy("the pieces of this blob are being hashed: try again") from None
+            time.sleep(0.05)
+        except OSError:
+            break  # the file system has no locks
+        else:
+            break
+    yield  # the lock ends with the descriptor
 
 
 def _listed(path: str) -> list[str]:
-    with suppress(*ABSENT):
+    with disk_errors("cannot sweep the hashes of pieces"), suppress(*ABSENT):
         return sorted(os.listdir(path))
     return []
-
-
-def _path(root: str, hash_: str) -> str:
-    return os.path.join(root, DIRECTORY, hash_[:2], hash_)

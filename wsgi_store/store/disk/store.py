@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 from wsgi_store.digest import Algorithm, Digest
 from wsgi_store.errors import BlobNotFound, StoreError, StoreUnavailable
@@ -22,26 +22,25 @@ from wsgi_store.filesystem import (
 )
 from wsgi_store.store.contract import Blob, Durability, Publication
 from wsgi_store.store.disk import marker as markers
-from wsgi_store.store.disk import pieces
 from wsgi_store.store.disk.capabilities import STAGING, require_one_disk
 from wsgi_store.store.disk.keeping import NameKeeping
 from wsgi_store.store.disk.listing import Listing, describe, digest_of
 from wsgi_store.store.disk.lookup import find_all, renew_all
 from wsgi_store.store.disk.names import is_link, stat_file
+from wsgi_store.store.disk.pieces import PieceKeeping
 from wsgi_store.store.disk.publish import publish, renew
 from wsgi_store.store.disk.reader import LocalReader
 from wsgi_store.store.disk.removal import remove
 from wsgi_store.store.disk.tree import Nearby, Tree, discarded
 from wsgi_store.store.marker import NAME as MARKER
 from wsgi_store.store.marker import Marker, Wanted
-from wsgi_store.store.pieces import PieceHashes
 from wsgi_store.store.staged import StagedFile
 
 # Looks for a file that is replaced or gets another name each time.
 ROUNDS = 100
 
 
-class LocalStore(NameKeeping):
+class LocalStore(NameKeeping, PieceKeeping):
     """A store in a directory of a local file system that has hard links."""
 
     granularity = 2.0  # some file systems keep whole seconds
@@ -164,6 +163,7 @@ class LocalStore(NameKeeping):
         with disk_errors("cannot remove the blob"), self._tree.marker.held() as marker:
             blob = remove(self._tree, digest, marker, permit, synced=True)
         assert blob is not None  # it was permitted
+        self.forget_pieces(blob.names[0])
         return blob
 
     def expire(self, digest: Digest, modified: float) -> bool:
@@ -175,6 +175,8 @@ class LocalStore(NameKeeping):
                 )
             except BlobNotFound:
                 return False
+        if gone is not None:
+            self.forget_pieces(gone.names[0])
         return gone is not None
 
     def quarantine(self, digest: Digest) -> bool:
@@ -189,6 +191,8 @@ class LocalStore(NameKeeping):
                         with Directory(self._tree.quarantine) as quarantine:
                             os.fsync(quarantine.fd)
                         shard.sync()
+                    if moved:
+                        self.forget_pieces(at or digest)
                     return moved
                 if at is None:
                     raise BlobNotFound(hash=digest.hex)
@@ -244,31 +248,6 @@ class LocalStore(NameKeeping):
             algorithm = after.algorithm if after is not None else self._tree.marker.refresh().listed
         yield from self.listing.blobs(algorithm, after)
         self._tree.marker.refresh()  # if the disk was unmounted meanwhile, blobs are missing
-
-    def pieces(self, digest: Digest) -> PieceHashes:
-        """Return the hashes of the pieces of a blob, and keep them; raises BlobNotFound."""
-        with disk_errors("cannot hash the pieces of the blob"), closing(self.open(digest)) as reader:
-            name, size = reader.blob.names[0], reader.blob.size
-            found = pieces.load(self.root, name, size)
-            if found is None:
-                found = pieces.hashed(reader)
-                with suppress(OSError):  # a disk that is full or read-only
-                    pieces.keep(self.root, self.staging_directory, name, found)
-            return found
-
-    def sweep_pieces(self, *, remove: bool) -> Iterator[int]:
-        """Yield the sizes of kept hashes of pieces whose blob is gone, after removing each."""
-        algorithms = self.refresh()
-        with disk_errors("cannot sweep the hashes of pieces"):
-            for name, size in pieces.records(self.root):
-                for digest in filter(None, (digest_of(one, name) for one in algorithms)):
-                    with suppress(BlobNotFound):
-                        self.stat(digest)
-                        break
-                else:
-                    if remove:
-                        pieces.forget(self.root, name)
-                    yield size
 
     def local_path(self, digest: Digest) -> str:
         """Return the path of a name relative to the root, whether or not it exists."""
