@@ -34,6 +34,7 @@ from wsgi_store.cli.output import EXITS
 from wsgi_store.choices import MetricsAccess
 from wsgi_store.config import Config, variable
 from wsgi_store.errors import BY_CODE
+from wsgi_store.assembly import METALINK
 from wsgi_store.web.routes import URLS
 
 EXAMPLES = PROJECT / "examples"
@@ -215,7 +216,7 @@ def test_the_exit_statuses_are_those_of_the_table() -> None:
 
 def test_the_urls_are_those_of_the_table() -> None:
     """The table of requests has the methods and paths of the application, in its order."""
-    paths = [(route.method, re.sub("<[a-z]+:([a-z]+)_?>", r"<\1>", route.path)) for route in URLS]
+    paths = [(route.method, re.sub("<[a-z]+:([a-z]+)_?>", r"<\1>", route.path)) for route in [*URLS, METALINK]]
     assert [(method, path.strip("`")) for method, path, _ in table("docs/api.md", "All requests")] == paths
 
 

@@ -19,7 +19,7 @@ from tests.support.access import ALL, bearer, line
 from tests.support.calling import Answer, Body, call
 from wsgi_store import __version__, errors
 from wsgi_store.access.grant import SCOPES
-from wsgi_store.assembly import create_app
+from wsgi_store.assembly import METALINK, create_app
 from wsgi_store.choices import MetricsAccess
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
@@ -51,6 +51,7 @@ OPERATIONS = {
     "findMissing",
     "getHealth",
     "getIndex",
+    "getMetalink",
     "getMetrics",
     "getOpenAPI",
     "getPageFile",
@@ -60,6 +61,7 @@ OPERATIONS = {
     "headBlobs",
     "headHealth",
     "headIndex",
+    "headMetalink",
     "headMetrics",
     "headNamedBlob",
     "headOpenAPI",
@@ -164,7 +166,7 @@ def test_it_is_valid() -> None:
 def test_the_operations_are_those_of_the_url_table() -> None:
     """Each route is described with its method, HEAD beside GET, and its scope."""
     wanted: dict[tuple[str, str], set[str | None]] = {}
-    for route in [*routes.URLS, routes.UPLOAD_OPTIONS]:
+    for route in [*routes.URLS, METALINK, routes.UPLOAD_OPTIONS]:
         if "<segment:" in route.path:
             continue  # OpenAPI allows no second path like `/{hash}`; `PUT /` describes it
         path = re.sub("<[a-z]+:([a-z]+)_?>", r"{\1}", route.path)

@@ -30,12 +30,13 @@ def metalink(request: Request, hash_: str) -> Response:
     if store is None:
         raise NotFound("this store hashes no pieces of blobs: it is not a directory")
     digest = request.blob_digest(hash_)
-    name = request.args.get("filename") or digest.hex
+    given = request.args.get("filename")
+    name = given or digest.hex
     if name in (".", "..") or not name.isprintable() or set(name) & set("/\\"):
         raise BadRequest("filename: expected a name without / and control characters")
     blob = request.store.stat(digest)
     pieces = store.pieces(digest)
-    url = f"{request.base}/{digest.hex}/{quote(name)}"
+    url = f"{request.base}/{digest.hex}{f'/{quote(name)}' if given else ''}"
     # A signed link is for this blob alone, so the client may use it for the bytes, too.
     if link := request.args.get("link"):
         url += f"?link={quote(link)}"
@@ -43,7 +44,7 @@ def metalink(request: Request, hash_: str) -> Response:
     fields = [
         ("Content-Type", KIND),
         ("Content-Disposition", f'attachment; filename="{digest.hex}.meta4"'),
-        ("Cache-Control", "no-cache"),
+        ("Cache-Control", "private, no-cache"),
         NO_SNIFFING,
     ]
     return Response(b"".join(_written(name, url, blob.names, pieces)), 200, fields)

@@ -96,18 +96,23 @@ def collect(  # pylint: disable=too-many-arguments
         since = now - older if dry_run and older is not None else float("-inf")
         yield from _collect_oldest(store, max_bytes, since, settled, dry_run)
     # After the blobs, whose names lead nowhere now.
-    if isinstance(store, Names):
-        for name in store.sweep_names(remove=not dry_run):
-            yield Collected(Kind.NAME, 0, name=name)
-    if isinstance(store, Pieces):
-        for size in store.sweep_pieces(remove=not dry_run):
-            yield Collected(Kind.PIECES, size)
+    yield from _collect_remains(store, dry_run)
     if isinstance(store, Leftovers):
         for size in store.litter(now - uploads_older, remove=not dry_run):
             yield Collected(Kind.LITTER, size)
         # Last, because keys that are allowed all the rest may not be allowed to list these.
         for upload in store.abandoned(now - uploads_older, remove=not dry_run):
             yield Collected(Kind.UPLOAD, upload.size, upload.digest)
+
+
+def _collect_remains(store: Store, dry_run: bool) -> Iterator[Collected]:
+    """Remove what is left of blobs that are gone."""
+    if isinstance(store, Names):
+        for name in store.sweep_names(remove=not dry_run):
+            yield Collected(Kind.NAME, 0, name=name)
+    if isinstance(store, Pieces):
+        for size in store.sweep_pieces(remove=not dry_run):
+            yield Collected(Kind.PIECES, size)
 
 
 def _collect_quarantined(store: Store, before: float, dry_run: bool) -> Iterator[Collected]:

@@ -30,7 +30,7 @@ OLD_KEYS = {
 }
 # RFC 8941 section 3.2: a dictionary member whose value is a byte sequence, parameters ignored.
 _MEMBER = re.compile(r"([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]*)={0,2}:(?:[ ]*;.*)?")
-# An item of Want-Repr-Digest, `sha-256=5` (RFC 9530 section 4), or of Want-Digest, `sha-256;q=0.5` (RFC 3230).
+# An item of Want-Repr-Digest, `sha-256=5` (RFC 9530 section 4), or Want-Digest, `sha-256;q=0.5` (RFC 3230).
 _WANTED = re.compile(r"([a-z0-9-]+)(?:(?:[ \t]*;[ \t]*q)?=([0-9]{1,2}(?:\.[0-9]{0,3})?))?")
 
 
@@ -52,7 +52,7 @@ def _preferences(field: str) -> dict[str, float]:
 
 
 def wanted_most(digests: Iterable[Digest], field: str) -> str:
-    """Write the value of a Digest field for a Want-Digest field (RFC 3230); empty if none of these is wanted."""
+    """Write a Digest field for a Want-Digest field (RFC 3230); empty if none of these is wanted."""
     preferences = _preferences(field)
     known = [(OLD_KEYS[one.algorithm], one) for one in digests if one.algorithm in OLD_KEYS]
     wanted = [(preferences.get(key.lower(), 0), key, one) for key, one in known]

@@ -57,10 +57,10 @@ class PieceKeeping:
             if (found := self.kept_pieces(reader.blob)) is not None:
                 return found
             if self.read_only or reader.blob.size <= LENGTH:
-                return _hashed(reader)
+                return hashed(reader)
             with _alone(reader):
                 if (found := self.kept_pieces(reader.blob)) is None:
-                    found = _hashed(reader)
+                    found = hashed(reader)
                     self.keep_pieces(reader.blob, reader.stamp, found)
             return found
 
@@ -131,7 +131,7 @@ class PieceKeeping:
         return None
 
 
-def _hashed(reader: LocalReader) -> PieceHashes:
+def hashed(reader: LocalReader) -> PieceHashes:
     """Hash the pieces of a whole blob; raises StoreUnavailable if its bytes do not have its name."""
     name = reader.blob.names[0]
     whole, pieces = name.algorithm.new(), PieceHasher(reader.blob.size)

@@ -34,6 +34,7 @@ from wsgi_store.store.disk.removal import remove
 from wsgi_store.store.disk.tree import Nearby, Tree, discarded
 from wsgi_store.store.marker import NAME as MARKER
 from wsgi_store.store.marker import Marker, Wanted
+from wsgi_store.store.pieces import LENGTH
 from wsgi_store.store.staged import StagedFile
 
 # Looks for a file that is replaced or gets another name each time.
@@ -163,7 +164,8 @@ class LocalStore(NameKeeping, PieceKeeping):
         with disk_errors("cannot remove the blob"), self._tree.marker.held() as marker:
             blob = remove(self._tree, digest, marker, permit, synced=True)
         assert blob is not None  # it was permitted
-        self.forget_pieces(blob.names[0])
+        if blob.size > LENGTH:
+            self.forget_pieces(blob.names[0])
         return blob
 
     def expire(self, digest: Digest, modified: float) -> bool:
@@ -175,7 +177,7 @@ class LocalStore(NameKeeping, PieceKeeping):
                 )
             except BlobNotFound:
                 return False
-        if gone is not None:
+        if gone is not None and gone.size > LENGTH:
             self.forget_pieces(gone.names[0])
         return gone is not None
 
