@@ -1,9 +1,7 @@
 """Blossom: events, uploads, downloads and deletions, by the words of its documents (BUD)."""
 
-import base64
 import hashlib
 import io
-import json
 import re
 import sys
 import time
@@ -122,45 +120,22 @@ def test_bytes_without_the_hash(api: TestApp) -> None:
     refused(api.get(f"/{HASH}", expect_errors=True), 404)
 
 
-OLD, SOON = str(int(time.time()) - 10), str(int(time.time()) + 3600)
-LONG = int("9" * 4200)
 BAD = {
     "none": {},
     "another scheme": {"Authorization": "Bearer x"},
-    "basic": {"Authorization": "Basic eDp5"},
-    "no base64": {"Authorization": "Nostr ***"},
-    "no JSON": {"Authorization": "Nostr e30x"},
-    "no Unicode": {"Authorization": "Nostr /w"},
-    "too deep": {"Authorization": f"Nostr {base64.b64encode(b'[' * 6000).decode()}"},
-    "a number that is too long": field({**event(MINE, "upload", HASH), "created_at": LONG}),
-    "no point of the curve": field({**event(MINE, "upload", HASH), "pubkey": "f" * 64}),
-    "a surrogate": field({**event(MINE, "upload", HASH), "content": "\ud800"}),
-    "another kind": field(event(MINE, "upload", HASH, kind=1)),
-    "expired": field(event(MINE, "upload", all_tags=[["t", "upload"], ["x", HASH], ["expiration", OLD]])),
-    "of two ends": field(event(MINE, "upload", HASH, tags=[["expiration", OLD]])),
-    "an end that is none": field(event(MINE, "upload", HASH, tags=[["expiration", "never"]])),
-    "without an end": field(event(MINE, "upload", all_tags=[["t", "upload"], ["x", HASH]])),
-    "from the future": field(event(MINE, "upload", HASH, created_at=int(time.time()) + 3600)),
+    "no event": {"Authorization": "Nostr"},
+    "a wrong signature": field({**event(MINE, "upload", HASH), "sig": "0" * 128}),
     "another verb": allowing("get", HASH),
-    "no verb": field(event(MINE, "upload", all_tags=[["x", HASH], ["expiration", SOON], ["t"]])),
+    "another server": field(event(MINE, "upload", HASH, tags=[["server", "elsewhere.example"]])),
+    "another blob": allowing("upload", "0" * 64),
     "no blob": allowing("upload"),
     "another case of the blob": allowing("upload", HASH.upper()),
-    "another case": field({**event(MINE, "upload", HASH), "pubkey": public(MINE).upper()}),
-    "another server": field(event(MINE, "upload", HASH, tags=[["server", "elsewhere.example"]])),
-    "a URL of this server": field(event(MINE, "upload", HASH, tags=[["server", "http://localhost"]])),
-    "another blob": allowing("upload", "0" * 64),
-    "a wrong signature": field({**event(MINE, "upload", HASH), "sig": "0" * 128}),
-    "another id": field({**event(MINE, "upload", HASH), "id": "0" * 64}),
-    "another key": field({**event(MINE, "upload", HASH), "pubkey": public(OTHERS)}),
-    "tags that are none": field({**event(MINE, "upload", HASH), "tags": 7}),
-    "tags of numbers": field(event(MINE, "upload", tags=[["x", 7]])),
-    "tags of text": field(event(MINE, "upload", HASH, tags=["te"])),
 }
 
 
 @pytest.mark.parametrize("fields", BAD.values(), ids=list(BAD))
 def test_bad_events(api: TestApp, fields: dict[str, str]) -> None:
-    """An event that does not allow this is refused (401), with a reason for the person."""
+    """An event that does not allow this is refused (401), with a reason for the person; see test_nostr."""
     assert refused(put(api, {**fields, "X-SHA-256": HASH}), 401)
     assert not list(api.app.store.iterate())
 
@@ -263,15 +238,6 @@ def test_several_hashes(api: TestApp) -> None:
         refused(put(api, allowing("upload", *hashes)), 401)
     assert put(api, allowing("upload", HASH, "short")).status_code == 200
     refused(put(api, {**allowing("upload", HASH), "Content-Type": "multipart/form-data; boundary=a"}), 415)
-
-
-def test_both_alphabets(api: TestApp) -> None:
-    """Base64 of either alphabet is read, with and without padding."""
-    text = json.dumps(event(MINE, "upload", HASH, content="?>?>ÿÿÿ"), ensure_ascii=False).encode()
-    for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        for end in ("", "="):
-            encoded = encode(text).decode().rstrip(end) if not end else encode(text).decode()
-            assert put(api, {"Authorization": f"Nostr {encoded}"}).status_code in (200, 201)
 
 
 def test_private(config: Config) -> None:
