@@ -198,7 +198,7 @@ def test_a_download_in_a_directory_of_others(tmp_path: Path) -> None:
     (tmp_path / "theirs").write_bytes(b"kept")
     (tmp_path / "file.part").symlink_to("theirs")
     with pytest.raises(OSError, match="symbolic links"):
-        save(lambda file: pytest.fail("asked"), str(tmp_path / "file"), force=False)
+        save(lambda file: pytest.fail("asked"), lambda file: False, str(tmp_path / "file"), force=False)
     assert (tmp_path / "theirs").read_bytes() == b"kept"
 
 

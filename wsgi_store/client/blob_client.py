@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from wsgi_store.client.kept import Kept
 from wsgi_store.client.many import Sending
 from wsgi_store.client.missing import missing
 from wsgi_store.client.names import checked, parse_name
+from wsgi_store.client.repair import mend
 from wsgi_store.client.retries import Retries
 from wsgi_store.client.save import save
 from wsgi_store.client.source import Progress, Source, open_path, reading
@@ -191,7 +193,9 @@ class BlobClient:
     ) -> RemoteBlob:
         """Download a blob to a file, which appears only when all its bytes are checked.
 
-        Until then they are in `path`.part; the next call continues an interrupted download there.
+        Until then they are in `path`.part; the next call continues an interrupted download there. If bytes
+        are wrong, a file of at least 16 MiB gets only its wrong pieces again, where the server knows their
+        hashes; otherwise a download that was continued begins again.
         `progress` is called with the number of bytes received so far. Raises BlobNotFound,
         DigestMismatch, FileExistsError if `path` exists and `force` is false, and OSError if the
         file cannot be written.
@@ -201,6 +205,7 @@ class BlobClient:
             lambda known: Download(
                 Remote(self._transport, self._kept, digest, below, progress=progress, known=known)
             ),
+            partial(mend, self._transport, digest, below),
             os.fspath(path),
             force=force,
         )

@@ -40,6 +40,11 @@ class Download(io.BufferedReader):
         """The size of the blob in bytes; None if the server does not say."""
         return self._remote.size
 
+    @property
+    def withheld(self) -> bytes:
+        """The last bytes, if they were not returned because the digest is another one."""
+        return self._remote.withheld
+
     def pieces(self) -> Iterator[bytes]:
         """Yield the bytes as they arrive, faster than `read`; do not mix the two."""
         return self._remote.pieces()
@@ -73,6 +78,7 @@ class Remote(io.RawIOBase):
             self._at += len(data)
         self.size: int | None = None
         """The size of the blob in bytes; None if the server does not say."""
+        self.withheld = b""
         self._answer = transport.retries.repeat(self._request)
         self._chunks = self._checked()
         self._rest = memoryview(b"")
@@ -153,6 +159,7 @@ class Remote(io.RawIOBase):
                     f"{self._transport.base} has changed its algorithms, and {self._digest.hex} is no "
                     f"{self._digest.algorithm.value} hash any more: start the download again"
                 )
+            self.withheld = held
             # TCP checks what it carries, so the copy on the server is what must be damaged.
             raise DigestMismatch(
                 f"the copy of {self._digest.hex} on {self._transport.base} is damaged: its bytes have the "

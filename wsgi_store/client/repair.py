@@ -1,96 +1,140 @@
-"""Mends a download whose bytes are wrong: fetches those pieces again that are not as the server describes them."""
+"""Mends a file whose bytes are wrong: only its wrong pieces are downloaded again."""
 
 import hashlib
+import io
 import re
-from typing import BinaryIO
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
 
 from wsgi_store.client.transport import PIECE, Transport
 from wsgi_store.digest import Digest
-from wsgi_store.errors import WSGIStoreError
+from wsgi_store.errors import StoreUnavailable, Unreachable, WSGIStoreError
 
-# Bytes below which a whole file is fetched again.
+# Smaller files, in bytes, are downloaded again as a whole.
 LEAST = 16 << 20
-# Bytes of the longest description: 16,384 pieces.
+# Bytes of the longest description that is read; one of 16,384 pieces has 1.3 MB.
 LONGEST = 4 << 20
-SIZE = re.compile(rb"<size>([0-9]{1,19})</size>")
+# How often wrong pieces are downloaded: the connection may damage them again.
+ROUNDS = 3
+SIZE = re.compile(rb"<size>([0-9]{1,18})</size>")
 PIECES = re.compile(
-    rb'<pieces length="([0-9]{1,19})" type="sha-256">\s*((?:<hash>[0-9a-f]{64}</hash>\s*)*)</pieces>'
+    rb'<pieces length="([0-9]{1,18})" type="sha-256">\s*((?:<hash>[0-9a-f]{64}</hash>\s*)+)</pieces>'
 )
 HASH = re.compile(rb"<hash>([0-9a-f]{64})</hash>")
 
 
-def mend(transport: Transport, digest: Digest, path: str, file: BinaryIO) -> bool:
-    """Replace the wrong pieces of a file; returns whether it has its digest afterwards.
+class _Piece(NamedTuple):
+    start: int
+    stop: int
+    hash: str
 
-    Only the digest is trusted: pieces that are described wrongly cost time and nothing else.
+
+def mend(transport: Transport, digest: Digest, path: str, file: BinaryIO) -> bool:
+    """Replace the wrong pieces of a file with those of the blob at a path below the server's URL.
+
+    Returns whether the file has the digest now; the position is then its end. Returns False if the file is
+    small or the server does not know the hashes of pieces. Nothing but the digest is trusted: a wrong
+    description costs time. Raises Unreachable, and then the next call goes on.
     """
+    if file.seek(0, io.SEEK_END) < LEAST:
+        return False
     try:
-        described = _described(transport, digest)
-        if described is None:
+        pieces = transport.retries.repeat(lambda: _described(transport, digest, path))
+        if not pieces:
             return False
-        size, length, hashes = described
-        file.truncate(size)
-        whole = digest.algorithm.new()
-        for number, hash_ in enumerate(hashes):
-            start = number * length
-            stop = min(start + length, size)
-            if not _is_right(file, start, stop, hash_):
+        file.truncate(min(file.seek(0, io.SEEK_END), pieces[-1].stop))
+        wrong = [piece for piece in pieces if not _is_right(file, piece)]
+        for _ in range(ROUNDS):
+            for start, stop in _joined(wrong):
                 _fetch(transport, digest, path, file, start, stop)
-        file.seek(0)
-        while data := file.read(PIECE):
-            whole.update(data)
-        return bool(whole.digest() == digest.raw)
+            wrong = [piece for piece in wrong if not _is_right(file, piece)]
+    except Unreachable:
+        raise
     except WSGIStoreError:
         return False  # an older server, or one whose copy is damaged
+    whole = digest.algorithm.new()
+    file.seek(0)
+    while data := file.read(PIECE):
+        whole.update(data)
+    return bool(whole.digest() == digest.raw)
 
 
-def _described(transport: Transport, digest: Digest) -> tuple[int, int, list[bytes]] | None:
-    answer = transport.send("GET", f"{digest.hex}.meta4")
+def _described(transport: Transport, digest: Digest, path: str) -> list[_Piece]:
+    """Ask for the pieces of a blob (RFC 5854); returns none if there are none to rely on."""
+    query = path.partition("?")[2]  # a signed link, which is good for this, too
+    try:
+        answer = transport.send("GET", f"{digest.hex}.meta4" + (f"?{query}" if query else ""))
+    except StoreUnavailable as error:
+        if "hash" in error.evidence:
+            return []  # the blob is damaged, so waiting does not help
+        raise
     data = bytearray()
     try:
         with transport.broken():
-            for piece in answer.stream(PIECE):
-                data += piece
+            for read in answer.stream(PIECE):
+                data += read
                 if len(data) > LONGEST:
-                    return None
+                    return []
     finally:
         answer.close()
     size, pieces = SIZE.search(data), PIECES.search(data)
     if size is None or pieces is None:
-        return None
+        return []
     whole, length, hashes = int(size[1]), int(pieces[1]), HASH.findall(pieces[2])
-    if whole < LEAST or not length or len(hashes) != -(-whole // length):
-        return None
-    return whole, length, hashes
+    if not whole or not length or len(hashes) != -(-whole // length):
+        return []
+    return [
+        _Piece(number * length, min((number + 1) * length, whole), hash_.decode())
+        for number, hash_ in enumerate(hashes)
+    ]
 
 
-def _is_right(file: BinaryIO, start: int, stop: int, hash_: bytes) -> bool:
-    file.seek(start)
+def _is_right(file: BinaryIO, piece: _Piece) -> bool:
+    file.seek(piece.start)
+    left = piece.stop - piece.start
     found = hashlib.sha256()
-    while start < stop and (data := file.read(min(PIECE, stop - start))):
+    while left and (data := file.read(min(PIECE, left))):
         found.update(data)
-        start += len(data)
-    return start == stop and found.hexdigest().encode() == hash_
+        left -= len(data)
+    return not left and found.hexdigest() == piece.hash
 
 
-def _fetch(transport: Transport, digest: Digest, path: str, file: BinaryIO, start: int, stop: int) -> None:
-    """Fetch a part of the blob again; raises WSGIStoreError."""
-    fields = {"Range": f"bytes={start}-{stop - 1}", "If-Match": f'"{digest.hex}"'}
+def _joined(pieces: list[_Piece]) -> Iterator[tuple[int, int]]:
+    """Yield the parts of a file that pieces make up, so that neighbours need one request."""
+    begin = end = 0
+    for piece in pieces:
+        if piece.start != end:
+            if begin < end:
+                yield begin, end
+            begin = piece.start
+        end = piece.stop
+    if begin < end:
+        yield begin, end
+
+
+def _fetch(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+    transport: Transport, digest: Digest, path: str, file: BinaryIO, start: int, stop: int
+) -> None:
+    """Download a part of the blob into its place in the file."""
+    at = start
 
     def attempt() -> None:
+        nonlocal at
+        # With If-Match the server answers itself, and does not redirect.
+        fields = {"Range": f"bytes={at}-{stop - 1}", "If-Match": f'"{digest.hex}"'}
         answer = transport.send("GET", path, headers=fields)
         try:
-            if answer.status != 206 or not answer.headers.get("Content-Range", "").startswith(
-                f"bytes {start}-"
-            ):
+            if answer.status != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {at}-"):
                 raise transport.strange()
-            file.seek(start)
-            left = stop - start
+            file.seek(at)
             with transport.broken():
                 for data in answer.stream(PIECE):
-                    file.write(data[:left])
-                    left -= min(left, len(data))
+                    at += file.write(data[: stop - at])
         finally:
             answer.close()
 
-    transport.retries.repeat(attempt)
+    while at < stop:
+        before = at
+        transport.retries.repeat(attempt, reached=lambda: at)
+        if at == before:
+            raise transport.strange()

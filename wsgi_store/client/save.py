@@ -12,26 +12,29 @@ from wsgi_store.client.download import Download
 from wsgi_store.errors import DigestMismatch, RangeNotSatisfiable
 
 
-def save(begin: Callable[[BinaryIO], Download], path: str, *, force: bool) -> int:
+def save(
+    begin: Callable[[BinaryIO], Download], mend: Callable[[BinaryIO], bool], path: str, *, force: bool
+) -> int:
     """Write a download to `path`, once its bytes are checked; return its size in bytes.
 
     Until then the bytes are in `path`.part; an interrupted download stays there, and the next one
-    continues it. Raises FileExistsError if `path` exists and `force` is false, BlockingIOError if
-    another process writes to `path`.part, and what `Download` raises.
+    continues it. If the bytes are wrong, `mend` replaces the wrong ones; where it cannot, a download that
+    was continued begins again from 0. Raises FileExistsError if `path` exists and `force` is false,
+    BlockingIOError if another process writes to `path`.part, and what `Download` and `mend` raise.
     """
     if os.path.lexists(path) and not (force and os.path.isfile(path)):
         raise FileExistsError(errno.EEXIST, "already exists", path)
     part = f"{path}.part"
     with _locked(part) as file:
-        # A leftover .part may be damaged or of another blob; then the download starts again from 0.
+        # A leftover .part may be damaged or of another blob.
         for known in (file.seek(0, io.SEEK_END), 0):
             try:
                 file.seek(0)
-                with begin(file) as download:
-                    for data in download.pieces():
-                        file.write(data)
+                _receive(begin, file)
                 break
             except (DigestMismatch, RangeNotSatisfiable):
+                if mend(file):
+                    break
                 file.truncate(0)
                 if not known:
                     raise
@@ -42,6 +45,16 @@ def save(begin: Callable[[BinaryIO], Download], path: str, *, force: bool) -> in
         else:
             _rename(part, path)
         return size
+
+
+def _receive(begin: Callable[[BinaryIO], Download], file: BinaryIO) -> None:
+    with begin(file) as download:
+        try:
+            for data in download.pieces():
+                file.write(data)
+        except DigestMismatch:
+            file.write(download.withheld)
+            raise
 
 
 @contextmanager

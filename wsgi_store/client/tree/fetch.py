@@ -1,10 +1,12 @@
 """The blobs of a tree: small ones many at a time, in archives; large ones to files."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import BinaryIO
 
 from wsgi_store.client.download import Download, Remote
 from wsgi_store.client.kept import Kept
+from wsgi_store.client.repair import mend
 from wsgi_store.client.save import save
 from wsgi_store.client.source import Progress
 from wsgi_store.client.transport import PIECE, Transport
@@ -56,7 +58,7 @@ class Blobs:
                 raise absent(digest, size)
             return download
 
-        save(begin, path, force=True)
+        save(begin, partial(mend, self._transport, digest, below), path, force=True)
 
     def fetch(self, wanted: Sequence[Wanted]) -> dict[Wanted, Fetched]:
         """Return small blobs, or the failure that concerns one alone; raises other failures."""
