@@ -216,7 +216,9 @@ def test_the_exit_statuses_are_those_of_the_table() -> None:
 
 def test_the_urls_are_those_of_the_table() -> None:
     """The table of requests has the methods and paths of the application, in its order."""
-    paths = [(route.method, re.sub("<[a-z]+:([a-z]+)_?>", r"<\1>", route.path)) for route in [*URLS, METALINK]]
+    paths = [
+        (route.method, re.sub("<[a-z]+:([a-z]+)_?>", r"<\1>", route.path)) for route in [*URLS, METALINK]
+    ]
     assert [(method, path.strip("`")) for method, path, _ in table("docs/api.md", "All requests")] == paths
 
 

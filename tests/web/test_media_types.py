@@ -11,6 +11,7 @@ from werkzeug.http import parse_options_header
 
 from tests.support.calling import Answer, call
 from wsgi_store.web.application import Application
+from wsgi_store.web.media_types import CODE, TYPES, describe, ending_of
 
 HELLO = b"hello\n"
 HASH = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
@@ -157,3 +158,13 @@ def test_names_that_are_not_utf8(application: Application, path: str, query: str
     answer = call(application, path=path, query=query)
     assert (answer.status, answer.body) == (200, HELLO)
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
+def test_endings() -> None:
+    """The ending for a type leads back to it, unless browsers could run such a file as code."""
+    kinds = set(TYPES.types_map[True].values())
+    assert len(kinds) > 50
+    for kind in kinds:
+        told = describe(f"name{ending_of(kind)}")[0].partition(";")[0]
+        assert told == ("text/plain" if kind in CODE else kind)
+    assert ending_of("x/unknown") == ending_of("") == ".bin"
