@@ -4,6 +4,7 @@ import hashlib
 import os
 import random
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,10 @@ from tests.support.buckets import serving
 from tests.support.relay import Break, Relay, Way
 from tests.support.servers import Server, gunicorn, received
 
-pytestmark = pytest.mark.clients
+pytestmark = [
+    pytest.mark.clients,
+    pytest.mark.skipif(not shutil.which("git-lfs"), reason="needs git-lfs"),
+]
 FILES = 200
 LARGE = 2 << 30
 BATCH = "POST /lfs/team/project/objects/batch 200"
