@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ from tests.support.nostr import MINE, OTHERS, allowing, event, field, public
 from tests.support.servers import BLOSSOM, DEPLOY, refusal
 from wsgi_store import __version__
 from wsgi_store.access.grant import EVERYTHING
-from wsgi_store.choices import Protocol
+from wsgi_store.choices import Protocol, Redirect
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import ConfigError
@@ -61,6 +62,7 @@ def put(api: TestApp, fields: dict[str, str], data: bytes = DATA) -> Any:
     return api.put("/upload", data, headers={"Content-Type": "image/png", **fields}, expect_errors=True)
 
 
+@pytest.mark.every_store
 def test_from_upload_to_deletion(api: TestApp) -> None:
     """A blob is uploaded, sent with the type of its extension, and deleted."""
     answer = put(api, {**allowing("upload", HASH), "X-SHA-256": HASH})
@@ -76,6 +78,18 @@ def test_from_upload_to_deletion(api: TestApp) -> None:
     assert api.get(f"/{HASH}", headers={"Range": "bytes=0-4"}, status=206).body == b"hello"
     api.delete(f"/{HASH}", headers=allowing("delete", HASH), status=200)
     refused(api.get(f"/{HASH}", expect_errors=True), 404)
+
+
+@pytest.mark.parametrize("config", ["bucket"], indirect=True)
+def test_a_redirect(config: Config) -> None:
+    """A redirect to a bucket leads to a URL with the same hash (BUD-01), and tells the type there."""
+    api = TestApp(create_app(replace(config, redirect=Redirect.ALWAYS)))
+    put(api, allowing("upload", HASH))
+    answer = api.get(f"/{HASH}.png", status=307)
+    url = urlsplit(answer.headers["Location"])
+    assert url.path.endswith(f"/{HASH}")
+    assert parse_qs(url.query)["response-content-type"] == ["image/png"]
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
 KINDS = [

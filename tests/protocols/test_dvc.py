@@ -18,8 +18,6 @@ from wsgi_store.choices import Protocol
 from wsgi_store.config import Config
 from wsgi_store.digest import Algorithm
 from wsgi_store.errors import ConfigError
-from wsgi_store.store.contract import Durability
-from wsgi_store.store.open import open_store
 from wsgi_store.testing.helpers import COLLIDING
 
 DATA = b"hello, world\n"
@@ -36,7 +34,6 @@ def url(data: bytes, end: str = "") -> str:
 @pytest.fixture
 def config(config: Config) -> Config:
     """Settings for blobs with names by sha256 and md5."""
-    open_store(config.root, Algorithm.SHA256, Durability.NONE, names=(Algorithm.MD5,))
     return replace(config, hash=Algorithm.SHA256, names=(Algorithm.MD5,), protocols=(Protocol.DVC,))
 
 
@@ -75,6 +72,7 @@ def test_a_file(api: TestApp, method: str) -> None:
     assert api.get(f"/{SHA256}").body == DATA
 
 
+@pytest.mark.every_store
 def test_a_folder(api: TestApp) -> None:
     """The md5 of a folder's list is the name without its suffix, and both lead to the list."""
     assert send(api, "POST", url(FOLDER, ".dir"), FOLDER).status_code == 201
@@ -102,6 +100,7 @@ def test_limits(config: Config) -> None:
     assert not list(api.app.store.iterate())
 
 
+@pytest.mark.every_store
 def test_a_collision(api: TestApp) -> None:
     """A file whose md5 leads to another one is refused, whoever stored that and by whichever name."""
     first, second = COLLIDING
