@@ -114,6 +114,15 @@ def test_types(api: TestApp, kind: str, ending: str) -> None:
         assert method(f"/{HASH}{ending}").content_type == answer.json["type"]
 
 
+def test_pieces(api: TestApp) -> None:
+    """The hashes of a blob's pieces are told under the extension that is reserved for them."""
+    put(api, allowing("upload", HASH))
+    told = api.get(f"/{HASH}.meta4")
+    assert told.content_type == "application/metalink4+xml"
+    assert f"<url>http://localhost/{HASH}</url>" in told.text
+    refused(api.get(f"/{'0' * 64}.meta4", expect_errors=True), 404)
+
+
 def test_odd_extensions(api: TestApp) -> None:
     """Whatever the extension is, the blob is sent."""
     put(api, allowing("upload", HASH))

@@ -18,7 +18,7 @@ from werkzeug.http import parse_options_header
 from wsgi_store import errors
 from wsgi_store.access.grant import Authorize, Grant
 from wsgi_store.access.tokens import Tokens
-from wsgi_store.assembly import create_backend
+from wsgi_store.assembly import METALINK, create_backend
 from wsgi_store.authority import parse_authority
 from wsgi_store.choices import Protocol
 from wsgi_store.config import Config
@@ -241,6 +241,7 @@ TABLE = [
     Route("/openapi.json", "GET", openapi, None, custom=CUSTOM),
     Route("/upload", "PUT", upload, "write", custom=CUSTOM),
     Route("/upload", "HEAD", check, "write", custom=CUSTOM),
+    METALINK._replace(custom=CUSTOM),  # this extension is no type
     *(Route(path, "GET", get, "read", custom=CUSTOM) for path in PATHS),
     *(Route(path, "DELETE", delete, "delete", custom=CUSTOM) for path in PATHS),
 ]
