@@ -9,16 +9,20 @@ from random import Random
 
 import pytest
 
+from tests.support.between import Fields
 from tests.support.damaging import Line, damaged, flipped
 from tests.support.peers import hurried
 from tests.support.servers import Server, gunicorn
 from wsgi_store.client import Client
-from wsgi_store.errors import DigestMismatch, Unreachable
+from wsgi_store.errors import Busy, DigestMismatch, Unreachable, WSGIStoreError
 
 MIB = 1 << 20
 SIZE = 18 * MIB + 7000
 DATA = Random(18).randbytes(SIZE)
 HASH = hashlib.sha256(DATA).hexdigest()
+
+
+PROBLEM = {"Content-Type": "application/problem+json"}
 
 
 @contextmanager
@@ -97,12 +101,21 @@ def test_a_line_that_always_damages(far: tuple[Line, Client], tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_interrupted(stocked: Server, far: tuple[Line, Client], tmp_path: Path) -> None:
-    """If the server goes away meanwhile, the next download goes on where this one stood."""
+GONE: dict[type[WSGIStoreError], tuple[int, Fields, bytes]] = {
+    Unreachable: (502, {}, b""),
+    Busy: (503, PROBLEM, b'{"code": "busy", "detail": "hashing"}'),
+}
+
+
+@pytest.mark.parametrize("failure", GONE)
+def test_interrupted(
+    stocked: Server, far: tuple[Line, Client], tmp_path: Path, failure: type[WSGIStoreError]
+) -> None:
+    """If the server goes away meanwhile or takes long, the next download goes on where this one stood."""
     line, client = far
-    line.damage = {0: 5 * MIB}
-    line.answers = {".meta4": (502, {}, b"")}
-    with pytest.raises(Unreachable):
+    (tmp_path / "file.part").write_bytes(flipped(DATA, 5 * MIB))
+    line.answers = {".meta4": GONE[failure]}
+    with pytest.raises(failure):
         client.get(HASH, tmp_path / "file")
     assert (tmp_path / "file.part").stat().st_size == SIZE
     with damaging(stocked) as (second, again):
@@ -135,7 +148,7 @@ LIES = {
     "endless": (200, {}, b" " * (5 * MIB)),
     "damaged": (
         503,
-        {"Content-Type": "application/problem+json"},
+        PROBLEM,
         json.dumps({"code": "store_unavailable", "detail": "the blob is damaged", "hash": HASH}).encode(),
     ),
 }

@@ -34,7 +34,8 @@ def mend(transport: Transport, digest: Digest, path: str, file: BinaryIO) -> boo
 
     Returns whether the file has the digest now; the position is then its end. Returns False if the file is
     small or the server does not know the hashes of pieces. Nothing but the digest is trusted: a wrong
-    description costs time. Raises Unreachable, and then the next call goes on.
+    description costs time. Raises Unreachable and StoreUnavailable, and then
+    the next call goes on.
     """
     if file.seek(0, io.SEEK_END) < LEAST:
         return False
@@ -48,7 +49,7 @@ def mend(transport: Transport, digest: Digest, path: str, file: BinaryIO) -> boo
             for start, stop in _joined(wrong):
                 _fetch(transport, digest, path, file, start, stop)
             wrong = [piece for piece in wrong if not _is_right(file, piece)]
-    except Unreachable:
+    except (StoreUnavailable, Unreachable):
         raise
     except WSGIStoreError:
         return False  # an older server, or one whose copy is damaged
