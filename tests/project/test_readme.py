@@ -42,7 +42,7 @@ ADDRESS = "127.0.0.1:8000"
 # Stands for varying output: part of a line or, alone on a line, any number of lines.
 VARIES = "…"
 # Languages of blocks: commands, their output, and parts of files.
-LANGUAGES = {"sh", "text", "python", "nginx", "ini", "json", "yaml", "html", "javascript"}
+LANGUAGES = {"sh", "text", "python", "nginx", "ini", "json", "yaml", "html", "javascript", "php"}
 # Directives that Sphinx replaces.
 LANGUAGES |= {"{include}", "{toctree}", "{eval-rst}"}
 # A command that would install the package from an index.

@@ -15,6 +15,11 @@ from tests.support.commands import environment
 from tests.support.documents import OF_CLIENTS, PROJECT, examples
 
 pytestmark = pytest.mark.clients
+# What they need of other packages than those of Python.
+PROGRAMS = {
+    "docs/clients.md": ["curl", "wget", "wget2", "aria2c", "dpkg-deb", "/usr/lib/apt/apt-helper"],
+    "docs/lfs.md": ["git-lfs"],
+}
 # Between the outputs of two blocks.
 NEXT = "--- next block ---\n"
 # Ends the server that a page starts, and waits for its port to be free.
@@ -24,8 +29,9 @@ STOP = """trap 'kill "$(cat "$HOME/server.pid")"; wait' EXIT\n"""
 @pytest.mark.parametrize("page", OF_CLIENTS)
 def test_the_page(page: str, tmp_path: Path) -> None:
     """All blocks of a page, pasted into one shell in a directory that has the examples of this project."""
-    if page == "docs/lfs.md" and not shutil.which("git-lfs"):
-        pytest.skip("git-lfs is not installed")
+    for program in PROGRAMS.get(page, ()):
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not installed")
     (tmp_path / "examples").symlink_to(PROJECT / "examples")
     with socket.create_server(("127.0.0.1", 0)) as free:
         here = f"127.0.0.1:{free.getsockname()[1]}"

@@ -14,7 +14,7 @@ PAGES = sorted(
     for path in PROJECT.glob(folder)
 )
 # Pages whose commands need the clients of a protocol, see tests/protocols/test_pages.py.
-OF_CLIENTS = ["docs/blossom.md", "docs/dvc.md", "docs/lfs.md"]
+OF_CLIENTS = ["docs/blossom.md", "docs/clients.md", "docs/dvc.md", "docs/lfs.md"]
 # Commands that no test can run: they make environments, or need root, a domain or a second machine.
 ELSEWHERE = {
     README: ["make serve\n", "pipx install '.[cli]'\n"],

@@ -16,11 +16,17 @@ ONLINE = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
 
 def script() -> str:
     """Bundle the script of the page."""
+    return bundled((DIRECTORY / "page.mjs").read_text(encoding="utf-8"))
+
+
+def bundled(source: str) -> str:
+    """Bundle a script with the packages that it imports."""
     programs = [str(path) for path in DIRECTORY.glob("node_modules/@esbuild/*/bin/esbuild")]
     if not programs:
         pytest.skip("the packages of tests/node are not installed: `make clients` does that if there is npm")
-    command = [programs[0], "page.mjs", "--bundle", "--format=iife", "--log-level=warning"]
-    return subprocess.run(command, cwd=DIRECTORY, capture_output=True, text=True, check=True).stdout
+    command = [programs[0], "--bundle", "--format=iife", "--log-level=warning"]
+    done = subprocess.run(command, cwd=DIRECTORY, input=source, capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 class Tab:

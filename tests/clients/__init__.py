@@ -1,0 +1,1 @@
+"""Programs in use, as their page tells."""
