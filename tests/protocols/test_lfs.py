@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from webtest import TestApp
 
-from tests.support.access import Make, bearer, line
+from tests.support.access import KEY, Make, bearer, line, soon
 from tests.support.kinds import LocalKind, digest_of
 from wsgi_store.access.grant import Grant
+from wsgi_store.access.signing import Signer
 from wsgi_store.assembly import create_app
 from wsgi_store.choices import Protocol
 from wsgi_store.config import Config
@@ -484,3 +485,34 @@ def test_below_a_mount(config: Config) -> None:
     fields = {**TUS, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
     api.patch(path, data, headers=fields, status=204)
     assert path_of(offered(api, data, "download")["download"]) == f"/m%20ount/{oid(data)}?"
+
+
+def test_a_ticket_has_one_upload(make: Make) -> None:
+    """A ticket may continue by tus, has one unfinished upload at a time, and none for another hash."""
+    api = make(**ON)
+    ticket = Signer([KEY]).ticket(soon(), hash_=oid(LACKING[1]))
+    path = f"/lfs/objects/{oid(LACKING[1])}/{len(LACKING[1])}?ticket={ticket}"
+    fields = {**TUS, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+    api.patch(path, LACKING[1][:5], headers=fields, status=204)
+    assert api.head(path, headers=TUS).headers["Upload-Offset"] == "5"
+    api.head(f"/lfs/objects/{oid(LACKING[0])}/4?ticket={ticket}", headers=TUS, status=403)
+    api.head(f"{path}&hash={oid(LACKING[0])}", headers=TUS, status=422)
+    free = Signer([KEY]).ticket(soon())
+    paths = [f"/lfs/objects/{oid(data)}/{len(data)}?ticket={free}" for data in LACKING]
+    for path in [*paths, paths[0]]:
+        api.patch(path, b"?", headers=fields, status=204)
+
+
+def test_many_little_things(api: TestApp) -> None:
+    """A body of very many members is refused before it takes memory."""
+    body = b'{"objects": [' + b"[]," * 100_000 + b"[]]}"
+    api.post("/lfs/objects/batch", body, headers={"Content-Type": KIND}, status=413)
+    body = b'{"operation": "upload", "objects": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    api.post("/lfs/objects/batch", body, headers={"Content-Type": KIND}, status=400)
+
+
+def test_a_disk_without_locks(api: TestApp) -> None:
+    """Where uploads cannot be continued, clients are not told to try."""
+    api.app.backend.uploads.lacks = "locks"
+    assert batch(api, "upload", listed(LACKING[0]), transfers=["tus", "basic"])["transfer"] == "basic"
+    assert batch(api, "upload", listed(LACKING[0]), 422, transfers=["tus"])["message"]
