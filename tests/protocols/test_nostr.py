@@ -6,14 +6,14 @@ import time
 
 import pytest
 
-from tests.support.nostr import MINE, OTHERS, allowing, event, field, public
+from tests.support.nostr import LASTING, MINE, OTHERS, allowing, event, field, public
 from wsgi_store.errors import Unauthenticated
 from wsgi_store.protocols.nostr import AHEAD, Event
 
 HASH = "5" * 64
 SERVER = "blobs.example"
 NOW = int(time.time())
-OLD, LATER = str(NOW - 10), str(NOW + 3600)
+OLD, LATER = str(NOW - 10), str(NOW + LASTING)
 GOOD = event(MINE, "upload", HASH)
 MALFORMED, WRONG = "malformed event", "the id or the signature of the event is wrong"
 NO_END, NO_VERB = "the event does not tell when it expires", "the event does not allow this"
@@ -61,7 +61,7 @@ BAD = {
     "another key": (field({**GOOD, "pubkey": public(OTHERS)}), WRONG),
     "another tag": (field({**GOOD, "tags": [*GOOD["tags"], ["x", "6" * 64]]}), WRONG),
     "another kind": (also(kind=1), "the event is not of kind 24242"),
-    "from the future": (also(created_at=NOW + 2 * AHEAD), "the event is from the future"),
+    "from the future": (also(created_at=NOW + LASTING), "the event is from the future"),
     "without an end": (tagged(["t", "upload"]), NO_END),
     "an end that is none": (also(["expiration", "never"]), NO_END),
     "an end of a fraction": (tagged(["t", "upload"], ["expiration", f"{LATER}.5"]), NO_END),

@@ -8,6 +8,8 @@ from typing import Any
 
 from coincurve import PrivateKey
 
+# Seconds: longer than all tests, because some events are made when their file is imported.
+LASTING = 7200
 MINE, OTHERS = PrivateKey(b"\x01" * 32), PrivateKey(b"\x02" * 32)
 
 
@@ -18,7 +20,7 @@ def public(key: PrivateKey) -> str:
 
 def event(key: PrivateKey, verb: str, *hashes: str, **changed: Any) -> dict[str, Any]:
     """An event that allows an action on blobs; `changed` replaces members, `tags` are added."""
-    tags = [["t", verb], ["expiration", str(int(time.time()) + 60)], *(["x", hash_] for hash_ in hashes)]
+    tags = [["t", verb], ["expiration", str(int(time.time()) + LASTING)], *(["x", hash_] for hash_ in hashes)]
     made = {
         "pubkey": public(key),
         "created_at": int(time.time()),
