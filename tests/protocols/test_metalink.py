@@ -62,6 +62,12 @@ def test_what_it_says(api: Application) -> None:
     ]
 
 
+def test_an_empty_blob(api: Application) -> None:
+    """Without any bytes there are no pieces: the list would need one (RFC 5854)."""
+    file = described(api, f"/{api.receive(b'').digest.hex}.meta4")
+    assert (text(file, "size"), file.find(f"{SPACE}pieces")) == ("0", None)
+
+
 def test_by_another_name(api: Application) -> None:
     """Asked for by a further name, it has both hashes."""
     file = described(api, f"/{MD5.upper()}.meta4")

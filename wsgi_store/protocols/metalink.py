@@ -56,7 +56,9 @@ def _written(name: str, url: str, names: tuple[Digest, ...], pieces: PieceHashes
     for one in names:
         if one.algorithm in NAMES:
             yield f'<hash type="{NAMES[one.algorithm]}">{one.hex}</hash>\n'.encode()
-    yield f'<pieces length="{pieces.length}" type="sha-256">\n'.encode()
-    for digest in pieces:
-        yield f"<hash>{digest.hex()}</hash>\n".encode()
-    yield f"</pieces>\n<url>{escape(url)}</url>\n</file>\n</metalink>\n".encode()
+    if pieces.size:
+        yield f'<pieces length="{pieces.length}" type="sha-256">\n'.encode()
+        for digest in pieces:
+            yield f"<hash>{digest.hex()}</hash>\n".encode()
+        yield b"</pieces>\n"
+    yield f"<url>{escape(url)}</url>\n</file>\n</metalink>\n".encode()
