@@ -82,6 +82,18 @@ def test_damaged_on_the_disk(far: tuple[Line, Client], tmp_path: Path, part: byt
     assert len(line.bodies) <= 2
 
 
+def test_a_folder(stocked: Server, tmp_path: Path) -> None:
+    """A large file of a folder is mended, too."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_bytes(DATA)
+    with damaging(stocked) as (line, client):
+        tree = client.put_tree(tmp_path / "folder").hash
+        line.damage = {0: 5 * MIB}
+        assert all(one.error is None for one in client.get_tree(tree, tmp_path / "restored"))
+        assert line.bodies == [SIZE, MIB]
+    assert (tmp_path / "restored" / "file").read_bytes() == DATA
+
+
 def test_damaged_twice(far: tuple[Line, Client], tmp_path: Path) -> None:
     """A piece that is damaged again on its way is downloaded once more."""
     line, client = far
