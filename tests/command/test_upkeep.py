@@ -161,7 +161,8 @@ def test_collect(here: Path) -> None:
     assert invoke("collect", "--older", "90d").stdout == f"{rows}removed {summary}"
     assert not any(path.exists() for path in old)
     assert invoke("collect", "--json", "--max-size", "8", "--quarantined-older", "0").stdout == (
-        '{"staged": 0, "upload": 0, "expired": 0, "litter": 0, "quarantined": 0, "blob": 0, "pieces": 0, "name": 0, '
+        '{"staged": 0, "upload": 0, "expired": 0, "litter": 0, "quarantined": 0, "blob": 0, '
+        '"pieces": 0, "name": 0, '
         '"bytes": 0, '
         '"dry_run": false}\n'
     )
