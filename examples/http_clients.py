@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import httpx
 import requests
-from requests_toolbelt import MultipartEncoder
+from requests_toolbelt import MultipartEncoder  # type: ignore[import-untyped]
 
 
 def by_requests(url: str, path: str) -> str:

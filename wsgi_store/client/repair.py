@@ -34,8 +34,7 @@ def mend(transport: Transport, digest: Digest, path: str, file: BinaryIO) -> boo
 
     Returns whether the file has the digest now; the position is then its end. Returns False if the file is
     small or the server does not know the hashes of pieces. Nothing but the digest is trusted: a wrong
-    description costs time. Raises Unreachable and StoreUnavailable, and then
-    the next call goes on.
+    description costs time. Raises Unreachable and StoreUnavailable, and then the next call goes on.
     """
     if file.seek(0, io.SEEK_END) < LEAST:
         return False
