@@ -1,6 +1,7 @@
 """Content is the key by which a client finds its unfinished upload, and what need not be sent at all."""
 
 import base64
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,7 @@ from wsgi_store.store.contract import Added, Store
 from wsgi_store.store.open import open_store
 from wsgi_store.testing.helpers import COLLIDING
 from wsgi_store.uploads import contents, part
+from wsgi_store.uploads.events import Event
 from wsgi_store.uploads.records import FileInfo
 from wsgi_store.uploads.upload import Upload
 from wsgi_store.uploads.uploads import Limits, Uploads
@@ -55,6 +57,36 @@ def client(tmp_path: Path) -> TestApp:
 def make(tmp_path: Path) -> Make:
     """Makes services with tokens."""
     return maker(Config(root=str(tmp_path / "store")), tmp_path / "tokens")
+
+
+def test_a_look_before_an_upload_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another creation finds the note of an upload that appears at this moment, and leaves it alone."""
+    store = open_store(str(tmp_path / "store"), SHA256, create=True)
+    uploads = Uploads(Staging(store), store)
+    announced = FileInfo(length=SIZE, expected=digests(SHA256))
+    noted, looked, there = threading.Event(), threading.Event(), threading.Event()
+    put_, discard = Uploads._put, Upload.discard  # pylint: disable=protected-access
+
+    def put_later(self: Uploads, draft: str, path: str) -> None:
+        noted.set()
+        # Whoever discards nothing waits for the lock that this creation holds.
+        looked.wait(0.3)
+        put_(self, draft, path)
+        there.set()
+
+    def discard_later(self: Upload, *why: Event) -> None:
+        looked.set()
+        assert there.wait(10)
+        discard(self, *why)
+
+    monkeypatch.setattr(Uploads, "_put", put_later)
+    monkeypatch.setattr(Upload, "discard", discard_later)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(uploads.create, "me", announced)
+        assert noted.wait(10)
+        second = uploads.create("me", announced)
+        assert first.result().identity == second.identity
+    assert uploads.find("me", second.identity).state().offset == 0
 
 
 CREATIONS = [

@@ -17,7 +17,6 @@ from wsgi_store.filesystem import (
     disk_errors,
     lock_if_possible,
     make_directory,
-    read_file,
 )
 from wsgi_store.hashing import Hasher
 from wsgi_store.staging import Receipt, Staging
@@ -249,14 +248,17 @@ class Uploads:
 
     def _found(self, path: str) -> Upload:
         identity = os.path.basename(path)
-        try:
-            announced = records.announced(read_file(os.path.join(path, records.ANNOUNCED)))
-        except (FileNotFoundError, NotADirectoryError, records.Damaged):
-            # Without syncs a power failure may have damaged it, so that nobody can use it any more.
-            with suppress(FileNotFoundError, NotADirectoryError):
+        # An upload appears with all its files. One that is not there may appear at this moment, and is no
+        # damaged one.
+        with suppress(FileNotFoundError, NotADirectoryError), Directory(path) as folder:
+            try:
+                announced = records.announced(records.read(records.ANNOUNCED, folder.fd))
+            except (FileNotFoundError, records.Damaged):
+                # Without syncs a power failure may have damaged it, so that nobody can use it any more.
                 Upload(self._shared, path, identity, FileInfo()).discard()
-            raise UploadNotFound from None
-        return Upload(self._shared, path, identity, announced)
+            else:
+                return Upload(self._shared, path, identity, announced)
+        raise UploadNotFound
 
     def _own(self, owner: str) -> str:
         return os.path.join(self._directory, hashlib.sha256(owner.encode()).hexdigest()[:32])
