@@ -1,5 +1,6 @@
 """An engine that cannot hold a store is detected before anything is written, and nothing is damaged."""
 
+import itertools
 import os
 import re
 import signal
@@ -260,6 +261,25 @@ def test_a_trial_that_breaks(tmp_path: Path, proxy: Between) -> None:
             put(Staging(store), b"new bytes")
     proxy.answer = lambda _: None
     assert put(Staging(store), b"new bytes").created
+    assert not [key for key in keys(tmp_path) if key.startswith(engine.PROBES)]
+
+
+def test_a_trial_with_one_failure(tmp_path: Path, proxy: Between) -> None:
+    """Whichever request of a trial fails once, the first upload of a process succeeds."""
+    held(tmp_path)
+    failing = numbers = itertools.count()
+
+    def fail_one(request: Request) -> Answer:
+        fails = request.to("/.probes/") and next(numbers) == failing
+        return (500, b"") if fails else None
+
+    for failing in range(100):
+        numbers = itertools.count()
+        proxy.answer = fail_one
+        assert put(Staging(opened(proxy, tmp_path)), b"%d" % failing).created
+        if next(numbers) <= failing:
+            break
+    assert 10 < failing < 99
     assert not [key for key in keys(tmp_path) if key.startswith(engine.PROBES)]
 
 

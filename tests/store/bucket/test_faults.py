@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 
 from tests.support import ceph
-from tests.support.buckets import KIND, TIMEOUT, environ, held, serving
+from tests.support.buckets import KIND, TIMEOUT, environ, held, serving, store_behind
 from tests.support.calling import call
 from tests.support.exchanges import told
 from tests.support.faults import UNAVAILABLE, fresh, hash_of, ready, refused, stored, upload
+from tests.support.kinds import put
 from tests.support.relay import Break, Relay, Way
 from tests.support.servers import DEPLOY, Server, gunicorn, refusal, until, uwsgi, waitress
 from tests.support.wire import Answer, Connection, message
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
+from wsgi_store.digest import Algorithm
+from wsgi_store.staging import Staging
 
 pytestmark = pytest.mark.long(130)
 SMALL, LARGE = 100_000, 20 << 20
@@ -225,6 +228,19 @@ def test_an_upload_broken_once(relayed: Server, relay: Relay, way: Way, size: in
     assert told(ask(relayed, upload(data))) == (hash_of(data), size, True)
     assert relay.breaks
     assert {hash_, hash_of(data)} <= blobs(relayed)
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["", "marker read"])
+@pytest.mark.parametrize("count", [50, 300])
+@pytest.mark.parametrize("way", Way)
+def test_a_first_upload_broken_once(tmp_path: Path, relay: Relay, way: Way, count: int, known: bool) -> None:
+    """A process that has not read the marker or tested the engine repeats that when a connection breaks."""
+    opened = store_behind(relay, tmp_path, TIMEOUT)
+    if known:
+        assert opened.refresh() == (Algorithm.SHA256,)
+    relay.break_after(Break.CUT, way, count, times=1)
+    assert put(Staging(opened), new()).created
+    assert relay.breaks
 
 
 @pytest.mark.races

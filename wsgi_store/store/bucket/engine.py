@@ -14,7 +14,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from wsgi_store.errors import StoreError, StoreUnavailable, WrongStore
 from wsgi_store.store.bucket.client import Bucket
-from wsgi_store.store.bucket.failures import Failure, asking
+from wsgi_store.store.bucket.failures import Failure, asked_again, asking
 
 if TYPE_CHECKING:
     from obstore import UpdateVersion
@@ -102,7 +102,7 @@ def faults_of(bucket: Bucket) -> list[str]:
     key = _free_name()
     # A failure here says nothing about the engine: it may be the keys, a quota or the network.
     with asking("cannot write to the object store"):
-        obstore.put(bucket.once, key, FIRST, attributes=ATTRIBUTES)
+        obstore.put(bucket.client, key, FIRST, attributes=ATTRIBUTES)
     found: list[str | StoreUnavailable | None] = []
     try:
         # In parallel, because the first upload waits for them.
@@ -125,9 +125,12 @@ def faults_of(bucket: Bucket) -> list[str]:
 def _fault(
     name: str, check: Callable[[Bucket, str], bool], bucket: Bucket, key: str
 ) -> str | StoreUnavailable | None:
-    try:
+    def fits() -> bool:
         with asking("cannot test the object store"):
-            return None if check(bucket, key) else name
+            return check(bucket, key)
+
+    try:
+        return None if asked_again(fits, bucket.timeout) else name
     except StoreUnavailable as error:
         failure = error.__cause__
         if isinstance(failure, Failure) and failure.refusal:  # pylint: disable=no-member

@@ -1,13 +1,16 @@
 """Errors of the S3 clients, translated into those of a store."""
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from obstore.exceptions import BaseError
 
 from wsgi_store.errors import StoreUnavailable
 
+Answer = TypeVar("Answer")
 # Statuses below 500 of requests that may succeed later.
 PASSING = {408, 429}
 
@@ -52,3 +55,20 @@ def asking(doing: str, **evidence: str) -> Iterator[None]:
     except (BaseError, FileNotFoundError, NotImplementedError) as error:
         # The message is for clients: keys, hosts and bodies stay in the cause.
         raise StoreUnavailable(doing, **evidence) from Failure(error)
+
+
+def asked_again(ask: Callable[[], Answer], soon: float) -> Answer:
+    """Ask a second time if the first one raises StoreUnavailable within `soon` seconds.
+
+    obstore repeats most requests, but none whose response breaks off in its body. An engine that hangs is
+    asked once, and so is one that refuses.
+    """
+    end = time.monotonic() + soon
+    try:
+        return ask()
+    except StoreUnavailable as error:
+        failure = error.__cause__
+        refused = isinstance(failure, Failure) and failure.refusal  # pylint: disable=no-member
+        if refused or time.monotonic() >= end:
+            raise
+    return ask()

@@ -13,7 +13,7 @@ from obstore.exceptions import AlreadyExistsError
 from wsgi_store.errors import StoreUnavailable, WrongStore
 from wsgi_store.store.bucket.client import Bucket, Client
 from wsgi_store.store.bucket.engine import Engine
-from wsgi_store.store.bucket.failures import Failure, asking
+from wsgi_store.store.bucket.failures import Failure, asked_again, asking
 from wsgi_store.store.bucket.keys import BEFORE_BLOBS
 from wsgi_store.store.bucket.lock import locked
 from wsgi_store.store.bucket.shared import Shared
@@ -94,8 +94,7 @@ class MarkedBucket(Bucket):
         if time.monotonic() < when + PAUSE:
             raise StoreUnavailable(UNREAD) from why
         try:
-            with asking(UNREAD):
-                marker = self._found_or_made()
+            marker = asked_again(self._found_or_made, self.timeout)
         except StoreUnavailable as error:
             failure = error.__cause__
             if isinstance(failure, Failure) and failure.lasting:  # pylint: disable=no-member
@@ -140,13 +139,14 @@ class MarkedBucket(Bucket):
 
     def _found_or_made(self) -> Marker:
         client = self.client
-        try:
-            return _read(client, self._url)
-        except FileNotFoundError:
-            keys = (meta["path"] for page in obstore.list(client, offset=BEFORE_BLOBS) for meta in page)
-            check_unmarked(self._url, itertools.islice(keys, 1000), self._wanted.new.algorithm)
-            self._make_marker(client)
-            return _read(client, self._url)
+        with asking(UNREAD):
+            try:
+                return _read(client, self._url)
+            except FileNotFoundError:
+                keys = (meta["path"] for page in obstore.list(client, offset=BEFORE_BLOBS) for meta in page)
+                check_unmarked(self._url, itertools.islice(keys, 1000), self._wanted.new.algorithm)
+                self._make_marker(client)
+                return _read(client, self._url)
 
     def _make_marker(self, client: Client) -> None:
         # Two servers that start at once agree on one marker only if a key can be created only once.
