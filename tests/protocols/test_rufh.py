@@ -16,7 +16,9 @@ from tests.support.forms import CHUNKED
 from wsgi_store.assembly import create_app
 from wsgi_store.config import Config
 from wsgi_store.protocols.rufh import BOOLEAN, INTEGER
+from wsgi_store.uploads import part
 from wsgi_store.web.application import Application
+from wsgi_store.web.exchange import KEY, Exchange
 
 KIND = "application/partial-upload"
 PROBLEMS = "https://iana.org/assignments/http-problem-types#"
@@ -562,3 +564,23 @@ def test_a_digest_that_the_client_wants(application: Application, version: int |
     """The response SHOULD include a digest that the client wants."""
     path = begun(application, version, WANT_REPR_DIGEST="sha-256=10, sha-512=3")
     assert rest(application, path, version).headers["Repr-Digest"] == DIGEST
+
+
+@pytest.mark.parametrize("path", ["/uploads", "/"])
+def test_nobody_is_told_an_offset_before_the_bytes_count(
+    application: Application, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """An interim response tells where the upload is when its request already holds it."""
+    monkeypatch.setattr(part, "PATIENCE", 0.0)
+    answers = []
+
+    def interim(fields: list[tuple[str, str]]) -> None:
+        answers.append(ask(application, "HEAD", dict(fields)["Location"]))
+
+    environ = {
+        "HTTP_UPLOAD_DRAFT_INTEROP_VERSION": "8",
+        "HTTP_UPLOAD_COMPLETE": "?1",
+        KEY: Exchange(interim=interim),
+    }
+    assert call(application, "POST", path, body=HELLO, **environ).json["hash"] == HASH
+    assert [answer.status for answer in answers] == [409]

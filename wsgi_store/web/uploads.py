@@ -75,10 +75,9 @@ def create(request: Request) -> Response:
         )
         state = upload.state(publishing(request, upload))
         if state.offset == 0 and state.receipt is None and incoming is not None:
-            if (send := request.exchange.interim) is not None:
-                send(dialect.interim(0, _outcome(request, upload, state, created=True)))
+            outcome = _outcome(request, upload, state, created=True)
             try:
-                state = _append(request, dialect, upload, incoming)
+                state = _append(request, dialect, upload, incoming, outcome)
             except RESUMABLE as error:
                 error.evidence["upload"] = _location(request, upload)
                 raise
@@ -227,13 +226,17 @@ def _incoming(request: Request, dialect: Dialect) -> Incoming:
     return Incoming(body, length, said)
 
 
-def _append(request: Request, dialect: Dialect, upload: Upload, incoming: Incoming) -> State:
-    said, send = incoming.said, request.exchange.interim
+def _append(
+    request: Request, dialect: Dialect, upload: Upload, incoming: Incoming, created: Outcome | None = None
+) -> State:
+    said, send, chunks = incoming.said, request.exchange.interim, incoming.chunks
     progress = None
     if send is not None and dialect.interim(0):
         progress = partial(_tell, send, dialect)
+        if created is not None:
+            chunks = _announced(send, dialect.interim(0, created), chunks)
     return upload.append(
-        incoming.chunks,
+        chunks,
         said.offset,
         incoming=incoming.length,
         length=said.length,
@@ -243,6 +246,12 @@ def _append(request: Request, dialect: Dialect, upload: Upload, incoming: Incomi
         publishing=publishing(request, upload),
         progress=progress,
     )
+
+
+def _announced(send: Callable[[Headers], None], fields_: Headers, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """Tell where the upload is once it is held: whoever asks for it earlier is told an offset that is old."""
+    send(fields_)
+    yield from chunks
 
 
 def _tell(send: Callable[[Headers], None], dialect: Dialect, offset: int) -> None:
