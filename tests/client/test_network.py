@@ -109,7 +109,8 @@ def test_the_wrong_scheme(secure: Server, open_service: Server) -> None:
         with Client(f"{wrong}://127.0.0.1:{server.port}", "all", retries=50) as client:
             with pytest.raises(Unreachable, match=f"the server speaks {right}, use {right}://"):
                 client.put(DATA)
-        assert time.monotonic() - begin < 0.5
+        # Fifty retries take minutes.
+        assert time.monotonic() - begin < 10
 
 
 def test_a_plain_answer_to_a_handshake() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.crowds import SECONDS, Crowd, ends, only_worker, running
+from tests.support.crowds import Crowd, ends, only_worker, running
 from tests.support.servers import Server, gunicorn
 from tests.support.wire import Connection, message
 
@@ -69,7 +69,8 @@ def test_a_client_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
                 begin = time.monotonic()
                 other.send(message("GET", HELLO))
                 assert other.receive().body == b"hello"
-                assert time.monotonic() - begin < SECONDS
+                # One that waits for the stalled ones waits until they time out.
+                assert time.monotonic() - begin < 5
         for connection in stalled:
             assert connection.receive().body == LARGE
             connection.send(message("GET", HELLO))
@@ -109,7 +110,7 @@ def test_halves_in_the_lane(tmp_path: Path) -> None:
 
 def test_the_lane_ends(tmp_path: Path) -> None:
     """A kept connection is closed after the idle limit, or when the client asks for it or leaves."""
-    with gunicorn(tmp_path, "--keep-alive", "2", workers=1) as server, Crowd() as crowd:
+    with gunicorn(tmp_path, "--keep-alive", "4", workers=1) as server, Crowd() as crowd:
         put(server, b"hello")
         clients = crowd.gather(server.port, 3)
         for _ in range(3):
@@ -117,15 +118,15 @@ def test_the_lane_ends(tmp_path: Path) -> None:
                 client.sendall(message("GET", HELLO))
                 assert client.recv(1 << 16).endswith(b"hello")
         clients[0].sendall(message("GET", HELLO, Connection="close"))
-        assert ends(clients[0]) < 1
+        assert ends(clients[0]) < 3
         # The worker forgets a closed connection, and keeps serving the others.
         clients[1].shutdown(socket.SHUT_WR)
-        assert ends(clients[1]) < 1
-        for _ in range(6):
+        assert ends(clients[1]) < 3
+        for _ in range(10):
             time.sleep(0.5)
             clients[2].sendall(message("GET", HELLO))
             assert clients[2].recv(1 << 16).endswith(b"hello")
-        assert 1 < ends(clients[2]) < 4
+        assert 2 < ends(clients[2]) < 10
 
 
 def test_a_stop_empties_the_lane(tmp_path: Path) -> None:

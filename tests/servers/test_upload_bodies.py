@@ -83,7 +83,7 @@ def test_removed_meanwhile(speaker: Speaker, tmp_path: Path) -> None:
             assert other.ask(message("DELETE", url, **fields)).status == 204
             begin = time.monotonic()
             assert connection.receive().status in (404, 409, 423)
-            assert time.monotonic() - begin < 2
+            assert time.monotonic() - begin < 10
         assert head(speaker, server.port, url).status == 404
 
 
@@ -97,7 +97,7 @@ def test_a_stalled_client(tmp_path: Path) -> None:
             time.sleep(1)
             connection.send(DATA[1000:2000])
             assert connection.receive().status == 408
-            assert 3 <= time.monotonic() - begin < 4.5
+            assert 3 <= time.monotonic() - begin < 10
         assert offset(DRAFT, server.port, url) == 2000
         assert finish(DRAFT, server.port, url, DATA) == HASH
 
