@@ -49,8 +49,14 @@ class Killed(BaseException):
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests wait less than on a server."""
+    """Requests wait less for each other than on a server, and longer for a disk that is busy."""
     monkeypatch.setattr(part, "PATIENCE", 0.05)
+    monkeypatch.setattr(finishing, "PATIENCE", 20.0)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do not wait for a file that is being stored."""
     monkeypatch.setattr(finishing, "PATIENCE", 0.2)
 
 
@@ -106,6 +112,7 @@ def test_what_a_killed_request_left(store: Store, uploads: Uploads) -> None:
     assert not any(one.name == "wsgi_store-finish" for one in threading.enumerate() if one.is_alive())
 
 
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("offset", [None, 0, SIZE])
 def test_nobody_waits_long(store: Store, uploads: Uploads, offset: int | None) -> None:
     """While the file is being stored, every request is answered soon, in this process and in others."""
@@ -130,6 +137,7 @@ def test_nobody_waits_long(store: Store, uploads: Uploads, offset: int | None) -
     assert content(store, DIGEST) == DATA
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_failure_is_told_to_the_next_request(uploads: Uploads) -> None:
     """It is not lost with the request that did not wait for it; the upload is kept, and stored later."""
     upload = complete(uploads)
