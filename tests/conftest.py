@@ -12,7 +12,7 @@ from wsgiref.validate import validator
 
 import pytest
 from execnet import XSpec
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 from webtest import TestApp
 
 from tests.support import ceph
@@ -33,9 +33,11 @@ logger.enable(PACKAGE)
 # Set by .ci/run: there, a missing program is a failure instead of a skip.
 NO_SKIP = "TESTS_MUST_NOT_SKIP"
 
-# With random examples these take a large part of the time on a bucket, where everything is many requests, so
-# that `make races` runs them there: processes and threads that meet, and gigabytes that are counted.
-MEETING = re.compile(r"test_processes|_at_once|test_memory")
+# Tests of the contract that `make races` runs: processes that meet, and all that runs with sha256 as well.
+# The suite belongs to the package, and knows nothing of these targets.
+OFTEN = re.compile(r"contract/test_contract\.py.*(test_processes_|[-\[]md5)")
+# On a bucket, where everything is many requests, also threads that meet, and random examples.
+MEETING = re.compile(r"_at_once")
 
 # `make test` tries few random examples, `make races` many.
 for profile, examples in (("few", 50), ("many", 200)):
@@ -62,12 +64,15 @@ def pytest_xdist_setupnodes(specs: list[XSpec]) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before marks select tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what takes long on a bucket for `make races`, and start the longest files first.
+    """Mark what takes long for `make races`, and start the longest files first.
 
     A file that is started last would run alone at the end.
     """
     for item in items:
-        if "[bucket" in item.nodeid and (item.get_closest_marker("hypothesis") or MEETING.search(item.name)):
+        on_bucket = "[bucket" in item.nodeid
+        # Hypothesis sets its mark later than now.
+        random = item.get_closest_marker("hypothesis") or is_hypothesis_test(getattr(item, "obj", None))
+        if on_bucket and (random or MEETING.search(item.name)) or OFTEN.search(item.nodeid):
             item.add_marker(pytest.mark.races)
 
     def seconds(item: pytest.Item) -> float:

@@ -309,6 +309,7 @@ def test_groups(client: Client) -> None:
     assert [len(group) for group in groups] == [1]
 
 
+@pytest.mark.races
 @given(
     numbers=st.lists(st.integers(0, 12), max_size=60),
     jobs=st.integers(1, 5),

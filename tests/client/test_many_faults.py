@@ -166,6 +166,7 @@ def test_a_healed_copy(tmp_path: Path) -> None:
         assert path.read_bytes() == FILES[3]
 
 
+@pytest.mark.races
 @pytest.mark.parametrize("end", [False, True], ids=["begun", "ended"])
 @pytest.mark.parametrize("jobs", [1, 4])
 def test_a_migration_while_files_are_sent(tmp_path: Path, end: bool, jobs: int) -> None:
@@ -428,6 +429,7 @@ print(resident() - first)
 """
 
 
+@pytest.mark.races
 def test_memory(tmp_path: Path) -> None:
     """It does not grow with the number of files."""
     with gunicorn(tmp_path, WSGI_STORE_DURABILITY="none") as server:

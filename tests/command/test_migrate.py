@@ -125,6 +125,7 @@ def test_a_read_only_store(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert b"md5" in (here / "store" / "store.json").read_bytes()
 
 
+@pytest.mark.races
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_interruptions(tmp_path: Path, number: signal.Signals) -> None:
     """After Ctrl-C, SIGTERM and kill -9 of all processes the next run goes on, and every name works."""

@@ -128,6 +128,7 @@ def test_a_way_that_all_may_write_to() -> None:
         assert f"others can replace {path / 'link'}" in become(path / "link").stderr
 
 
+@pytest.mark.races
 @pytest.mark.uncounted  # the owner may not write coverage data
 @pytest.mark.parametrize(
     "name", [".staging", ".quarantine", ".verified.json", "store.json", "shards", "store"]

@@ -154,6 +154,7 @@ def test_idle_download(tmp_path: Path) -> None:
         until_free(server)
 
 
+@pytest.mark.races
 def test_slow_downloads(tmp_path: Path) -> None:
     """Slow but steady downloads are not treated as idle."""
     parts = message("GET", f"/{BIG_HASH}", Range="bytes=0-20000000,20000100-30000000")

@@ -78,6 +78,7 @@ def has_answer(connection: Connection) -> bool:
         connection.socket.settimeout(20)
 
 
+@pytest.mark.races
 def test_the_slowest_upload_makes_room(tmp_path: Path) -> None:
     """A slow upload is ended, with 408, only if another transfer needs its slot."""
     with serving(tmp_path) as server, contextlib.ExitStack() as stack:
@@ -102,6 +103,7 @@ def test_the_slowest_upload_makes_room(tmp_path: Path) -> None:
         server.await_log("7 transfers, ended the slowest for another")
 
 
+@pytest.mark.races
 def test_the_slowest_download_makes_room(tmp_path: Path) -> None:
     """An unread download is cut off for an upload or a download; one that is read continues."""
     with serving(tmp_path) as server, contextlib.ExitStack() as stack:

@@ -251,6 +251,7 @@ def ask(port: int, number: int, killers: dict[int, threading.Event]) -> tuple[in
     return answered, broken
 
 
+@pytest.mark.races
 def test_no_count_is_lost_with_a_worker(tmp_path: Path) -> None:
     """The metrics are exact sums over all workers, including killed ones.
 

@@ -109,6 +109,7 @@ def made(target: str) -> list[str]:
     return [one.partition(" --numprocesses")[0].strip() for one in chosen]
 
 
+@pytest.mark.races
 def test_processes_beside(tmp_path: Path) -> None:
     """The worker processes inherit the interpreter flags, and may log lone surrogates."""
     done = beside(tmp_path, STRICTLY)
@@ -116,6 +117,7 @@ def test_processes_beside(tmp_path: Path) -> None:
     assert "2 passed" in done.stdout
 
 
+@pytest.mark.races
 def test_a_test_that_is_lost(tmp_path: Path) -> None:
     """A run that lost a test fails, even if all the others have passed."""
     done = beside(tmp_path, LOSING)
@@ -135,6 +137,7 @@ def test_both_runs() -> None:
     ]
 
 
+@pytest.mark.races
 @needs_make
 def test_few_and_many_cases(tmp_path: Path) -> None:
     """`make test` tries few random cases, and `make races` tries many in every test of Hypothesis."""

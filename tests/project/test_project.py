@@ -111,6 +111,7 @@ def test_the_changelog_has_the_version() -> None:
     assert releases == sorted(releases, key=lambda release: release[1], reverse=True)
 
 
+@pytest.mark.races
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     """The wheel has every module, py.typed, the OpenAPI description and the page, and no tests."""
     with zipfile.ZipFile(wheel) as archive:
@@ -130,6 +131,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert fields["Description-Content-Type"] == "text/markdown"
 
 
+@pytest.mark.races
 def test_the_source_distribution_can_be_served_and_tested(wheel: Path) -> None:
     """The source distribution has every file needed to serve and to test."""
     root = wheel.parent.parent

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import wsgi_store
 
 PROJECT = Path(__file__).parents[2]
@@ -21,6 +23,7 @@ def build(source: Path, site: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.races
 def test_the_site(tmp_path: Path) -> None:
     """Every page builds without a warning; the reference has every public name."""
     result = build(PROJECT / "docs", tmp_path / "site")

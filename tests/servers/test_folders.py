@@ -66,6 +66,7 @@ def change(folder: Path) -> tuple[int, list[Path]]:
     return size, [path.relative_to(folder) for path in (renamed, removed)]
 
 
+@pytest.mark.races
 def test_a_real_folder(server: Server, tmp_path: Path) -> None:
     """The library of Python and odd files come back as they were, and only what changed is sent again."""
     folder, back = tmp_path / "folder", tmp_path / "back"

@@ -17,6 +17,7 @@ from tests.support.servers import Server, gunicorn, uwsgi
 from tests.support.speakers import DRAFT, create
 from tests.support.wire import Connection, message
 
+pytestmark = pytest.mark.races
 SIZE = int(os.environ.get("TEST_FILE_SIZE", 256 << 20))
 # In memory by default, as the disk is not under test.
 DIRECTORY = os.environ.get("TEST_FILE_DIRECTORY", "/dev/shm" if os.access("/dev/shm", os.W_OK) else None)

@@ -242,6 +242,7 @@ def stream(count: int) -> Iterable[bytes]:
     return (number.to_bytes(8, "big") * (MIB // 8) for number in range(count))
 
 
+@pytest.mark.races
 def test_memory_stays_constant(kind: Kind) -> None:
     """A body of 256 MiB is received and read again in a few MiB of memory."""
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

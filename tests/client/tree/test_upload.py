@@ -280,6 +280,7 @@ def grown(client: Client, folder: Path) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.races
 def test_memory_does_not_grow(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four times as many files in as many more directories take the same memory."""
     # All batches are of one size, as those of a large folder are.

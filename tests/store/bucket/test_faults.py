@@ -150,6 +150,7 @@ def suffers(server: Server, what: str, begin: Callable[[], object], end: Callabl
 
 
 # First, because changing a user waits half a minute for gateways that were killed before.
+@pytest.mark.races
 def test_keys_that_are_taken_away(server: Server) -> None:
     """A server whose keys are suspended answers 503 until they are valid again."""
     suspended = ceph.cluster().suspended()
@@ -178,6 +179,7 @@ def test_a_gateway_that_hangs_for_a_new_process(tmp_path: Path, method: str) -> 
             assert call(application, method, "/" + 64 * "0").status == 503
 
 
+@pytest.mark.races
 def test_a_clock_that_is_wrong(server: Server, tmp_path: Path) -> None:
     """While the clocks differ too much, the server answers 503 and logs the reason."""
     hash_ = told(ask(server, upload(new())))[0]

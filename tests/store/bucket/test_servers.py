@@ -74,6 +74,7 @@ def test_preloaded(tmp_path: Path) -> None:
         assert held(tmp_path) == blobs
 
 
+@pytest.mark.races
 @pytest.mark.parametrize("field", [None, f"bytes=0-1000,{SIZE // 2}-"], ids=["whole", "parts"])
 def test_memory(tmp_path: Path, field: str | None) -> None:
     """Uploads and downloads of any size take a constant amount of memory."""

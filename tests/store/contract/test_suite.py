@@ -140,6 +140,7 @@ def fixture_wrong(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run(directory, *asked)
 
 
+@pytest.mark.races
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_store_fails(wrong: Run, name: str) -> None:
     """A store that breaks a sentence of the contract fails the test of that sentence."""
