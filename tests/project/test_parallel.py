@@ -137,7 +137,6 @@ def test_both_runs() -> None:
     ]
 
 
-@pytest.mark.races
 @needs_make
 def test_few_and_many_cases(tmp_path: Path) -> None:
     """`make test` tries few random cases, and `make races` tries many in every test of Hypothesis."""
