@@ -97,15 +97,8 @@ class Routes:
         self.methods = frozenset({"HEAD", "OPTIONS", *(route.method for route in table)})
         self._custom = custom
         self._aim = aim
-        # Without the last two a POST would be redirected (308) before its body is read.
-        map_ = Map(
-            [Rule(route.path, methods=[route.method], endpoint=route) for route in table],
-            converters={"hash": HashConverter, "name": NameConverter, "segment": SegmentConverter},
-            strict_slashes=False,
-            merge_slashes=False,
-        )
         # Not `bind`, which loads a codec for the host: the user of the workers may be unable to read it.
-        self._map = MapAdapter(map_, "localhost", "/", "", "http", "/", "GET")
+        self._map = MapAdapter(_compiled(tuple(table)), "localhost", "/", "", "http", "/", "GET")
         # Matching takes as long as opening a file, and popular paths are requested again and again.
         self._cached = lru_cache(1024)(self._find)
 
@@ -144,6 +137,18 @@ class Routes:
         # Werkzeug accepts `get` as GET; methods are case-sensitive (RFC 9110 section 9.1).
         route, arguments = self._map.match(path, method if method.isupper() else UNKNOWN)
         return route, dict(arguments)
+
+
+# Applications with the same table share it: compiling takes longer than opening a store.
+@lru_cache(8)
+def _compiled(table: tuple[Route, ...]) -> Map:
+    # Without the last two a POST would be redirected (308) before its body is read.
+    return Map(
+        [Rule(route.path, methods=[route.method], endpoint=route) for route in table],
+        converters={"hash": HashConverter, "name": NameConverter, "segment": SegmentConverter},
+        strict_slashes=False,
+        merge_slashes=False,
+    )
 
 
 def _allowed(request: Request, allowed: str) -> Response:  # pylint: disable=unused-argument
