@@ -36,8 +36,6 @@ NO_SKIP = "TESTS_MUST_NOT_SKIP"
 # Tests of the contract that `make races` runs: processes that meet, and all that runs with sha256 as well.
 # The suite belongs to the package, and knows nothing of these targets.
 OFTEN = re.compile(r"contract/test_contract\.py.*(test_processes_|[-\[]md5)")
-# On a bucket, where everything is many requests, also threads that meet, and random examples.
-MEETING = re.compile(r"_at_once")
 
 # `make test` tries few random examples, `make races` many.
 for profile, examples in (("few", 50), ("many", 200)):
@@ -72,7 +70,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         on_bucket = "[bucket" in item.nodeid
         # Hypothesis sets its mark later than now.
         random = item.get_closest_marker("hypothesis") or is_hypothesis_test(getattr(item, "obj", None))
-        if on_bucket and (random or MEETING.search(item.name)) or OFTEN.search(item.nodeid):
+        # On a bucket, where everything is many requests, also random examples, and threads that meet.
+        if OFTEN.search(item.nodeid) or (on_bucket and (random or "_at_once" in item.name)):
             item.add_marker(pytest.mark.races)
 
     def seconds(item: pytest.Item) -> float:

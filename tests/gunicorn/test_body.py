@@ -250,12 +250,12 @@ def test_a_slow_client_gives_its_bytes_soon() -> None:
     """`receive_into` hands on what has arrived within about a second, however slowly more arrives."""
     with closing(Sent(LENGTH, b"Hello", end=False)) as sent:
         assert received(sent.body, 2) == b"He"
-        timers = [Timer(MOMENT * share, sent.client.send, [b"!"]) for share in (0.3, 0.6, 0.9, 1.2)]
+        timers = [Timer(MOMENT * share, sent.client.send, [b"!"]) for share in (0.2, 0.4, 0.6, 1.4)]
         begin = time.monotonic()
         for timer in timers:
             timer.start()
         data = received(sent.body)
-        assert data is not None and data.startswith(b"llo!!")
+        assert data is not None and data.startswith(b"llo!!!")
         assert time.monotonic() - begin < 5
         for timer in timers:
             timer.join()

@@ -69,7 +69,7 @@ def test_a_look_before_an_upload_is_there(tmp_path: Path, monkeypatch: pytest.Mo
 
     def put_later(self: Uploads, draft: str, path: str) -> None:
         noted.set()
-        # Whoever discards nothing waits for the lock that this creation holds.
+        # The other creation waits for the lock of this one if it discards nothing.
         looked.wait(0.3)
         put_(self, draft, path)
         there.set()

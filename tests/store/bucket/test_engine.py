@@ -267,7 +267,7 @@ def test_a_trial_that_breaks(tmp_path: Path, proxy: Between) -> None:
 def test_a_trial_with_one_failure(tmp_path: Path, proxy: Between) -> None:
     """Whichever request of a trial fails once, the first upload of a process succeeds."""
     held(tmp_path)
-    failing = numbers = itertools.count()
+    failing, numbers = 0, itertools.count()
 
     def fail_one(request: Request) -> Answer:
         fails = request.to("/.probes/") and next(numbers) == failing
