@@ -75,9 +75,8 @@ def create(request: Request) -> Response:
         )
         state = upload.state(publishing(request, upload))
         if state.offset == 0 and state.receipt is None and incoming is not None:
-            outcome = _outcome(request, upload, state, created=True)
             try:
-                state = _append(request, dialect, upload, incoming, outcome)
+                state = _append(request, dialect, upload, incoming, created=state)
             except RESUMABLE as error:
                 error.evidence["upload"] = _location(request, upload)
                 raise
@@ -227,14 +226,15 @@ def _incoming(request: Request, dialect: Dialect) -> Incoming:
 
 
 def _append(
-    request: Request, dialect: Dialect, upload: Upload, incoming: Incoming, created: Outcome | None = None
+    request: Request, dialect: Dialect, upload: Upload, incoming: Incoming, created: State | None = None
 ) -> State:
     said, send, chunks = incoming.said, request.exchange.interim, incoming.chunks
     progress = None
     if send is not None and dialect.interim(0):
         progress = partial(_tell, send, dialect)
         if created is not None:
-            chunks = _announced(send, dialect.interim(0, created), chunks)
+            outcome = _outcome(request, upload, created, created=True)
+            chunks = _announced(send, dialect.interim(0, outcome), chunks)
     return upload.append(
         chunks,
         said.offset,

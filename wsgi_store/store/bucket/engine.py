@@ -14,7 +14,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from wsgi_store.errors import StoreError, StoreUnavailable, WrongStore
 from wsgi_store.store.bucket.client import Bucket
-from wsgi_store.store.bucket.failures import Failure, asked_again, asking
+from wsgi_store.store.bucket.failures import asked_again, asking, refusal_of
 
 if TYPE_CHECKING:
     from obstore import UpdateVersion
@@ -132,10 +132,8 @@ def _fault(
     try:
         return None if asked_again(fits, bucket.timeout) else name
     except StoreUnavailable as error:
-        failure = error.__cause__
-        if isinstance(failure, Failure) and failure.refusal:  # pylint: disable=no-member
-            return f"{name} ({failure.refusal})"  # pylint: disable=no-member
-        return error
+        refusal = refusal_of(error)
+        return f"{name} ({refusal})" if refusal else error
 
 
 def _free_name() -> str:

@@ -57,6 +57,12 @@ def asking(doing: str, **evidence: str) -> Iterator[None]:
         raise StoreUnavailable(doing, **evidence) from Failure(error)
 
 
+def refusal_of(error: StoreUnavailable) -> str | None:
+    """Return the code of the error of an engine that no repetition cures; None for other errors."""
+    failure = error.__cause__
+    return failure.refusal if isinstance(failure, Failure) else None  # pylint: disable=no-member
+
+
 def asked_again(ask: Callable[[], Answer], soon: float) -> Answer:
     """Ask a second time if the first one raises StoreUnavailable within `soon` seconds.
 
@@ -67,8 +73,6 @@ def asked_again(ask: Callable[[], Answer], soon: float) -> Answer:
     try:
         return ask()
     except StoreUnavailable as error:
-        failure = error.__cause__
-        refused = isinstance(failure, Failure) and failure.refusal  # pylint: disable=no-member
-        if refused or time.monotonic() >= end:
+        if refusal_of(error) or time.monotonic() >= end:
             raise
     return ask()
