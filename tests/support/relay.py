@@ -50,6 +50,9 @@ class Relay:
         self.carried = 0
         """The bytes that it has carried in that direction."""
         self._lock = threading.Lock()
+        # How many bytes it may have carried in all, and the threads that wait until it may carry more.
+        self._limit = float("inf")
+        self._more = threading.Condition(self._lock)
         self._plan: tuple[Break, Way, int, int] | None = None
         self._open: set[socket.socket] = set()
         self._threads = [threading.Thread(target=self._accept)]
@@ -63,6 +66,7 @@ class Relay:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.mend()
+        self.let()
         for thread in self._threads:
             thread.join(20)
 
@@ -88,6 +92,12 @@ class Relay:
             for one in self._open:
                 _reset(one)
 
+    def let(self, count: float = float("inf")) -> None:
+        """Carry this many more bytes in that direction, and hold later ones until more are let through."""
+        with self._more:
+            self._limit = self.carried + count
+            self._more.notify_all()
+
     def _accept(self) -> None:
         while True:
             try:
@@ -109,7 +119,8 @@ class Relay:
     def carry(self, count: int) -> None:
         """Wait as long as the line needs for this many bytes."""
         # In the order of their arrival: threads that wait for a lock are woken in none.
-        with self._lock:
+        with self._more:
+            self._more.wait_for(lambda: self.carried < self._limit)
             self.carried += count
             self._free = max(self._free, time.monotonic()) + count / self._rate
             pause = self._free - time.monotonic()
