@@ -1,12 +1,9 @@
 """`wsgi-store put` of a large file through everything that can break an upload."""
 
 import hashlib
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -14,7 +11,9 @@ import pytest
 
 from tests.support.commands import install, start
 from tests.support.faults import disk, full
+from tests.support.pauses import paused
 from tests.support.relay import Break, Relay, Way
+from tests.support.resuming import holders
 from tests.support.servers import gunicorn, received, until
 from wsgi_store.client import Client
 
@@ -69,20 +68,16 @@ class Course:
 
     def holder(self) -> int:
         """The process that receives the file."""
-        found: list[int] = []
+        found: set[int] = set()
 
         def finds() -> bool:
             # The request that another break before this one left behind may need bytes to begin.
             self.relay.let(BLOCK)
-            for pid in self.server.processes():
-                for fd in Path(f"/proc/{pid}/fd").iterdir():
-                    with suppress(FileNotFoundError):
-                        if "/.uploads/" in os.readlink(fd):
-                            found.append(pid)
+            found.update(holders(self.server))
             return bool(found)
 
         until(finds, "the process that receives the file")
-        return found[0]
+        return found.pop()
 
     # The faults that happen meanwhile.
 
@@ -104,10 +99,8 @@ class Course:
 
     def stop(self) -> None:
         """Stop the process that receives the file for five seconds."""
-        pid = self.holder()
-        os.kill(pid, signal.SIGSTOP)
-        time.sleep(5)
-        os.kill(pid, signal.SIGCONT)
+        with paused(self.holder()):
+            time.sleep(5)
 
     def fill(self) -> None:
         """Let the disk be full until the command has ended, and start it again."""

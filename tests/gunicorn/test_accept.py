@@ -1,9 +1,7 @@
 """How connections are shared among workers and threads, and pipelined requests answered in order."""
 
 import contextlib
-import os
 import select
-import signal
 import socket
 import threading
 from collections import Counter
@@ -12,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.crowds import SECONDS, Crowd, running, served
+from tests.support.pauses import paused
 from tests.support.servers import Server, gunicorn, until
 from tests.support.wire import Connection, chunked, message
 
@@ -74,11 +73,8 @@ def test_a_stopped_worker_delays_nobody(tmp_path: Path) -> None:
     """While one worker is stopped, the other serves all connections without delay."""
     with gunicorn(tmp_path, workers=2) as server:
         worker = min(server.workers)
-        os.kill(worker, signal.SIGSTOP)
-        try:
+        with paused(worker):
             assert max(served(server.port, 60)) < SECONDS
-        finally:
-            os.kill(worker, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("threads", ["1", "32"])

@@ -1,8 +1,6 @@
 """Uploads that are interrupted."""
 
-import os
 import shutil
-import signal
 import time
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from tests.support.bridge import function
 from tests.support.browsers import Browser, Profile
 from tests.support.footprint import below
 from tests.support.fresh import MIB, fresh
+from tests.support.pauses import paused
 from tests.support.relay import Break, Relay, Way
 from tests.support.servers import PROJECT, Server, gunicorn, until
 from tests.support.visits import HASTE, Visit
@@ -83,13 +82,9 @@ def test_closed_laptop(browser: Browser, visit: Visit, slow: Relay, service: Ser
     hash_ = fresh(tmp_path / "film.bin", 40 * MIB)
     visit.choose(tmp_path / "film.bin")
     sent(slow, 8 * MIB)
-    asleep = [browser.pid, *below(browser.pid)]
-    for pid in asleep:
-        os.kill(pid, signal.SIGSTOP)
-    slow.cut()
-    time.sleep(SLEEP)
-    for pid in reversed(asleep):
-        os.kill(pid, signal.SIGCONT)
+    with paused(browser.pid, *below(browser.pid)):
+        slow.cut()
+        time.sleep(SLEEP)
     assert visit.until_stored("film.bin") == hash_
     assert hash_ in service.blobs()
     assert slow.carried < 40 * MIB + 2 * FLIGHT
@@ -104,13 +99,8 @@ def test_silent_server(profile: Profile, tmp_path: Path) -> None:
         visit = Visit(tab)
         visit.choose(tmp_path / "film.bin")
         sent(slow, 8 * MIB)
-        for pid in server.workers:
-            os.kill(pid, signal.SIGSTOP)
-        try:
+        with paused(*server.workers):
             visit.until_state("film.bin", "retrying")
-        finally:
-            for pid in server.workers:
-                os.kill(pid, signal.SIGCONT)
         assert visit.until_stored("film.bin") == hash_
         assert hash_ in server.blobs()
 

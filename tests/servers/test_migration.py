@@ -19,6 +19,7 @@ import pytest
 
 from tests.support.crowds import running
 from tests.support.histories import Operation, Outcome, linearisable
+from tests.support.pauses import paused
 from tests.support.servers import PROGRAMS, Server, gunicorn, uwsgi
 from tests.support.visitors import NEW, OLD, Migrated, Visitor, links, make_old_store, regular_files
 
@@ -77,12 +78,8 @@ class Migration:
 
 def stop_for_a_while(server: Server, seconds: float) -> None:
     """Stop all processes of a server, and let them go on."""
-    processes = {server.process.pid, *server.processes()}
-    for pid in processes:
-        os.kill(pid, signal.SIGSTOP)
-    threading.Event().wait(seconds)
-    for pid in processes:
-        os.kill(pid, signal.SIGCONT)
+    with paused(server.process.pid, *server.processes()):
+        threading.Event().wait(seconds)
 
 
 @pytest.mark.parametrize("start", [gunicorn, uwsgi])

@@ -12,6 +12,7 @@ from random import Random
 
 import pytest
 
+from tests.support.pauses import paused
 from tests.support.resuming import (
     answered,
     ask,
@@ -53,16 +54,6 @@ def fixture_path(server: Server) -> Iterator[str]:
 
 
 @contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """Stop a process, and let it go on afterwards."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
-@contextmanager
 def sending(server: Server, path: str, offset: int = 0, size: int = SIZE // 2) -> Iterator[Connection]:
     """A request that is appending all the rest and has sent this many bytes."""
     with Connection(server.port) as client:
@@ -84,7 +75,7 @@ def finish(server: Server, path: str) -> int:
 def test_a_stopped_worker(server: Server, path: str) -> None:
     """When a worker is stopped in mid-write another one finishes, and the blob stays as it is."""
     with sending(server, path) as client:
-        with stopped(holder(server)):
+        with paused(holder(server)):
             assert 0 < finish(server, path) < SIZE
         assert answered(client, DATA[SIZE // 2 :]) in REFUSED
         finished(server, path, DATA, HASH)
@@ -150,7 +141,7 @@ def test_workers_stopped_at_random(server: Server) -> None:
             old = pool.submit(answered, client, head_of(path, 0, size) + data)
             pid = holder(server)
             received(server, path, choice.randrange(size * 3 // 4))
-            with stopped(pid):
+            with paused(pid):
                 offset = offset_of(server.port, path)
                 done = send(server.port, path, offset, data[offset:]) if offset < size else None
                 assert done is None or (done.status, done.blob) == (204, hash_)
@@ -179,7 +170,7 @@ def test_a_stopped_worker_under_uwsgi(tmp_path: Path) -> None:
     with uwsgi(tmp_path, WSGI_STORE_HASH="sha256") as server:
         path = create(server.port, SIZE)
         with sending(server, path) as client:
-            with stopped(holder(server)):
+            with paused(holder(server)):
                 assert finish(server, path) < SIZE
             assert answered(client, DATA[SIZE // 2 :]) in REFUSED
             finished(server, path, DATA, HASH)

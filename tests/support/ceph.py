@@ -6,7 +6,6 @@ import functools
 import http.client
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -21,6 +20,8 @@ from unittest import mock
 import obstore
 import pytest
 from obstore.store import S3Store
+
+from tests.support.pauses import paused
 
 PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "rados", "radosgw", "radosgw-admin")
 BUCKET = "blobs"
@@ -143,12 +144,8 @@ class Cluster:
     @contextlib.contextmanager
     def hung(self) -> Iterator[None]:
         """Suspend the gateway, which then accepts connections and never answers."""
-        gateway = self._daemons["radosgw"]
-        gateway.send_signal(signal.SIGSTOP)
-        try:
+        with paused(self._daemons["radosgw"].pid):
             yield
-        finally:
-            gateway.send_signal(signal.SIGCONT)
 
     @contextlib.contextmanager
     def clock(self) -> Iterator[Callable[[str], object]]:

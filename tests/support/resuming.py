@@ -98,12 +98,6 @@ def holder(server: Server) -> int:
     return next(iter(holders(server)))
 
 
-def is_stopped(pid: int) -> bool:
-    """Whether all threads of a process are stopped (proc(5))."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/stat")
-    return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
-
-
 def received(server: Server, path: str, size: int) -> None:
     """Wait until the first part of an upload has this many bytes."""
     part = folder_of(server, path) / "0"

@@ -9,7 +9,6 @@ import hashlib
 import os
 import random
 import secrets
-import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,8 +21,9 @@ import pytest
 from tests.support.commands import environment, install
 from tests.support.faults import disk
 from tests.support.node import TusJs
+from tests.support.pauses import paused
 from tests.support.relay import Relay
-from tests.support.resuming import holder, holders, is_stopped
+from tests.support.resuming import holder, holders
 from tests.support.servers import Server, gunicorn, matching, received, until
 
 MIB = 1 << 20
@@ -145,25 +145,19 @@ class Cuts:
         # Not a request that is about to end, because of the cut before.
         before = received(self.root)
         self._await(lambda: received(self.root) > before)
-        pid = self._stopped()
-        parts = len(self.parts())
-        try:
-            self.relay.cut()
-            self._await(lambda: len(self.parts()) > parts or self.client.succeeded() is True)
-        finally:
-            os.kill(pid, signal.SIGCONT)
-
-    def _stopped(self) -> int:
-        """Stop a process while it receives the upload; returns its id."""
         for _ in range(20):
-            pid = holder(self.server)
-            os.kill(pid, signal.SIGSTOP)
-            # It goes on for a moment, and its request may end.
-            until(lambda pid=pid: is_stopped(pid), "the process to stop")  # type: ignore[misc]
-            if holders(self.server) == {pid}:
-                return pid
-            os.kill(pid, signal.SIGCONT)
+            with paused(pid := holder(self.server)):
+                # Its request may have ended before it stopped.
+                if holders(self.server) == {pid}:
+                    self._continue_elsewhere()
+                    return
         raise AssertionError("no process was stopped while it received the upload")
+
+    def _continue_elsewhere(self) -> None:
+        """Break the line, and wait until another worker receives the rest."""
+        parts = len(self.parts())
+        self.relay.cut()
+        self._await(lambda: len(self.parts()) > parts or self.client.succeeded() is True)
 
     def fill_disk(self) -> None:
         """The disk is full, until an upload was refused for that."""
