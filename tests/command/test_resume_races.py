@@ -100,6 +100,8 @@ class Course:
     def stop(self) -> None:
         """Stop the process that receives the file for five seconds."""
         with paused(self.holder()):
+            # More than the buffers before it take, so that the command goes on at another process.
+            self.relay.let(16 * BLOCK)
             time.sleep(5)
 
     def fill(self) -> None:
